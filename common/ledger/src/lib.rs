@@ -1,0 +1,1 @@
+//! The state machine of a vault, its log and its index.

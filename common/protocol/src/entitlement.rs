@@ -1,0 +1,433 @@
+//! The entitlement: what one vault may make, how much of it, when and how.
+//!
+//! ```cddl
+//! entitlement = {
+//!   0: bstr .size 32,          ; salt, so that the commitment reveals nothing
+//!   1: 1,                      ; format version
+//!   2: identifier,             ; entitlement id
+//!   3: uint,                   ; its version, 1 or more; an amendment is version + 1
+//!   4: identifier, 5: identifier, ; site, vault
+//!   6: time, 7: time,          ; drafted at; to be approved and imported before
+//!   8: time, 9: time,          ; valid from (inclusive), until (exclusive)
+//!   10: { 1: uint, 2: uint },  ; credit: unreported units, unreported days
+//!   11: uint,                  ; anchor_lease_max, units
+//!   12: [1*32 product],
+//!   13: bstr .size 32,         ; SHA-256 of the policy file that it was drafted from
+//! }
+//! product = {
+//!   1: uint .size 6,           ; account tag, unique per vault
+//!   2: sku, 3: uint,           ; units
+//!   ? 4: uint, ? 5: uint,      ; units per UTC day, per UTC hour
+//!   ? 6: tstr,                 ; device identifier pattern, anchored
+//!   7: [1*8 tstr],             ; key algorithms
+//!   8: uint,                   ; re-issues per device without a new unit
+//!   ? 9: [1*64 identifier],    ; stations; none given: any
+//!   ? 10: [* [time, time]],    ; working hours, as UTC intervals in order
+//!   11: { 1: tstr, ? 2: uint, 3: [* tstr] }, ; subject, validity in days (absent: no expiry), extended key usages
+//!   12: tstr,                  ; where the device id stands in a CSR: "serialNumber" or "commonName"
+//! }
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use ciborium::Value;
+
+use crate::Error;
+use crate::cbor::{Fields, Map};
+use crate::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
+
+/// The largest entitlement plaintext, in bytes.
+pub const ENTITLEMENT_BYTES_MAX: usize = 1 << 20;
+/// The most products of one entitlement.
+pub const PRODUCTS_MAX: usize = 32;
+/// The most working-hours intervals of one product.
+pub const INTERVALS_MAX: usize = 8192;
+/// The most units of one account: 2^48, so that sums never overflow.
+pub const UNITS_MAX: u64 = 1 << 48;
+const WHAT: &str = "entitlement";
+
+/// The number of an account, unique per vault, 1 to 2^48 - 1. It keys the certificate serials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountTag(u64);
+
+impl AccountTag {
+    /// The tag with this number, if it is in range.
+    pub fn new(number: u64) -> Option<Self> {
+        (1..1 << 48).contains(&number).then_some(Self(number))
+    }
+
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for AccountTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How much a vault may do before HQ has seen its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// Units issued and not yet acknowledged by HQ.
+    pub unreported_units_max: u64,
+    /// Age in days of the oldest issuance not yet acknowledged by HQ.
+    pub unreported_days_max: u64,
+}
+
+/// Where a CSR carries the device identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceIdSource {
+    /// The subject attribute serialNumber (2.5.4.5), as IEEE 802.1AR has it.
+    SerialNumber,
+    /// The subject attribute commonName (2.5.4.3).
+    CommonName,
+}
+
+impl DeviceIdSource {
+    /// Its name in policies and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SerialNumber => "serialNumber",
+            Self::CommonName => "commonName",
+        }
+    }
+}
+
+impl FromStr for DeviceIdSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "serialNumber" => Ok(Self::SerialNumber),
+            "commonName" => Ok(Self::CommonName),
+            _ => Err(format!("`{}` is not serialNumber or commonName", text.escape_default())),
+        }
+    }
+}
+
+/// What a device certificate of a product looks like. Texts are as the policy gave them; `common/pki` parses them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateTerms {
+    /// The subject template.
+    pub subject: String,
+    /// Validity in days; none: no expiry (99991231235959Z).
+    pub validity_days: Option<u32>,
+    /// Extended key usages, by name or dotted OID.
+    pub extended_key_usage: Vec<String>,
+}
+
+/// A stretch of time in Unix seconds: from inclusive, until exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// Its first second.
+    pub from: u64,
+    /// The first second after it.
+    pub until: u64,
+}
+
+impl Interval {
+    /// Whether a time lies inside.
+    pub fn contains(&self, unix: u64) -> bool {
+        (self.from..self.until).contains(&unix)
+    }
+}
+
+/// What may be made of one product: the terms of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductTerms {
+    /// The account.
+    pub account: AccountTag,
+    /// The product.
+    pub sku: Sku,
+    /// Units in all: slots 0 to units - 1.
+    pub units: u64,
+    /// Units per UTC day.
+    pub units_per_day: Option<u64>,
+    /// Units per UTC hour.
+    pub units_per_hour: Option<u64>,
+    /// What a device identifier must match, whole.
+    pub device_id_pattern: Option<String>,
+    /// Which device keys are allowed, by name: `P-256`, `P-384`, `Ed25519`, `RSA-2048` ...
+    pub key_algorithms: Vec<String>,
+    /// Re-issues of one device that need no new unit.
+    pub reissues_per_device: u32,
+    /// Which stations may ask; none: any.
+    pub stations: Option<Vec<StationId>>,
+    /// When it may be made; none: any time of the window.
+    pub working_hours: Option<Vec<Interval>>,
+    /// What its certificates look like.
+    pub certificate: CertificateTerms,
+    /// Where its CSRs carry the device identifier.
+    pub device_id_source: DeviceIdSource,
+}
+
+/// The terms that officers approved for one vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement {
+    /// Random, so that the public commitment to the plaintext reveals nothing.
+    pub salt: [u8; 32],
+    /// Its name.
+    pub id: EntitlementId,
+    /// 1, and one more with each amendment.
+    pub version: u64,
+    /// For whom.
+    pub vault: VaultName,
+    /// When it was drafted, Unix seconds.
+    pub drafted_at: u64,
+    /// Until when it may be approved and imported, Unix seconds.
+    pub approve_until: u64,
+    /// When units may be made.
+    pub window: Interval,
+    /// Audit or stop.
+    pub credit: Credit,
+    /// The most units of one anchor lease.
+    pub anchor_lease_max: u64,
+    /// One account each; SKUs and tags are unique.
+    pub products: Vec<ProductTerms>,
+    /// SHA-256 of the policy file.
+    pub policy_digest: Fingerprint,
+}
+
+impl Entitlement {
+    /// The plaintext, encoded.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        let credit = Map::new()
+            .with(1, self.credit.unreported_units_max)
+            .with(2, self.credit.unreported_days_max);
+        Map::new()
+            .with(0, self.salt.to_vec())
+            .with(1, crate::FORMAT_VERSION)
+            .with(2, self.id.as_str())
+            .with(3, self.version)
+            .with(4, self.vault.site.as_str())
+            .with(5, self.vault.vault.as_str())
+            .with(6, self.drafted_at)
+            .with(7, self.approve_until)
+            .with(8, self.window.from)
+            .with(9, self.window.until)
+            .with(10, credit)
+            .with(11, self.anchor_lease_max)
+            .with_array(12, self.products.iter().map(ProductTerms::to_map))
+            .with(13, self.policy_digest.as_bytes().to_vec())
+            .encode()
+    }
+
+    /// Reads a plaintext.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`], [`Error::Shape`] and [`Error::FormatVersion`].
+    pub fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::decode(WHAT, bytes, ENTITLEMENT_BYTES_MAX)?;
+        fields.format_version(1)?;
+        let salt = fields.octets(0)?;
+        let mut credit = fields.map(10, WHAT)?;
+        let entitlement = Self {
+            salt,
+            id: fields.parse(2)?,
+            version: fields.uint(3)?,
+            vault: VaultName { site: fields.parse(4)?, vault: fields.parse(5)? },
+            drafted_at: fields.uint(6)?,
+            approve_until: fields.uint(7)?,
+            window: Interval { from: fields.uint(8)?, until: fields.uint(9)? },
+            credit: Credit { unreported_units_max: credit.uint(1)?, unreported_days_max: credit.uint(2)? },
+            anchor_lease_max: fields.uint(11)?,
+            products: fields
+                .array(12, PRODUCTS_MAX)?
+                .into_iter()
+                .map(ProductTerms::from_value)
+                .collect::<Result<_, _>>()?,
+            policy_digest: fields.octets(13)?,
+        };
+        credit.finish()?;
+        fields.finish()?;
+        let shape = |why: &str| Error::Shape { what: WHAT, why: why.to_owned() };
+        if entitlement.version == 0 {
+            return Err(shape("versions count from 1"));
+        }
+        if entitlement.window.from >= entitlement.window.until {
+            return Err(shape("the window ends before it starts"));
+        }
+        if entitlement.products.is_empty() {
+            return Err(shape("it names no product"));
+        }
+        for (at, product) in entitlement.products.iter().enumerate() {
+            let before = &entitlement.products[..at];
+            if before.iter().any(|p| p.sku == product.sku || p.account == product.account) {
+                return Err(shape("two of its products share a SKU or an account tag"));
+            }
+        }
+        Ok(entitlement)
+    }
+
+    /// The terms of one product.
+    pub fn product(&self, sku: &Sku) -> Option<&ProductTerms> {
+        self.products.iter().find(|product| product.sku == *sku)
+    }
+}
+
+impl ProductTerms {
+    fn to_map(&self) -> Map {
+        let certificate = Map::new()
+            .with(1, self.certificate.subject.as_str())
+            .with_some(2, self.certificate.validity_days)
+            .with_array(3, self.certificate.extended_key_usage.iter().map(String::as_str));
+        let stations = self.stations.as_ref().map(|stations| {
+            Value::Array(stations.iter().map(|station| Value::from(station.as_str())).collect())
+        });
+        let hours = self.working_hours.as_ref().map(|hours| {
+            let pair = |i: &Interval| Value::Array(vec![Value::from(i.from), Value::from(i.until)]);
+            Value::Array(hours.iter().map(pair).collect())
+        });
+        Map::new()
+            .with(1, self.account.number())
+            .with(2, self.sku.as_str())
+            .with(3, self.units)
+            .with_some(4, self.units_per_day)
+            .with_some(5, self.units_per_hour)
+            .with_some(6, self.device_id_pattern.as_deref())
+            .with_array(7, self.key_algorithms.iter().map(String::as_str))
+            .with(8, self.reissues_per_device)
+            .with_some(9, stations)
+            .with_some(10, hours)
+            .with(11, certificate)
+            .with(12, self.device_id_source.as_str())
+    }
+
+    fn from_value(value: Value) -> Result<Self, Error> {
+        let mut fields = Fields::new("product of an entitlement", value)?;
+        let account = AccountTag::new(fields.uint(1)?);
+        let account = account.ok_or_else(|| fields.wrong(1, "an account tag is 1 to 2^48 - 1"))?;
+        let mut certificate = fields.map(11, "certificate terms")?;
+        let validity_days = certificate.optional_uint(2)?.map(u32::try_from).transpose();
+        let validity_days = validity_days.map_err(|_| certificate.wrong(2, "too large"))?;
+        let certificate_terms = CertificateTerms {
+            subject: certificate.text(1)?,
+            validity_days,
+            extended_key_usage: certificate.texts(3, 16)?,
+        };
+        certificate.finish()?;
+        let units = fields.uint(3)?;
+        if units > UNITS_MAX {
+            return Err(fields.wrong(3, "more than 2^48 units"));
+        }
+        let pattern = fields.optional(6).map(Value::into_text).transpose();
+        let working_hours = match fields.optional(10) {
+            None => None,
+            Some(value) => Some(intervals(&fields, value)?),
+        };
+        let stations = match fields.optional(9) {
+            None => None,
+            Some(value) => {
+                let mut wrapped = Fields::new("stations", Map::new().with(9, value).value())?;
+                Some(wrapped.texts(9, 64)?)
+            }
+        };
+        let terms = Self {
+            account,
+            sku: fields.parse(2)?,
+            units,
+            units_per_day: fields.optional_uint(4)?,
+            units_per_hour: fields.optional_uint(5)?,
+            device_id_pattern: pattern.map_err(|_| fields.wrong(6, "a text was expected"))?,
+            key_algorithms: fields.texts(7, 8)?,
+            reissues_per_device: fields.uint32(8)?,
+            stations,
+            working_hours,
+            certificate: certificate_terms,
+            device_id_source: fields.parse(12)?,
+        };
+        fields.finish()?;
+        Ok(terms)
+    }
+}
+
+fn intervals(fields: &Fields, value: Value) -> Result<Vec<Interval>, Error> {
+    let wrong = || fields.wrong(10, "ordered pairs of times were expected");
+    let pairs = value.into_array().map_err(|_| wrong())?;
+    if pairs.len() > INTERVALS_MAX {
+        return Err(fields.wrong(10, "too many intervals"));
+    }
+    let mut intervals: Vec<Interval> = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let times: Vec<u64> = pair
+            .into_array()
+            .map_err(|_| wrong())?
+            .into_iter()
+            .map(|time| time.as_integer().and_then(|time| u64::try_from(time).ok()))
+            .collect::<Option<_>>()
+            .ok_or_else(wrong)?;
+        let [from, until] = times[..] else { return Err(wrong()) };
+        if from >= until || intervals.last().is_some_and(|before| from < before.until) {
+            return Err(wrong());
+        }
+        intervals.push(Interval { from, until });
+    }
+    Ok(intervals)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Entitlement {
+        let product = |account, sku: &str| ProductTerms {
+            account: AccountTag::new(account).unwrap(),
+            sku: sku.parse().unwrap(),
+            units: 5,
+            units_per_day: Some(3),
+            units_per_hour: None,
+            device_id_pattern: Some("TH200-[0-9]{8}".to_owned()),
+            key_algorithms: vec!["P-256".to_owned()],
+            reissues_per_device: 1,
+            stations: Some(vec![StationId::console()]),
+            working_hours: Some(vec![Interval { from: 1, until: 2 }, Interval { from: 2, until: 9 }]),
+            certificate: CertificateTerms {
+                subject: "O=Acme, serialNumber={device_id}".to_owned(),
+                validity_days: Some(7300),
+                extended_key_usage: vec!["clientAuth".to_owned()],
+            },
+            device_id_source: DeviceIdSource::SerialNumber,
+        };
+        Entitlement {
+            salt: [9; 32],
+            id: "th200-2027q1".parse().unwrap(),
+            version: 1,
+            vault: VaultName { site: "berlin".parse().unwrap(), vault: "v1".parse().unwrap() },
+            drafted_at: 10,
+            approve_until: 20,
+            window: Interval { from: 30, until: 40 },
+            credit: Credit { unreported_units_max: 100, unreported_days_max: 14 },
+            anchor_lease_max: 256,
+            products: vec![product(1, "TH-200"), product(2, "TH-300")],
+            policy_digest: Fingerprint::of(b"policy"),
+        }
+    }
+
+    #[test]
+    fn an_entitlement_survives_its_encoding() {
+        let entitlement = example();
+        assert_eq!(Entitlement::from_cbor(&entitlement.to_cbor()).unwrap(), entitlement);
+    }
+
+    #[test]
+    fn an_entitlement_that_contradicts_itself_is_refused() {
+        let refused = |change: fn(&mut Entitlement)| {
+            let mut entitlement = example();
+            change(&mut entitlement);
+            Entitlement::from_cbor(&entitlement.to_cbor()).unwrap_err().to_string()
+        };
+        assert!(refused(|e| e.version = 0).contains("count from 1"));
+        assert!(refused(|e| e.window.until = 30).contains("ends before it starts"));
+        assert!(refused(|e| e.products[1].account = e.products[0].account).contains("account tag"));
+        assert!(refused(|e| e.products.clear()).contains("no product"));
+        assert!(refused(|e| e.products[0].units = UNITS_MAX + 1).contains("2^48"));
+        let backwards = |e: &mut Entitlement| {
+            e.products[0].working_hours = Some(vec![Interval { from: 5, until: 4 }]);
+        };
+        assert!(refused(backwards).contains("ordered pairs"));
+    }
+}

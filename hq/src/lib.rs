@@ -1,0 +1,1 @@
+//! Headquarters: key ceremony, entitlements, approvals, replay and reconciliation.

@@ -1,0 +1,2 @@
+//! The `hq` command.
+fn main() {}

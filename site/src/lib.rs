@@ -1,0 +1,1 @@
+//! The vault: imports entitlements, enforces them, issues device certificates, returns audit bundles.

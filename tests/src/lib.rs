@@ -1,0 +1,1 @@
+//! End-to-end, interop, fault and scale tests over the built binaries.
