@@ -1,0 +1,327 @@
+//! The one place through which a tool speaks.
+
+use crate::printable::{printable, printable_json, printable_line, printable_styled};
+use crate::{ColorChoice, Failure, GlobalOptions, Progress, Style, Table, prompt};
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+/// Standard output and standard error as the user wants them, made once in `main`.
+///
+/// Whatever is shown goes through [`printable`](crate::printable()) first. A reader that closes standard output early
+/// (`| head`) silently ends the output and nothing else: the command goes on to its end.
+pub struct Console {
+    tool: &'static str,
+    json: bool,
+    output: Mutex<Output>,
+    diagnostics: Mutex<Box<dyn Write + Send>>,
+    output_terminal: bool,
+    output_colored: bool,
+    diagnostics_colored: bool,
+    bars: MultiProgress,
+}
+
+struct Output {
+    writer: Box<dyn Write + Send>,
+    /// The reader has gone, or writing failed; nothing more is written.
+    closed: bool,
+    /// A failure that no caller has seen yet.
+    error: Option<io::Error>,
+}
+
+/// What there is to know about the two streams before anything is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terminals {
+    pub(crate) output: bool,
+    pub(crate) diagnostics: bool,
+    /// The environment asks for no colour: `NO_COLOR` holds something, or the terminal is a dumb one.
+    pub(crate) plain: bool,
+}
+
+impl Terminals {
+    pub(crate) fn of_process() -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            output: io::stdout().is_terminal(),
+            diagnostics: io::stderr().is_terminal(),
+            plain: no_color || dumb,
+        }
+    }
+
+    pub(crate) fn colored(self, terminal: bool, choice: ColorChoice) -> bool {
+        match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !self.plain,
+        }
+    }
+}
+
+impl Console {
+    /// The console of the process. `tool` is the name that stands before every error.
+    #[must_use]
+    pub fn new(tool: &'static str, options: &GlobalOptions) -> Self {
+        let terminals = Terminals::of_process();
+        Self::over(
+            tool,
+            options,
+            terminals,
+            Box::new(io::stdout()),
+            Box::new(io::stderr()),
+        )
+    }
+
+    pub(crate) fn over(
+        tool: &'static str,
+        options: &GlobalOptions,
+        terminals: Terminals,
+        output: Box<dyn Write + Send>,
+        diagnostics: Box<dyn Write + Send>,
+    ) -> Self {
+        let colored = |terminal| !options.json && terminals.colored(terminal, options.color);
+        let bars = if terminals.diagnostics && !options.json {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            tool,
+            json: options.json,
+            output: Mutex::new(Output {
+                writer: output,
+                closed: false,
+                error: None,
+            }),
+            diagnostics: Mutex::new(diagnostics),
+            output_terminal: terminals.output,
+            output_colored: colored(terminals.output),
+            diagnostics_colored: colored(terminals.diagnostics),
+            bars: MultiProgress::with_draw_target(bars),
+        }
+    }
+
+    /// The tool's name, `hq` or `site`.
+    #[must_use]
+    pub fn tool(&self) -> &'static str {
+        self.tool
+    }
+
+    /// Whether JSON is wanted in place of text.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Shows why the command failed, on standard error.
+    pub fn report(&self, failure: &Failure) {
+        self.diagnose(&failure_text(
+            self.tool,
+            failure,
+            self.json,
+            self.diagnostics_colored,
+        ));
+    }
+
+    /// Shows what needs attention although the command goes on, on standard error.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.remark("warning", Style::Warn, text.as_ref());
+    }
+
+    /// Shows what is good to know, on standard error.
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.remark("note", Style::Bold, text.as_ref());
+    }
+
+    /// Writes one JSON value: indented on a terminal, else on one line.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised or standard output cannot be written. A closed pipe is no error.
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let json = if self.output_terminal {
+            serde_json::to_string_pretty(value)?
+        } else {
+            serde_json::to_string(value)?
+        };
+        self.write(&printable_json(json))
+    }
+
+    /// Writes one JSON value on one line, as JSON Lines wants it.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised or standard output cannot be written. A closed pipe is no error.
+    pub fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
+        self.write(&printable_json(serde_json::to_string(value)?))
+    }
+
+    /// Writes a line of text to standard output.
+    ///
+    /// Should that fail, [`run`](crate::run()) reports it when the command ends.
+    pub fn line(&self, text: impl AsRef<str>) {
+        let text = printable_styled(text.as_ref(), self.output_colored);
+        self.write_and_remember(&text);
+    }
+
+    /// Writes a table to standard output: fitted to a terminal, whole into anything else.
+    ///
+    /// Should that fail, [`run`](crate::run()) reports it when the command ends.
+    pub fn table(&self, table: &Table) {
+        let text = table.render(self.width(), self.output_colored);
+        self.write_and_remember(text.trim_end_matches('\n'));
+    }
+
+    /// `text` emphasised for standard output, or as it is where colour is not wanted.
+    #[must_use]
+    pub fn styled(&self, style: Style, text: impl AsRef<str>) -> String {
+        style.paint(&printable(text.as_ref()), self.output_colored)
+    }
+
+    /// Shows how far some long work has come, on standard error if that is a terminal, else nowhere.
+    ///
+    /// `total` is the count that the work ends at, where it is known.
+    #[must_use]
+    pub fn progress(&self, what: &str, total: Option<u64>) -> Progress {
+        Progress::new(&self.bars, &printable_line(what), total)
+    }
+
+    /// Asks for a secret on the terminal, without echo. Neither a pipe nor the environment can answer.
+    ///
+    /// # Errors
+    /// When there is no terminal (the message then names `pin-source`), or the person gave up.
+    pub fn secret(&self, prompt: &str) -> io::Result<Zeroizing<String>> {
+        self.bars
+            .suspend(|| prompt::secret(&printable_line(prompt)))
+    }
+
+    /// Has the person type `identifier` before something is done that cannot be undone.
+    ///
+    /// `what` says what will be done, such as `revoke site berlin`. `given` is the value of `--confirm`.
+    ///
+    /// # Errors
+    /// `CONFIRMATION-MISMATCH` if something else was typed or given, `CONFIRMATION-REQUIRED` if there is neither a
+    /// terminal nor a given value.
+    pub fn confirm_identifier(
+        &self,
+        what: &str,
+        identifier: &str,
+        given: Option<&str>,
+    ) -> Result<(), Failure> {
+        let (what, shown) = (printable_line(what), printable_line(identifier));
+        let answer = match given {
+            Some(given) => given.to_owned(),
+            None => self
+                .bars
+                .suspend(|| prompt::line(&format!("This will {what}.\nType {shown} to go on: ")))
+                .map_err(|_| prompt::confirmation_required(&what, &shown))?,
+        };
+        prompt::compare(&what, identifier, &answer)
+    }
+
+    /// A failure to write standard output that nobody has been told of.
+    pub(crate) fn take_output_error(&self) -> Option<io::Error> {
+        lock(&self.output).error.take()
+    }
+
+    fn remark(&self, kind: &str, style: Style, text: &str) {
+        let text = if self.json {
+            let object = serde_json::json!({ kind: { "message": text } });
+            printable_json(object.to_string())
+        } else {
+            let label = style.paint(&format!("{kind}:"), self.diagnostics_colored);
+            format!("{}: {label} {}", self.tool, printable_line(text))
+        };
+        self.diagnose(&text);
+    }
+
+    fn diagnose(&self, text: &str) {
+        let write = || {
+            let mut stream = lock(&self.diagnostics);
+            // When standard error itself is gone there is nobody left to tell.
+            let _ = stream
+                .write_all(format!("{text}\n").as_bytes())
+                .and_then(|()| stream.flush());
+        };
+        self.bars.suspend(write);
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let write = || lock(&self.output).write(text);
+        // A bar shares the screen with standard output only where both are the terminal.
+        if self.output_terminal {
+            self.bars.suspend(write)
+        } else {
+            write()
+        }
+    }
+
+    fn write_and_remember(&self, text: &str) {
+        if let Err(error) = self.write(text) {
+            lock(&self.output).error.get_or_insert(error);
+        }
+    }
+
+    fn width(&self) -> Option<usize> {
+        /// Columns of a terminal that does not say how many it has.
+        const WIDTH_DEFAULT: usize = 80;
+        self.output_terminal
+            .then(|| match rustix::termios::tcgetwinsize(io::stdout()) {
+                Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+                _ => WIDTH_DEFAULT,
+            })
+    }
+}
+
+impl Output {
+    /// Writes `text` and a line feed in one go, so that lines of several threads do not mix.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = self
+            .writer
+            .write_all(format!("{text}\n").as_bytes())
+            .and_then(|()| self.writer.flush());
+        self.closed = written.is_err();
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// A failure in the form that belongs on standard error, without the last line feed.
+pub(crate) fn failure_text(tool: &str, failure: &Failure, json: bool, colored: bool) -> String {
+    if json {
+        let object = serde_json::json!({ "error": {
+            "code": failure.code,
+            "message": failure.message,
+            "cause": failure.cause,
+            "hint": failure.hint,
+            "exit_code": failure.exit.code(),
+        }});
+        return printable_json(object.to_string());
+    }
+    let code = printable_line(&failure.code);
+    let label = Style::Bad.paint(&format!("error[{code}]:"), colored);
+    let mut lines = vec![format!(
+        "{tool}: {label} {}",
+        printable_line(&failure.message)
+    )];
+    for (kind, text) in [("cause", &failure.cause), ("hint", &failure.hint)] {
+        if let Some(text) = text {
+            lines.push(format!("{tool}: {kind}: {}", printable_line(text)));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A thread that panicked while it wrote left at worst half a line behind; the others still have things to say.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

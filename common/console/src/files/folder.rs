@@ -1,0 +1,418 @@
+//! A folder held open, in which names are resolved without following links.
+
+use super::part::{Content, Part};
+use super::{Error, Kind, Operation};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fsync, mkdirat, openat, statat, syncfs,
+    unlinkat,
+};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// A folder held open.
+///
+/// Everything below it is reached by single names, none of which may be a link, so whoever prepared a medium cannot
+/// lead a reader or writer out of it. The folder stays the same one even if its path comes to mean another.
+#[derive(Debug)]
+pub struct Folder {
+    descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a folder holds under one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name, as foreign as the folder.
+    pub name: OsString,
+    /// What it was when the folder was listed; opening looks again.
+    pub kind: EntryKind,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, pipe, device or socket, none of which is ever opened.
+    Other,
+}
+
+const FOLDER_MODE_PRIVATE: u32 = 0o700;
+const FOLDER_MODE_PUBLIC: u32 = 0o755;
+const FILE_MODE_PRIVATE: u32 = 0o600;
+const FILE_MODE_PUBLIC: u32 = 0o644;
+
+impl Folder {
+    /// Opens the folder that the operator named; links on the way to it are the operator's own.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = openat(CWD, path, flags, Mode::empty())
+            .map_err(|error| Error::new(Operation::List, path, error))?;
+        Ok(Self {
+            descriptor,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens a folder in this one.
+    ///
+    /// # Errors
+    /// [`Kind::NotRegular`] if the name is a link or no folder, else as the operating system refuses.
+    pub fn subfolder(&self, name: impl AsRef<OsStr>) -> Result<Self, Error> {
+        let (name, path) = self.named(Operation::List, name.as_ref())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let descriptor = openat(&self.descriptor, name, flags, Mode::empty())
+            .map_err(|error| Error::new(Operation::List, &path, error))?;
+        Ok(Self { descriptor, path })
+    }
+
+    /// Opens a folder in this one, making it first if there is none; its owner alone may enter (mode 0700).
+    ///
+    /// # Errors
+    /// As [`Folder::subfolder`].
+    pub fn create_subfolder(&self, name: impl AsRef<OsStr>) -> Result<Self, Error> {
+        self.create(name.as_ref(), FOLDER_MODE_PRIVATE)
+    }
+
+    /// The same for a folder that everybody may enter (mode 0755), as on a medium.
+    ///
+    /// # Errors
+    /// As [`Folder::subfolder`].
+    pub fn create_public_subfolder(&self, name: impl AsRef<OsStr>) -> Result<Self, Error> {
+        self.create(name.as_ref(), FOLDER_MODE_PUBLIC)
+    }
+
+    /// The path by which the folder was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The entries, sorted by name, without those whose names end in `.part`.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] if there are more than `entries_max`, else as the operating system refuses.
+    pub fn entries(&self, entries_max: usize) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for name in self.names(entries_max)? {
+            if !is_part(&name) {
+                let kind = match self.kind_of(&name) {
+                    // Somebody removed it meanwhile.
+                    Err(Errno::NOENT) => continue,
+                    kind => kind.map_err(|error| self.error(Operation::List, &name, error))?,
+                };
+                let kind = match kind {
+                    FileType::RegularFile => EntryKind::File,
+                    FileType::Directory => EntryKind::Folder,
+                    _ => EntryKind::Other,
+                };
+                entries.push(Entry { name, kind });
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    /// See [`read_limited`](super::read_limited).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_limited(&self, name: impl AsRef<OsStr>, bytes_max: u64) -> Result<Vec<u8>, Error> {
+        let (name, path) = self.named(Operation::Read, name.as_ref())?;
+        let (file, size) = self.open_regular(name, bytes_max)?;
+        let too_large = || Error::of(Operation::Read, &path, Kind::TooLarge { max: bytes_max });
+        let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
+        // The file may have grown since; one byte too many is enough to know.
+        file.take(bytes_max.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::new(Operation::Read, &path, error))?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
+            Ok(bytes)
+        } else {
+            Err(too_large())
+        }
+    }
+
+    /// Opens a file of at most `bytes_max` bytes for reading piece by piece, and says how long it is.
+    ///
+    /// The file may grow while it is read; the caller must stop at its own limit.
+    ///
+    /// # Errors
+    /// As [`read_limited`](super::read_limited).
+    pub fn open_limited(
+        &self,
+        name: impl AsRef<OsStr>,
+        bytes_max: u64,
+    ) -> Result<(File, u64), Error> {
+        let (name, _) = self.named(Operation::Read, name.as_ref())?;
+        self.open_regular(name, bytes_max)
+    }
+
+    /// See [`write_new`](super::write_new).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
+        self.write(
+            Operation::Write,
+            name.as_ref(),
+            &Content::Bytes(bytes),
+            FILE_MODE_PRIVATE,
+            Part::place,
+        )
+    }
+
+    /// See [`write_public_new`](super::write_public_new).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_public_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
+        self.write(
+            Operation::Write,
+            name.as_ref(),
+            &Content::Bytes(bytes),
+            FILE_MODE_PUBLIC,
+            Part::place,
+        )
+    }
+
+    /// See [`write_replace`](super::write_replace).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_replace(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
+        self.write(
+            Operation::Write,
+            name.as_ref(),
+            &Content::Bytes(bytes),
+            FILE_MODE_PRIVATE,
+            Part::replace,
+        )
+    }
+
+    /// See [`write_public_replace`](super::write_public_replace).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_public_replace(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
+        self.write(
+            Operation::Write,
+            name.as_ref(),
+            &Content::Bytes(bytes),
+            FILE_MODE_PUBLIC,
+            Part::replace,
+        )
+    }
+
+    /// See [`write_removable`](super::write_removable).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_removable(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
+        self.write_checked(
+            name.as_ref(),
+            &Content::Bytes(bytes),
+            &Content::Bytes(bytes),
+        )
+    }
+
+    /// Copies an open file to this folder as [`write_removable`](super::write_removable) writes bytes, without
+    /// holding the whole of it in memory.
+    ///
+    /// # Errors
+    /// As there; also if `source` changes while it is copied.
+    pub fn copy_removable(&self, source: &File, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        self.write_checked(
+            name.as_ref(),
+            &Content::File(source),
+            &Content::File(source),
+        )
+    }
+
+    /// Removes a file; a link is removed itself.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        let (name, path) = self.named(Operation::Remove, name.as_ref())?;
+        unlinkat(&self.descriptor, name, AtFlags::empty())
+            .and_then(|()| self.sync())
+            .map_err(|error| Error::new(Operation::Remove, &path, error))
+    }
+
+    /// Removes what interrupted writers left, and says how many there were.
+    ///
+    /// Only for the one owner of a folder, as it would take the unfinished file of another writer too.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn remove_parts(&self) -> Result<usize, Error> {
+        let mut removed = 0;
+        for name in self.names(usize::MAX)? {
+            if is_part(&name) && self.kind_of(&name) == Ok(FileType::RegularFile) {
+                unlinkat(&self.descriptor, &name, AtFlags::empty())
+                    .map_err(|error| self.error(Operation::Remove, &name, error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    /// Makes lasting what was created, renamed or removed in the folder.
+    pub(super) fn sync(&self) -> Result<(), Errno> {
+        match fsync(&self.descriptor) {
+            // Some file systems of media cannot sync a folder alone.
+            Err(Errno::INVAL | Errno::NOTSUP) => syncfs(&self.descriptor),
+            synced => synced,
+        }
+    }
+
+    /// Writes `content` and reads back what must then be `expected`.
+    pub(super) fn write_checked(
+        &self,
+        name: &OsStr,
+        content: &Content<'_>,
+        expected: &Content<'_>,
+    ) -> Result<(), Error> {
+        let operation = Operation::WriteMedia;
+        self.write(operation, name, content, FILE_MODE_PUBLIC, |part, path| {
+            let same = part
+                .holds(expected)
+                .map_err(|error| Error::new(operation, path, error))?;
+            if !same {
+                return Err(Error::of(operation, path, Kind::ReadBackMismatch));
+            }
+            part.replace(path)
+        })
+    }
+
+    fn write<'a>(
+        &'a self,
+        operation: Operation,
+        name: &'a OsStr,
+        content: &Content<'_>,
+        mode: u32,
+        settle: impl FnOnce(Part<'a>, &Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (name, path) = self.named(operation, name)?;
+        let part = Part::write(self, operation, name, content, mode)
+            .map_err(|error| Error::new(operation, &path, error))?;
+        settle(part, &path)?;
+        self.sync()
+            .map_err(|error| Error::new(operation, &path, error))
+    }
+
+    fn create(&self, name: &OsStr, mode: u32) -> Result<Self, Error> {
+        let (name, path) = self.named(Operation::CreateFolder, name)?;
+        let failed = |error: Errno| Error::new(Operation::CreateFolder, &path, error);
+        match mkdirat(
+            &self.descriptor,
+            name,
+            Mode::from_raw_mode(FOLDER_MODE_PRIVATE),
+        ) {
+            Ok(()) => {
+                let folder = self.subfolder(name)?;
+                if mode != FOLDER_MODE_PRIVATE {
+                    // Widened afterwards, as the umask would narrow it; a medium without modes may refuse.
+                    let _ = rustix::fs::fchmod(&folder.descriptor, Mode::from_raw_mode(mode));
+                }
+                self.sync().map_err(failed)?;
+                Ok(folder)
+            }
+            Err(Errno::EXIST) => self.subfolder(name),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn open_regular(&self, name: &OsStr, bytes_max: u64) -> Result<(File, u64), Error> {
+        let failed = |error: Errno| self.error(Operation::Read, name, error);
+        let refused = |kind| Error::of(Operation::Read, &self.path.join(name), kind);
+        // Looked at before it is opened, as opening a device may already do something.
+        regular(self.kind_of(name).map_err(failed)?).map_err(refused)?;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let descriptor = openat(&self.descriptor, name, flags, Mode::empty()).map_err(failed)?;
+        let status = fstat(&descriptor).map_err(failed)?;
+        regular(FileType::from_raw_mode(status.st_mode)).map_err(refused)?;
+        match u64::try_from(status.st_size) {
+            Ok(size) if size <= bytes_max => Ok((File::from(descriptor), size)),
+            _ => Err(refused(Kind::TooLarge { max: bytes_max })),
+        }
+    }
+
+    fn kind_of(&self, name: &OsStr) -> Result<FileType, Errno> {
+        let status = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(status.st_mode))
+    }
+
+    fn names(&self, entries_max: usize) -> Result<Vec<OsString>, Error> {
+        let failed = |error: Errno| Error::new(Operation::List, &self.path, error);
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.descriptor).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if names.len() == entries_max {
+                let max = u64::try_from(entries_max).unwrap_or(u64::MAX);
+                return Err(Error::of(
+                    Operation::List,
+                    &self.path,
+                    Kind::TooLarge { max },
+                ));
+            }
+            names.push(OsString::from_vec(name));
+        }
+        Ok(names)
+    }
+
+    /// `name` if it is one, and the path it makes for messages.
+    fn named<'a>(
+        &self,
+        operation: Operation,
+        name: &'a OsStr,
+    ) -> Result<(&'a OsStr, PathBuf), Error> {
+        let path = self.path.join(name);
+        let bytes = name.as_bytes();
+        if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
+            return Err(Error::of(operation, &path, Kind::NameInvalid));
+        }
+        Ok((name, path))
+    }
+
+    fn error(&self, operation: Operation, name: &OsStr, error: Errno) -> Error {
+        Error::new(operation, &self.path.join(name), error)
+    }
+}
+
+fn regular(kind: FileType) -> Result<(), Kind> {
+    let found = match kind {
+        FileType::RegularFile => return Ok(()),
+        FileType::Symlink => "a symbolic link",
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "not a regular file",
+    };
+    Err(Kind::NotRegular { found })
+}
+
+fn is_part(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".part")
+}

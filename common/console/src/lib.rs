@@ -1,0 +1,33 @@
+//! What a person sees: exit codes, errors with hints, tables, JSON, prompts, progress.
+//!
+//! The tools make one [`Console`] through [`run`] and say everything through it. Data goes to standard output, all
+//! else to standard error; under `--json` both carry JSON alone. This crate knows none of the product's types.
+//!
+//! [`files`] is the one crash-safe file writer, and [`time`] writes instants the one way the tools show them.
+#![forbid(unsafe_code)]
+
+mod console;
+mod exit;
+mod failure;
+pub mod files;
+mod options;
+pub mod panics;
+mod printable;
+mod progress;
+mod prompt;
+mod run;
+mod shell;
+mod style;
+mod table;
+pub mod time;
+
+pub use console::Console;
+pub use exit::Exit;
+pub use failure::{Failure, cause_chain};
+pub use options::{ColorChoice, GlobalOptions, HasGlobal};
+pub use printable::printable;
+pub use progress::Progress;
+pub use run::run;
+pub use shell::{Shell, completion, manual};
+pub use style::Style;
+pub use table::{Align, Table};
