@@ -1,0 +1,1 @@
+//! The index: a view of the log, never the record.
