@@ -1,0 +1,29 @@
+//! Keys by URI: PKCS#11 tokens and encrypted key files behind one interface.
+//!
+//! A [`KeyUri`] names a store; [`open`] gives a [`KeyStore`]; from it come [`Signer`]s and [`Agreement`]s, one per
+//! label. Every key is on P-256 and serves one [`Purpose`]. The crate never learns what it signs.
+//!
+//! Invariants:
+//! - No private scalar leaves a token, and none leaves this crate from a file.
+//! - A key is used only after its attributes were asserted, and after it proved that it fits its public key.
+//! - A signature is returned only after it verified under that public key, with code other than the signer's.
+//! - A PIN is tried once. A PIN that was refused is never sent again by the same store.
+//! - This is the only crate that loads a PKCS#11 module.
+
+mod error;
+mod file;
+mod label;
+mod pin;
+mod random;
+mod store;
+mod token;
+mod uri;
+mod verify;
+
+pub use error::{Class, Error};
+pub use pin::{Pin, Prompt, pin_source_warning};
+pub use store::{
+    Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts, create, open,
+};
+pub use uri::{FileUri, KeyUri, Pkcs11Uri};
+pub use verify::verify;

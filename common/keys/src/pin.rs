@@ -1,0 +1,190 @@
+//! Where a PIN comes from: a file that the URI names, or a prompt. Never arguments, never the environment.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::Error;
+use crate::uri::KeyUri;
+
+/// A PIN or passphrase, wiped when dropped.
+pub type Pin = Zeroizing<String>;
+
+/// Asks a person for a PIN. The text says which store it is for, such as `PIN of the token "vault" (serial 5f2c)`,
+/// without punctuation at its end. An error means that nobody could be asked, or that the person cancelled.
+pub type Prompt<'a> = &'a dyn Fn(&str) -> io::Result<Pin>;
+
+/// Longest PIN file. Tokens take 255 bytes at most; passphrases of key files can be longer.
+const PIN_BYTES_MAX: usize = 1024;
+
+/// The PIN for `store`: from `source` if there is one, else asked with `question`.
+pub(crate) fn obtain(
+    source: Option<&Path>,
+    prompt: Prompt<'_>,
+    store: &str,
+    question: &str,
+) -> Result<Pin, Error> {
+    let pin = match source {
+        Some(path) => read(path)?,
+        None => ask(prompt, store, question)?,
+    };
+    if pin.is_empty() {
+        Err(Error::PinEmpty {
+            store: store.into(),
+        })
+    } else {
+        Ok(pin)
+    }
+}
+
+/// A PIN that is new: a person types it twice.
+pub(crate) fn obtain_new(
+    source: Option<&Path>,
+    prompt: Prompt<'_>,
+    store: &str,
+) -> Result<Pin, Error> {
+    let pin = obtain(source, prompt, store, &format!("New PIN for {store}"))?;
+    if source.is_none() && ask(prompt, store, &format!("The same PIN again for {store}"))? != pin {
+        return Err(Error::PinMismatch {
+            store: store.into(),
+        });
+    }
+    Ok(pin)
+}
+
+fn ask(prompt: Prompt<'_>, store: &str, question: &str) -> Result<Pin, Error> {
+    prompt(question).map_err(|cause| Error::PinNotGiven {
+        store: store.into(),
+        cause,
+    })
+}
+
+/// Reads a PIN file: one line of UTF-8, its newline optional.
+fn read(path: &Path) -> Result<Pin, Error> {
+    let unreadable = |reason: String| Error::PinSourceUnreadable {
+        path: path.into(),
+        reason,
+    };
+    // The room is reserved at once: a vector that grows leaves copies of the PIN behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PIN_BYTES_MAX + 2));
+    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    file.take(PIN_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() > PIN_BYTES_MAX {
+        return Err(unreadable(format!(
+            "it is longer than {PIN_BYTES_MAX} bytes"
+        )));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return Err(unreadable("it is empty".into()));
+    }
+    if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+        return Err(unreadable("it has more than one line".into()));
+    }
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            Err(unreadable("it is not UTF-8".into()))
+        }
+    }
+}
+
+/// What is wrong with the rights of the file that holds the PIN, for `doctor`: other users can read or write it.
+/// `None` without a `pin-source`, without such a file, or when only owner and group can reach it.
+pub fn pin_source_warning(uri: &KeyUri) -> Option<String> {
+    let path = uri.pin_source()?;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let rights = match mode & 0o006 {
+        0 => return None,
+        0o004 => "read",
+        0o002 => "write",
+        _ => "read and write",
+    };
+    Some(format!(
+        "every user of this machine can {rights} the PIN file {}: chmod 600 it",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin_of(content: &[u8]) -> Result<Pin, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pin");
+        std::fs::write(&path, content).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn one_trailing_newline_is_no_part_of_the_pin() {
+        assert_eq!(*pin_of(b"1234\n").unwrap(), "1234");
+        assert_eq!(*pin_of(b"1234\r\n").unwrap(), "1234");
+        assert_eq!(*pin_of(b"1234").unwrap(), "1234");
+        assert_eq!(*pin_of(b" 12 34 ").unwrap(), " 12 34 ");
+    }
+
+    #[test]
+    fn a_file_that_is_no_pin_is_an_error_of_its_own() {
+        for content in [
+            &b""[..],
+            b"\n",
+            b"1234\n5678\n",
+            b"\xff\xfe",
+            b"12\x0034",
+            &[b'1'; 1025],
+        ] {
+            assert_eq!(pin_of(content).unwrap_err().code(), "PIN-SOURCE-UNREADABLE");
+        }
+        assert_eq!(
+            read(Path::new("/nonexistent/pin")).unwrap_err().code(),
+            "PIN-SOURCE-UNREADABLE"
+        );
+    }
+
+    #[test]
+    fn an_empty_answer_is_refused() {
+        let empty: Prompt<'_> = &|_| Ok(Pin::default());
+        assert_eq!(
+            obtain(None, empty, "the store", "PIN").unwrap_err().code(),
+            "PIN-EMPTY"
+        );
+    }
+
+    #[test]
+    fn a_cancelled_prompt_is_an_error_of_its_own() {
+        let cancelled: Prompt<'_> = &|_| Err(io::ErrorKind::Interrupted.into());
+        assert_eq!(
+            obtain(None, cancelled, "the store", "PIN")
+                .unwrap_err()
+                .code(),
+            "PIN-NOT-GIVEN"
+        );
+    }
+
+    #[test]
+    fn a_pin_file_that_every_user_can_read_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pin");
+        std::fs::write(&path, "1234").unwrap();
+        let uri: KeyUri = format!("file:keys?pin-source=file:{}", path.display())
+            .parse()
+            .unwrap();
+        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(pin_source_warning(&uri).is_some(), expected, "{mode:o}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The interface of every store, and the way to one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use p256::PublicKey;
+use p256::ecdsa::Signature;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::pin::Prompt;
+use crate::uri::KeyUri;
+use crate::{file, token};
+
+/// What a key may do. A key serves one purpose; the curve is P-256 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purpose {
+    /// ES256 signatures (RFC 9053 section 2.1).
+    Sign,
+    /// Elliptic-curve Diffie-Hellman, the private half of ECDH-ES (RFC 9053 section 6.3).
+    Agree,
+}
+
+impl Purpose {
+    /// The word for it: `sign` or `agree`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Agree => "agree",
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What a store says of itself. It is the store's own word: nothing here is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// `pkcs11` or `file`.
+    pub kind: String,
+    /// The token's label, or the name of the folder.
+    pub label: String,
+    /// The token's manufacturer; empty for a folder.
+    pub manufacturer: String,
+    /// The token's model; empty for a folder.
+    pub model: String,
+    /// The token's serial number; empty for a folder.
+    pub serial: String,
+    /// The token's firmware version, `major.minor`; empty for a folder.
+    pub firmware: String,
+    /// The library that was loaded: manufacturer, description, version. For a folder, this crate.
+    pub library: String,
+    /// The mechanisms, sorted: CKM names that the token lists (not tried; see [`KeyStore::self_test`]).
+    pub mechanisms: Vec<String>,
+}
+
+/// One private key of a store, as `doctor` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// The label, with unprintable characters escaped.
+    pub label: String,
+    /// What it is for, when it is a key that this crate would use or nearly so.
+    pub purpose: Option<Purpose>,
+    /// Why the key would be refused: the attribute and what it is.
+    pub problem: Option<String>,
+}
+
+/// One operation of a self test and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What was tried: `login`, `random`, `sign`, `agree`.
+    pub name: String,
+    /// What was found, or why it failed.
+    pub outcome: Result<String, String>,
+}
+
+/// A store of private keys that are named by label.
+pub trait KeyStore: Send + Sync {
+    /// What the store says of itself.
+    fn facts(&self) -> StoreFacts;
+
+    /// The public key of the private key `label`, or `None` if there is none. Asserts every attribute of a found key,
+    /// and that it fits its public key.
+    ///
+    /// # Errors
+    /// `KEY-ATTRIBUTES` if the key must not be used, `KEY-AMBIGUOUS` if there are several; store failures.
+    fn find(&self, label: &str, purpose: Purpose) -> Result<Option<PublicKey>, Error>;
+
+    /// Makes a key in the store, asserts its attributes and gives its public key.
+    ///
+    /// # Errors
+    /// `KEY-EXISTS` if the label is taken: nothing is overwritten; store failures.
+    fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error>;
+
+    /// The key `label`, to sign with.
+    ///
+    /// # Errors
+    /// `KEY-MISSING`; otherwise as [`KeyStore::find`].
+    fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Error>;
+
+    /// The key `label`, to agree with.
+    ///
+    /// # Errors
+    /// `KEY-MISSING`; otherwise as [`KeyStore::find`].
+    fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error>;
+
+    /// Every private key of the store, sorted by label, those that would be refused included.
+    ///
+    /// # Errors
+    /// Store failures.
+    fn labels(&self) -> Result<Vec<KeyDescription>, Error>;
+
+    /// Performs what the product needs of a store, instead of believing lists: login, random numbers, a signature that
+    /// is verified, an agreement that is compared. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// Only if the test itself cannot be run; what failed in the store is an outcome.
+    fn self_test(&self) -> Result<Vec<Probe>, Error>;
+}
+
+/// A private key that signs: ES256, that is SHA-256 over the message, then ECDSA on P-256 (RFC 9053 section 2.1).
+pub trait Signer: Send + Sync {
+    /// The public key.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs `message`. The signature has the low form of `s` and was verified before it is returned.
+    ///
+    /// # Errors
+    /// `SIGNATURE-INVALID` if the store signs wrongly; store failures.
+    fn sign(&self, message: &[u8]) -> Result<Signature, Error>;
+}
+
+/// A private key that agrees on secrets.
+pub trait Agreement: Send + Sync {
+    /// The public key.
+    fn public_key(&self) -> &PublicKey;
+
+    /// The x-coordinate of the product of the private scalar and `peer` (NIST SP 800-56A section 5.7.1.2), 32 bytes,
+    /// big-endian. It is no key yet: feed it to a key derivation function.
+    ///
+    /// # Errors
+    /// Store failures.
+    fn agree(&self, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, Error>;
+}
+
+impl fmt::Debug for dyn KeyStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = self.facts();
+        write!(formatter, "KeyStore({} {:?})", facts.kind, facts.label)
+    }
+}
+
+impl fmt::Debug for dyn Signer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Signer({})",
+            hex::encode(self.public_key().to_sec1_bytes())
+        )
+    }
+}
+
+impl fmt::Debug for dyn Agreement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Agreement({})",
+            hex::encode(self.public_key().to_sec1_bytes())
+        )
+    }
+}
+
+/// Opens the store that `uri` names. `prompt` is asked for the PIN only when the URI has no `pin-source`, and only
+/// after the store was found; its text names the store. A PIN is tried once.
+///
+/// # Errors
+/// `MODULE-*`, `TOKEN-*`, `KEY-FOLDER-*` if the store is not there; `PIN-*` if it does not open.
+pub fn open(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
+    match uri {
+        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
+        KeyUri::File(uri) => file::open(uri, prompt),
+    }
+}
+
+/// As [`open`], but makes the folder of a file store (mode 0700) if it is absent; where the folder holds no key yet and
+/// the URI has no `pin-source`, a new PIN is asked for, twice. Tokens must exist and are opened.
+///
+/// # Errors
+/// As [`open`]; `PIN-MISMATCH`; `KEY-FILE-IO` if the folder cannot be made.
+pub fn create(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
+    match uri {
+        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
+        KeyUri::File(uri) => file::create(uri, prompt),
+    }
+}

@@ -1,0 +1,314 @@
+//! One key in a token: how it is looked up, proven and used.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_lc_rs::digest::{Digest, SHA256, digest};
+use cryptoki::error::{Error as CryptokiError, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, SessionState};
+use p256::PublicKey;
+use p256::ecdsa::Signature;
+use p256::elliptic_curve::sec1::ToSec1Point;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::attributes::{self, Problem};
+use super::fault::Fault;
+use super::pool::Pool;
+use crate::error::Error;
+use crate::random;
+use crate::store::{Agreement, Purpose, Signer};
+use crate::verify::Verifier;
+
+/// What a key signs to show that it fits its public key. No message of any protocol begins like this: COSE structures
+/// begin with 0x84 or 0x85, certificates with 0x30.
+const PROOF_PREFIX: &[u8] = b"mintmark: does this private key fit its public key? ";
+
+/// A key that was found and may be used.
+pub(super) struct Found {
+    pub(super) handle: ObjectHandle,
+    pub(super) public: PublicKey,
+}
+
+/// The private key `label`, its attributes asserted and its public key proven; `None` if there is none.
+pub(super) fn look_up(
+    session: &Session,
+    store: &str,
+    label: &str,
+    purpose: Purpose,
+) -> Result<Option<Found>, Fault> {
+    let handles = private_keys(session, Some(label))?;
+    let handle = match handles.as_slice() {
+        [] => return Ok(None),
+        [handle] => *handle,
+        several => return Err(ambiguous(store, label, several.len())),
+    };
+    let refuse = |problem: Problem| -> Fault {
+        Error::KeyAttributes {
+            store: store.into(),
+            label: label.into(),
+            attribute: problem.attribute,
+            found: problem.found,
+        }
+        .into()
+    };
+    let private = session
+        .get_attributes(handle, attributes::PRIVATE_KEY)
+        .map_err(Fault::while_("read a key's attributes"))?;
+    if let Some(problem) = attributes::problem(&private, purpose) {
+        return Err(refuse(problem));
+    }
+    let mut template = vec![
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::Label(label.into()),
+    ];
+    if let Some(id) = attributes::id_of(&private) {
+        template.push(Attribute::Id(id.into()));
+    }
+    let publics = session
+        .find_objects(&template)
+        .map_err(Fault::while_("find a public key"))?;
+    let public = match publics.as_slice() {
+        [public] => session
+            .get_attributes(*public, attributes::PUBLIC_KEY)
+            .map_err(Fault::while_("read a public key"))
+            .and_then(|read| attributes::public_key(&read).map_err(refuse))?,
+        [] => {
+            let found = "unknown: there is no public key object of this label and CKA_ID".into();
+            return Err(refuse(Problem {
+                attribute: "CKA_EC_POINT",
+                found,
+            }));
+        }
+        several => return Err(ambiguous(store, label, several.len())),
+    };
+    if !fits(session, handle, &public, purpose)? {
+        let found = "not the point of this private key".into();
+        return Err(refuse(Problem {
+            attribute: "CKA_EC_POINT",
+            found,
+        }));
+    }
+    Ok(Some(Found { handle, public }))
+}
+
+fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
+    Error::KeyAmbiguous {
+        store: store.into(),
+        label: label.into(),
+        count,
+    }
+    .into()
+}
+
+/// The private keys of the token, or those of one label. Without a login a token does not refuse to search: it finds
+/// nothing. So an empty answer counts only from a session that is logged in.
+pub(super) fn private_keys(
+    session: &Session,
+    label: Option<&str>,
+) -> Result<Vec<ObjectHandle>, Fault> {
+    let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
+    template.extend(label.map(|label| Attribute::Label(label.into())));
+    let handles = session
+        .find_objects(&template)
+        .map_err(Fault::while_("find a private key"))?;
+    if handles.is_empty() {
+        let info = session
+            .get_session_info()
+            .map_err(Fault::while_("describe a session"))?;
+        if !matches!(
+            info.session_state(),
+            SessionState::RwUser | SessionState::RoUser
+        ) {
+            let error = CryptokiError::Pkcs11(
+                RvError::UserNotLoggedIn,
+                cryptoki::context::Function::FindObjects,
+            );
+            return Err(Fault::Token {
+                action: "find a private key",
+                error,
+            });
+        }
+    }
+    Ok(handles)
+}
+
+/// Whether the private key is that of `public`. Whoever knows the PIN can put another public key object in place, and
+/// everything encrypted to it from then on would be theirs.
+pub(super) fn fits(
+    session: &Session,
+    handle: ObjectHandle,
+    public: &PublicKey,
+    purpose: Purpose,
+) -> Result<bool, Fault> {
+    match purpose {
+        Purpose::Sign => {
+            let mut nonce = [0_u8; 32];
+            random::fill(&mut nonce)?;
+            let hash = digest(&SHA256, &[PROOF_PREFIX, &nonce].concat());
+            let Some(signature) = sign_digest(session, handle, &hash)? else {
+                return Ok(false);
+            };
+            Ok(Verifier::new(public)?.accepts(&hash, &signature))
+        }
+        Purpose::Agree => {
+            let ephemeral = random::secret_key()?;
+            let ours = ephemeral.diffie_hellman(public);
+            let theirs = derive(session, handle, &ephemeral.public_key())?;
+            Ok(ours.raw_secret_bytes().as_slice() == theirs.as_slice())
+        }
+    }
+}
+
+/// CKM_ECDSA over a hash of ours, since not every token offers the hashing mechanism. `None`: what came back is no
+/// signature at all.
+pub(super) fn sign_digest(
+    session: &Session,
+    handle: ObjectHandle,
+    hash: &Digest,
+) -> Result<Option<Signature>, Fault> {
+    let raw = session
+        .sign(&Mechanism::Ecdsa, handle, hash.as_ref())
+        .map_err(Fault::while_("sign"))?;
+    Ok(Signature::from_slice(&raw).ok())
+}
+
+/// CKM_ECDH1_DERIVE without a key derivation function: the bare x-coordinate, as a session object that may be read.
+pub(super) fn derive(
+    session: &Session,
+    handle: ObjectHandle,
+    peer: &PublicKey,
+) -> Result<Zeroizing<[u8; 32]>, Fault> {
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::ValueLen(32.into()),
+    ];
+    let derive_from = |point: &[u8]| {
+        let params = Ecdh1DeriveParams::new(EcKdf::null(), point);
+        session.derive_key(&Mechanism::Ecdh1Derive(params), handle, &template)
+    };
+    let point = peer.to_sec1_point(false);
+    // PKCS #11 version 2.40 section 2.3.7: a token must take the bare point; older ones take only the OCTET STRING.
+    let secret = match derive_from(point.as_bytes()) {
+        Err(CryptokiError::Pkcs11(
+            RvError::MechanismParamInvalid | RvError::ArgumentsBad | RvError::DomainParamsInvalid,
+            _,
+        )) => derive_from(&[&[0x04, 65], point.as_bytes()].concat()),
+        other => other,
+    }
+    .map_err(Fault::while_("agree on a secret"))?;
+    let read = session.get_attributes(secret, &[AttributeType::Value]);
+    // Destroyed before anything is judged, so that no failure leaves it in the token.
+    let destroyed = session.destroy_object(secret);
+    let mut value = None;
+    // The library's own copy of these bytes is freed without being wiped; no interface reaches it.
+    for attribute in read.map_err(Fault::while_("read an agreed secret"))? {
+        if let Attribute::Value(mut bytes) = attribute {
+            value = <[u8; 32]>::try_from(bytes.as_slice())
+                .ok()
+                .map(Zeroizing::new);
+            bytes.zeroize();
+        }
+    }
+    destroyed.map_err(Fault::while_("destroy an agreed secret"))?;
+    value.ok_or(Fault::Token {
+        action: "give an agreed secret of 32 bytes",
+        error: CryptokiError::InvalidValue,
+    })
+}
+
+/// A key in use. Its handle is kept for as long as the connection holds in which it was found.
+pub(super) struct TokenKey {
+    pool: Arc<Pool>,
+    label: String,
+    purpose: Purpose,
+    public: PublicKey,
+    verifier: Verifier,
+    handle: RwLock<(u64, ObjectHandle)>,
+}
+
+impl TokenKey {
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        label: &str,
+        purpose: Purpose,
+        found: &Found,
+        generation: u64,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            pool,
+            label: label.into(),
+            purpose,
+            public: found.public,
+            verifier: Verifier::new(&found.public)?,
+            handle: RwLock::new((generation, found.handle)),
+        })
+    }
+
+    /// The handle in this connection, looked up and asserted again if the connection is a new one.
+    fn handle(&self, session: &Session, generation: u64) -> Result<ObjectHandle, Fault> {
+        let (known_in, handle) = *self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        if known_in == generation {
+            return Ok(handle);
+        }
+        let store = self.pool.store();
+        let found = look_up(session, store, &self.label, self.purpose)?.ok_or_else(|| {
+            Error::KeyMissing {
+                store: store.into(),
+                label: self.label.clone(),
+            }
+        })?;
+        if found.public != self.public {
+            return Err(Error::KeyChanged {
+                store: store.into(),
+                label: self.label.clone(),
+            }
+            .into());
+        }
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = (generation, found.handle);
+        Ok(found.handle)
+    }
+}
+
+impl Signer for TokenKey {
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, Error> {
+        let hash = digest(&SHA256, message);
+        // Tokens were seen to give, now and then, a signature that does not verify. Once is forgiven: it cost a retry
+        // and was seen by nobody.
+        for _ in 0..2 {
+            let signature = self.pool.call(|session, generation| {
+                sign_digest(session, self.handle(session, generation)?, &hash)
+            })?;
+            if let Some(signature) = signature.map(|signature| signature.normalize_s())
+                && self.verifier.accepts(&hash, &signature)
+            {
+                return Ok(signature);
+            }
+        }
+        Err(Error::SignatureInvalid {
+            store: self.pool.store().into(),
+            label: self.label.clone(),
+        })
+    }
+}
+
+impl Agreement for TokenKey {
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn agree(&self, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, Error> {
+        self.pool
+            .call(|session, generation| derive(session, self.handle(session, generation)?, peer))
+    }
+}

@@ -1,0 +1,45 @@
+//! PKCS#11 tokens (PKCS #11 version 2.40 and 3.x) through cryptoki.
+//!
+//! Keys are made in the token, sensitive and never extractable, for one purpose each. What CKA attributes they have is
+//! written down in `attributes.rs`, and asserted whenever a key is looked up.
+
+mod attributes;
+mod fault;
+mod key;
+mod locate;
+mod module;
+mod pool;
+mod probe;
+mod store;
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::pin::{self, Prompt};
+use crate::store::KeyStore;
+use crate::uri::Pkcs11Uri;
+
+/// Opens the token that `uri` names: finds it, logs in once.
+pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
+    let module = module::load(uri.module_path())?;
+    let found = locate::token(&module, &locate::Wanted::of(uri))?;
+    let store = format!("the token {}", locate::describe(&found.info, found.slot));
+    if found.info.user_pin_locked() {
+        return Err(Error::PinLocked { store });
+    }
+    // A token with a keypad of its own takes no PIN from us (CKF_PROTECTED_AUTHENTICATION_PATH).
+    let pin = if uri.pin_source().is_none() && found.info.protected_authentication_path() {
+        None
+    } else {
+        let last_try = if found.info.user_pin_final_try() {
+            ", one try left"
+        } else {
+            ""
+        };
+        let question = format!("PIN of {store}{last_try}");
+        Some(pin::obtain(uri.pin_source(), prompt, &store, &question)?)
+    };
+    let facts = locate::facts(&module, &found);
+    let pool = pool::Pool::connect(module, found, store, pin)?;
+    Ok(Arc::new(store::TokenStore::new(pool, facts)))
+}

@@ -1,0 +1,185 @@
+//! The self test of a token: it does what the product will ask of it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use cryptoki::context::Function;
+use cryptoki::error::{Error as CryptokiError, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use cryptoki::session::{Session, SessionState};
+use p256::PublicKey;
+
+use super::attributes::{self, Problem};
+use super::fault::Fault;
+use super::key;
+use super::pool::Pool;
+use crate::error::Error;
+use crate::random;
+use crate::store::{Probe, Purpose};
+use crate::verify::Verifier;
+
+/// Label of keys that live for one probe, in a session. No product key has it.
+const PROBE_LABEL: &str = "mintmark-self-test";
+
+/// Runs every probe; each stands alone.
+pub(super) fn run(pool: &Pool) -> Vec<Probe> {
+    [
+        ("login", pool.call(|session, _| login(session))),
+        ("random", pool.call(|session, _| random(session))),
+        (
+            "sign",
+            pool.call(|session, _| with_key(session, pool.store(), Purpose::Sign)),
+        ),
+        (
+            "agree",
+            pool.call(|session, _| with_key(session, pool.store(), Purpose::Agree)),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, outcome)| Probe {
+        name: name.into(),
+        outcome: outcome.map_err(|error| error.to_string()),
+    })
+    .collect()
+}
+
+fn login(session: &Session) -> Result<String, Fault> {
+    let info = session
+        .get_session_info()
+        .map_err(Fault::while_("describe a session"))?;
+    match info.session_state() {
+        SessionState::RwUser => Ok("logged in, may make keys".into()),
+        SessionState::RoUser => {
+            Ok("logged in, the token is write-protected: no key can be made".into())
+        }
+        _ => Err(Fault::Token {
+            action: "stay logged in",
+            error: CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::Login),
+        }),
+    }
+}
+
+/// Two draws that differ, neither of them blank. It finds a generator that is missing or stuck; no test of this size
+/// finds a bad one.
+fn random(session: &Session) -> Result<String, Fault> {
+    let mut draws = [[0_u8; 32]; 2];
+    for draw in &mut draws {
+        session
+            .generate_random_slice(draw)
+            .map_err(Fault::while_("give random bytes"))?;
+    }
+    if draws[0] == draws[1] || draws.contains(&[0_u8; 32]) {
+        return Err(Fault::Token {
+            action: "give random bytes that differ",
+            error: CryptokiError::InvalidValue,
+        });
+    }
+    Ok("32 random bytes, twice, and they differ".into())
+}
+
+/// Uses an ephemeral key, or a key that is there where the token keeps no session objects.
+fn with_key(session: &Session, store: &str, purpose: Purpose) -> Result<String, Fault> {
+    let fault = match ephemeral(session, purpose) {
+        Ok((public, private)) => {
+            let outcome = session
+                .get_attributes(public, attributes::PUBLIC_KEY)
+                .map_err(Fault::while_("read a public key"))
+                .and_then(|read| {
+                    attributes::public_key(&read).map_err(|problem| {
+                        let label = PROBE_LABEL.into();
+                        let Problem { attribute, found } = problem;
+                        Error::KeyAttributes {
+                            store: store.into(),
+                            label,
+                            attribute,
+                            found,
+                        }
+                        .into()
+                    })
+                })
+                .and_then(|point| exercise(session, store, private, &point, purpose));
+            for handle in [public, private] {
+                session
+                    .destroy_object(handle)
+                    .map_err(Fault::while_("destroy a session key"))?;
+            }
+            return outcome.map(|done| format!("{done}, with a key made for this test"));
+        }
+        Err(fault) => fault,
+    };
+    for handle in key::private_keys(session, None)? {
+        let Ok(read) = session.get_attributes(handle, attributes::PRIVATE_KEY) else {
+            continue;
+        };
+        if attributes::problem(&read, purpose).is_some() {
+            continue;
+        }
+        let labels = session
+            .get_attributes(handle, &[AttributeType::Label])
+            .map_err(Fault::while_("read a key's label"))?;
+        let Some(label) = labels.iter().find_map(label_of) else {
+            continue;
+        };
+        // The lookup proves the key with the very operations that the probe is about.
+        if key::look_up(session, store, &label, purpose)?.is_some() {
+            return Ok(format!(
+                "it works, with the key \"{label}\"; the token makes no session keys"
+            ));
+        }
+    }
+    Err(fault)
+}
+
+fn label_of(attribute: &Attribute) -> Option<String> {
+    match attribute {
+        Attribute::Label(label) => String::from_utf8(label.clone()).ok(),
+        _ => None,
+    }
+}
+
+fn ephemeral(session: &Session, purpose: Purpose) -> Result<(ObjectHandle, ObjectHandle), Fault> {
+    let mut id = [0_u8; 20];
+    random::fill(&mut id)?;
+    session
+        .generate_key_pair(
+            &Mechanism::EccKeyPairGen,
+            &attributes::public_template(PROBE_LABEL, &id, purpose, false),
+            &attributes::private_template(PROBE_LABEL, &id, purpose, false),
+        )
+        .map_err(Fault::while_("make a session key"))
+}
+
+fn exercise(
+    session: &Session,
+    store: &str,
+    private: ObjectHandle,
+    public: &PublicKey,
+    purpose: Purpose,
+) -> Result<String, Fault> {
+    let fits = key::fits(session, private, public, purpose)?;
+    match purpose {
+        Purpose::Sign if fits => {
+            // A second one, of the empty message, since the first hash was random.
+            let hash = digest(&SHA256, b"");
+            let again = key::sign_digest(session, private, &hash)?;
+            let verifier = Verifier::new(public)?;
+            if again.is_some_and(|signature| verifier.accepts(&hash, &signature)) {
+                return Ok("signed, and the signatures verify".into());
+            }
+            Err(Error::SignatureInvalid {
+                store: store.into(),
+                label: PROBE_LABEL.into(),
+            }
+            .into())
+        }
+        Purpose::Sign => Err(Error::SignatureInvalid {
+            store: store.into(),
+            label: PROBE_LABEL.into(),
+        }
+        .into()),
+        Purpose::Agree if fits => Ok("agreed, and both sides have the same secret".into()),
+        Purpose::Agree => Err(Fault::Token {
+            action: "agree on the secret of the other side",
+            error: CryptokiError::InvalidValue,
+        }),
+    }
+}
