@@ -1,0 +1,161 @@
+//! What the root signs: itself, each vault's device CA, and each vault's identity.
+//!
+//! None of them expires by itself. A root and a device CA stand in devices that outlive every plan; they end by
+//! revocation.
+
+use crate::issuer::{self, Issuer};
+use crate::name::{self, AttributeType};
+use crate::profile::{KeyUsage, ToBeSigned};
+use crate::time::NO_EXPIRY_UNIX;
+use crate::{Error, certificate};
+
+/// Fewest random octets that the serial number of a CA certificate is made of.
+pub const CA_SERIAL_BYTES_MIN: usize = 16;
+
+/// The to-be-signed part of a root certificate: subject and issuer `O=<name>, CN=<name> Mintmark Root CA`, a CA
+/// without path length limit, keyUsage keyCertSign and cRLSign, no expiry. `serial` is 16 to 20 random octets, of
+/// which the first two bits are set to 01, so that the number is positive and of one length.
+///
+/// # Errors
+/// `SERIAL-INVALID`, `CERTIFICATE-TIME-INVALID`; `SUBJECT-VALUE-INVALID` if `name` has more than 47 characters, which
+/// is what leaves room in a common name of 64 (RFC 5280 appendix A.1).
+pub fn root_tbs(
+    name: &str,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
+    let common_name = format!("{name} Mintmark Root CA");
+    let subject = name::encode(&[
+        (AttributeType::Organization, name),
+        (AttributeType::CommonName, &common_name),
+    ])?;
+    let key = Key::new(key);
+    ToBeSigned {
+        serial: &positive(serial)?,
+        issuer_der: &subject,
+        not_before_unix,
+        not_after_unix: NO_EXPIRY_UNIX,
+        subject_der: &subject,
+        spki_der: &key.spki,
+        ca: Some(None),
+        key_usage: KeyUsage::CertificatesAndCrls,
+        subject_key_identifier: &key.identifier,
+        authority_key_identifier: None,
+        extended_key_usage: &[],
+    }
+    .encode()
+}
+
+/// The to-be-signed part of a vault's device CA: subject `O=<hq_name>, OU=<site>, CN=<site> <vault> Device CA`, a CA
+/// with path length 0, keyUsage keyCertSign and cRLSign, no expiry. Where site and vault together are too long for a
+/// common name, it is `<vault> Device CA`, and the OU tells the sites apart. `serial` is as for [`root_tbs`].
+///
+/// # Errors
+/// `SERIAL-INVALID`, `CERTIFICATE-TIME-INVALID`, `SUBJECT-VALUE-INVALID`.
+pub fn device_ca_tbs(
+    root: &Issuer,
+    hq_name: &str,
+    site: &str,
+    vault: &str,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
+    let key = Key::new(key);
+    ToBeSigned {
+        serial: &positive(serial)?,
+        issuer_der: root.subject_der(),
+        not_before_unix,
+        not_after_unix: NO_EXPIRY_UNIX,
+        subject_der: &vault_subject(hq_name, site, vault, "Device CA")?,
+        spki_der: &key.spki,
+        ca: Some(Some(0)),
+        key_usage: KeyUsage::CertificatesAndCrls,
+        subject_key_identifier: &key.identifier,
+        authority_key_identifier: Some(root.ski()),
+        extended_key_usage: &[],
+    }
+    .encode()
+}
+
+/// The to-be-signed part of a vault's identity certificate, over the key with which it signs messages: subject
+/// `O=<hq_name>, OU=<site>, CN=<site> <vault> Vault` (shortened as for [`device_ca_tbs`]), no CA, keyUsage
+/// digitalSignature, no expiry. `serial` is as for [`root_tbs`].
+///
+/// # Errors
+/// `SERIAL-INVALID`, `CERTIFICATE-TIME-INVALID`, `SUBJECT-VALUE-INVALID`.
+pub fn vault_identity_tbs(
+    root: &Issuer,
+    hq_name: &str,
+    site: &str,
+    vault: &str,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
+    let key = Key::new(key);
+    ToBeSigned {
+        serial: &positive(serial)?,
+        issuer_der: root.subject_der(),
+        not_before_unix,
+        not_after_unix: NO_EXPIRY_UNIX,
+        subject_der: &vault_subject(hq_name, site, vault, "Vault")?,
+        spki_der: &key.spki,
+        ca: None,
+        key_usage: KeyUsage::DigitalSignature,
+        subject_key_identifier: &key.identifier,
+        authority_key_identifier: Some(root.ski()),
+        extended_key_usage: &[],
+    }
+    .encode()
+}
+
+struct Key {
+    spki: Vec<u8>,
+    identifier: [u8; 20],
+}
+
+impl Key {
+    fn new(key: &p256::PublicKey) -> Self {
+        Self {
+            spki: issuer::spki_der(key),
+            identifier: issuer::key_identifier(&key.to_sec1_bytes()),
+        }
+    }
+}
+
+/// Identifiers of sites and vaults have no spaces, so that no two vaults come to the same name.
+fn vault_subject(hq_name: &str, site: &str, vault: &str, role: &str) -> Result<Vec<u8>, Error> {
+    let long = format!("{site} {vault} {role}");
+    let short = format!("{vault} {role}");
+    let common_name = if long.chars().count() <= AttributeType::CommonName.characters_max() {
+        &long
+    } else {
+        &short
+    };
+    name::encode(&[
+        (AttributeType::Organization, hq_name),
+        (AttributeType::OrganizationalUnit, site),
+        (AttributeType::CommonName, common_name),
+    ])
+}
+
+/// Makes random octets a serial number: positive, not zero, and as long as they are.
+fn positive(random: &[u8]) -> Result<Vec<u8>, Error> {
+    if random.len() < CA_SERIAL_BYTES_MIN {
+        return Err(Error::Serial {
+            reason: "a CA certificate's is made of at least 16 random octets",
+        });
+    }
+    if random.len() > certificate::SERIAL_BYTES_MAX {
+        return Err(Error::Serial {
+            reason: "it is longer than 20 octets",
+        });
+    }
+    let mut serial = random.to_vec();
+    if let Some(first) = serial.first_mut() {
+        *first = *first & 0x3f | 0x40;
+    }
+    Ok(serial)
+}

@@ -1,0 +1,241 @@
+//! PKCS#10 certification requests (RFC 2986): strict parsing and proof of possession.
+
+use std::ops::Range;
+
+use crate::algorithm::{KeyAlgorithm, PublicKeyInfo, SignatureAlgorithm};
+use crate::element::{
+    self, BIT_STRING, Element, Elements, Fault, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE,
+    SET,
+};
+use crate::encoding::Encoder;
+use crate::error::{Error, Object};
+use crate::name::{self, AttributeType};
+use crate::{issuer, oid, pem};
+
+/// Largest file that is read as a request, PEM and the text before it included.
+pub const CSR_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Largest request, as DER. One with an RSA-4096 key and every extension in use has about two thousand bytes.
+pub const CSR_DER_BYTES_MAX: usize = 16 * 1024;
+
+/// The tag of `attributes [0]`.
+const ATTRIBUTES: u8 = 0xa0;
+
+/// A certification request whose syntax and whose proof of possession have been verified: there is no other way to
+/// make one. What it asks for beyond its key and its subject (extensions, a CA's rights) is never looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificationRequest {
+    der: Vec<u8>,
+    spki: Range<usize>,
+    key_algorithm: KeyAlgorithm,
+    subject_serial_number: Option<String>,
+    common_name: Option<String>,
+}
+
+impl CertificationRequest {
+    /// Reads a file, PEM or DER as its content says. PEM must hold exactly one block, CERTIFICATE REQUEST or NEW
+    /// CERTIFICATE REQUEST; text may stand before it.
+    ///
+    /// # Errors
+    /// `CSR-EMPTY`, `CSR-TOO-LARGE`, `CSR-NOT-A-REQUEST`, `CSR-SEVERAL-BLOCKS`, and those of [`Self::from_der`].
+    pub fn from_file_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > CSR_FILE_BYTES_MAX {
+            return Err(Error::TooLarge {
+                object: Object::Request,
+                bytes: bytes.len(),
+                bytes_max: CSR_FILE_BYTES_MAX,
+            });
+        }
+        let labels = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+        let der = pem::der(bytes, Object::Request, &labels, CSR_DER_BYTES_MAX)?;
+        Self::from_der(&der)
+    }
+
+    /// Parses a request and verifies its signature over the bytes received.
+    ///
+    /// # Errors
+    /// `CSR-EMPTY`, `CSR-TOO-LARGE`, `CSR-TOO-DEEP` and `CSR-MALFORMED` for what is not the DER of a request;
+    /// `CSR-NOT-A-REQUEST` for what is recognisably something else; `CSR-KEY-UNSUPPORTED` and
+    /// `CSR-SIGNATURE-ALGORITHM` for what is not accepted; `CSR-PROOF-INVALID` if the signature does not verify.
+    pub fn from_der(der: &[u8]) -> Result<Self, Error> {
+        let object = Object::Request;
+        if der.is_empty() {
+            return Err(Error::Empty { object });
+        }
+        if der.len() > CSR_DER_BYTES_MAX {
+            return Err(Error::TooLarge {
+                object,
+                bytes: der.len(),
+                bytes_max: CSR_DER_BYTES_MAX,
+            });
+        }
+        element::scan(der, 0).map_err(|fault| fault.of(object))?;
+        let fields = Fields::read(der).map_err(|fault| match recognise(der) {
+            Some(found) => Error::Unexpected {
+                object,
+                found: found.to_owned(),
+            },
+            None => fault.of(object),
+        })?;
+
+        let key = PublicKeyInfo::read(&fields.spki, object)?;
+        let algorithm = SignatureAlgorithm::read(&fields.signature_algorithm, object)?;
+        let malformed = |fault: Fault| fault.of(object);
+        let (signature, _) = fields.signature.whole_octets().map_err(malformed)?;
+        key.verify(algorithm, fields.info.bytes, signature, object)?;
+
+        let attributes = name::attributes(&fields.subject).map_err(malformed)?;
+        let text = |id, repeated, unreadable| -> Result<Option<String>, Fault> {
+            name::single(&attributes, id, repeated)?
+                .map(|value| match name::text(&value) {
+                    Some("") | None => Err(value.fault(unreadable)),
+                    Some(text) => Ok(text.to_owned()),
+                })
+                .transpose()
+        };
+        let subject_serial_number = text(
+            oid::SERIAL_NUMBER,
+            "the subject has two serial numbers",
+            "the subject's serial number is not text",
+        );
+        let common_name = text(
+            oid::COMMON_NAME,
+            "the subject has two common names",
+            "the subject's common name is not text",
+        );
+        Ok(Self {
+            subject_serial_number: subject_serial_number.map_err(malformed)?,
+            common_name: common_name.map_err(malformed)?,
+            spki: fields.spki.range(),
+            key_algorithm: key.algorithm,
+            der: der.to_vec(),
+        })
+    }
+
+    /// The request as received.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The SubjectPublicKeyInfo as received, which is its only DER encoding.
+    pub fn spki_der(&self) -> &[u8] {
+        self.der.get(self.spki.clone()).unwrap_or_default()
+    }
+
+    /// What kind of key it is.
+    pub fn key_algorithm(&self) -> KeyAlgorithm {
+        self.key_algorithm
+    }
+
+    /// SHA-256 of [`Self::spki_der`].
+    pub fn spki_sha256(&self) -> [u8; 32] {
+        issuer::sha256(self.spki_der())
+    }
+
+    /// The subject's serialNumber attribute (2.5.4.5), where it has one. It is a claim: possession of the key is
+    /// proved, the name is not.
+    pub fn subject_serial_number(&self) -> Option<&str> {
+        self.subject_serial_number.as_deref()
+    }
+
+    /// The subject's common name, where it has one. It is a claim, too.
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
+    }
+}
+
+/// The parts of a request (RFC 2986 section 4), located and not yet judged.
+struct Fields<'a> {
+    info: Element<'a>,
+    subject: Element<'a>,
+    spki: Element<'a>,
+    signature_algorithm: Element<'a>,
+    signature: Element<'a>,
+}
+
+impl<'a> Fields<'a> {
+    fn read(der: &'a [u8]) -> Result<Self, Fault> {
+        let mut outside = Elements::new(der, 0);
+        let mut request = outside.take(SEQUENCE, "a request is a sequence")?.inside();
+        let info = request.take(SEQUENCE, "the request's information is missing")?;
+        let signature_algorithm = request.take(SEQUENCE, "the signature algorithm is missing")?;
+        let signature = request.take(BIT_STRING, "the signature is missing")?;
+        request.end("something follows the signature")?;
+
+        let mut fields = info.inside();
+        let version = fields.take(INTEGER, "the version is missing")?;
+        if version.content() != [0] {
+            return Err(version.fault("the version is not 1 (which is written as 0)"));
+        }
+        let subject = fields.take(SEQUENCE, "the subject is missing")?;
+        let spki = fields.take(SEQUENCE, "the public key is missing")?;
+        let attributes = fields.take(ATTRIBUTES, "the attributes [0] are missing")?;
+        fields.end("something follows the attributes")?;
+
+        // What the attributes ask for is ignored; that they are attributes is not.
+        let mut each = attributes.inside();
+        while !each.is_empty() {
+            let mut attribute = each
+                .take(SEQUENCE, "an attribute must be a sequence")?
+                .inside();
+            attribute.take(OBJECT_IDENTIFIER, "the attribute's type is missing")?;
+            let values = attribute.take(SET, "the attribute's values are missing")?;
+            if values.content().is_empty() {
+                return Err(values.fault("the attribute has no value"));
+            }
+            attribute.end("something follows the attribute's values")?;
+        }
+        Ok(Self {
+            info,
+            subject,
+            spki,
+            signature_algorithm,
+            signature,
+        })
+    }
+}
+
+/// What else people hand in as DER, told apart by the tags at its start.
+fn recognise(der: &[u8]) -> Option<&'static str> {
+    let mut outside = Elements::new(der, 0);
+    let mut fields = outside.take(SEQUENCE, "").ok()?.inside();
+    let first = fields.any("").ok()?;
+    let second = fields.any("").ok()?;
+    match (first.tag, second.tag) {
+        (SEQUENCE, SEQUENCE) => match first.inside().tag() {
+            Some(0xa0) => Some("it is a CERTIFICATE"),
+            Some(INTEGER) if first.inside().any("").ok()?.content() == [1] => {
+                Some("it is an X509 CRL")
+            }
+            _ => None,
+        },
+        (SEQUENCE, BIT_STRING) => Some("it is a PUBLIC KEY"),
+        (INTEGER, SEQUENCE) if fields.tag() == Some(OCTET_STRING) => Some("it is a PRIVATE KEY"),
+        (INTEGER, OCTET_STRING) => Some("it is an EC PRIVATE KEY"),
+        (INTEGER, INTEGER) => Some("it is an RSA key without a request"),
+        (OBJECT_IDENTIFIER, 0xa0) => Some("it is a PKCS7 or CMS message"),
+        _ => None,
+    }
+}
+
+/// Builds a request of our own for a P-256 key: subject `CN=<subject_cn>`, no attributes, ecdsa-with-SHA256. `sign`
+/// is given the bytes to be signed and returns the signature over their SHA-256.
+///
+/// # Errors
+/// `SUBJECT-VALUE-INVALID` if the common name is empty or longer than 64 characters; and whatever `sign` returns.
+pub fn certification_request<E: From<Error>>(
+    subject_cn: &str,
+    key: &p256::PublicKey,
+    sign: impl FnOnce(&[u8]) -> Result<p256::ecdsa::Signature, E>,
+) -> Result<Vec<u8>, E> {
+    let subject = name::encode(&[(AttributeType::CommonName, subject_cn)])?;
+    let mut info = Encoder::with_capacity(256);
+    info.nested(SEQUENCE, |info| {
+        info.unsigned(&[]);
+        info.raw(&subject);
+        info.raw(&issuer::spki_der(key));
+        info.nested(ATTRIBUTES, |_| {});
+    });
+    let info = info.finish();
+    let signature = sign(&info)?;
+    Ok(issuer::signed(&info, &signature)?)
+}
