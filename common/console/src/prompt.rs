@@ -2,7 +2,10 @@
 //! nor answer them.
 
 use crate::{Exit, Failure};
-use std::fs::OpenOptions;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use zeroize::Zeroizing;
 
@@ -10,10 +13,16 @@ const TERMINAL: &str = "/dev/tty";
 /// More than any identifier; what is typed beyond it cannot match anyway.
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
+/// A terminal in canonical mode returns no longer line (termios(3)).
+const LINE_BYTES_MAX: usize = 4_096;
+/// What Ctrl-C types where it raises no signal.
+const INTERRUPT: u8 = 0x03;
+
 /// Asks for a secret without echo.
+///
+/// The echo is off before the question appears, so that nothing typed in answer to it can show.
 pub(crate) fn secret(prompt: &str) -> io::Result<Zeroizing<String>> {
-    // The terminal is tried first, as only its absence deserves the advice.
-    OpenOptions::new()
+    let terminal = OpenOptions::new()
         .read(true)
         .write(true)
         .open(TERMINAL)
@@ -23,7 +32,56 @@ pub(crate) fn secret(prompt: &str) -> io::Result<Zeroizing<String>> {
                 "there is no terminal to ask on: add pin-source=file:PATH to the key URI",
             )
         })?;
-    rpassword::prompt_password(format!("{prompt}: ")).map(Zeroizing::new)
+    // One allocation that never moves, so that no copy of the secret stays behind.
+    let mut line = Zeroizing::new(vec![0; LINE_BYTES_MAX]);
+    let length = {
+        let _silence = Silence::over(&terminal)?;
+        (&terminal).write_all(format!("{prompt}: ").as_bytes())?;
+        loop {
+            match (&terminal).read(&mut line) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        }
+    }?;
+    // The line feed that was typed did not show.
+    (&terminal).write_all(b"\n")?;
+    let typed = line.get(..length).unwrap_or_default();
+    let typed = typed.strip_suffix(b"\n").unwrap_or(typed);
+    if typed.is_empty() || typed.contains(&INTERRUPT) {
+        return Err(io::Error::other("cancelled at the prompt"));
+    }
+    let typed = std::str::from_utf8(typed)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "what was typed is not UTF-8"))?;
+    Ok(Zeroizing::new(typed.to_owned()))
+}
+
+/// A terminal that does not echo; dropped, it is as it was before.
+struct Silence<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Silence<'a> {
+    fn over(terminal: &'a File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ECHONL);
+        // A signal would end the process before the echo is back, so Ctrl-C ends the line instead.
+        silent.local_modes.remove(LocalModes::ISIG);
+        silent.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
+        // What was typed before the question, in plain sight, is no answer to it.
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+    }
 }
 
 /// Asks for a line; the terminal echoes what is typed.

@@ -318,6 +318,20 @@ fn a_secret_is_asked_for_without_echo() {
 }
 
 #[test]
+fn giving_up_at_a_secret_changes_nothing_and_leaves_the_echo_on() {
+    for typed in ["\u{3}", "12\u{3}", "\n", "\u{4}"] {
+        let (shown, code) = at_terminal("secret; code=$?; stty -a; exit $code", typed);
+        assert!(shown.contains("cause: cancelled at the prompt"), "{shown}");
+        let modes: Vec<&str> = shown.split_whitespace().collect();
+        assert!(
+            modes.contains(&"echo") && modes.contains(&"isig"),
+            "{shown}"
+        );
+        assert_eq!(code, Some(3));
+    }
+}
+
+#[test]
 fn without_a_terminal_a_secret_is_not_asked_for_and_the_way_out_is_told() {
     let output = without_terminal(&["secret"]);
     assert_eq!(output.status.code(), Some(3));
