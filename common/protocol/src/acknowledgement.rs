@@ -15,9 +15,14 @@
 //! }
 //! ```
 
+use p256::PublicKey;
+
 use crate::Error;
 use crate::cbor::{Fields, Map};
+use crate::encryption::{self, Encrypted, Opener};
+use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one};
 use crate::identifier::{Fingerprint, Lineage, VaultName};
+use crate::trust::TrustManifest;
 
 /// The largest acknowledgement plaintext, in bytes.
 pub const ACKNOWLEDGEMENT_BYTES_MAX: usize = 4096;
@@ -47,6 +52,72 @@ pub struct Acknowledgement {
 }
 
 impl Acknowledgement {
+    /// Encrypts it to the vault and to HQ and signs it with the dispatch key.
+    ///
+    /// # Errors
+    /// [`Error::KeyOperation`] and [`Error::Random`].
+    pub fn seal(
+        &self,
+        manifest: &TrustManifest,
+        vault_agree: &PublicKey,
+        sign: Sign<'_>,
+    ) -> Result<Vec<u8>, Error> {
+        let plaintext = self.to_cbor();
+        let context = Context {
+            kind: Kind::Acknowledgement,
+            sender: Party::Hq,
+            recipient: Party::Vault(self.vault.clone()),
+            id: self.object_id(),
+            commitment: Some(Fingerprint::of(&plaintext)),
+        };
+        let mut recipients = vec![*vault_agree];
+        recipients.extend(manifest.hq_recipients());
+        let payload = encryption::seal(&context, &plaintext, &recipients)?;
+        sign_one(&context, payload, &manifest.dispatch_key, sign)
+    }
+
+    /// The id under which it travels.
+    pub fn object_id(&self) -> String {
+        format!("ack-{:06}", self.bundle_sequence)
+    }
+
+    /// Opens an acknowledgement that the dispatch key signed for `vault`.
+    ///
+    /// # Errors
+    /// What refuses the signature, the parties or the decryption.
+    pub fn open(
+        bytes: &[u8],
+        manifest: &Verified<TrustManifest>,
+        vault: &VaultName,
+        opener: Opener<'_>,
+    ) -> Result<Verified<Self>, Error> {
+        let message = SignedOne::read(WHAT, bytes, 4 * ACKNOWLEDGEMENT_BYTES_MAX)?;
+        let recipient = Party::Vault(vault.clone());
+        message
+            .context
+            .expect(WHAT, Kind::Acknowledgement, &Party::Hq, &recipient)?;
+        message.verify(&manifest.content().dispatch_key)?;
+        let encrypted = Encrypted::read(WHAT, message.payload(), 4 * ACKNOWLEDGEMENT_BYTES_MAX)?;
+        message.context.expect_inner(WHAT, &encrypted.context)?;
+        let plaintext = encrypted.open(opener)?;
+        if message.context.commitment != Some(Fingerprint::of(&plaintext)) {
+            return Err(Error::Commitment { what: WHAT });
+        }
+        let acknowledgement = Self::from_cbor(&plaintext)?;
+        if acknowledgement.vault != *vault || acknowledgement.object_id() != message.context.id {
+            return Err(Error::PartsDiffer {
+                what: WHAT,
+                why: "header and content differ",
+            });
+        }
+        Ok(Verified::new(
+            acknowledgement,
+            message.fingerprint(),
+            plaintext.to_vec(),
+            Vec::new(),
+        ))
+    }
+
     /// The plaintext, encoded.
     pub fn to_cbor(&self) -> Vec<u8> {
         Map::new()
@@ -73,7 +144,10 @@ impl Acknowledgement {
         fields.format_version(1)?;
         let acknowledgement = Self {
             salt: fields.octets(0)?,
-            vault: VaultName { site: fields.parse(2)?, vault: fields.parse(3)? },
+            vault: VaultName {
+                site: fields.parse(2)?,
+                vault: fields.parse(3)?,
+            },
             hq_time: fields.uint(4)?,
             lineage: fields.octets(5)?,
             bundle_sequence: fields.uint(6)?,

@@ -106,13 +106,23 @@ pub fn check_deterministic(bytes: &[u8]) -> Result<(), (usize, Rule)> {
             if stack.len() >= DEPTH_MAX {
                 return Err((start, Rule::TooDeep));
             }
-            stack.push(Open { left, is_map, key_next: is_map, key_before: None, key_start: at });
+            stack.push(Open {
+                left,
+                is_map,
+                key_next: is_map,
+                key_before: None,
+                key_start: at,
+            });
             continue;
         }
         // A value is complete; close every container that it completes.
         loop {
             let Some(open) = stack.last_mut() else {
-                return if at == bytes.len() { Ok(()) } else { Err((at, Rule::TrailingBytes)) };
+                return if at == bytes.len() {
+                    Ok(())
+                } else {
+                    Err((at, Rule::TrailingBytes))
+                };
             };
             open.left -= 1;
             if open.is_map {
@@ -158,8 +168,12 @@ fn head(bytes: &[u8], at: usize) -> Result<(u8, u64, usize), (usize, Rule)> {
         31 => return Err((at, Rule::IndefiniteLength)),
         _ => return Err((at, Rule::Reserved)),
     };
-    let argument = bytes.get(at + 1..at + 1 + extra).ok_or((at, Rule::Truncated))?;
-    let value = argument.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
+    let argument = bytes
+        .get(at + 1..at + 1 + extra)
+        .ok_or((at, Rule::Truncated))?;
+    let value = argument
+        .iter()
+        .fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
     if major == 7 {
         // Floats and two-byte simple values; the caller refuses them by their first byte.
         return Ok((major, value, 1 + extra));
@@ -237,11 +251,7 @@ impl Map {
 
     /// Adds `key: [each]`.
     #[must_use]
-    pub fn with_array<T: Into<Value>>(
-        self,
-        key: i64,
-        values: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub fn with_array<T: Into<Value>>(self, key: i64, values: impl IntoIterator<Item = T>) -> Self {
         let values = values.into_iter().map(Into::into).collect();
         self.with(key, Value::Array(values))
     }
@@ -249,8 +259,14 @@ impl Map {
     /// The map as a value, its keys in deterministic order.
     pub fn value(mut self) -> Value {
         // Bytewise order of encoded integers: non-negative ascending, then negative descending.
-        self.0.sort_by_key(|(key, _)| (*key < 0, key.unsigned_abs()));
-        Value::Map(self.0.into_iter().map(|(key, value)| (Value::from(key), value)).collect())
+        self.0
+            .sort_by_key(|(key, _)| (*key < 0, key.unsigned_abs()));
+        Value::Map(
+            self.0
+                .into_iter()
+                .map(|(key, value)| (Value::from(key), value))
+                .collect(),
+        )
     }
 
     /// The map, encoded.
@@ -286,7 +302,10 @@ impl Fields {
     /// [`Error::Shape`] if it is no map with integer keys.
     pub fn new(what: &'static str, value: Value) -> Result<Self, Error> {
         let Value::Map(entries) = value else {
-            return Err(Error::Shape { what, why: "a map was expected".to_owned() });
+            return Err(Error::Shape {
+                what,
+                why: "a map was expected".to_owned(),
+            });
         };
         let mut fields = Vec::with_capacity(entries.len());
         for (key, value) in entries {
@@ -302,12 +321,18 @@ impl Fields {
 
     /// An error about the field `key`.
     pub fn wrong(&self, key: i64, why: &str) -> Error {
-        Error::Shape { what: self.what, why: format!("field {key}: {why}") }
+        Error::Shape {
+            what: self.what,
+            why: format!("field {key}: {why}"),
+        }
     }
 
     /// Takes an optional field; null counts as a value.
     pub fn optional(&mut self, key: i64) -> Option<Value> {
-        self.fields.iter_mut().find(|(found, _)| *found == key).and_then(|(_, value)| value.take())
+        self.fields
+            .iter_mut()
+            .find(|(found, _)| *found == key)
+            .and_then(|(_, value)| value.take())
     }
 
     /// Takes a field that must be there.
@@ -340,7 +365,9 @@ impl Fields {
     /// # Errors
     /// [`Error::Shape`] if it is of another type.
     pub fn optional_uint(&mut self, key: i64) -> Result<Option<u64>, Error> {
-        self.optional(key).map(|value| self.as_uint(key, &value)).transpose()
+        self.optional(key)
+            .map(|value| self.as_uint(key, &value))
+            .transpose()
     }
 
     fn as_uint(&self, key: i64, value: &Value) -> Result<u64, Error> {
@@ -365,7 +392,9 @@ impl Fields {
     /// [`Error::Shape`] if it is missing or of another type.
     pub fn text(&mut self, key: i64) -> Result<String, Error> {
         let value = self.required(key)?;
-        value.into_text().map_err(|_| self.wrong(key, "a text was expected"))
+        value
+            .into_text()
+            .map_err(|_| self.wrong(key, "a text was expected"))
     }
 
     /// Takes a text and parses it as an identifier or other domain type.
@@ -377,7 +406,8 @@ impl Fields {
         T::Err: std::fmt::Display,
     {
         let text = self.text(key)?;
-        text.parse().map_err(|error: T::Err| self.wrong(key, &error.to_string()))
+        text.parse()
+            .map_err(|error: T::Err| self.wrong(key, &error.to_string()))
     }
 
     /// Takes a byte string.
@@ -386,7 +416,9 @@ impl Fields {
     /// [`Error::Shape`] if it is missing or of another type.
     pub fn bytes(&mut self, key: i64) -> Result<Vec<u8>, Error> {
         let value = self.required(key)?;
-        value.into_bytes().map_err(|_| self.wrong(key, "a byte string was expected"))
+        value
+            .into_bytes()
+            .map_err(|_| self.wrong(key, "a byte string was expected"))
     }
 
     /// Takes a byte string of a fixed length.
@@ -403,8 +435,12 @@ impl Fields {
     /// # Errors
     /// [`Error::Shape`] if it is missing, of another type or length.
     pub fn nullable_fingerprint(&mut self, key: i64) -> Result<Option<Fingerprint>, Error> {
-        let Some(value) = self.nullable(key)? else { return Ok(None) };
-        let bytes = value.into_bytes().map_err(|_| self.wrong(key, "not a byte string"))?;
+        let Some(value) = self.nullable(key)? else {
+            return Ok(None);
+        };
+        let bytes = value
+            .into_bytes()
+            .map_err(|_| self.wrong(key, "not a byte string"))?;
         Fingerprint::try_from(bytes.as_slice()).map(Some)
     }
 
@@ -414,7 +450,9 @@ impl Fields {
     /// [`Error::Shape`] if it is missing, of another type, or longer.
     pub fn array(&mut self, key: i64, count_max: usize) -> Result<Vec<Value>, Error> {
         let value = self.required(key)?;
-        let array = value.into_array().map_err(|_| self.wrong(key, "an array was expected"))?;
+        let array = value
+            .into_array()
+            .map_err(|_| self.wrong(key, "an array was expected"))?;
         if array.len() > count_max {
             return Err(self.wrong(key, "too many values"));
         }
@@ -435,8 +473,13 @@ impl Fields {
     {
         let mut parsed = Vec::new();
         for value in self.array(key, count_max)? {
-            let text = value.into_text().map_err(|_| self.wrong(key, "texts were expected"))?;
-            parsed.push(text.parse().map_err(|e: T::Err| self.wrong(key, &e.to_string()))?);
+            let text = value
+                .into_text()
+                .map_err(|_| self.wrong(key, "texts were expected"))?;
+            parsed.push(
+                text.parse()
+                    .map_err(|e: T::Err| self.wrong(key, &e.to_string()))?,
+            );
         }
         Ok(parsed)
     }
@@ -456,7 +499,10 @@ impl Fields {
     pub fn format_version(&mut self, key: i64) -> Result<(), Error> {
         match self.uint(key)? {
             crate::FORMAT_VERSION => Ok(()),
-            found => Err(Error::FormatVersion { what: self.what, found }),
+            found => Err(Error::FormatVersion {
+                what: self.what,
+                found,
+            }),
         }
     }
 
@@ -512,13 +558,20 @@ mod tests {
 
     #[test]
     fn a_map_writes_its_keys_in_deterministic_order() {
-        let bytes = Map::new().with(-2, 1).with(3, 1).with(-1, 1).with(1000, 1).with(0, 1).encode();
+        let bytes = Map::new()
+            .with(-2, 1)
+            .with(3, 1)
+            .with(-1, 1)
+            .with(1000, 1)
+            .with(0, 1)
+            .encode();
         assert_eq!(check_deterministic(&bytes), Ok(()));
     }
 
     #[test]
     fn a_field_that_nobody_knows_is_an_error() {
-        let mut fields = Fields::decode("test", &Map::new().with(1, 1).with(9, 1).encode(), 64).unwrap();
+        let mut fields =
+            Fields::decode("test", &Map::new().with(1, 1).with(9, 1).encode(), 64).unwrap();
         assert_eq!(fields.uint(1).unwrap(), 1);
         assert!(fields.finish().unwrap_err().to_string().contains("field 9"));
     }

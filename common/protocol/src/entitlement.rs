@@ -33,9 +33,15 @@ use std::str::FromStr;
 
 use ciborium::Value;
 
+use p256::PublicKey;
+
 use crate::Error;
+use crate::approval::{self, Proposal};
 use crate::cbor::{Fields, Map};
+use crate::encryption::Opener;
+use crate::envelope::{Context, Kind, Party, Verified};
 use crate::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
+use crate::trust::{Role, TrustManifest};
 
 /// The largest entitlement plaintext, in bytes.
 pub const ENTITLEMENT_BYTES_MAX: usize = 1 << 20;
@@ -104,7 +110,10 @@ impl FromStr for DeviceIdSource {
         match text {
             "serialNumber" => Ok(Self::SerialNumber),
             "commonName" => Ok(Self::CommonName),
-            _ => Err(format!("`{}` is not serialNumber or commonName", text.escape_default())),
+            _ => Err(format!(
+                "`{}` is not serialNumber or commonName",
+                text.escape_default()
+            )),
         }
     }
 }
@@ -229,11 +238,20 @@ impl Entitlement {
             salt,
             id: fields.parse(2)?,
             version: fields.uint(3)?,
-            vault: VaultName { site: fields.parse(4)?, vault: fields.parse(5)? },
+            vault: VaultName {
+                site: fields.parse(4)?,
+                vault: fields.parse(5)?,
+            },
             drafted_at: fields.uint(6)?,
             approve_until: fields.uint(7)?,
-            window: Interval { from: fields.uint(8)?, until: fields.uint(9)? },
-            credit: Credit { unreported_units_max: credit.uint(1)?, unreported_days_max: credit.uint(2)? },
+            window: Interval {
+                from: fields.uint(8)?,
+                until: fields.uint(9)?,
+            },
+            credit: Credit {
+                unreported_units_max: credit.uint(1)?,
+                unreported_days_max: credit.uint(2)?,
+            },
             anchor_lease_max: fields.uint(11)?,
             products: fields
                 .array(12, PRODUCTS_MAX)?
@@ -244,7 +262,10 @@ impl Entitlement {
         };
         credit.finish()?;
         fields.finish()?;
-        let shape = |why: &str| Error::Shape { what: WHAT, why: why.to_owned() };
+        let shape = |why: &str| Error::Shape {
+            what: WHAT,
+            why: why.to_owned(),
+        };
         if entitlement.version == 0 {
             return Err(shape("versions count from 1"));
         }
@@ -256,11 +277,101 @@ impl Entitlement {
         }
         for (at, product) in entitlement.products.iter().enumerate() {
             let before = &entitlement.products[..at];
-            if before.iter().any(|p| p.sku == product.sku || p.account == product.account) {
+            if before
+                .iter()
+                .any(|p| p.sku == product.sku || p.account == product.account)
+            {
                 return Err(shape("two of its products share a SKU or an account tag"));
             }
         }
         Ok(entitlement)
+    }
+
+    /// Drafts it for approval, encrypted to the vault, to HQ and to the officers who may approve it.
+    ///
+    /// # Errors
+    /// [`Error::Random`].
+    pub fn propose(
+        &self,
+        manifest: &TrustManifest,
+        vault_agree: &PublicKey,
+    ) -> Result<Proposal, Error> {
+        let context = Context {
+            kind: Kind::Entitlement,
+            sender: Party::Hq,
+            recipient: Party::Vault(self.vault.clone()),
+            id: self.object_id(),
+            commitment: None,
+        };
+        let recipients = manifest.recipients(vault_agree, Role::Mint);
+        Proposal::encrypted(context, &self.to_cbor(), &recipients)
+    }
+
+    /// The id under which this version travels.
+    pub fn object_id(&self) -> String {
+        format!("{}-v{}", self.id, self.version)
+    }
+
+    /// Reads a proposal's content, whose signatures nobody has looked at.
+    ///
+    /// # Errors
+    /// What refuses a proposal or its decryption.
+    pub fn proposed(proposal: &Proposal, opener: Opener<'_>) -> Result<Self, Error> {
+        let entitlement = Self::from_cbor(&proposal.plaintext(Some(opener))?)?;
+        let recipient = Party::Vault(entitlement.vault.clone());
+        proposal
+            .context()
+            .expect(WHAT, Kind::Entitlement, &Party::Hq, &recipient)?;
+        entitlement.matches(proposal.context())?;
+        Ok(entitlement)
+    }
+
+    fn matches(&self, context: &Context) -> Result<(), Error> {
+        if self.object_id() == context.id {
+            Ok(())
+        } else {
+            Err(Error::PartsDiffer {
+                what: WHAT,
+                why: "header and content differ in id",
+            })
+        }
+    }
+
+    /// Opens an entitlement that a threshold of officers signed for `vault`.
+    ///
+    /// # Errors
+    /// What refuses a proposal, its approvals or its decryption.
+    pub fn open(
+        bytes: &[u8],
+        manifest: &Verified<TrustManifest>,
+        vault: &VaultName,
+        opener: Opener<'_>,
+    ) -> Result<Verified<Self>, Error> {
+        let recipient = Party::Vault(vault.clone());
+        let (kind, role) = (Kind::Entitlement, Role::Mint);
+        let context = Proposal::read(bytes, approval::PROPOSAL_BYTES_MAX)?
+            .context()
+            .clone();
+        let parse = |plaintext: &[u8]| {
+            let entitlement = Self::from_cbor(plaintext)?;
+            entitlement.matches(&context)?;
+            if entitlement.vault != *vault {
+                return Err(Error::PartsDiffer {
+                    what: WHAT,
+                    why: "header and content differ in vault",
+                });
+            }
+            Ok(entitlement)
+        };
+        approval::open(
+            bytes,
+            kind,
+            role,
+            manifest.content(),
+            &recipient,
+            opener,
+            parse,
+        )
     }
 
     /// The terms of one product.
@@ -274,9 +385,20 @@ impl ProductTerms {
         let certificate = Map::new()
             .with(1, self.certificate.subject.as_str())
             .with_some(2, self.certificate.validity_days)
-            .with_array(3, self.certificate.extended_key_usage.iter().map(String::as_str));
+            .with_array(
+                3,
+                self.certificate
+                    .extended_key_usage
+                    .iter()
+                    .map(String::as_str),
+            );
         let stations = self.stations.as_ref().map(|stations| {
-            Value::Array(stations.iter().map(|station| Value::from(station.as_str())).collect())
+            Value::Array(
+                stations
+                    .iter()
+                    .map(|station| Value::from(station.as_str()))
+                    .collect(),
+            )
         });
         let hours = self.working_hours.as_ref().map(|hours| {
             let pair = |i: &Interval| Value::Array(vec![Value::from(i.from), Value::from(i.until)]);
@@ -360,7 +482,9 @@ fn intervals(fields: &Fields, value: Value) -> Result<Vec<Interval>, Error> {
             .map(|time| time.as_integer().and_then(|time| u64::try_from(time).ok()))
             .collect::<Option<_>>()
             .ok_or_else(wrong)?;
-        let [from, until] = times[..] else { return Err(wrong()) };
+        let [from, until] = times[..] else {
+            return Err(wrong());
+        };
         if from >= until || intervals.last().is_some_and(|before| from < before.until) {
             return Err(wrong());
         }
@@ -384,7 +508,10 @@ pub(crate) mod tests {
             key_algorithms: vec!["P-256".to_owned()],
             reissues_per_device: 1,
             stations: Some(vec![StationId::console()]),
-            working_hours: Some(vec![Interval { from: 1, until: 2 }, Interval { from: 2, until: 9 }]),
+            working_hours: Some(vec![
+                Interval { from: 1, until: 2 },
+                Interval { from: 2, until: 9 },
+            ]),
             certificate: CertificateTerms {
                 subject: "O=Acme, serialNumber={device_id}".to_owned(),
                 validity_days: Some(7300),
@@ -396,11 +523,20 @@ pub(crate) mod tests {
             salt: [9; 32],
             id: "th200-2027q1".parse().unwrap(),
             version: 1,
-            vault: VaultName { site: "berlin".parse().unwrap(), vault: "v1".parse().unwrap() },
+            vault: VaultName {
+                site: "berlin".parse().unwrap(),
+                vault: "v1".parse().unwrap(),
+            },
             drafted_at: 10,
             approve_until: 20,
-            window: Interval { from: 30, until: 40 },
-            credit: Credit { unreported_units_max: 100, unreported_days_max: 14 },
+            window: Interval {
+                from: 30,
+                until: 40,
+            },
+            credit: Credit {
+                unreported_units_max: 100,
+                unreported_days_max: 14,
+            },
             anchor_lease_max: 256,
             products: vec![product(1, "TH-200"), product(2, "TH-300")],
             policy_digest: Fingerprint::of(b"policy"),
@@ -410,7 +546,10 @@ pub(crate) mod tests {
     #[test]
     fn an_entitlement_survives_its_encoding() {
         let entitlement = example();
-        assert_eq!(Entitlement::from_cbor(&entitlement.to_cbor()).unwrap(), entitlement);
+        assert_eq!(
+            Entitlement::from_cbor(&entitlement.to_cbor()).unwrap(),
+            entitlement
+        );
     }
 
     #[test]
@@ -418,7 +557,9 @@ pub(crate) mod tests {
         let refused = |change: fn(&mut Entitlement)| {
             let mut entitlement = example();
             change(&mut entitlement);
-            Entitlement::from_cbor(&entitlement.to_cbor()).unwrap_err().to_string()
+            Entitlement::from_cbor(&entitlement.to_cbor())
+                .unwrap_err()
+                .to_string()
         };
         assert!(refused(|e| e.version = 0).contains("count from 1"));
         assert!(refused(|e| e.window.until = 30).contains("ends before it starts"));

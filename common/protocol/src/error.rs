@@ -64,7 +64,10 @@ pub enum Error {
         bytes_max: usize,
     },
     /// A format version that this program does not know.
-    #[error("{what} has format version {found}; this program reads version {}", crate::FORMAT_VERSION)]
+    #[error(
+        "{what} has format version {found}; this program reads version {}",
+        crate::FORMAT_VERSION
+    )]
     FormatVersion {
         /// What was being read.
         what: &'static str,
@@ -275,11 +278,15 @@ impl Error {
             | Self::SignerRole { .. } => {
                 "do not use the file; keep it and tell your security officer; if officers changed, have it approved again"
             }
-            Self::Threshold { .. } => "collect the missing approvals with `hq approval sign` and `hq approval import`",
+            Self::Threshold { .. } => {
+                "collect the missing approvals with `hq approval sign` and `hq approval import`"
+            }
             Self::FingerprintMismatch { .. } => {
                 "compare the fingerprint again with the person who made the file, over another channel"
             }
-            Self::TrustSuccession { .. } => "import the trust manifests in order, from the newest that is pinned",
+            Self::TrustSuccession { .. } => {
+                "import the trust manifests in order, from the newest that is pinned"
+            }
             Self::Expired { .. } => "have it drafted and approved again",
             Self::Key { .. } => "the file is damaged or hostile; have it made again",
             Self::KeyOperation(_) => "run `doctor` to check the token",

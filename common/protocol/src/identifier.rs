@@ -59,7 +59,11 @@ macro_rules! identifier {
 
 /// Hostile text in an error message: cut short, with nothing a terminal would act on.
 fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(40).flat_map(char::escape_default).collect();
+    let mut out: String = text
+        .chars()
+        .take(40)
+        .flat_map(char::escape_default)
+        .collect();
     if text.chars().nth(40).is_some() {
         out.push('…');
     }

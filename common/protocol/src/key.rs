@@ -19,7 +19,12 @@ pub fn cose_key(key: &PublicKey) -> Value {
     let bytes = point.as_bytes();
     // An uncompressed P-256 point is 0x04, x (32), y (32).
     let (x, y) = (&bytes[1..33], &bytes[33..65]);
-    Map::new().with(1, KTY_EC2).with(-1, CRV_P256).with(-2, x.to_vec()).with(-3, y.to_vec()).value()
+    Map::new()
+        .with(1, KTY_EC2)
+        .with(-1, CRV_P256)
+        .with(-2, x.to_vec())
+        .with(-3, y.to_vec())
+        .value()
 }
 
 /// Reads a COSE_Key as [`cose_key`] writes it; the point is checked to be on the curve.
@@ -55,7 +60,14 @@ mod tests {
         let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
         let key = secret.public_key();
         assert_eq!(from_cose_key("test", cose_key(&key)).unwrap(), key);
-        let off = Map::new().with(1, 2).with(-1, 1).with(-2, vec![1; 32]).with(-3, vec![1; 32]);
-        assert!(matches!(from_cose_key("test", off.value()), Err(Error::Key { .. })));
+        let off = Map::new()
+            .with(1, 2)
+            .with(-1, 1)
+            .with(-2, vec![1; 32])
+            .with(-3, vec![1; 32]);
+        assert!(matches!(
+            from_cose_key("test", off.value()),
+            Err(Error::Key { .. })
+        ));
     }
 }

@@ -9,21 +9,21 @@
 //! This crate holds no files, no clock and no keys: times, private-key operations and bytes are arguments.
 
 pub mod acknowledgement;
-// pub mod approval;
-// pub mod bundle;
+pub mod approval;
+pub mod bundle;
 pub mod cbor;
-// pub mod dispatch;
-// pub mod encryption;
+pub mod dispatch;
+pub mod encryption;
 pub mod enrolment;
 pub mod entitlement;
-// pub mod envelope;
+pub mod envelope;
 mod error;
 pub mod identifier;
 pub mod key;
-// pub mod media;
-// pub mod officer;
-// pub mod segment;
-// pub mod trust;
+pub mod media;
+pub mod officer;
+pub mod segment;
+pub mod trust;
 
 pub use error::{Error, KeyFailure};
 

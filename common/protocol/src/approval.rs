@@ -1,0 +1,377 @@
+//! What officers approve: a draft, their signatures, and the finished object are one COSE_Sign, whose body never changes
+//! from the first to the last. So they share one fingerprint, and an approval binds exactly the bytes that were read.
+//!
+//! ```cddl
+//! proposal = #6.98([                  ; a draft has no signature yet, an approval has one, the object has enough
+//!   bstr .cbor { 3: tstr, -65537: context },
+//!   {},
+//!   bstr,                             ; the bare content, or bstr .cbor encrypted
+//!   [* [ bstr .cbor { 1: -7, 4: bstr .size 32 }, {}, bstr .size 64 ]],
+//! ])
+//! ```
+//!
+//! A draft is therefore no COSE_Sign in the sense of RFC 9052 section 4.1, which wants one signature at least; it
+//! becomes one with the first approval.
+
+use std::collections::BTreeSet;
+
+use coset::{CoseSign, CoseSignature, TaggedCborSerializable as _};
+use p256::PublicKey;
+use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::cbor::{Fields, Map};
+use crate::encryption::{self, Encrypted, Opener};
+use crate::envelope::{
+    Context, ES256, Kind, Party, Sign, TAG_SIGN, Verified, as_received, check, decode_header,
+    encode_header, expect_empty, expect_tag, not_cose, protected, tagged, verify_es256,
+};
+use crate::identifier::{Fingerprint, KeyId, OfficerId};
+use crate::key::thumbprint;
+use crate::trust::{Role, TrustManifest};
+
+/// The largest object that officers sign, in bytes.
+pub const PROPOSAL_BYTES_MAX: usize = 4 << 20;
+/// The most signatures of one object.
+pub const SIGNATURES_MAX: usize = 64;
+const WHAT: &str = "object for approval";
+
+/// An object on its way through approval, read strictly and believed by nobody yet.
+#[derive(Clone)]
+pub struct Proposal {
+    context: Context,
+    cose: CoseSign,
+}
+
+impl Proposal {
+    /// Drafts an object whose content travels bare.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it cannot be encoded.
+    pub(crate) fn bare(context: Context, content: Vec<u8>) -> Self {
+        Self::from_payload(context, content)
+    }
+
+    /// Drafts an object whose content is encrypted to `recipients` and committed to in the header.
+    pub(crate) fn encrypted(
+        mut context: Context,
+        plaintext: &[u8],
+        recipients: &[PublicKey],
+    ) -> Result<Self, Error> {
+        context.commitment = Some(Fingerprint::of(plaintext));
+        let payload = encryption::seal(&context, plaintext, recipients)?;
+        Ok(Self::from_payload(context, payload))
+    }
+
+    fn from_payload(context: Context, payload: Vec<u8>) -> Self {
+        let header = encode_header(&context, None, None, false);
+        let cose = CoseSign {
+            protected: protected(header),
+            payload: Some(payload),
+            ..CoseSign::default()
+        };
+        Self { context, cose }
+    }
+
+    /// Reads a draft, an approval or a finished object.
+    ///
+    /// # Errors
+    /// What the strict reader and the header reader refuse.
+    pub fn read(bytes: &[u8], bytes_max: usize) -> Result<Self, Error> {
+        check(WHAT, bytes, bytes_max)?;
+        expect_tag(WHAT, bytes, TAG_SIGN)?;
+        let cose = CoseSign::from_tagged_slice(bytes).map_err(|error| not_cose(WHAT, &error))?;
+        expect_empty(WHAT, &cose.unprotected)?;
+        let header = decode_header(
+            WHAT,
+            as_received(WHAT, &cose.protected)?,
+            None,
+            false,
+            false,
+        )?;
+        if cose.payload.is_none() {
+            return Err(Error::Shape {
+                what: WHAT,
+                why: "the payload is detached".to_owned(),
+            });
+        }
+        if cose.signatures.len() > SIGNATURES_MAX {
+            return Err(Error::Shape {
+                what: WHAT,
+                why: "too many signatures".to_owned(),
+            });
+        }
+        let proposal = Self {
+            context: header.context,
+            cose,
+        };
+        for signature in &proposal.cose.signatures {
+            signer(signature)?;
+        }
+        Ok(proposal)
+    }
+
+    /// What it says of itself.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// SHA-256 of its payload: the same for draft, approvals and finished object.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.payload())
+    }
+
+    /// The payload as received.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.cose.payload.as_deref().unwrap_or_default()
+    }
+
+    /// How many signatures it bears, verified or not.
+    pub fn signature_count(&self) -> usize {
+        self.cose.signatures.len()
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it cannot be encoded.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        tagged(WHAT, self.cose.clone().to_tagged_vec())
+    }
+
+    /// Its content as one of its recipients reads it: decrypted, and exactly what the header commits to.
+    ///
+    /// # Errors
+    /// [`Error::NotRecipient`], [`Error::Decryption`], [`Error::Commitment`], [`Error::PartsDiffer`].
+    pub fn plaintext(&self, opener: Option<Opener<'_>>) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let Some(commitment) = self.context.commitment else {
+            return Ok(Zeroizing::new(self.payload().to_vec()));
+        };
+        let encrypted = Encrypted::read(
+            self.context.kind.as_str(),
+            self.payload(),
+            PROPOSAL_BYTES_MAX,
+        )?;
+        self.context
+            .expect_inner(self.context.kind.as_str(), &encrypted.context)?;
+        let opener = opener.ok_or(Error::NotRecipient {
+            what: self.context.kind.as_str(),
+        })?;
+        let plaintext = encrypted.open(opener)?;
+        if Fingerprint::of(&plaintext) != commitment {
+            return Err(Error::Commitment {
+                what: self.context.kind.as_str(),
+            });
+        }
+        Ok(plaintext)
+    }
+
+    /// Whether its content is encrypted to this key.
+    pub fn is_for(&self, key: &PublicKey) -> bool {
+        Encrypted::read(WHAT, self.payload(), PROPOSAL_BYTES_MAX).is_ok_and(|encrypted| {
+            encrypted
+                .recipients()
+                .any(|id| id == thumbprint(key).as_bytes())
+        })
+    }
+
+    /// An officer's approval of it: the same body with that one signature.
+    ///
+    /// # Errors
+    /// [`Error::KeyOperation`].
+    pub fn approve(&self, key: &PublicKey, sign: Sign<'_>) -> Result<Self, Error> {
+        let header = Map::new()
+            .with(1, ES256)
+            .with(4, thumbprint(key).as_bytes().to_vec())
+            .encode();
+        let mut signature = CoseSignature {
+            protected: protected(header),
+            ..CoseSignature::default()
+        };
+        let to_sign = self.cose.tbs_data(&[], &signature);
+        signature.signature = sign(&to_sign)
+            .map_err(Error::KeyOperation)?
+            .to_bytes()
+            .to_vec();
+        let mut approval = self.clone();
+        approval.cose.signatures = vec![signature];
+        Ok(approval)
+    }
+
+    /// Adds the signatures of an approval of this very object, in order of key ids, each once.
+    ///
+    /// # Errors
+    /// [`Error::PartsDiffer`] if it approves another body.
+    pub fn collect(&mut self, approval: &Self) -> Result<(), Error> {
+        let body = |proposal: &Self| {
+            (
+                proposal.cose.protected.original_data.clone(),
+                proposal.cose.payload.clone(),
+            )
+        };
+        if body(self) != body(approval) {
+            return Err(Error::PartsDiffer {
+                what: WHAT,
+                why: "the approval is of another draft",
+            });
+        }
+        for signature in &approval.cose.signatures {
+            let key = signer(signature)?;
+            let known = self
+                .cose
+                .signatures
+                .iter()
+                .any(|s| signer(s).is_ok_and(|k| k == key));
+            if !known {
+                self.cose.signatures.push(signature.clone());
+            }
+        }
+        self.cose
+            .signatures
+            .sort_by_key(|signature| signer(signature).ok());
+        Ok(())
+    }
+
+    /// The officers whose valid signatures it bears, each holding `role`; any signature that is not such one refuses
+    /// the whole.
+    ///
+    /// # Errors
+    /// [`Error::SignerUnknown`], [`Error::SignerDuplicate`], [`Error::SignerRole`], [`Error::SignatureInvalid`].
+    pub fn approvers(
+        &self,
+        manifest: &TrustManifest,
+        role: Role,
+    ) -> Result<BTreeSet<OfficerId>, Error> {
+        let what = self.context.kind.as_str();
+        let mut officers = BTreeSet::new();
+        for signature in &self.cose.signatures {
+            let key_id = signer(signature)?;
+            let (officer, key) =
+                manifest
+                    .officer_of_key(&key_id)
+                    .ok_or_else(|| Error::SignerUnknown {
+                        what,
+                        key: key_id.to_string(),
+                    })?;
+            verify_es256(
+                what,
+                key,
+                &self.cose.tbs_data(&[], signature),
+                &signature.signature,
+            )?;
+            if !officer.roles.contains(&role) {
+                let (officer, role) = (officer.id.to_string(), role.as_str());
+                return Err(Error::SignerRole {
+                    what,
+                    officer,
+                    role,
+                });
+            }
+            if !officers.insert(officer.id.clone()) {
+                return Err(Error::SignerDuplicate {
+                    what,
+                    officer: officer.id.to_string(),
+                });
+            }
+        }
+        Ok(officers)
+    }
+
+    /// The officers of one manifest who validly signed it in `role`; signatures by keys that it does not list are left
+    /// to [`Proposal::every_signer_in`].
+    pub(crate) fn known_approvers(
+        &self,
+        manifest: &TrustManifest,
+        role: Role,
+    ) -> Result<BTreeSet<OfficerId>, Error> {
+        let mut known = self.clone();
+        known.cose.signatures.retain(|signature| {
+            signer(signature).is_ok_and(|key| manifest.officer_of_key(&key).is_some())
+        });
+        known.approvers(manifest, role)
+    }
+
+    /// Refuses a signature by a key that none of the manifests lists.
+    pub(crate) fn every_signer_in(&self, manifests: &[&TrustManifest]) -> Result<(), Error> {
+        for signature in &self.cose.signatures {
+            let key = signer(signature)?;
+            if !manifests
+                .iter()
+                .any(|manifest| manifest.officer_of_key(&key).is_some())
+            {
+                let what = self.context.kind.as_str();
+                return Err(Error::SignerUnknown {
+                    what,
+                    key: key.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Proposal::approvers`], and there are enough of them.
+    ///
+    /// # Errors
+    /// As [`Proposal::approvers`], and [`Error::Threshold`].
+    pub fn approved(
+        &self,
+        manifest: &TrustManifest,
+        role: Role,
+    ) -> Result<BTreeSet<OfficerId>, Error> {
+        let officers = self.approvers(manifest, role)?;
+        let (threshold, approved) = (manifest.threshold(role), officers.len() as u64);
+        if approved < threshold {
+            let what = self.context.kind.as_str();
+            return Err(Error::Threshold {
+                what,
+                role: role.as_str(),
+                threshold,
+                approved,
+            });
+        }
+        Ok(officers)
+    }
+}
+
+/// The key id that a signature names: its protected header holds that and ES256, its unprotected header nothing.
+fn signer(signature: &CoseSignature) -> Result<KeyId, Error> {
+    expect_empty(WHAT, &signature.unprotected)?;
+    let header = |error| match error {
+        Error::Shape { why, .. } => Error::Header { what: WHAT, why },
+        other => other,
+    };
+    let bytes = as_received(WHAT, &signature.protected)?;
+    let mut fields = Fields::decode(WHAT, bytes, 256).map_err(header)?;
+    if fields.required(1).map_err(header)?.as_integer() != Some(ES256.into()) {
+        return Err(Error::Algorithm { what: WHAT });
+    }
+    let key = fields.octets(4).map_err(header)?;
+    fields.finish().map_err(header)?;
+    Ok(key)
+}
+
+/// Opens an object that a threshold of officers signed for one vault.
+pub(crate) fn open<T>(
+    bytes: &[u8],
+    kind: Kind,
+    role: Role,
+    manifest: &TrustManifest,
+    recipient: &Party,
+    opener: Opener<'_>,
+    parse: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<Verified<T>, Error> {
+    let proposal = Proposal::read(bytes, PROPOSAL_BYTES_MAX)?;
+    proposal
+        .context
+        .expect(kind.as_str(), kind, &Party::Hq, recipient)?;
+    let officers = proposal.approved(manifest, role)?;
+    let plaintext = proposal.plaintext(Some(opener))?;
+    let content = parse(&plaintext)?;
+    let officers = officers.into_iter().collect();
+    Ok(Verified::new(
+        content,
+        proposal.fingerprint(),
+        plaintext.to_vec(),
+        officers,
+    ))
+}

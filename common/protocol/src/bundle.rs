@@ -1,0 +1,270 @@
+//! The audit bundle: what a vault reports, and the checkpoint that it can never take back.
+//!
+//! ```cddl
+//! audit-bundle = {
+//!   1: 1,                      ; format version
+//!   2: identifier, 3: identifier, ; site, vault
+//!   4: bstr .size 16, 5: uint, ; lineage, sequence (from 1, last + 1)
+//!   6: bstr .size 32 / null,   ; fingerprint of the bundle before, in this lineage
+//!   7: dispatch-seen / null,   ; the last dispatch that the vault had seen
+//!   8: { 1: uint, 2: bstr .size 32, 3: time }, ; checkpoint: log size, Merkle root (RFC 9162), time of the last record
+//!   9: uint,                   ; sequence of the first record that it brings
+//!   10: [* segment-facts],
+//!   11: uint,                  ; version of the trust manifest in force at the vault
+//!   12: time,                  ; sealed at
+//!   ? 13: bstr,                ; the device CA's current CRL, DER
+//! }
+//! dispatch-seen = { 1: uint, 2: uint, 3: bstr .size 32 } ; epoch, sequence, fingerprint
+//! segment-facts = { 1: uint, 2: uint, 3: bstr .size 32, 4: uint, 5: bstr .size 32 }
+//!                              ; first record, how many, SHA-256 of the file, its bytes, SHA-256 of the plaintext
+//! ```
+
+use ciborium::Value;
+use p256::PublicKey;
+
+use crate::Error;
+use crate::cbor::{Fields, Map};
+use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one};
+use crate::identifier::{Fingerprint, Lineage, VaultName};
+use crate::segment::SegmentFacts;
+
+/// The largest bundle, without its segments, in bytes.
+pub const BUNDLE_BYTES_MAX: usize = 4 << 20;
+/// The most segments of one bundle.
+pub const SEGMENTS_MAX: usize = 9999;
+const WHAT: &str = "audit bundle";
+
+/// The newest dispatch that a vault has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DispatchSeen {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its number in that.
+    pub sequence: u64,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// The head of a log, signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// How many records.
+    pub size: u64,
+    /// The Merkle root over them (RFC 9162 section 2.1.1).
+    pub root: Fingerprint,
+    /// The time of the last of them, Unix seconds.
+    pub time: u64,
+}
+
+/// What a vault reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Who reports.
+    pub vault: VaultName,
+    /// The history that it is of.
+    pub lineage: Lineage,
+    /// From 1, one more each time.
+    pub sequence: u64,
+    /// The fingerprint of the one before in this lineage.
+    pub previous: Option<Fingerprint>,
+    /// What the vault had seen of HQ.
+    pub dispatch_seen: Option<DispatchSeen>,
+    /// The head of the log with this bundle's records.
+    pub checkpoint: Checkpoint,
+    /// The sequence of the first record that it brings: the size of the checkpoint before.
+    pub first: u64,
+    /// Its segments, in order.
+    pub segments: Vec<SegmentFacts>,
+    /// The version of the trust manifest in force at the vault.
+    pub trust_version: u64,
+    /// When it was sealed, Unix seconds.
+    pub sealed_at: u64,
+    /// The device CA's current CRL, DER.
+    pub crl: Option<Vec<u8>>,
+}
+
+impl Bundle {
+    fn to_cbor(&self) -> Vec<u8> {
+        let seen = self.dispatch_seen.map(|seen| {
+            Map::new()
+                .with(1, seen.epoch)
+                .with(2, seen.sequence)
+                .with(3, seen.fingerprint.as_bytes().to_vec())
+        });
+        let checkpoint = Map::new()
+            .with(1, self.checkpoint.size)
+            .with(2, self.checkpoint.root.as_bytes().to_vec())
+            .with(3, self.checkpoint.time);
+        let segments = self.segments.iter().map(|segment| {
+            Map::new()
+                .with(1, segment.first)
+                .with(2, segment.count)
+                .with(3, segment.file_digest.as_bytes().to_vec())
+                .with(4, segment.file_bytes)
+                .with(5, segment.commitment.as_bytes().to_vec())
+        });
+        Map::new()
+            .with(1, crate::FORMAT_VERSION)
+            .with(2, self.vault.site.as_str())
+            .with(3, self.vault.vault.as_str())
+            .with(4, self.lineage.as_bytes().to_vec())
+            .with(5, self.sequence)
+            .with_nullable(6, self.previous.map(|digest| digest.as_bytes().to_vec()))
+            .with_nullable(7, seen)
+            .with(8, checkpoint)
+            .with(9, self.first)
+            .with_array(10, segments)
+            .with(11, self.trust_version)
+            .with(12, self.sealed_at)
+            .with_some(13, self.crl.clone())
+            .encode()
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::decode(WHAT, bytes, BUNDLE_BYTES_MAX)?;
+        fields.format_version(1)?;
+        let dispatch_seen = match fields.nullable(7)? {
+            None => None,
+            Some(value) => {
+                let mut seen = Fields::new("dispatch seen", value)?;
+                let read = DispatchSeen {
+                    epoch: seen.uint(1)?,
+                    sequence: seen.uint(2)?,
+                    fingerprint: seen.octets(3)?,
+                };
+                seen.finish()?;
+                Some(read)
+            }
+        };
+        let mut checkpoint = fields.map(8, "checkpoint")?;
+        let segments: Result<_, Error> = fields
+            .array(10, SEGMENTS_MAX)?
+            .into_iter()
+            .map(segment)
+            .collect();
+        let crl = fields.optional(13).map(Value::into_bytes).transpose();
+        let bundle = Self {
+            vault: VaultName {
+                site: fields.parse(2)?,
+                vault: fields.parse(3)?,
+            },
+            lineage: fields.octets(4)?,
+            sequence: fields.uint(5)?,
+            previous: fields.nullable_fingerprint(6)?,
+            dispatch_seen,
+            checkpoint: Checkpoint {
+                size: checkpoint.uint(1)?,
+                root: checkpoint.octets(2)?,
+                time: checkpoint.uint(3)?,
+            },
+            first: fields.uint(9)?,
+            segments: segments?,
+            trust_version: fields.uint(11)?,
+            sealed_at: fields.uint(12)?,
+            crl: crl.map_err(|_| fields.wrong(13, "a byte string was expected"))?,
+        };
+        checkpoint.finish()?;
+        fields.finish()?;
+        bundle.check()?;
+        Ok(bundle)
+    }
+
+    /// Its segments must bring exactly the records from `first` up to the checkpoint.
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |why: &str| {
+            Err(Error::Shape {
+                what: WHAT,
+                why: why.to_owned(),
+            })
+        };
+        if self.sequence == 0 || (self.sequence == 1) != self.previous.is_none() {
+            return wrong("the first bundle of a lineage, and only that, has none before it");
+        }
+        let mut next = self.first;
+        for segment in &self.segments {
+            if segment.first != next || segment.count == 0 {
+                return wrong("its segments do not follow one another");
+            }
+            let Some(after) = next.checked_add(segment.count) else {
+                return wrong("its segments do not follow one another");
+            };
+            next = after;
+        }
+        if next != self.checkpoint.size {
+            return wrong("its segments do not reach its checkpoint");
+        }
+        Ok(())
+    }
+
+    /// The id under which a bundle travels.
+    pub fn object_id(lineage: &Lineage, sequence: u64) -> String {
+        format!("{lineage}-{sequence:06}")
+    }
+
+    /// The id under which one of its segments travels; `number` counts from 1.
+    pub fn segment_id(lineage: &Lineage, sequence: u64, number: usize) -> String {
+        format!("{}-seg{number:04}", Self::object_id(lineage, sequence))
+    }
+
+    /// Signs it with `vault-sign`. Returns the message and its fingerprint, which the next one names.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if its segments do not fit it, [`Error::KeyOperation`].
+    pub fn seal(&self, key: &PublicKey, sign: Sign<'_>) -> Result<(Vec<u8>, Fingerprint), Error> {
+        self.check()?;
+        let context = Context {
+            kind: Kind::AuditBundle,
+            sender: Party::Vault(self.vault.clone()),
+            recipient: Party::Hq,
+            id: Self::object_id(&self.lineage, self.sequence),
+            commitment: None,
+        };
+        let payload = self.to_cbor();
+        let fingerprint = Fingerprint::of(&payload);
+        Ok((sign_one(&context, payload, key, sign)?, fingerprint))
+    }
+
+    /// Opens a bundle of `vault`, whose `vault-sign` key enrolment made known. Its order is judged by whoever keeps the
+    /// chain.
+    ///
+    /// # Errors
+    /// What refuses the signature or the parties.
+    pub fn open(bytes: &[u8], vault: &VaultName, key: &PublicKey) -> Result<Verified<Self>, Error> {
+        let message = SignedOne::read(WHAT, bytes, BUNDLE_BYTES_MAX)?;
+        message.context.expect(
+            WHAT,
+            Kind::AuditBundle,
+            &Party::Vault(vault.clone()),
+            &Party::Hq,
+        )?;
+        message.verify(key)?;
+        let bundle = Self::from_cbor(message.payload())?;
+        let id = Self::object_id(&bundle.lineage, bundle.sequence);
+        if bundle.vault != *vault || id != message.context.id {
+            return Err(Error::PartsDiffer {
+                what: WHAT,
+                why: "header and content differ",
+            });
+        }
+        let plaintext = message.payload().to_vec();
+        Ok(Verified::new(
+            bundle,
+            message.fingerprint(),
+            plaintext,
+            Vec::new(),
+        ))
+    }
+}
+
+fn segment(value: Value) -> Result<SegmentFacts, Error> {
+    let mut fields = Fields::new("segment of an audit bundle", value)?;
+    let facts = SegmentFacts {
+        first: fields.uint(1)?,
+        count: fields.uint(2)?,
+        file_digest: fields.octets(3)?,
+        file_bytes: fields.uint(4)?,
+        commitment: fields.octets(5)?,
+    };
+    fields.finish()?;
+    Ok(facts)
+}

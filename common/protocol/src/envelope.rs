@@ -1,0 +1,634 @@
+//! The COSE envelope that every message shares: its context header, its signatures, and [`Verified`].
+//!
+//! ```cddl
+//! context-header = {                 ; the protected header of a signed body or of a COSE_Encrypt
+//!   ? 1: alg, 3: tstr, ? 4: bstr,    ; alg and key id stand in COSE_Sign1 and COSE_Signature only
+//!   -65537: context,
+//! }
+//! context = {
+//!   1: 1,                            ; format version
+//!   2: tstr, 3: party, 4: party,     ; type, sender, recipient
+//!   5: tstr,                         ; id
+//!   ? 6: bstr .size 32,              ; SHA-256 of the plaintext, where the payload is a COSE_Encrypt
+//! }
+//! ```
+//!
+//! Unprotected headers are empty (COSE_Sign, COSE_Sign1) or hold exactly what RFC 9053 puts there (COSE_Encrypt): what
+//! nobody signed can carry nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use coset::{
+    CborSerializable as _, CoseSign1, Header, ProtectedHeader, TaggedCborSerializable as _,
+};
+use p256::PublicKey;
+use p256::ecdsa::Signature;
+
+use crate::cbor::{self, Fields, Map};
+use crate::identifier::{Fingerprint, KeyId, OfficerId, SiteId, VaultId, VaultName};
+use crate::key::thumbprint;
+use crate::{Error, KeyFailure};
+
+/// The private-use header label of the context (RFC 9052 section 11.1: below -65536).
+pub const CONTEXT_LABEL: i64 = -65537;
+/// ES256 (RFC 9053 section 2.1).
+pub(crate) const ES256: i64 = -7;
+/// The content type of a payload that is itself a COSE_Encrypt (RFC 9052 section 2).
+const ENCRYPTED: &str = "application/cose; cose-type=\"cose-encrypt\"";
+
+/// Signs bytes with a P-256 key that the caller holds: ES256 over the message, as `r || s`.
+pub type Sign<'a> = &'a dyn Fn(&[u8]) -> Result<Signature, KeyFailure>;
+
+/// The type of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Who may sign what.
+    TrustManifest,
+    /// An officer's keys, on their way to HQ.
+    OfficerRequest,
+    /// A new vault's keys and facts.
+    EnrolmentRequest,
+    /// Officers let a vault in.
+    EnrolmentGrant,
+    /// Officers say what a vault may make.
+    Entitlement,
+    /// HQ says what it holds.
+    Acknowledgement,
+    /// The wrapper of whatever HQ sends to a vault.
+    Dispatch,
+    /// What a vault reports.
+    AuditBundle,
+    /// One part of what a vault reports.
+    AuditSegment,
+}
+
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::TrustManifest,
+        Self::OfficerRequest,
+        Self::EnrolmentRequest,
+        Self::EnrolmentGrant,
+        Self::Entitlement,
+        Self::Acknowledgement,
+        Self::Dispatch,
+        Self::AuditBundle,
+        Self::AuditSegment,
+    ];
+
+    /// Its name in headers, logs and `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TrustManifest => "trust-manifest",
+            Self::OfficerRequest => "officer-request",
+            Self::EnrolmentRequest => "enrolment-request",
+            Self::EnrolmentGrant => "enrolment-grant",
+            Self::Entitlement => "entitlement",
+            Self::Acknowledgement => "acknowledgement",
+            Self::Dispatch => "dispatch",
+            Self::AuditBundle => "audit-bundle",
+            Self::AuditSegment => "audit-segment",
+        }
+    }
+
+    /// Whether what is signed is a COSE_Encrypt.
+    pub fn is_encrypted(self) -> bool {
+        matches!(
+            self,
+            Self::EnrolmentGrant | Self::Entitlement | Self::Acknowledgement
+        )
+    }
+
+    pub(crate) fn content_type(self) -> String {
+        format!("application/vnd.mintmark.{}+cbor", self.as_str())
+    }
+
+    /// The content type of the signed payload.
+    fn signed_content_type(self) -> String {
+        if self.is_encrypted() {
+            ENCRYPTED.to_owned()
+        } else {
+            self.content_type()
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("unknown message type `{}`", text.escape_default()))
+    }
+}
+
+/// Who a message is from, or for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// Headquarters.
+    Hq,
+    /// Whoever pins the trust of this HQ.
+    All,
+    /// One vault.
+    Vault(VaultName),
+    /// One officer.
+    Officer(OfficerId),
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hq => f.write_str("hq"),
+            Self::All => f.write_str("all"),
+            Self::Vault(name) => write!(f, "vault:{name}"),
+            Self::Officer(id) => write!(f, "officer:{id}"),
+        }
+    }
+}
+
+impl FromStr for Party {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{}` names no party", text.escape_default());
+        match text {
+            "hq" => return Ok(Self::Hq),
+            "all" => return Ok(Self::All),
+            _ => {}
+        }
+        if let Some(name) = text.strip_prefix("vault:") {
+            let (site, vault) = name.split_once('/').ok_or_else(wrong)?;
+            let site = SiteId::from_str(site).map_err(|_| wrong())?;
+            let vault = VaultId::from_str(vault).map_err(|_| wrong())?;
+            return Ok(Self::Vault(VaultName { site, vault }));
+        }
+        let id = text.strip_prefix("officer:").ok_or_else(wrong)?;
+        OfficerId::from_str(id)
+            .map(Self::Officer)
+            .map_err(|_| wrong())
+    }
+}
+
+/// What a message says of itself in its protected header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Its type.
+    pub kind: Kind,
+    /// Who made it.
+    pub sender: Party,
+    /// Whom it is for.
+    pub recipient: Party,
+    /// Its name among those of its type, `[a-z0-9-]{1,64}`.
+    pub id: String,
+    /// SHA-256 of the plaintext, in the signed header of an encrypted message.
+    pub commitment: Option<Fingerprint>,
+}
+
+impl Context {
+    fn to_map(&self) -> Map {
+        Map::new()
+            .with(1, crate::FORMAT_VERSION)
+            .with(2, self.kind.as_str())
+            .with(3, self.sender.to_string())
+            .with(4, self.recipient.to_string())
+            .with(5, self.id.as_str())
+            .with_some(6, self.commitment.map(|digest| digest.as_bytes().to_vec()))
+    }
+
+    fn from_fields(what: &'static str, mut fields: Fields) -> Result<Self, Error> {
+        fields.format_version(1)?;
+        let kind = fields.parse(2)?;
+        let (sender, recipient) = (fields.parse(3)?, fields.parse(4)?);
+        let id: crate::identifier::ObjectId = fields.parse(5)?;
+        let commitment = match fields.optional(6) {
+            None => None,
+            Some(value) => {
+                let bytes = value
+                    .into_bytes()
+                    .map_err(|_| fields.wrong(6, "not a byte string"))?;
+                Some(Fingerprint::try_from(bytes.as_slice())?)
+            }
+        };
+        fields.finish().map_err(|error| match error {
+            Error::Shape { why, .. } => Error::Header { what, why },
+            other => other,
+        })?;
+        Ok(Self {
+            kind,
+            sender,
+            recipient,
+            id: id.as_str().to_owned(),
+            commitment,
+        })
+    }
+
+    /// Checks that this is a message of type `kind` from `sender` to `recipient`.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] and [`Error::WrongParty`].
+    pub fn expect(
+        &self,
+        what: &'static str,
+        kind: Kind,
+        sender: &Party,
+        recipient: &Party,
+    ) -> Result<(), Error> {
+        if self.kind != kind {
+            let (expected, found) = (kind.to_string(), self.kind.to_string());
+            return Err(Error::WrongType { expected, found });
+        }
+        for (role, expected, found) in [
+            ("sender", sender, &self.sender),
+            ("recipient", recipient, &self.recipient),
+        ] {
+            if expected != found {
+                let (expected, found) = (expected.to_string(), found.to_string());
+                return Err(Error::WrongParty {
+                    what,
+                    role,
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that an inner context is that of the outer one, which alone carries the commitment.
+    pub(crate) fn expect_inner(&self, what: &'static str, inner: &Self) -> Result<(), Error> {
+        let bare = Self {
+            commitment: None,
+            ..self.clone()
+        };
+        if *inner == bare {
+            Ok(())
+        } else {
+            Err(Error::PartsDiffer {
+                what,
+                why: "the signed and the encrypted header differ",
+            })
+        }
+    }
+}
+
+/// The protected header of a signed body or an encryption, as bytes.
+pub(crate) fn encode_header(
+    context: &Context,
+    algorithm: Option<i64>,
+    key: Option<&KeyId>,
+    encryption: bool,
+) -> Vec<u8> {
+    let content_type = if encryption {
+        context.kind.content_type()
+    } else {
+        context.kind.signed_content_type()
+    };
+    Map::new()
+        .with_some(1, algorithm)
+        .with(3, content_type)
+        .with_some(4, key.map(|key| key.as_bytes().to_vec()))
+        .with(CONTEXT_LABEL, context.to_map())
+        .encode()
+}
+
+/// What a protected header holds.
+pub(crate) struct ReadHeader {
+    pub(crate) context: Context,
+    pub(crate) key: Option<KeyId>,
+}
+
+/// Reads a protected header: exactly the labels of its place, nothing critical, nothing unknown.
+pub(crate) fn decode_header(
+    what: &'static str,
+    bytes: &[u8],
+    algorithm: Option<i64>,
+    has_key: bool,
+    encryption: bool,
+) -> Result<ReadHeader, Error> {
+    let header = |error| match error {
+        Error::Shape { why, .. } => Error::Header { what, why },
+        other => other,
+    };
+    let mut fields = Fields::decode(what, bytes, 4096).map_err(header)?;
+    if let Some(algorithm) = algorithm {
+        let found = fields.required(1).map_err(header)?;
+        if found.as_integer() != Some(algorithm.into()) {
+            return Err(Error::Algorithm { what });
+        }
+    }
+    let content_type = fields.text(3).map_err(header)?;
+    let key = if has_key {
+        Some(fields.octets(4).map_err(header)?)
+    } else {
+        None
+    };
+    let context = fields
+        .map(CONTEXT_LABEL, "message context")
+        .map_err(header)?;
+    let context = Context::from_fields(what, context)?;
+    fields.finish().map_err(header)?;
+    let expected = if encryption {
+        context.kind.content_type()
+    } else {
+        context.kind.signed_content_type()
+    };
+    if content_type != expected {
+        return Err(Error::WrongType {
+            expected,
+            found: content_type,
+        });
+    }
+    if context.commitment.is_some() != (context.kind.is_encrypted() && !encryption) {
+        return Err(Error::Header {
+            what,
+            why: "commitment and encryption do not match".to_owned(),
+        });
+    }
+    Ok(ReadHeader { context, key })
+}
+
+/// A protected header from bytes that we made or have read strictly.
+pub(crate) fn protected(bytes: Vec<u8>) -> ProtectedHeader {
+    ProtectedHeader {
+        original_data: Some(bytes),
+        header: Header::default(),
+    }
+}
+
+/// The bytes of a protected header as they were received.
+pub(crate) fn as_received<'a>(
+    what: &'static str,
+    header: &'a ProtectedHeader,
+) -> Result<&'a [u8], Error> {
+    header
+        .original_data
+        .as_deref()
+        .ok_or_else(|| Error::Header {
+            what,
+            why: "a protected header is missing".to_owned(),
+        })
+}
+
+/// Refuses anything in an unprotected header that has no business there.
+pub(crate) fn expect_empty(what: &'static str, header: &Header) -> Result<(), Error> {
+    if *header == Header::default() {
+        Ok(())
+    } else {
+        Err(Error::Header {
+            what,
+            why: "the unprotected header is not empty".to_owned(),
+        })
+    }
+}
+
+/// The first byte or two of a tagged COSE message: 0xd2 (tag 18), 0xd8 0x60 (96), 0xd8 0x62 (98).
+pub(crate) fn expect_tag(what: &'static str, bytes: &[u8], tag: &[u8]) -> Result<(), Error> {
+    if bytes.starts_with(tag) {
+        Ok(())
+    } else {
+        Err(Error::Shape {
+            what,
+            why: "it is not the COSE structure that its type has".to_owned(),
+        })
+    }
+}
+
+/// The tag of COSE_Sign1, encoded.
+pub(crate) const TAG_SIGN1: &[u8] = &[0xd2];
+/// The tag of COSE_Encrypt, encoded.
+pub(crate) const TAG_ENCRYPT: &[u8] = &[0xd8, 0x60];
+/// The tag of COSE_Sign, encoded.
+pub(crate) const TAG_SIGN: &[u8] = &[0xd8, 0x62];
+
+/// Content whose every check has passed. Only the `open` functions of this crate make one.
+#[derive(Clone, Debug)]
+pub struct Verified<T> {
+    content: T,
+    fingerprint: Fingerprint,
+    plaintext: Vec<u8>,
+    officers: Vec<OfficerId>,
+}
+
+impl<T> Verified<T> {
+    pub(crate) fn new(
+        content: T,
+        fingerprint: Fingerprint,
+        plaintext: Vec<u8>,
+        officers: Vec<OfficerId>,
+    ) -> Self {
+        Self {
+            content,
+            fingerprint,
+            plaintext,
+            officers,
+        }
+    }
+
+    /// The content.
+    pub fn content(&self) -> &T {
+        &self.content
+    }
+
+    /// The content, alone.
+    pub fn into_content(self) -> T {
+        self.content
+    }
+
+    /// SHA-256 of the signed payload.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The bytes that the content was read from: the decrypted plaintext, or the bare payload.
+    pub fn plaintext(&self) -> &[u8] {
+        &self.plaintext
+    }
+
+    /// The officers whose approvals it bears, in order of their ids; empty where one key signs alone.
+    pub fn officers(&self) -> &[OfficerId] {
+        &self.officers
+    }
+}
+
+/// What a message says of itself, believed by nobody yet: enough to know whom to ask about it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Its context header.
+    pub context: Context,
+    /// SHA-256 of its payload.
+    pub fingerprint: Fingerprint,
+}
+
+/// Reads what a COSE_Sign or COSE_Sign1 message claims to be, after the strict reader, before any verification.
+///
+/// # Errors
+/// As the strict reader and the header reader.
+pub fn claim(bytes: &[u8], bytes_max: usize) -> Result<Claim, Error> {
+    let what = "message";
+    if bytes.starts_with(TAG_SIGN) {
+        let proposal = crate::approval::Proposal::read(bytes, bytes_max)?;
+        return Ok(Claim {
+            context: proposal.context().clone(),
+            fingerprint: proposal.fingerprint(),
+        });
+    }
+    let message = SignedOne::read(what, bytes, bytes_max)?;
+    Ok(Claim {
+        fingerprint: message.fingerprint(),
+        context: message.context,
+    })
+}
+
+/// A COSE_Sign1 that was read strictly and not verified.
+pub(crate) struct SignedOne {
+    pub(crate) context: Context,
+    key: KeyId,
+    cose: CoseSign1,
+    what: &'static str,
+}
+
+impl SignedOne {
+    /// Reads a tagged COSE_Sign1.
+    pub(crate) fn read(what: &'static str, bytes: &[u8], bytes_max: usize) -> Result<Self, Error> {
+        check(what, bytes, bytes_max)?;
+        expect_tag(what, bytes, TAG_SIGN1)?;
+        let cose = CoseSign1::from_tagged_slice(bytes).map_err(|error| not_cose(what, &error))?;
+        expect_empty(what, &cose.unprotected)?;
+        let header = decode_header(
+            what,
+            as_received(what, &cose.protected)?,
+            Some(ES256),
+            true,
+            false,
+        )?;
+        let key = header.key.ok_or(Error::Header {
+            what,
+            why: "no key id".to_owned(),
+        })?;
+        if cose.payload.is_none() {
+            return Err(Error::Shape {
+                what,
+                why: "the payload is detached".to_owned(),
+            });
+        }
+        Ok(Self {
+            context: header.context,
+            key,
+            cose,
+            what,
+        })
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.cose.payload.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.payload())
+    }
+
+    /// Verifies it against the one key that may have signed it.
+    pub(crate) fn verify(&self, key: &PublicKey) -> Result<(), Error> {
+        if thumbprint(key) != self.key {
+            return Err(Error::SignerUnknown {
+                what: self.what,
+                key: self.key.to_string(),
+            });
+        }
+        verify_es256(
+            self.what,
+            key,
+            &self.cose.tbs_data(&[]),
+            &self.cose.signature,
+        )
+    }
+}
+
+/// The strict reader, before any library sees the bytes.
+pub(crate) fn check(what: &'static str, bytes: &[u8], bytes_max: usize) -> Result<(), Error> {
+    if bytes.len() > bytes_max {
+        return Err(Error::Oversize { what, bytes_max });
+    }
+    cbor::check_deterministic(bytes).map_err(|(offset, rule)| Error::Encoding {
+        what,
+        offset,
+        rule,
+    })
+}
+
+pub(crate) fn not_cose(what: &'static str, error: &coset::CoseError) -> Error {
+    Error::Shape {
+        what,
+        why: format!("not the COSE structure expected: {error}"),
+    }
+}
+
+/// Verifies an ES256 signature over `message` (RFC 9053 section 2.1).
+pub(crate) fn verify_es256(
+    what: &'static str,
+    key: &PublicKey,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), Error> {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+    let point = key.to_sec1_bytes();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)
+        .verify(message, signature)
+        .map_err(|_| Error::SignatureInvalid { what })
+}
+
+/// Makes a tagged COSE_Sign1.
+pub(crate) fn sign_one(
+    context: &Context,
+    payload: Vec<u8>,
+    key: &PublicKey,
+    sign: Sign<'_>,
+) -> Result<Vec<u8>, Error> {
+    let header = encode_header(context, Some(ES256), Some(&thumbprint(key)), false);
+    let mut cose = CoseSign1 {
+        protected: protected(header),
+        payload: Some(payload),
+        ..CoseSign1::default()
+    };
+    let signature = sign(&cose.tbs_data(&[])).map_err(Error::KeyOperation)?;
+    cose.signature = signature.to_bytes().to_vec();
+    tagged("message", cose.to_tagged_vec())
+}
+
+/// What a coset writer returned; it fails only where a value has no encoding, which ours all have.
+pub(crate) fn tagged(
+    what: &'static str,
+    written: Result<Vec<u8>, coset::CoseError>,
+) -> Result<Vec<u8>, Error> {
+    written.map_err(|error| not_cose(what, &error))
+}
+
+/// A header that holds an IV, for the unprotected bucket of a COSE_Encrypt.
+pub(crate) fn read_iv(what: &'static str, header: &Header) -> Result<[u8; 12], Error> {
+    let iv: [u8; 12] = header.iv.as_slice().try_into().map_err(|_| Error::Header {
+        what,
+        why: "the IV is not 12 bytes long".to_owned(),
+    })?;
+    let only_iv = Header {
+        iv: header.iv.clone(),
+        ..Header::default()
+    };
+    if *header != only_iv {
+        let why = "the unprotected header holds more than an IV".to_owned();
+        return Err(Error::Header { what, why });
+    }
+    Ok(iv)
+}
+
+/// A header as CBOR, for comparison with what we would write.
+pub(crate) fn header_bytes(header: &Header) -> Vec<u8> {
+    header.clone().to_vec().unwrap_or_default()
+}
