@@ -1,7 +1,7 @@
 //! What can go wrong between the state machine and the disk.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::log::Position;
 
@@ -210,19 +210,25 @@ impl StorageError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Io { .. } => Some("Check that the disk is mounted and that its files belong to this user."),
-            Self::DiskFull { .. } => Some("Free some space on this disk and try again; nothing was changed."),
+            Self::Io { .. } => {
+                Some("Check that the disk is mounted and that its files belong to this user.")
+            }
+            Self::DiskFull { .. } => {
+                Some("Free some space on this disk and try again; nothing was changed.")
+            }
             Self::LogLocked { .. } | Self::IndexLocked { .. } => {
                 Some("Stop the other process, or ask it to do this.")
             }
-            Self::LogExists { .. } => Some("Choose another folder: an existing log is never overwritten."),
+            Self::LogExists { .. } => {
+                Some("Choose another folder: an existing log is never overwritten.")
+            }
             Self::LogCorrupt { .. } | Self::LogTruncated { .. } | Self::LogMissing { .. } => Some(
                 "Nothing was changed. Keep a copy of the folder as it is, and tell headquarters \
                  before restoring anything.",
             ),
-            Self::OutcomeUnknown { .. } => Some(
-                "Check the disk, then start again: what was stored is found out on opening.",
-            ),
+            Self::OutcomeUnknown { .. } => {
+                Some("Check the disk, then start again: what was stored is found out on opening.")
+            }
             Self::NoRecord { .. } | Self::IndexMissing { .. } | Self::IndexBroken { .. } => {
                 Some("Rebuild the index from the log.")
             }
@@ -231,5 +237,18 @@ impl StorageError {
             | Self::RecordTooLarge { .. }
             | Self::GroupOutOfBounds { .. } => None,
         }
+    }
+}
+
+/// Makes a [`StorageError::Io`] of what the operating system said.
+pub(crate) fn io_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> StorageError + use<> {
+    let path = path.to_owned();
+    move |source| StorageError::Io {
+        action,
+        path,
+        source,
     }
 }

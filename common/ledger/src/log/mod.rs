@@ -10,11 +10,28 @@
 //! Records are appended in groups. A group is all there or not there at all: opening a log cuts
 //! off a last group that a crash left incomplete, and nothing else.
 
+mod chain;
+mod disk;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
+mod file;
+mod frame;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+mod recovery;
+mod segment;
+
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
 use crate::StorageError;
+
+#[cfg(any(test, feature = "testing"))]
+pub use faulty::{Fault, FaultyLog};
+pub use file::{FileLog, Opened, SEGMENT_BYTES_MAX};
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryLog;
 
 /// The largest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;

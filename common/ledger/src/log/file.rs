@@ -1,0 +1,569 @@
+//! The log in files.
+
+use std::cell::RefCell;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::chain::Chain;
+use super::disk::{Disk, OperatingSystem};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
+use super::recovery::survey;
+use super::segment::{self, Frames, Segment, Segments, Stop, read_up_to};
+use super::{
+    GROUP_BYTES_MAX, GROUP_RECORDS_MAX, Head, LogStore, Position, RECORD_BYTES_MAX, Record,
+    Records, link,
+};
+use crate::StorageError;
+use crate::storage_error::io_error;
+
+/// How large a file of the log grows before the next one is begun, in bytes, unless
+/// [`FileLog::with_segment_bytes_max`] says otherwise. A group is never divided: a file goes
+/// beyond this when its first group does.
+pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// A single read that is enough for most records.
+const RECORD_READ_BYTES: usize = 1024;
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// The bytes of a last group that a crash left incomplete: cut off, or left where they are
+    /// when the log was opened for reading only. No record in them was ever acknowledged.
+    pub torn_bytes: u64,
+    /// The number of records that were read and checked.
+    pub records_checked: u64,
+}
+
+/// A log in a folder of its own: `<offset of its first byte, 16 hexadecimal digits>.log` after
+/// another, each a sequence of frames.
+///
+/// One `FileLog` at a time writes to a folder: a lock on the folder (`flock`) sees to it, and goes
+/// with the process. Any number may read beside it.
+pub struct FileLog {
+    segments: Segments,
+    head: Head,
+    segment_bytes_max: u64,
+    /// What is needed for writing; `None` when opened for reading only.
+    writer: Option<Writer>,
+    /// Why the outcome of an append is unknown, from then on.
+    poison: Option<String>,
+    /// The file that was read from last. Reads go to recent records for the most part.
+    read_file: RefCell<Option<(u64, File)>>,
+}
+
+struct Writer {
+    disk: Box<dyn Disk>,
+    /// Holds the lock.
+    folder: File,
+    /// The last segment.
+    file: File,
+    /// The group as it is stored; kept for its allocation.
+    buffer: Vec<u8>,
+}
+
+impl std::fmt::Debug for FileLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileLog")
+            .field("folder", &self.segments.folder)
+            .field("head", &self.head)
+            .field("writable", &self.writer.is_some())
+            .field("poison", &self.poison)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileLog {
+    /// Makes an empty log in `folder`, which is made too unless it is there.
+    ///
+    /// # Errors
+    /// [`StorageError::LogExists`] when the folder holds a log; [`StorageError::LogLocked`];
+    /// [`StorageError::Io`].
+    pub fn create(folder: &Path) -> Result<Self, StorageError> {
+        Self::create_on(folder, Box::new(OperatingSystem))
+    }
+
+    pub(super) fn create_on(folder: &Path, disk: Box<dyn Disk>) -> Result<Self, StorageError> {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("create", folder)(error)),
+        }
+        let handle = lock(folder)?;
+        if has_segments(folder)? {
+            return Err(StorageError::LogExists {
+                path: folder.to_owned(),
+            });
+        }
+        let path = segment::path(folder, 0);
+        let file = disk.create(&path).map_err(io_error("create", &path))?;
+        disk.sync_file(&file).map_err(io_error("sync", &path))?;
+        disk.sync_folder(&handle)
+            .map_err(io_error("sync", folder))?;
+        if let Some(parent) = parent(folder) {
+            File::open(parent)
+                .and_then(|parent| disk.sync_folder(&parent))
+                .map_err(io_error("sync", parent))?;
+        }
+        Ok(Self {
+            segments: Segments {
+                folder: folder.to_owned(),
+                list: vec![Segment { base: 0, bytes: 0 }],
+            },
+            head: Head::default(),
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            writer: Some(Writer {
+                disk,
+                folder: handle,
+                file,
+                buffer: Vec::new(),
+            }),
+            poison: None,
+            read_file: RefCell::new(None),
+        })
+    }
+
+    /// Opens the log in `folder` for reading and appending.
+    ///
+    /// `known` is a head that the caller has reason to trust, for instance from a snapshot of its
+    /// state: what lies before it is not read again. Without it every record is checked. A group
+    /// that a crash left incomplete at the end is cut off, and reported; nothing else is changed.
+    ///
+    /// A record damaged in the very last group cannot be told from a group that was never
+    /// complete, and is cut off too: that the log once was longer is for the caller to know.
+    ///
+    /// # Errors
+    /// [`StorageError::LogMissing`] when there is no log, or a file of it is missing or short;
+    /// [`StorageError::LogTruncated`] when the log ends before `known`;
+    /// [`StorageError::LogCorrupt`] when it does not hold what was written;
+    /// [`StorageError::LogLocked`]; [`StorageError::Io`];
+    /// [`StorageError::OutcomeUnknown`] when what was found could not be made durable.
+    pub fn open(folder: &Path, known: Option<Head>) -> Result<(Self, Opened), StorageError> {
+        Self::open_on(folder, known, Box::new(OperatingSystem))
+    }
+
+    pub(super) fn open_on(
+        folder: &Path,
+        known: Option<Head>,
+        disk: Box<dyn Disk>,
+    ) -> Result<(Self, Opened), StorageError> {
+        let handle = lock(folder)?;
+        let mut segments = Segments::list(folder)?;
+        let found = survey(&segments, known.as_ref())?;
+        let last = segments.last();
+        let path = segment::path(folder, last.base);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+
+        // What was found may be in the memory of the operating system alone: the process before
+        // this one may have ended between a write and its sync, or its sync may have failed, after
+        // which a second sync of the same pages succeeds without having stored them. Nothing may
+        // be built on that, so the only group it can have happened to is written once more.
+        let unknown = |error: io::Error| StorageError::OutcomeUnknown {
+            reason: format!("{}: {error}", path.display()),
+        };
+        if found.torn_bytes > 0 {
+            disk.truncate(&file, found.head.end.0 - last.base)
+                .map_err(unknown)?;
+        }
+        if let Some(begin) = found.last_group.filter(|begin| begin.0 >= last.base) {
+            let length = usize::try_from(found.head.end.0 - begin.0).unwrap_or(usize::MAX);
+            let mut group = vec![0; length];
+            let filled = read_up_to(&file, &mut group, begin.0 - last.base)
+                .map_err(segments.read_error(last.base))?;
+            disk.write_at(&file, &group[..filled], begin.0 - last.base)
+                .map_err(unknown)?;
+        }
+        disk.sync_file(&file).map_err(unknown)?;
+        disk.sync_folder(&handle).map_err(unknown)?;
+
+        if let Some(last) = segments.list.last_mut() {
+            last.bytes = found.head.end.0 - last.base;
+        }
+        let opened = Opened {
+            torn_bytes: found.torn_bytes,
+            records_checked: found.records_checked,
+        };
+        let log = Self {
+            segments,
+            head: found.head,
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            writer: Some(Writer {
+                disk,
+                folder: handle,
+                file,
+                buffer: Vec::new(),
+            }),
+            poison: None,
+            read_file: RefCell::new(None),
+        };
+        Ok((log, opened))
+    }
+
+    /// Opens the log in `folder` for reading, as it is now; records appended later are not seen.
+    /// Takes no lock and changes nothing. An incomplete group at the end, which may be one that is
+    /// just being written, is left out.
+    ///
+    /// # Errors
+    /// As [`Self::open`], without [`StorageError::LogLocked`] and
+    /// [`StorageError::OutcomeUnknown`].
+    pub fn open_read_only(
+        folder: &Path,
+        known: Option<Head>,
+    ) -> Result<(Self, Opened), StorageError> {
+        let segments = Segments::list(folder)?;
+        let found = survey(&segments, known.as_ref())?;
+        let opened = Opened {
+            torn_bytes: found.torn_bytes,
+            records_checked: found.records_checked,
+        };
+        let log = Self {
+            segments,
+            head: found.head,
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            writer: None,
+            poison: None,
+            read_file: RefCell::new(None),
+        };
+        Ok((log, opened))
+    }
+
+    /// The same log with files of another size, in bytes; files already begun are not changed.
+    #[must_use]
+    pub fn with_segment_bytes_max(mut self, segment_bytes_max: u64) -> Self {
+        self.segment_bytes_max = segment_bytes_max;
+        self
+    }
+
+    fn check_outcome_known(&self) -> Result<(), StorageError> {
+        match &self.poison {
+            None => Ok(()),
+            Some(reason) => Err(StorageError::OutcomeUnknown {
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// From now on nothing is known about the end of the log.
+    fn poison(&mut self, reason: String) -> StorageError {
+        self.poison = Some(reason.clone());
+        StorageError::OutcomeUnknown { reason }
+    }
+
+    /// Begins the next file of the log, at its end.
+    fn begin_segment(&mut self) -> Result<(), StorageError> {
+        let base = self.head.end.0;
+        let path = segment::path(&self.segments.folder, base);
+        let Some(writer) = &mut self.writer else {
+            return Err(StorageError::LogReadOnly);
+        };
+        let file = writer
+            .disk
+            .create(&path)
+            .map_err(|error| write_error(&path, 0, error))?;
+        // The file is there, whether or not its name is durable: an empty file at the end of a log
+        // is part of it.
+        writer.file = file;
+        self.segments.list.push(Segment { base, bytes: 0 });
+        if let Err(error) = writer.disk.sync_folder(&writer.folder) {
+            let reason = format!("{}: {error}", self.segments.folder.display());
+            return Err(self.poison(reason));
+        }
+        Ok(())
+    }
+
+    /// Reads up to `buffer.len()` bytes of the segment from `position` on.
+    fn read_bytes(
+        &self,
+        segment: Segment,
+        position: Position,
+        buffer: &mut [u8],
+    ) -> Result<usize, StorageError> {
+        let mut cached = self.read_file.borrow_mut();
+        let file = match cached.take() {
+            Some((base, file)) if base == segment.base => file,
+            _ => self.segments.open(segment.base)?,
+        };
+        let left = usize::try_from(segment.end() - position.0).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let filled = read_up_to(&file, &mut buffer[..wanted], position.0 - segment.base)
+            .map_err(self.segments.read_error(segment.base))?;
+        *cached = Some((segment.base, file));
+        Ok(filled)
+    }
+}
+
+impl LogStore for FileLog {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn append(
+        &mut self,
+        expected: &Head,
+        records: &[Vec<u8>],
+    ) -> Result<Vec<Position>, StorageError> {
+        self.check_outcome_known()?;
+        if self.writer.is_none() {
+            return Err(StorageError::LogReadOnly);
+        }
+        if *expected != self.head {
+            return Err(StorageError::HeadMoved {
+                expected: expected.size,
+                found: self.head.size,
+            });
+        }
+        let bytes = stored_bytes(records)?;
+        let last = self.segments.last();
+        if last.bytes > 0 && last.bytes.saturating_add(bytes) > self.segment_bytes_max {
+            self.begin_segment()?;
+        }
+        let last = self.segments.last();
+        let Some(writer) = &mut self.writer else {
+            return Err(StorageError::LogReadOnly);
+        };
+
+        let (head, positions) = encode_group(&self.head, records, &mut writer.buffer);
+        let path = segment::path(&self.segments.folder, last.base);
+        if let Err(error) = writer
+            .disk
+            .write_at(&writer.file, &writer.buffer, last.bytes)
+        {
+            // No half group may stay behind. With a full disk it can be taken back, and then
+            // nothing happened; after anything else the disk is not to be trusted.
+            let taken_back = is_disk_full(&error)
+                && writer
+                    .disk
+                    .truncate(&writer.file, last.bytes)
+                    .and_then(|()| writer.disk.sync_file(&writer.file))
+                    .is_ok();
+            return Err(if taken_back {
+                write_error(&path, bytes, error)
+            } else {
+                self.poison(format!("writing {}: {error}", path.display()))
+            });
+        }
+        if let Err(error) = writer.disk.sync_file(&writer.file) {
+            return Err(self.poison(format!("syncing {}: {error}", path.display())));
+        }
+
+        self.head = head;
+        if let Some(last) = self.segments.list.last_mut() {
+            last.bytes = last.bytes.saturating_add(bytes);
+        }
+        Ok(positions)
+    }
+
+    fn read(&self, at: Position) -> Result<Record, StorageError> {
+        self.check_outcome_known()?;
+        let segment = match self.segments.holding(at) {
+            Some((_, segment)) if at < self.head.end => segment,
+            _ => {
+                return Err(StorageError::NoRecord {
+                    position: at,
+                    end: self.head.end,
+                });
+            }
+        };
+        let corrupt = |unreadable: Unreadable| StorageError::LogCorrupt {
+            sequence: None,
+            position: at,
+            reason: unreadable.reason(),
+        };
+        let mut buffer = vec![0; RECORD_READ_BYTES];
+        let mut filled = self.read_bytes(segment, at, &mut buffer)?;
+        let stored = Frame::stored_bytes(&buffer[..filled]).map_err(corrupt)?;
+        if stored > filled {
+            buffer.resize(stored.min(FRAME_BYTES_MAX), 0);
+            filled = self.read_bytes(segment, at, &mut buffer)?;
+        }
+        let (frame, stored) = Frame::decode(&buffer[..filled], at).map_err(corrupt)?;
+        buffer.truncate(stored);
+        let bytes = buffer.split_off(HEADER_BYTES);
+        Ok(Record {
+            sequence: frame.sequence,
+            position: at,
+            end: Position(at.0.saturating_add(stored as u64)),
+            link: link(&frame.previous, &bytes),
+            bytes,
+        })
+    }
+
+    fn scan(&self, from: Position) -> Result<Records<'_>, StorageError> {
+        self.check_outcome_known()?;
+        if from > self.head.end {
+            return Err(StorageError::NoRecord {
+                position: from,
+                end: self.head.end,
+            });
+        }
+        let chain = if from == Position::START {
+            Chain::start()
+        } else {
+            Chain::anywhere()
+        };
+        Ok(Box::new(Scan {
+            frames: Some(Frames::new(self.segments.clone(), from, self.head.end)),
+            chain,
+        }))
+    }
+}
+
+/// The records of a log, in order.
+struct Scan {
+    /// `None` after an error.
+    frames: Option<Frames>,
+    chain: Chain,
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let frames = self.frames.as_mut()?;
+        let position = frames.position();
+        let corrupt = |sequence, reason| StorageError::LogCorrupt {
+            sequence,
+            position,
+            reason,
+        };
+        let error = match frames.next() {
+            Ok(None) => return None,
+            Ok(Some((frame, record))) => match self.chain.accept(&frame, record) {
+                Ok(link) => {
+                    let bytes = record.to_vec();
+                    return Some(Ok(Record {
+                        sequence: frame.sequence,
+                        position,
+                        end: frames.position(),
+                        link,
+                        bytes,
+                    }));
+                }
+                Err(reason) => corrupt(Some(frame.sequence), reason),
+            },
+            Err(Stop::Unreadable(unreadable)) => {
+                corrupt(self.chain.next_sequence(), unreadable.reason())
+            }
+            Err(Stop::Failed(error)) => error,
+        };
+        self.frames = None;
+        Some(Err(error))
+    }
+}
+
+/// The size of a group as stored, within the limits.
+pub(super) fn stored_bytes(records: &[Vec<u8>]) -> Result<u64, StorageError> {
+    if let Some(record) = records.iter().find(|r| r.len() > RECORD_BYTES_MAX) {
+        return Err(StorageError::RecordTooLarge {
+            bytes: record.len() as u64,
+            bytes_max: RECORD_BYTES_MAX as u64,
+        });
+    }
+    let bytes: u64 = records
+        .iter()
+        .map(|r| (HEADER_BYTES + r.len()) as u64)
+        .sum();
+    if records.is_empty() || records.len() > GROUP_RECORDS_MAX || bytes > GROUP_BYTES_MAX as u64 {
+        return Err(StorageError::GroupOutOfBounds {
+            records: records.len() as u64,
+            bytes,
+            records_max: GROUP_RECORDS_MAX as u64,
+            bytes_max: GROUP_BYTES_MAX as u64,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Writes the frames of a group that follows `head` into `out`; returns the head behind it and
+/// where its records begin.
+pub(super) fn encode_group(
+    head: &Head,
+    records: &[Vec<u8>],
+    out: &mut Vec<u8>,
+) -> (Head, Vec<Position>) {
+    out.clear();
+    let mut next = *head;
+    let mut positions = Vec::with_capacity(records.len());
+    // `stored_bytes` keeps the number of records far below this.
+    let group_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    for record in records {
+        let frame = Frame {
+            sequence: next.size,
+            group_first: head.size,
+            group_count,
+            previous: next.link,
+        };
+        frame.encode(next.end, record, out);
+        positions.push(next.end);
+        next = Head {
+            size: next.size.saturating_add(1),
+            link: link(&next.link, record),
+            end: Position(head.end.0.saturating_add(out.len() as u64)),
+        };
+    }
+    (next, positions)
+}
+
+/// Opens a folder and takes the lock of its one writer.
+fn lock(folder: &Path) -> Result<File, StorageError> {
+    let handle = File::open(folder).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            StorageError::LogMissing {
+                path: folder.to_owned(),
+                position: Position::START,
+            }
+        } else {
+            io_error("open", folder)(error)
+        }
+    })?;
+    match handle.try_lock() {
+        Ok(()) => Ok(handle),
+        Err(TryLockError::WouldBlock) => Err(StorageError::LogLocked {
+            path: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", folder)(error)),
+    }
+}
+
+/// Whether a folder holds any file of a log.
+fn has_segments(folder: &Path) -> Result<bool, StorageError> {
+    for entry in fs::read_dir(folder).map_err(io_error("read", folder))? {
+        let name = entry.map_err(io_error("read", folder))?.file_name();
+        if name.to_str().and_then(segment::base_of).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The folder that holds `folder`; `None` for the root.
+fn parent(folder: &Path) -> Option<&Path> {
+    match folder.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+        other => other,
+    }
+}
+
+fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// The error of a write that left nothing behind.
+fn write_error(path: &Path, bytes: u64, error: io::Error) -> StorageError {
+    if is_disk_full(&error) {
+        StorageError::DiskFull {
+            path: path.to_owned(),
+            bytes,
+        }
+    } else {
+        io_error("create", path)(error)
+    }
+}

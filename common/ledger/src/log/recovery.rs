@@ -1,0 +1,169 @@
+//! What a log holds, found out from its files when it is opened.
+//!
+//! One write stores one group, and the next group is written only after the one before it is
+//! durable. So a crash can leave at most one group incomplete, at the very end of the last file,
+//! and any part of it may be missing. Whatever else is unreadable was damaged after it was
+//! durable, and is never cut off.
+
+use super::chain::Chain;
+use super::frame::Unreadable;
+use super::segment::{Frames, Segments, Stop, find_ending, find_frame};
+use super::{Head, Position};
+use crate::StorageError;
+
+/// What the files of a log hold.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// The end of the last complete group.
+    pub(super) head: Head,
+    /// Where the last complete group begins, if it was read.
+    pub(super) last_group: Option<Position>,
+    /// The bytes behind the head, left by a group that is not complete.
+    pub(super) torn_bytes: u64,
+    /// The number of records that were read and checked.
+    pub(super) records_checked: u64,
+}
+
+/// Reads a log from `known` on, or from its beginning.
+///
+/// # Errors
+/// [`StorageError::LogTruncated`] when the log ends before `known`; [`StorageError::LogCorrupt`]
+/// when it holds another record there, or behind it anything but whole groups and at most one torn
+/// one at the end.
+pub(super) fn survey(segments: &Segments, known: Option<&Head>) -> Result<Survey, StorageError> {
+    let start = known.copied().unwrap_or_default();
+    let end = Position(segments.last().end());
+    let mut chain = match known {
+        Some(known) => find_known(segments, known, end)?,
+        None => Chain::start(),
+    };
+
+    let mut frames = Frames::new(segments.clone(), start.end, end);
+    let mut survey = Survey {
+        head: start,
+        last_group: None,
+        torn_bytes: 0,
+        records_checked: 0,
+    };
+    let mut next = start;
+    let mut group_begin = start.end;
+    // `start` may lie within a group: then the group must be complete, for `start` was made from a
+    // complete one.
+    let mut within_known_group = !chain.at_group_boundary();
+    let unreadable = loop {
+        let position = frames.position();
+        let at_boundary = chain.at_group_boundary();
+        match frames.next() {
+            Ok(Some((frame, record))) => {
+                let own_link =
+                    chain
+                        .accept(&frame, record)
+                        .map_err(|reason| StorageError::LogCorrupt {
+                            sequence: Some(next.size),
+                            position,
+                            reason,
+                        })?;
+                if at_boundary {
+                    group_begin = position;
+                }
+                next = Head {
+                    size: frame.sequence.saturating_add(1),
+                    link: own_link,
+                    end: frames.position(),
+                };
+                survey.records_checked += 1;
+                if chain.at_group_boundary() {
+                    survey.last_group = (!within_known_group).then_some(group_begin);
+                    within_known_group = false;
+                    survey.head = next;
+                }
+            }
+            Ok(None) if at_boundary => return Ok(survey),
+            Ok(None) => break Unreadable::Short,
+            Err(Stop::Unreadable(unreadable)) => break unreadable,
+            Err(Stop::Failed(error)) => return Err(error),
+        }
+    };
+
+    let position = frames.position();
+    let last = segments.last();
+    let corrupt = StorageError::LogCorrupt {
+        sequence: Some(next.size),
+        position,
+        reason: unreadable.reason(),
+    };
+    if within_known_group {
+        return Err(if position == end {
+            truncated(&start, end)
+        } else {
+            corrupt
+        });
+    }
+    // A later file was begun only when everything before it was durable.
+    if position.0 < last.base || survey.head.end.0 < last.base {
+        return Err(corrupt);
+    }
+    if frame_of_another_group_behind(segments, position, end, survey.head.size)? {
+        return Err(corrupt);
+    }
+    survey.torn_bytes = end.0.saturating_sub(survey.head.end.0);
+    Ok(survey)
+}
+
+/// Makes sure that the log holds the record that `known` ends with, and returns what must follow.
+fn find_known(segments: &Segments, known: &Head, end: Position) -> Result<Chain, StorageError> {
+    if known.end > end {
+        return Err(truncated(known, end));
+    }
+    let another = StorageError::LogCorrupt {
+        sequence: known.size.checked_sub(1),
+        position: known.end,
+        reason: "the record that is known to end here is not there, or is another one",
+    };
+    let (Some(sequence), Some(byte)) = (known.size.checked_sub(1), known.end.0.checked_sub(1))
+    else {
+        return if *known == Head::default() {
+            Ok(Chain::start())
+        } else {
+            Err(another)
+        };
+    };
+    let Some((_, segment)) = segments.holding(Position(byte)) else {
+        return Err(another);
+    };
+    let file = segments.open(segment.base)?;
+    let found = find_ending(&file, segment.base, known.end, sequence, &known.link)
+        .map_err(segments.read_error(segment.base))?;
+    found.map_or(Err(another), |frame| Ok(Chain::after(&frame, known.link)))
+}
+
+/// Whether anything readable behind `position` is not of the group that begins with the record
+/// `group_first`.
+fn frame_of_another_group_behind(
+    segments: &Segments,
+    position: Position,
+    end: Position,
+    group_first: u64,
+) -> Result<bool, StorageError> {
+    let base = segments.last().base;
+    let file = segments.open(base)?;
+    let mut from = position;
+    while let Some((found, frame, stored)) =
+        find_frame(&file, base, from, end).map_err(segments.read_error(base))?
+    {
+        if frame.group_first != group_first {
+            return Ok(true);
+        }
+        // Behind it, not within it: what its record holds is none of our frames.
+        from = Position(found.0.saturating_add(stored as u64));
+    }
+    Ok(false)
+}
+
+fn truncated(known: &Head, end: Position) -> StorageError {
+    StorageError::LogTruncated {
+        known: known.size,
+        known_end: known.end,
+        end,
+    }
+}

@@ -1,0 +1,359 @@
+//! The files of a log, and reading frames from them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, MAGIC, Unreadable};
+use super::{Position, link};
+use crate::StorageError;
+use crate::storage_error::io_error;
+
+/// How much is read from a file at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// One file of a log: the bytes of the log from `base` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) base: u64,
+    pub(super) bytes: u64,
+}
+
+impl Segment {
+    /// The position behind its last byte.
+    pub(super) fn end(&self) -> u64 {
+        // `Segments::list` refuses files for which this would overflow.
+        self.base.saturating_add(self.bytes)
+    }
+}
+
+/// The file that holds the bytes of a log from `base` on.
+pub(super) fn path(folder: &Path, base: u64) -> PathBuf {
+    folder.join(format!("{base:016x}.log"))
+}
+
+/// The base offset in the name of a file, if it is the name of a segment.
+pub(super) fn base_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let base = u64::from_str_radix(digits, 16).ok()?;
+    // Only the name we would give: one offset, one name.
+    (format!("{base:016x}") == digits).then_some(base)
+}
+
+/// The files of a log in order, without a gap.
+#[derive(Debug, Clone)]
+pub(super) struct Segments {
+    pub(super) folder: PathBuf,
+    pub(super) list: Vec<Segment>,
+}
+
+impl Segments {
+    /// Finds the files of the log in `folder`.
+    ///
+    /// # Errors
+    /// [`StorageError::LogMissing`] when there is no folder, no file, or one is missing or short;
+    /// [`StorageError::LogCorrupt`] when files overlap.
+    pub(super) fn list(folder: &Path) -> Result<Self, StorageError> {
+        let mut bases = Vec::new();
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StorageError::LogMissing {
+                    path: folder.to_owned(),
+                    position: Position::START,
+                });
+            }
+            Err(error) => return Err(io_error("read", folder)(error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(io_error("read", folder))?.file_name();
+            bases.extend(name.to_str().and_then(base_of));
+        }
+        bases.sort_unstable();
+
+        // Lengths are looked up after all names: a file is not written to any more once its
+        // successor has a name, so that a reader beside the writer sees no gap.
+        let mut list: Vec<Segment> = Vec::with_capacity(bases.len());
+        let mut end = 0;
+        for base in bases {
+            let path = path(folder, base);
+            if base > end {
+                return Err(StorageError::LogMissing {
+                    path: self::path(folder, end),
+                    position: Position(end),
+                });
+            }
+            if base < end {
+                return Err(StorageError::LogCorrupt {
+                    sequence: None,
+                    position: Position(base),
+                    reason: "two files hold the same part of the log",
+                });
+            }
+            let bytes = fs::metadata(&path).map_err(io_error("open", &path))?.len();
+            end = base.checked_add(bytes).ok_or(StorageError::LogCorrupt {
+                sequence: None,
+                position: Position(base),
+                reason: "the file is longer than a log can be",
+            })?;
+            list.push(Segment { base, bytes });
+        }
+        if list.is_empty() {
+            return Err(StorageError::LogMissing {
+                path: path(folder, 0),
+                position: Position::START,
+            });
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            list,
+        })
+    }
+
+    /// The last file, the one that is written to.
+    pub(super) fn last(&self) -> Segment {
+        self.list
+            .last()
+            .copied()
+            .unwrap_or(Segment { base: 0, bytes: 0 })
+    }
+
+    /// The file that holds the byte at `position`, and its place in the list.
+    pub(super) fn holding(&self, position: Position) -> Option<(usize, Segment)> {
+        let index = self
+            .list
+            .partition_point(|s| s.base <= position.0)
+            .checked_sub(1)?;
+        let segment = *self.list.get(index)?;
+        (position.0 < segment.end()).then_some((index, segment))
+    }
+
+    /// Opens the file that begins at `base` for reading.
+    pub(super) fn open(&self, base: u64) -> Result<File, StorageError> {
+        let path = path(&self.folder, base);
+        File::open(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                StorageError::LogMissing {
+                    path,
+                    position: Position(base),
+                }
+            } else {
+                io_error("open", &path)(error)
+            }
+        })
+    }
+
+    /// The error of a read that failed in the file that begins at `base`.
+    pub(super) fn read_error(&self, base: u64) -> impl FnOnce(io::Error) -> StorageError {
+        io_error("read", &path(&self.folder, base))
+    }
+}
+
+/// Fills `buffer` from `offset` on and returns how much of it there was.
+pub(super) fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let Some(at) = offset.checked_add(filled as u64) else {
+            break;
+        };
+        match file.read_at(&mut buffer[filled..], at) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// What ended a reading of frames.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// No frame can be read at the position reached.
+    Unreadable(Unreadable),
+    /// The operating system failed.
+    Failed(StorageError),
+}
+
+/// Reads frames one after the other, a part of a file at a time.
+pub(super) struct Frames {
+    segments: Segments,
+    limit: u64,
+    position: u64,
+    file: Option<(File, Segment)>,
+    buffer: Vec<u8>,
+    /// The part of the buffer that was read and not yet handed out; it begins at `position`.
+    start: usize,
+    filled: usize,
+}
+
+impl Frames {
+    /// Frames from `from` up to `limit`.
+    pub(super) fn new(segments: Segments, from: Position, limit: Position) -> Self {
+        Self {
+            segments,
+            limit: limit.0,
+            position: from.0,
+            file: None,
+            buffer: Vec::new(),
+            start: 0,
+            filled: 0,
+        }
+    }
+
+    /// Where the next frame begins.
+    pub(super) fn position(&self) -> Position {
+        Position(self.position)
+    }
+
+    /// The next frame and its record; `None` at the limit. After a stop the position is that of
+    /// the frame which could not be read.
+    pub(super) fn next(&mut self) -> Result<Option<(Frame, &[u8])>, Stop> {
+        if self.position >= self.limit {
+            return Ok(None);
+        }
+        self.fill(HEADER_BYTES)?;
+        let stored =
+            Frame::stored_bytes(&self.buffer[self.start..self.filled]).map_err(Stop::Unreadable)?;
+        self.fill(stored)?;
+        let (frame, stored) = Frame::decode(&self.buffer[self.start..self.filled], self.position())
+            .map_err(Stop::Unreadable)?;
+        let record = self.start + HEADER_BYTES..self.start + stored;
+        self.start += stored;
+        self.position += stored as u64;
+        Ok(Some((frame, &self.buffer[record])))
+    }
+
+    /// Makes sure that the buffer holds `wanted` bytes from the position on, or all that are left
+    /// in the file.
+    fn fill(&mut self, wanted: usize) -> Result<(), Stop> {
+        if self.filled - self.start >= wanted {
+            return Ok(());
+        }
+        let in_file = |s: &Segment| s.base <= self.position && self.position < s.end();
+        if !self.file.as_ref().is_some_and(|(_, s)| in_file(s)) {
+            let Some((_, segment)) = self.segments.holding(self.position()) else {
+                return Ok(());
+            };
+            let file = self.segments.open(segment.base).map_err(Stop::Failed)?;
+            self.file = Some((file, segment));
+            self.start = 0;
+            self.filled = 0;
+        }
+        let Some((file, segment)) = &self.file else {
+            return Ok(());
+        };
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= self.start;
+        self.start = 0;
+        if self.buffer.len() < wanted.max(READ_BYTES) {
+            self.buffer.resize(wanted.max(READ_BYTES), 0);
+        }
+        // Never beyond the limit: what lies behind it may be a group that is just being written.
+        let from = self.position + self.filled as u64;
+        let left = segment.end().min(self.limit).saturating_sub(from);
+        let room = (self.buffer.len() - self.filled) as u64;
+        let end = self.filled + usize::try_from(left.min(room)).unwrap_or(0);
+        self.filled += read_up_to(
+            file,
+            &mut self.buffer[self.filled..end],
+            from - segment.base,
+        )
+        .map_err(|error| Stop::Failed(self.segments.read_error(segment.base)(error)))?;
+        Ok(())
+    }
+}
+
+/// Finds the first readable frame in `file` that begins at or after `from` and before `limit`.
+///
+/// A damaged frame gives no length to go on by, so every place that begins like a frame is tried.
+pub(super) fn find_frame(
+    file: &File,
+    base: u64,
+    from: Position,
+    limit: Position,
+) -> io::Result<Option<(Position, Frame, usize)>> {
+    let mut window = vec![0; 4 * FRAME_BYTES_MAX];
+    let mut at = from.0;
+    while at < limit.0 {
+        let left = usize::try_from(limit.0 - at).unwrap_or(usize::MAX);
+        let wanted = window.len().min(left);
+        let filled = read_up_to(file, &mut window[..wanted], at - base)?;
+        let bytes = &window[..filled];
+        let last = filled < window.len();
+        // A frame that begins later than this may not be whole in the window; the next one has it.
+        let tried = if last {
+            filled
+        } else {
+            filled - FRAME_BYTES_MAX
+        };
+        let mut next = 0;
+        while let Some(offset) = find_magic(&bytes[next..]).map(|o| o + next) {
+            if offset >= tried {
+                break;
+            }
+            let position = Position(at + offset as u64);
+            if let Ok((frame, stored)) = Frame::decode(&bytes[offset..], position) {
+                return Ok(Some((position, frame, stored)));
+            }
+            next = offset + 1;
+        }
+        if last {
+            break;
+        }
+        at += tried as u64;
+    }
+    Ok(None)
+}
+
+/// The first place in `bytes` where a frame may begin.
+fn find_magic(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let offset = from + bytes[from..].iter().position(|byte| *byte == MAGIC[0])?;
+        if bytes[offset..].starts_with(&MAGIC) {
+            return Some(offset);
+        }
+        from = offset + 1;
+    }
+}
+
+/// Finds the record that ends at `end` and has this sequence number and this link.
+///
+/// Frames are found forwards, so the bytes before `end` are searched for a frame that reaches
+/// exactly there. A record may hold bytes that look like such a frame; the link tells them apart.
+pub(super) fn find_ending(
+    file: &File,
+    base: u64,
+    end: Position,
+    sequence: u64,
+    wanted_link: &[u8; 32],
+) -> io::Result<Option<Frame>> {
+    let back_max = (end.0 - base).min(FRAME_BYTES_MAX as u64);
+    let mut back = back_max.min(4096);
+    loop {
+        let mut bytes = vec![0; usize::try_from(back).unwrap_or(0)];
+        let filled = read_up_to(file, &mut bytes, end.0 - back - base)?;
+        bytes.truncate(filled);
+        let mut next = 0;
+        while let Some(offset) = find_magic(&bytes[next..]).map(|o| o + next) {
+            let candidate = &bytes[offset..];
+            next = offset + 1;
+            if Frame::stored_bytes(candidate) != Ok(candidate.len()) {
+                continue;
+            }
+            let position = Position(end.0 - back + offset as u64);
+            if let Ok((frame, _)) = Frame::decode(candidate, position)
+                && frame.sequence == sequence
+                && link(&frame.previous, &candidate[HEADER_BYTES..]) == *wanted_link
+            {
+                return Ok(Some(frame));
+            }
+        }
+        if back == back_max {
+            return Ok(None);
+        }
+        back = back_max.min(back * 16);
+    }
+}
