@@ -6,8 +6,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::Error;
@@ -51,6 +52,26 @@ impl KeyUri {
             Self::Pkcs11(uri) => uri.pin_source(),
             Self::File(uri) => uri.pin_source(),
         }
+    }
+
+    /// The same store with every relative path resolved against the current directory, so that it can be kept and used
+    /// from another one.
+    ///
+    /// # Errors
+    /// When the current directory cannot be told.
+    pub fn absolute(&self) -> io::Result<Self> {
+        let absolute = |path: &Option<PathBuf>| path.as_deref().map(path::absolute).transpose();
+        Ok(match self {
+            Self::Pkcs11(uri) => Self::Pkcs11(Pkcs11Uri {
+                module_path: path::absolute(&uri.module_path)?,
+                pin_source: absolute(&uri.pin_source)?,
+                ..uri.clone()
+            }),
+            Self::File(uri) => Self::File(FileUri {
+                folder: path::absolute(&uri.folder)?,
+                pin_source: absolute(&uri.pin_source)?,
+            }),
+        })
     }
 }
 

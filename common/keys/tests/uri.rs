@@ -208,3 +208,25 @@ fn a_uri_that_is_written_is_read_back_the_same() {
     }
     assert!(FileUri::new("", None).is_err());
 }
+
+#[test]
+fn a_uri_made_absolute_names_the_same_files_from_anywhere() {
+    let here = std::env::current_dir().unwrap();
+    for (text, module, pin) in [
+        (
+            "pkcs11:token=a?module-path=m.so&pin-source=file:pin",
+            "m.so",
+            "pin",
+        ),
+        ("file:keys?pin-source=file:/etc/pin", "keys", "/etc/pin"),
+    ] {
+        let uri = text.parse::<KeyUri>().unwrap().absolute().unwrap();
+        let place = match &uri {
+            KeyUri::Pkcs11(uri) => uri.module_path(),
+            KeyUri::File(uri) => uri.folder(),
+        };
+        assert_eq!(place, here.join(module));
+        assert_eq!(uri.pin_source(), Some(here.join(pin).as_path()));
+        assert_eq!(uri.absolute().unwrap(), uri);
+    }
+}
