@@ -123,8 +123,11 @@ pub(super) fn decrypt(text: &str, pin: &str) -> Result<SecretKey, Unreadable> {
             "it holds a {pem_label}, not an ENCRYPTED PRIVATE KEY"
         ))
     })?;
-    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
-        .map_err(|error| invalid(format!("its PKCS#8 is malformed: {error}")))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|error| {
+        invalid(format!(
+            "its PKCS#8 is malformed, or encrypted in an unknown way: {error}"
+        ))
+    })?;
     let parameters = info
         .encryption_algorithm
         .pbes2()

@@ -179,9 +179,18 @@ impl Pool {
                         session
                     }
                     // Other programs hold sessions too, so the token may have fewer left than it promised.
-                    Err(fault) if fault.rv() == Some(RvError::SessionCount) && state.open > 0 => {
-                        state.limit = state.open;
-                        continue;
+                    Err(fault) if fault.rv() == Some(RvError::SessionCount) => {
+                        if state.open > 0 {
+                            state.limit = state.open;
+                            continue;
+                        }
+                        // There is not even a second one: the keeper has to work.
+                        let Some(keeper) = state.keeper.take() else {
+                            return Err((fault, state.generation));
+                        };
+                        state.open += 1;
+                        state.limit = 1;
+                        keeper
                     }
                     Err(fault) => return Err((fault, state.generation)),
                 },

@@ -1,0 +1,220 @@
+//! Tokens that misbehave: a module in front of SoftHSM does what real tokens do and SoftHSM does not.
+// Clippy takes only the test functions of such a file for tests, not what they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod softhsm;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use mintmark_keys::{Error, KeyStore, KeyUri, Pin, Purpose, open, verify};
+use p256::SecretKey;
+use softhsm::{PIN, SoftHsm, never, run};
+
+/// SoftHSM behind the module that misbehaves to order.
+struct Faulty<'hsm> {
+    hsm: &'hsm SoftHsm,
+    module: PathBuf,
+}
+
+impl<'hsm> Faulty<'hsm> {
+    /// With one token, `vault`.
+    fn new(hsm: &'hsm SoftHsm) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty/module.c");
+        let module = hsm.folder.join("faulty.so");
+        run(Command::new("cc")
+            .args(["-shared", "-fPIC", "-Wall", "-o"])
+            .arg(&module)
+            .arg(source)
+            .arg("-ldl"));
+        hsm.token("vault");
+        Self { hsm, module }
+    }
+
+    fn uri(&self) -> KeyUri {
+        self.hsm.uri_through(&self.module, "token=vault")
+    }
+
+    fn open(&self) -> Result<Arc<dyn KeyStore>, Error> {
+        open(&self.uri(), &never)
+    }
+
+    /// Gives an order: see `faulty/module.c`.
+    fn order(&self, name: &str, numbers: &str) {
+        fs::write(self.hsm.folder.join(name), numbers).unwrap();
+    }
+
+    /// How often the module did what it counts.
+    fn saw(&self, name: &str) -> u64 {
+        let path = self.hsm.folder.join(format!("saw-{name}"));
+        let Ok(text) = fs::read_to_string(path) else {
+            return 0;
+        };
+        u64::from_str_radix(text.split(' ').next().unwrap(), 16).unwrap()
+    }
+}
+
+with_softhsm! {
+    fn a_signature_that_does_not_verify_is_never_returned(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        store.generate("vault-sign", Purpose::Sign).unwrap();
+        let signer = store.signer("vault-sign").unwrap();
+        faulty.order("sign-wrong", "1");
+        let signature = signer.sign(b"message").unwrap();
+        assert!(verify(signer.public_key(), b"message", &signature));
+        assert_eq!(fs::read_to_string(hsm.folder.join("sign-wrong")).unwrap(), "0 0", "no signature was spoilt");
+        faulty.order("sign-wrong", "2");
+        assert_eq!(signer.sign(b"message").unwrap_err().code(), "SIGNATURE-INVALID");
+        signer.sign(b"message").unwrap();
+        // A key that cannot sign for its public key is not even found, and a self test says so.
+        faulty.order("sign-wrong", "1");
+        assert_eq!(store.find("vault-sign", Purpose::Sign).unwrap_err().code(), "KEY-ATTRIBUTES");
+        faulty.order("sign-wrong", "1");
+        let probes = store.self_test().unwrap();
+        let failed: Vec<_> = probes.iter().filter(|probe| probe.outcome.is_err()).map(|probe| probe.name.as_str()).collect();
+        assert_eq!(failed, ["sign"]);
+    }
+
+    fn a_key_that_proves_wrong_when_made_is_not_left_behind(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        faulty.order("sign-wrong", "1");
+        assert_eq!(store.generate("vault-sign", Purpose::Sign).unwrap_err().code(), "KEY-ATTRIBUTES");
+        assert_eq!(hsm.session("vault").find_objects(&[]).unwrap().len(), 0);
+        store.generate("vault-sign", Purpose::Sign).unwrap();
+    }
+
+    fn a_lost_connection_is_made_again_once(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        store.generate("vault-sign", Purpose::Sign).unwrap();
+        let signer = store.signer("vault-sign").unwrap();
+        for (rv, name) in [
+            ("30", "CKR_DEVICE_ERROR"),
+            ("32", "CKR_DEVICE_REMOVED"),
+            ("60", "CKR_KEY_HANDLE_INVALID"),
+            ("82", "CKR_OBJECT_HANDLE_INVALID"),
+            ("b0", "CKR_SESSION_CLOSED"),
+            ("b3", "CKR_SESSION_HANDLE_INVALID"),
+            ("e0", "CKR_TOKEN_NOT_PRESENT"),
+            ("101", "CKR_USER_NOT_LOGGED_IN"),
+        ] {
+            let logins = faulty.saw("login");
+            faulty.order("sign-fails", &format!("{rv} 1"));
+            signer.sign(b"message").unwrap();
+            assert_eq!(faulty.saw("login"), logins + 1, "{name}");
+            faulty.order("sign-fails", &format!("{rv} 2"));
+            let error = signer.sign(b"message").unwrap_err();
+            assert_eq!(error.code(), "TOKEN-FAILED");
+            assert!(error.to_string().contains(&format!("{name} from C_Sign")), "{error}");
+            // The failure leaves nothing broken.
+            signer.sign(b"message").unwrap();
+        }
+    }
+
+    fn another_failure_is_an_error_at_once_and_its_session_is_given_up(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        store.generate("vault-sign", Purpose::Sign).unwrap();
+        let signer = store.signer("vault-sign").unwrap();
+        let logins = faulty.saw("login");
+        // The token's own session has a signature begun and not ended now: kept, it would refuse to begin another.
+        faulty.order("sign-fails", "6 1");
+        let error = signer.sign(b"message").unwrap_err();
+        assert!(error.to_string().contains("CKR_FUNCTION_FAILED"), "{error}");
+        signer.sign(b"message").unwrap();
+        assert_eq!(faulty.saw("login"), logins);
+    }
+
+    fn a_locked_pin_is_an_error_of_its_own_and_not_tried_where_the_token_says_so(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.order("login-fails", "a4");
+        assert_eq!(faulty.open().unwrap_err().code(), "PIN-LOCKED");
+        assert_eq!(faulty.saw("login"), 1);
+        faulty.order("flags", "40000");
+        let uri: KeyUri = format!("pkcs11:token=vault?module-path={}", faulty.module.display()).parse().unwrap();
+        assert_eq!(open(&uri, &never).unwrap_err().code(), "PIN-LOCKED");
+        assert_eq!(faulty.saw("login"), 1);
+    }
+
+    fn the_last_try_is_announced_before_and_after_it(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.order("flags", "20000");
+        faulty.order("login-fails", "a0");
+        let uri: KeyUri = format!("pkcs11:token=vault?module-path={}", faulty.module.display()).parse().unwrap();
+        let asked = std::cell::RefCell::new(String::new());
+        let prompt = |question: &str| {
+            asked.replace(question.into());
+            Ok(Pin::new(PIN.into()))
+        };
+        let error = open(&uri, &prompt).unwrap_err();
+        assert_eq!(error.code(), "PIN-INCORRECT");
+        assert!(asked.borrow().contains("one try left"), "{asked:?}");
+        assert!(error.hint().unwrap().contains("one try is left"), "{:?}", error.hint());
+        assert_eq!(faulty.saw("login"), 1);
+    }
+
+    fn a_token_without_a_pin_is_an_error_of_its_own(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.order("login-fails", "102");
+        assert_eq!(faulty.open().unwrap_err().code(), "PIN-NOT-INITIALISED");
+    }
+
+    fn any_other_refusal_of_the_login_names_its_cause(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.order("login-fails", "80001234");
+        let error = faulty.open().unwrap_err();
+        assert_eq!(error.code(), "TOKEN-FAILED");
+        assert!(error.to_string().contains("log in: vendor error 0x80001234 from C_Login"), "{error}");
+    }
+
+    fn a_token_of_few_sessions_serves_many_threads(hsm) {
+        let faulty = Faulty::new(hsm);
+        let sign = |store: &dyn KeyStore, label: &str| {
+            let signer = store.signer(label).unwrap();
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let signer = &signer;
+                    scope.spawn(move || {
+                        for count in 0..10 {
+                            signer.sign(format!("{thread} {count}").as_bytes()).unwrap();
+                        }
+                    });
+                }
+            });
+        };
+        // The token says how many: never more are asked for.
+        for most in ["1", "2", "3"] {
+            faulty.order("sessions-max", most);
+            faulty.order("sessions", most);
+            let store = faulty.open().unwrap();
+            let label = format!("key-{most}");
+            store.generate(&label, Purpose::Sign).unwrap();
+            sign(&*store, &label);
+            assert_eq!(faulty.saw("session-refused"), 0, "{most} sessions");
+        }
+        // It does not say: the refusal is taken for what it is.
+        fs::remove_file(hsm.folder.join("sessions-max")).unwrap();
+        for most in ["1", "2"] {
+            faulty.order("sessions", most);
+            let store = faulty.open().unwrap();
+            sign(&*store, "key-1");
+            sign(&*store, "key-2");
+        }
+        assert!(faulty.saw("session-refused") > 0);
+    }
+
+    fn a_token_that_takes_points_only_wrapped_agrees_too(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.order("curve-wrapped", "1");
+        let store = faulty.open().unwrap();
+        let public = store.generate("vault-agree", Purpose::Agree).unwrap();
+        let peer = SecretKey::from_slice(&[7; 32]).unwrap();
+        let secret = store.agreement("vault-agree").unwrap().agree(&peer.public_key()).unwrap();
+        assert_eq!(secret.as_slice(), peer.diffie_hellman(&public).raw_secret_bytes().as_slice());
+        assert!(faulty.saw("wrapped") > 0);
+    }
+}
