@@ -464,10 +464,10 @@ pub fn verify_chain(device: &Certificate, device_ca: &Issuer, root: &Issuer) -> 
     if root.certificate().path_length() == Some(0) {
         return Err(root.certificate().broken("it allows no CA below it"));
     }
-    ca.verify_issued_by(root)?;
     if ca.path_length() != Some(0) {
         return Err(ca.broken("a device CA must allow no CA below it (path length 0)"));
     }
+    ca.verify_issued_by(root)?;
     device.verify_issued_by(device_ca)?;
     if device.is_ca() || device.key_usage_allows(SIGNS_CERTIFICATES) {
         return Err(device.broken("a device must not be a CA"));

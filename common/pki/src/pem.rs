@@ -149,18 +149,15 @@ fn block(
                 ));
             }
             ended = true;
+        } else if line.contains(&b':') {
+            let reason = "the PEM block has header lines; RFC 7468 knows none";
+            return Err(malformed(position, reason));
         } else {
             for (offset, octet) in line.iter().enumerate() {
                 match octet {
                     b' ' | b'\t' => {}
                     b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' | b'=' => {
                         base64.push(*octet);
-                    }
-                    b':' => {
-                        return Err(malformed(
-                            position,
-                            "the PEM block has header lines; RFC 7468 knows none",
-                        ));
                     }
                     _ => {
                         return Err(malformed(

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::algorithm::{KeyAlgorithm, PublicKeyInfo, SignatureAlgorithm};
 use crate::element::{
-    self, BIT_STRING, Element, Elements, Fault, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE,
-    SET,
+    self, BIT_STRING, Element, Elements, Fault, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER,
+    OCTET_STRING, SEQUENCE, SET, UTC_TIME,
 };
 use crate::encoding::Encoder;
 use crate::error::{Error, Object};
@@ -203,9 +203,7 @@ fn recognise(der: &[u8]) -> Option<&'static str> {
     match (first.tag, second.tag) {
         (SEQUENCE, SEQUENCE) => match first.inside().tag() {
             Some(0xa0) => Some("it is a CERTIFICATE"),
-            Some(INTEGER) if first.inside().any("").ok()?.content() == [1] => {
-                Some("it is an X509 CRL")
-            }
+            Some(INTEGER) if has_time(first.inside()) => Some("it is an X509 CRL"),
             _ => None,
         },
         (SEQUENCE, BIT_STRING) => Some("it is a PUBLIC KEY"),
@@ -215,6 +213,16 @@ fn recognise(der: &[u8]) -> Option<&'static str> {
         (OBJECT_IDENTIFIER, 0xa0) => Some("it is a PKCS7 or CMS message"),
         _ => None,
     }
+}
+
+/// A CRL states times beside its issuer; a request has none.
+fn has_time(mut fields: Elements<'_>) -> bool {
+    while let Ok(field) = fields.any("") {
+        if matches!(field.tag, UTC_TIME | GENERALIZED_TIME) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Builds a request of our own for a P-256 key: subject `CN=<subject_cn>`, no attributes, ecdsa-with-SHA256. `sign`
