@@ -8,7 +8,7 @@ use p256::ecdsa::Signature;
 
 use crate::algorithm::SignatureAlgorithm;
 use crate::certificate::{Extension, SIGNS_CRLS, serial_range};
-use crate::element::{self, BIT_STRING, ENUMERATED, Elements, Fault, INTEGER, SEQUENCE};
+use crate::element::{self, BIT_STRING, ENUMERATED, Element, Elements, Fault, INTEGER, SEQUENCE};
 use crate::encoding::Encoder;
 use crate::error::{Error, Object};
 use crate::issuer::{self, Issuer};
@@ -241,8 +241,8 @@ impl Crl {
         }
         check_signs_crls(issuer)?;
         element::scan(der, 0).map_err(malformed)?;
-        let fields = Fields::read(der, issuer).map_err(malformed)?;
-        match SignatureAlgorithm::read(&fields.signature_algorithm, object)? {
+        let envelope = Envelope::read(der, issuer).map_err(malformed)?;
+        match SignatureAlgorithm::read(&envelope.signature_algorithm, object)? {
             SignatureAlgorithm::EcdsaSha256 => {}
             other => {
                 return Err(Error::SignatureAlgorithm {
@@ -251,15 +251,9 @@ impl Crl {
                 });
             }
         }
-        issuer.verify(fields.tbs.bytes, fields.signature, object)?;
-        Ok(Self {
-            tbs: fields.tbs.range(),
-            number: fields.number,
-            this_update_unix: fields.this_update_unix,
-            next_update_unix: fields.next_update_unix,
-            revoked: fields.revoked,
-            der: der.to_vec(),
-        })
+        issuer.verify(envelope.tbs.bytes, envelope.signature, object)?;
+        // Only now is memory spent on its entries.
+        envelope.open(der, issuer).map_err(malformed)
     }
 
     /// Reads a file, PEM or DER as its content says. PEM must hold exactly one block, X509 CRL.
@@ -319,18 +313,16 @@ impl Crl {
     }
 }
 
-/// The parts of a CRL, of which only the signature is not yet verified.
-struct Fields<'a> {
-    tbs: element::Element<'a>,
-    signature_algorithm: element::Element<'a>,
+/// A CRL of which all is read that its signature needs.
+struct Envelope<'a> {
+    tbs: Element<'a>,
+    /// What follows the issuer's name.
+    rest: Elements<'a>,
+    signature_algorithm: Element<'a>,
     signature: &'a [u8],
-    number: u64,
-    this_update_unix: u64,
-    next_update_unix: u64,
-    revoked: Vec<RevokedSerial>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Envelope<'a> {
     fn read(der: &'a [u8], issuer: &Issuer) -> Result<Self, Fault> {
         let mut outside = Elements::new(der, 0);
         let mut crl = outside.take(SEQUENCE, "a CRL is a sequence")?.inside();
@@ -352,6 +344,16 @@ impl<'a> Fields<'a> {
         if name.bytes != issuer.subject_der() {
             return Err(name.fault("it is another issuer's"));
         }
+        Ok(Self {
+            tbs,
+            rest: fields,
+            signature_algorithm,
+            signature: signature.whole_octets()?.0,
+        })
+    }
+
+    fn open(self, der: &[u8], issuer: &Issuer) -> Result<Crl, Fault> {
+        let mut fields = self.rest;
         let this_update_unix = time::unix(&fields.any("thisUpdate is missing")?)?;
         let next_update_unix = time::unix(&fields.any("nextUpdate is missing")?)?;
         let revoked = match fields.take_optional(SEQUENCE)? {
@@ -360,10 +362,9 @@ impl<'a> Fields<'a> {
         };
         let extensions = fields.take(0xa0, "the CRL extensions are missing")?;
         fields.end("something follows the CRL extensions")?;
-        Ok(Self {
-            tbs,
-            signature_algorithm,
-            signature: signature.whole_octets()?.0,
+        Ok(Crl {
+            der: der.to_vec(),
+            tbs: self.tbs.range(),
             number: number(&extensions, issuer)?,
             this_update_unix,
             next_update_unix,
@@ -424,7 +425,7 @@ fn revoked(mut list: Elements<'_>) -> Result<Vec<RevokedSerial>, Fault> {
 
 /// Reads the CRL extensions, which must be those that [`crl_tbs`] writes: an indirect or partial CRL says so in
 /// others, and must not be taken for a complete one.
-fn number(explicit: &element::Element<'_>, issuer: &Issuer) -> Result<u64, Fault> {
+fn number(explicit: &Element<'_>, issuer: &Issuer) -> Result<u64, Fault> {
     let mut outside = explicit.inside();
     let mut each = outside
         .take(SEQUENCE, "the CRL extensions are missing")?

@@ -68,13 +68,15 @@ pub(crate) fn der(
         Some(text) => (text, 3),
         None => (file, 0),
     };
-    let mut blocks = Vec::new();
-    for (_, line) in lines(text) {
-        if let Some(label) = label(line, BEGIN) {
-            blocks.push(label);
+    let mut labels_found = Vec::new();
+    let mut count = 0;
+    for label in lines(text).filter_map(|(_, line)| label(line, BEGIN)) {
+        count += 1;
+        if labels_found.len() < LABELS_SHOWN_MAX {
+            labels_found.push(label);
         }
     }
-    match blocks.as_slice() {
+    match labels_found.as_slice() {
         [] if text.first() == Some(&0x30) => Ok(file.to_vec()),
         [] => Err(Error::Unexpected {
             object,
@@ -83,19 +85,21 @@ pub(crate) fn der(
         [label] if labels.contains(&label.as_str()) => {
             block(text, skipped, label, object, der_bytes_max)
         }
-        [label] => Err(Error::Unexpected {
-            object,
-            found: format!("it is a {label}"),
-        }),
+        [label] => {
+            let article = if label.starts_with(['A', 'E', 'I', 'O', 'R', 'X']) {
+                "an"
+            } else {
+                "a"
+            };
+            Err(Error::Unexpected {
+                object,
+                found: format!("it is {article} {label}"),
+            })
+        }
         several => Err(Error::SeveralBlocks {
             object,
-            count: several.len(),
-            labels: several
-                .iter()
-                .take(LABELS_SHOWN_MAX)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
+            count,
+            labels: several.join(", "),
         }),
     }
 }

@@ -84,27 +84,24 @@ impl CertificationRequest {
         key.verify(algorithm, fields.info.bytes, signature, object)?;
 
         let attributes = name::attributes(&fields.subject).map_err(malformed)?;
-        let text = |id, repeated, unreadable| -> Result<Option<String>, Fault> {
-            name::single(&attributes, id, repeated)?
-                .map(|value| match name::text(&value) {
-                    Some("") | None => Err(value.fault(unreadable)),
-                    Some(text) => Ok(text.to_owned()),
-                })
-                .transpose()
-        };
-        let subject_serial_number = text(
+        let serial_number = name::single(
+            &attributes,
             oid::SERIAL_NUMBER,
             "the subject has two serial numbers",
-            "the subject's serial number is not text",
-        );
-        let common_name = text(
+        )
+        .and_then(|value| value.map(serial_number).transpose())
+        .map_err(malformed)?;
+        let common_name = name::single(
+            &attributes,
             oid::COMMON_NAME,
             "the subject has two common names",
-            "the subject's common name is not text",
-        );
+        )
+        .map_err(malformed)?;
         Ok(Self {
-            subject_serial_number: subject_serial_number.map_err(malformed)?,
-            common_name: common_name.map_err(malformed)?,
+            subject_serial_number: serial_number,
+            common_name: common_name
+                .and_then(|value| name::text(&value))
+                .map(str::to_owned),
             spki: fields.spki.range(),
             key_algorithm: key.algorithm,
             der: der.to_vec(),
@@ -137,9 +134,18 @@ impl CertificationRequest {
         self.subject_serial_number.as_deref()
     }
 
-    /// The subject's common name, where it has one. It is a claim, too.
+    /// The subject's common name, where it has one that is ASCII or UTF-8. It is a claim, too.
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
+    }
+}
+
+/// The text of a serialNumber attribute. RFC 5280 appendix A.1 makes it a PrintableString; tools also write UTF8String.
+fn serial_number(value: Element<'_>) -> Result<String, Fault> {
+    match name::text(&value) {
+        Some("") => Err(value.fault("the subject's serial number is empty")),
+        Some(text) => Ok(text.to_owned()),
+        None => Err(value.fault("the subject's serial number is not text")),
     }
 }
 

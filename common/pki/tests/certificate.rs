@@ -687,3 +687,13 @@ fn a_profile_without_the_device_is_still_a_profile() {
     assert_eq!(certificate.subject(), "O=Acme, CN=TH-200 of shenzhen");
     assert_eq!(certificate.subject_serial_number(), None);
 }
+
+#[test]
+fn issuers_and_requests_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Issuer>();
+    shared::<Certificate>();
+    shared::<CertificationRequest>();
+    shared::<DeviceProfile>();
+    shared::<Error>();
+}

@@ -300,6 +300,17 @@ fn names_that_could_mean_two_devices_are_refused() {
 }
 
 #[test]
+fn a_common_name_in_a_dead_character_set_is_no_name() {
+    for tag in [0x14, 0x1e] {
+        let subject = name(&[attribute(3, tag, "ab"), attribute(5, 0x13, "y")]);
+        let der = request(&[VERSION, &subject, &p256_spki(), ATTRIBUTES]);
+        let request = CertificationRequest::from_der(&der).unwrap();
+        assert_eq!(request.common_name(), None);
+        assert_eq!(request.subject_serial_number(), Some("y"));
+    }
+}
+
+#[test]
 fn keys_in_another_encoding_are_refused() {
     let point = public(&key(3)).to_sec1_bytes();
     let bits = [&[0][..], &point].concat();

@@ -256,7 +256,7 @@ fn files_of_another_kind_are_named() {
     for (file, named) in [
         ("certificate.pem", "it is a CERTIFICATE"),
         ("key.pem", "it is a PRIVATE KEY"),
-        ("ec.pem", "it is a EC PRIVATE KEY"),
+        ("ec.pem", "it is an EC PRIVATE KEY"),
         ("public.pem", "it is a PUBLIC KEY"),
         ("pkcs7.pem", "it is a PKCS7"),
         ("certificate.der", "it is a CERTIFICATE"),
