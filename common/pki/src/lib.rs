@@ -20,6 +20,7 @@ mod oid;
 mod pem;
 mod profile;
 mod request;
+mod template;
 mod time;
 
 pub use algorithm::{KeyAlgorithm, verify_p256};
@@ -33,10 +34,10 @@ pub use crl::{
 };
 pub use error::{Error, Object};
 pub use issuer::Issuer;
-pub use name::{SUBJECT_ATTRIBUTES_MAX, SUBJECT_TEMPLATE_BYTES_MAX, SubjectTemplate};
 pub use pem::to_pem;
 pub use profile::{DeviceFacts, DeviceProfile, ExtendedKeyUsage, NotAfter, assemble, device_tbs};
 pub use request::{
     CSR_DER_BYTES_MAX, CSR_FILE_BYTES_MAX, CertificationRequest, certification_request,
 };
+pub use template::{SUBJECT_ATTRIBUTES_MAX, SUBJECT_TEMPLATE_BYTES_MAX, SubjectTemplate};
 pub use time::NO_EXPIRY_UNIX;

@@ -17,8 +17,8 @@ use crate::element::{
 use crate::encoding::Encoder;
 use crate::error::{Error, Object};
 use crate::issuer::{self, Issuer};
-use crate::name::SubjectTemplate;
 use crate::oid;
+use crate::template::SubjectTemplate;
 use crate::time::{NO_EXPIRY_UNIX, Time};
 
 const SECONDS_PER_DAY: u64 = 86_400;
