@@ -331,3 +331,135 @@ fn flag_of(attribute: &Attribute) -> Option<(AttributeType, bool)> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use p256::SecretKey;
+    use p256::elliptic_curve::sec1::ToSec1Point;
+
+    use super::*;
+
+    /// What a token reports of a proper key.
+    fn proper(purpose: Purpose) -> Vec<Attribute> {
+        let mut attributes = private_template("label", b"id", purpose, true);
+        attributes.extend([
+            Attribute::EcParams(P256_PARAMS.into()),
+            Attribute::AlwaysSensitive(true),
+            Attribute::NeverExtractable(true),
+            Attribute::Local(true),
+            Attribute::AlwaysAuthenticate(false),
+        ]);
+        attributes
+    }
+
+    /// The key without one attribute, and perhaps with another one in its place.
+    fn without(kind: AttributeType, instead: Option<Attribute>) -> Vec<Attribute> {
+        let mut attributes = proper(Purpose::Sign);
+        attributes.retain(|attribute| attribute.attribute_type() != kind);
+        attributes.extend(instead);
+        attributes
+    }
+
+    #[test]
+    fn a_proper_key_has_no_problem_and_its_own_purpose() {
+        for purpose in [Purpose::Sign, Purpose::Agree] {
+            assert_eq!(problem(&proper(purpose), purpose), None);
+            assert_eq!(purpose_of(&proper(purpose)), Some(purpose));
+        }
+        assert_eq!(
+            problem(&proper(Purpose::Sign), Purpose::Agree)
+                .unwrap()
+                .attribute,
+            "CKA_SIGN"
+        );
+        assert_eq!(
+            problem(&proper(Purpose::Agree), Purpose::Sign)
+                .unwrap()
+                .attribute,
+            "CKA_SIGN"
+        );
+    }
+
+    #[test]
+    fn every_wrong_attribute_is_a_problem_of_its_own() {
+        for (name, wrong) in [
+            ("CKA_CLASS", Attribute::Class(ObjectClass::SECRET_KEY)),
+            ("CKA_KEY_TYPE", Attribute::KeyType(KeyType::RSA)),
+            (
+                "CKA_EC_PARAMS",
+                Attribute::EcParams(vec![6, 5, 0x2b, 0x81, 4, 0, 0x22]),
+            ),
+            ("CKA_TOKEN", Attribute::Token(false)),
+            ("CKA_PRIVATE", Attribute::Private(false)),
+            ("CKA_SENSITIVE", Attribute::Sensitive(false)),
+            ("CKA_ALWAYS_SENSITIVE", Attribute::AlwaysSensitive(false)),
+            ("CKA_EXTRACTABLE", Attribute::Extractable(true)),
+            ("CKA_NEVER_EXTRACTABLE", Attribute::NeverExtractable(false)),
+            ("CKA_LOCAL", Attribute::Local(false)),
+            ("CKA_SIGN", Attribute::Sign(false)),
+            ("CKA_DERIVE", Attribute::Derive(true)),
+            ("CKA_DECRYPT", Attribute::Decrypt(true)),
+            ("CKA_UNWRAP", Attribute::Unwrap(true)),
+            ("CKA_SIGN_RECOVER", Attribute::SignRecover(true)),
+            (
+                "CKA_ALWAYS_AUTHENTICATE",
+                Attribute::AlwaysAuthenticate(true),
+            ),
+        ] {
+            let attributes = without(wrong.attribute_type(), Some(wrong));
+            assert_eq!(problem(&attributes, Purpose::Sign).unwrap().attribute, name);
+        }
+    }
+
+    #[test]
+    fn what_a_token_does_not_report_is_refused_where_secrecy_hangs_on_it() {
+        for (kind, tolerated) in [
+            (AttributeType::Class, false),
+            (AttributeType::KeyType, false),
+            (AttributeType::EcParams, false),
+            (AttributeType::Token, false),
+            (AttributeType::Private, false),
+            (AttributeType::Sensitive, false),
+            (AttributeType::AlwaysSensitive, false),
+            (AttributeType::Extractable, false),
+            (AttributeType::NeverExtractable, false),
+            (AttributeType::Sign, false),
+            (AttributeType::Local, true),
+            (AttributeType::Derive, true),
+            (AttributeType::Decrypt, true),
+            (AttributeType::Unwrap, true),
+            (AttributeType::SignRecover, true),
+            (AttributeType::AlwaysAuthenticate, true),
+        ] {
+            let found = problem(&without(kind, None), Purpose::Sign);
+            assert_eq!(found.is_none(), tolerated, "{kind:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_point_is_read_bare_and_wrapped_and_nothing_else_is() {
+        let public = SecretKey::from_slice(&[7; 32]).unwrap().public_key();
+        let read = |point: &[u8]| {
+            public_key(&[
+                Attribute::KeyType(KeyType::EC),
+                Attribute::EcParams(P256_PARAMS.into()),
+                Attribute::EcPoint(point.into()),
+            ])
+        };
+        for compress in [false, true] {
+            let point = public.to_sec1_point(compress);
+            let bare = point.as_bytes();
+            let wrapped = [&[0x04, bare.len() as u8], bare].concat();
+            assert_eq!(read(bare).unwrap(), public);
+            assert_eq!(read(&wrapped).unwrap(), public);
+            assert!(read(&[&wrapped[..], &[0]].concat()).is_err());
+            assert!(read(&wrapped[..wrapped.len() - 1]).is_err());
+            assert!(read(&bare[1..]).is_err());
+        }
+        let mut beside = public.to_sec1_point(false).as_bytes().to_vec();
+        beside[64] ^= 1;
+        for point in [&[][..], &[0], &[4, 0], &beside] {
+            assert_eq!(read(point).unwrap_err().attribute, "CKA_EC_POINT");
+        }
+    }
+}
