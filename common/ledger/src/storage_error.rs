@@ -150,10 +150,11 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// The index cannot be read. Nothing is lost: it is rebuilt from the log.
-    #[error("the index in {} cannot be used: {reason}", path.display())]
+    #[error("the index{} cannot be used: {reason}",
+        .path.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default())]
     IndexBroken {
-        /// The folder of the index.
-        path: PathBuf,
+        /// The folder of the index, where it is known.
+        path: Option<PathBuf>,
         /// What the database said, or what does not hold.
         reason: String,
     },

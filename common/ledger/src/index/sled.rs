@@ -1,0 +1,415 @@
+//! The index in a sled database.
+//!
+//! sled is quick and not to be trusted with the truth: after a power cut it may have lost commits
+//! that it acknowledged, or panic when it is opened. So its panics are caught, its file is synced
+//! once more behind its back, and a database that was open when the machine went down is not
+//! believed at all.
+//!
+//! ```text
+//! FOLDER/lock     held (flock) by the one process that has the index open; says how it was left
+//! FOLDER/sled/    the database
+//! ```
+
+use std::cell::Cell;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::{Batch, Entries, IndexStore};
+use crate::StorageError;
+use crate::log::{Head, Position};
+use crate::storage_error::io_error;
+
+/// The memory that sled may use for its cache, in bytes.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Where the head is stored; sorts before every key of ours.
+const HEAD_KEY: &[u8] = &[0];
+
+/// The layout of the keys and values, stored with the head.
+const FORMAT: u8 = 1;
+
+/// What the lock file says when the index was closed and everything in it is durable.
+const CLOSED: &str = "closed";
+
+/// How often opening is tried while threads of a database that this process closed still hold it.
+const LOCK_TRIES: u32 = 40;
+
+/// How long to wait between two of them.
+const LOCK_WAIT: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside sled, where a panic is caught and becomes
+/// [`StorageError::IndexBroken`]. A panic hook can keep silent then: nobody has to read about it.
+#[must_use]
+pub fn panics_are_caught() -> bool {
+    CATCHING.get()
+}
+
+/// An index in a folder of its own.
+pub struct SledIndex {
+    folder: PathBuf,
+    /// `None` once closed.
+    db: Option<sled::Db>,
+    head: Option<Head>,
+    /// Set by the first failure: from then on the index is not believed.
+    broken: AtomicBool,
+    /// Holds the lock.
+    lock: File,
+}
+
+impl std::fmt::Debug for SledIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SledIndex")
+            .field("folder", &self.folder)
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SledIndex {
+    /// Opens the index in `folder`. The caller compares its head with the log.
+    ///
+    /// # Errors
+    /// [`StorageError::IndexMissing`] when there is none; [`StorageError::IndexLocked`] when
+    /// another process has it open; [`StorageError::IndexBroken`] when it cannot be read or was
+    /// open when the machine went down; [`StorageError::Io`]. Nothing is changed then, and
+    /// [`Self::rebuild`] makes an empty one.
+    pub fn open(folder: &Path) -> Result<Self, StorageError> {
+        let missing = || StorageError::IndexMissing {
+            path: folder.to_owned(),
+        };
+        let mut lock = match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(lock_path(folder))
+        {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(io_error("open", &lock_path(folder))(error)),
+        };
+        take_lock(&lock, folder)?;
+        if !database_file(folder).is_file() {
+            return Err(missing());
+        }
+        let mut left = String::new();
+        let readable = (&mut lock).take(256).read_to_string(&mut left).is_ok();
+        // Of a process that was killed the operating system keeps every write; of a machine that
+        // went down nobody knows which ones it kept.
+        let whole = left == CLOSED || boot().is_some_and(|boot| left == boot);
+        if !readable || !whole {
+            return Err(StorageError::IndexBroken {
+                path: Some(folder.to_owned()),
+                reason: "the machine went down while the index was open".to_owned(),
+            });
+        }
+        mark_open(&lock).map_err(io_error("write", &lock_path(folder)))?;
+        Self::start(folder, lock)
+    }
+
+    /// Makes an empty index in `folder`, in place of what is there.
+    ///
+    /// # Errors
+    /// [`StorageError::IndexLocked`] when another process has it open;
+    /// [`StorageError::IndexBroken`] when the new one cannot be opened; [`StorageError::Io`].
+    pub fn rebuild(folder: &Path) -> Result<Self, StorageError> {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("create", folder)(error)),
+        }
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(lock_path(folder))
+            .map_err(io_error("create", &lock_path(folder)))?;
+        take_lock(&lock, folder)?;
+        // Not one that was half removed: until the new one is open, there is none.
+        mark(&lock, "").map_err(io_error("write", &lock_path(folder)))?;
+        let database = database_folder(folder);
+        let removed = match fs::symlink_metadata(&database) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&database),
+            Ok(_) => fs::remove_file(&database),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.map_err(io_error("remove", &database))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&database)
+            .map_err(io_error("create", &database))?;
+        let index = Self::start(folder, lock)?;
+        mark_open(&index.lock).map_err(io_error("write", &lock_path(folder)))?;
+        Ok(index)
+    }
+
+    /// Opens the database; the lock is ours.
+    fn start(folder: &Path, lock: File) -> Result<Self, StorageError> {
+        let config = sled::Config::new()
+            .path(database_folder(folder))
+            .cache_capacity(CACHE_BYTES)
+            .use_compression(false)
+            .print_profile_on_drop(false);
+        let mut tries = 0;
+        let db = loop {
+            tries += 1;
+            match guarded(|| config.open()) {
+                Err(Failure::Locked) if tries < LOCK_TRIES => thread::sleep(LOCK_WAIT),
+                result => break result.map_err(|failure| failure.into_error(folder))?,
+            }
+        };
+        let mut index = Self {
+            folder: folder.to_owned(),
+            db: Some(db),
+            head: None,
+            broken: AtomicBool::new(false),
+            lock,
+        };
+        index.head = match index.sled(|db| db.get(HEAD_KEY))? {
+            None => None,
+            Some(value) => match decode_head(&value) {
+                Some(head) => Some(head),
+                None => {
+                    return Err(index.break_with("it was written by another version".to_owned()));
+                }
+            },
+        };
+        Ok(index)
+    }
+
+    /// Makes everything durable and closes the index. Dropping it does the same, and cannot say
+    /// when it fails.
+    ///
+    /// # Errors
+    /// As [`IndexStore::flush`].
+    pub fn close(mut self) -> Result<(), StorageError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StorageError> {
+        if self.db.is_none() {
+            return Ok(());
+        }
+        let flushed = self.flush();
+        let db = self.db.take();
+        // sled writes once more when it is dropped, hence the sync behind it.
+        let dropped = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        let result = flushed
+            .and_then(|()| dropped.map_err(|failure| failure.into_error(&self.folder)))
+            .and_then(|()| sync_database(&self.folder));
+        let left = if result.is_ok() { CLOSED } else { "broken" };
+        mark(&self.lock, left).map_err(io_error("write", &lock_path(&self.folder)))?;
+        result
+    }
+
+    /// Does something with the database, and never again after it failed.
+    fn sled<T>(
+        &self,
+        operation: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, StorageError> {
+        let db = match &self.db {
+            Some(db) if !self.broken.load(Ordering::Relaxed) => db,
+            _ => return Err(self.break_with("it failed before".to_owned())),
+        };
+        guarded(|| operation(db)).map_err(|failure| {
+            self.broken.store(true, Ordering::Relaxed);
+            failure.into_error(&self.folder)
+        })
+    }
+
+    fn break_with(&self, reason: String) -> StorageError {
+        self.broken.store(true, Ordering::Relaxed);
+        StorageError::IndexBroken {
+            path: Some(self.folder.clone()),
+            reason,
+        }
+    }
+}
+
+impl Drop for SledIndex {
+    fn drop(&mut self) {
+        // What cannot be made durable here is rebuilt: the lock file says so.
+        let _ = self.shut();
+    }
+}
+
+impl IndexStore for SledIndex {
+    fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.sled(|db| db.get(key))?.map(|value| value.to_vec()))
+    }
+
+    fn scan_prefix(&self, prefix: &[u8]) -> Result<Entries<'_>, StorageError> {
+        let mut entries = Some(self.sled(|db| Ok(db.scan_prefix(prefix)))?);
+        Ok(Box::new(std::iter::from_fn(move || {
+            loop {
+                let iterator = entries.as_mut()?;
+                match self.sled(|_| iterator.next().transpose()) {
+                    Ok(Some((key, _))) if key == HEAD_KEY => {}
+                    Ok(Some((key, value))) => return Some(Ok((key.to_vec(), value.to_vec()))),
+                    Ok(None) => return None,
+                    Err(error) => {
+                        entries = None;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        })))
+    }
+
+    fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
+        let mut changes = sled::Batch::default();
+        for (key, change) in batch.changes {
+            match change {
+                Some(value) => changes.insert(key, value),
+                None => changes.remove(key),
+            }
+        }
+        changes.insert(HEAD_KEY, encode_head(&head));
+        self.sled(|db| db.apply_batch(changes))?;
+        self.head = Some(head);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.sled(|db| db.flush())?;
+        // sled's own flush does not wait for the disk.
+        sync_database(&self.folder).inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
+    }
+}
+
+/// What sled can do to us.
+enum Failure {
+    Locked,
+    Full,
+    Broken(String),
+}
+
+impl Failure {
+    fn into_error(self, folder: &Path) -> StorageError {
+        let path = folder.to_owned();
+        match self {
+            Self::Locked => StorageError::IndexLocked { path },
+            Self::Full => StorageError::DiskFull { path, bytes: 0 },
+            Self::Broken(reason) => StorageError::IndexBroken {
+                path: Some(path),
+                reason,
+            },
+        }
+    }
+}
+
+/// Runs what calls sled, and makes a failure of its panics and of its errors.
+fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
+    let before = CATCHING.replace(true);
+    // Nothing of what a panic leaves half done is used again: the index counts as broken.
+    let result = catch_unwind(AssertUnwindSafe(operation));
+    CATCHING.set(before);
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(Failure::Full)
+        }
+        // sled gives no other sign of this one than its words.
+        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(Failure::Locked)
+        }
+        Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no reason given");
+            // The first line says it; sled prints whole structures behind it.
+            let line = text.lines().next().unwrap_or_default();
+            let line: String = line.chars().take(200).collect();
+            Err(Failure::Broken(format!("the database gave up: {line}")))
+        }
+    }
+}
+
+fn lock_path(folder: &Path) -> PathBuf {
+    folder.join("lock")
+}
+
+fn database_folder(folder: &Path) -> PathBuf {
+    folder.join("sled")
+}
+
+fn database_file(folder: &Path) -> PathBuf {
+    database_folder(folder).join("db")
+}
+
+/// Makes the file that sled writes to durable.
+fn sync_database(folder: &Path) -> Result<(), StorageError> {
+    let path = database_file(folder);
+    File::open(&path)
+        .and_then(|file| file.sync_data())
+        .map_err(io_error("sync", &path))
+}
+
+fn take_lock(lock: &File, folder: &Path) -> Result<(), StorageError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StorageError::IndexLocked {
+            path: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path(folder))(error)),
+    }
+}
+
+/// Writes into the lock file how the index is left, durably.
+fn mark(lock: &File, left: &str) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all_at(left.as_bytes(), 0)?;
+    lock.sync_data()
+}
+
+/// Writes into the lock file that the index is open.
+fn mark_open(lock: &File) -> io::Result<()> {
+    mark(lock, &boot().unwrap_or_default())
+}
+
+/// What tells this running of the machine from every other, where the kernel says so.
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("open {}", id.trim()))
+}
+
+fn encode_head(head: &Head) -> Vec<u8> {
+    let mut bytes = vec![FORMAT];
+    bytes.extend_from_slice(&head.size.to_be_bytes());
+    bytes.extend_from_slice(&head.link);
+    bytes.extend_from_slice(&head.end.to_u64().to_be_bytes());
+    bytes
+}
+
+fn decode_head(bytes: &[u8]) -> Option<Head> {
+    let (format, bytes) = bytes.split_first()?;
+    let (size, bytes) = bytes.split_first_chunk()?;
+    let (link, bytes) = bytes.split_first_chunk()?;
+    let end: &[u8; 8] = bytes.try_into().ok()?;
+    (*format == FORMAT).then_some(Head {
+        size: u64::from_be_bytes(*size),
+        link: *link,
+        end: Position::from_u64(u64::from_be_bytes(*end)),
+    })
+}
