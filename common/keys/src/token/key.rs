@@ -3,11 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{Digest, SHA256, digest};
+use cryptoki::context::Function;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, SessionState};
+use cryptoki::session::Session;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use p256::elliptic_curve::sec1::ToSec1Point;
@@ -15,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::attributes::{self, Problem};
 use super::fault::Fault;
-use super::pool::Pool;
+use super::pool::{Pool, logged_in};
 use crate::error::Error;
 use crate::random;
 use crate::store::{Agreement, Purpose, Signer};
@@ -103,35 +104,29 @@ fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
 }
 
 /// The private keys of the token, or those of one label. Without a login a token does not refuse to search: it finds
-/// nothing. So an empty answer counts only from a session that is logged in.
+/// nothing. So an empty answer counts only from a session that was logged in before it.
 pub(super) fn private_keys(
     session: &Session,
     label: Option<&str>,
 ) -> Result<Vec<ObjectHandle>, Fault> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
     template.extend(label.map(|label| Attribute::Label(label.into())));
-    let handles = session
-        .find_objects(&template)
-        .map_err(Fault::while_("find a private key"))?;
-    if handles.is_empty() {
-        let info = session
-            .get_session_info()
-            .map_err(Fault::while_("describe a session"))?;
-        if !matches!(
-            info.session_state(),
-            SessionState::RwUser | SessionState::RoUser
-        ) {
-            let error = CryptokiError::Pkcs11(
-                RvError::UserNotLoggedIn,
-                cryptoki::context::Function::FindObjects,
-            );
-            return Err(Fault::Token {
-                action: "find a private key",
-                error,
-            });
-        }
+    let search = || {
+        session
+            .find_objects(&template)
+            .map_err(Fault::while_("find a private key"))
+    };
+    let handles = search()?;
+    if !handles.is_empty() {
+        return Ok(handles);
     }
-    Ok(handles)
+    if !logged_in(session).map_err(Fault::while_("describe a session"))? {
+        let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects);
+        let action = "find a private key";
+        return Err(Fault::Token { action, error });
+    }
+    // Another thread may have logged in between the search and the question.
+    search()
 }
 
 /// Whether the private key is that of `public`. Whoever knows the PIN can put another public key object in place, and

@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as CryptokiError, RvError};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use cryptoki::types::AuthPin;
 
@@ -131,7 +131,7 @@ impl Pool {
     ) -> Result<T, Error> {
         let mut last_chance = false;
         loop {
-            let (fault, generation) = match self.borrow() {
+            let (fault, lost, generation) = match self.borrow() {
                 Ok(mut loan) => {
                     let Some(session) = &loan.session else {
                         continue;
@@ -143,13 +143,18 @@ impl Pool {
                         }
                         Err(fault) => {
                             loan.sound = matches!(fault, Fault::Final(_));
-                            (fault, loan.generation)
+                            let lost = fault.is_lost()
+                                || (!loan.sound && !self.stands(session, loan.generation));
+                            (fault, lost, loan.generation)
                         }
                     }
                 }
-                Err(lost) => lost,
+                Err((fault, generation)) => {
+                    let lost = fault.is_lost();
+                    (fault, lost, generation)
+                }
             };
-            if last_chance || !fault.is_lost() {
+            if last_chance || !lost {
                 return Err(fault.into_error(&self.store));
             }
             last_chance = true;
@@ -159,6 +164,13 @@ impl Pool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the connection of `generation` still is the present one and logged in. A token that loses its login in
+    /// the middle of a call may answer with anything, CKR_GENERAL_ERROR for one.
+    fn stands(&self, session: &Session, generation: u64) -> bool {
+        // In this order: a login that was made anew meanwhile began with a new generation.
+        logged_in(session).unwrap_or(false) && self.state().generation == generation
     }
 
     /// Takes an idle session, opens one, or waits for one. An error comes with the generation it happened in.
@@ -300,6 +312,12 @@ impl Pool {
         drop(state);
         self.returned.notify_all();
     }
+}
+
+/// Whether the application is logged in as the user.
+pub(super) fn logged_in(session: &Session) -> Result<bool, CryptokiError> {
+    let state = session.get_session_info()?.session_state();
+    Ok(matches!(state, SessionState::RwUser | SessionState::RoUser))
 }
 
 fn processors() -> usize {
