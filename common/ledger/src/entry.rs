@@ -1,0 +1,379 @@
+//! Log entries: the inputs that reached a vault and the decisions it made from them.
+//!
+//! An entry is one record of the log, deterministic CBOR. An input that asks for a decision (a dispatch, a request) is
+//! always followed directly by that decision, in the same commit group.
+//!
+//! ```cddl
+//! entry = { 0: kind, 1: time, ? 2: uint, * fields of the kind }
+//! ; 1: never below that of the entry before; 2: seconds by which the vault's clock stood behind that time (absent: 0)
+//!
+//! genesis          = { 0: 1, 1: time, 3: identifier, 4: identifier, 5: lineage, 6: uint, 7: digest, 8: digest, 9: tstr }
+//!                    ; site, vault, lineage, trust manifest: version, fingerprint; enrolment request: fingerprint; software
+//! start            = { 0: 2, 1: time, ? 2: uint, 3: lineage, 4: uint, 5: uint, 6: tstr }
+//!                    ; lineage, boot count, rules version, software
+//! trust            = { 0: 3, 1: time, ? 2: uint, 3: uint, 4: digest }      ; version, fingerprint
+//! dispatch         = { 0: 4, 1: time, ? 2: uint, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
+//!                    ; epoch, sequence, fingerprint of the dispatch; kind, id, version of its content
+//! request          = { 0: 5, 1: time, ? 2: uint, 3: sku, 4: identifier, 5: submission }      ; product, station
+//! signed           = { 0: 6, 1: time, ? 2: uint, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
+//! bundle-sealed    = { 0: 7, 1: time, ? 2: uint, 3: uint, 4: digest, 5: uint, 6: uint }
+//!                    ; sequence, fingerprint, log size that it covers, requests answered and not logged
+//!
+//! dispatch-accepted = { 0: 16, 1: time, ? 2: uint }
+//! dispatch-refused  = { 0: 17, 1: time, ? 2: uint, 3: code }
+//! reserved         = { 0: 18, 1: time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr }
+//!                    ; entitlement, account tag, slot, issue, device id, SHA-256 of the public key, TBSCertificate (DER)
+//! existing         = { 0: 19, 1: time, ? 2: uint, 3: sequence }
+//! refused          = { 0: 20, 1: time, ? 2: uint, 3: code, ? 4: identifier }      ; the entitlement that came closest
+//!
+//! verdict    = { 1: 0, 2: code }                       ; what the vault found while verifying it
+//!            / { 1: 1, 2: digest, 3: bstr, 4: bstr, 5: bstr }
+//!                    ; grant: fingerprint, plaintext, certificates of the vault's identity and of its device CA
+//!            / { 1: 2, 2: digest, 3: bstr }            ; entitlement: fingerprint, plaintext
+//!            / { 1: 3, 2: digest, 3: bstr }            ; acknowledgement: fingerprint, plaintext
+//! submission = { 1: bstr }                             ; a request whose proof of possession was verified (PKCS#10, DER)
+//!            / { 2: digest, 3: code }                  ; bytes that did not authenticate: their SHA-256, and why
+//! digest = bstr .size 32    lineage = bstr .size 16    sequence = uint    code = tstr .regexp "[A-Z0-9-]{1,64}"
+//! ```
+
+mod decode;
+mod encode;
+
+use std::fmt;
+
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{
+    DeviceId, EntitlementId, Fingerprint, Lineage, Sku, StationId, VaultName,
+};
+
+pub(crate) use self::decode::is_code;
+
+/// The largest entry, in bytes.
+pub const ENTRY_BYTES_MAX: usize = 128 << 10;
+/// The longest code, in bytes.
+pub const CODE_BYTES_MAX: usize = 64;
+/// The longest free text (software version, kind and id of a dispatch's content), in bytes.
+pub const TEXT_BYTES_MAX: usize = 64;
+
+/// The position of a record in the log, counted from 0. A reservation is known by that of its `Reserved` entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogSequence(pub u64);
+
+impl LogSequence {
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for LogSequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When, Unix seconds: the vault's clock, or the time of the entry before if that is later.
+    pub time: u64,
+    /// By how many seconds the vault's clock stood behind `time`; 0 while the clock runs forward.
+    pub clock_behind_seconds: u64,
+    /// What.
+    pub body: Body,
+}
+
+impl Entry {
+    /// What the vault's clock said, Unix seconds.
+    pub fn clock(&self) -> u64 {
+        self.time.saturating_sub(self.clock_behind_seconds)
+    }
+
+    /// The record: deterministic CBOR.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        encode::entry(self)
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`mintmark_protocol::Error`] with the rule that the bytes break: they are oversize, not deterministic, of
+    /// another shape, or hold a field that this version does not know.
+    pub fn from_cbor(bytes: &[u8]) -> Result<Self, mintmark_protocol::Error> {
+        decode::entry(bytes)
+    }
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The log begins. Always and only record 0.
+    Genesis(Genesis),
+    /// A process opened the log to write.
+    Start(Start),
+    /// A trust manifest was pinned.
+    Trust(Trust),
+    /// A dispatch from HQ; a decision follows.
+    Dispatch(Dispatch),
+    /// Somebody asked for a device certificate; a decision follows.
+    Request(Request),
+    /// The HSM signed a reservation.
+    Signed(Signed),
+    /// An audit bundle was sealed.
+    BundleSealed(BundleSealed),
+    /// Decision: the dispatch's content is in force.
+    DispatchAccepted,
+    /// Decision: the dispatch advances the chain, its content has no effect.
+    DispatchRefused {
+        /// The rule.
+        code: String,
+    },
+    /// Decision: a unit is spent on this request.
+    Reserved(Reserved),
+    /// Decision: the request has been answered before.
+    Existing {
+        /// The reservation that answered it.
+        reservation: LogSequence,
+    },
+    /// Decision: no.
+    Refused(Refused),
+}
+
+impl Body {
+    /// Whether this is a decision, which follows the input that it was made from.
+    pub fn is_decision(&self) -> bool {
+        match self {
+            Self::Genesis(_)
+            | Self::Start(_)
+            | Self::Trust(_)
+            | Self::Dispatch(_)
+            | Self::Request(_)
+            | Self::Signed(_)
+            | Self::BundleSealed(_) => false,
+            Self::DispatchAccepted
+            | Self::DispatchRefused { .. }
+            | Self::Reserved(_)
+            | Self::Existing { .. }
+            | Self::Refused(_) => true,
+        }
+    }
+
+    /// Whether this is an input that a decision follows.
+    pub fn wants_decision(&self) -> bool {
+        matches!(self, Self::Dispatch(_) | Self::Request(_))
+    }
+
+    /// The kind's name in reports: `request`, `reserved` and so on.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Genesis(_) => "genesis",
+            Self::Start(_) => "start",
+            Self::Trust(_) => "trust",
+            Self::Dispatch(_) => "dispatch",
+            Self::Request(_) => "request",
+            Self::Signed(_) => "signed",
+            Self::BundleSealed(_) => "bundle-sealed",
+            Self::DispatchAccepted => "dispatch-accepted",
+            Self::DispatchRefused { .. } => "dispatch-refused",
+            Self::Reserved(_) => "reserved",
+            Self::Existing { .. } => "existing",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// The rule that refused, if this is a refusal.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::DispatchRefused { code } => Some(code),
+            Self::Refused(refused) => Some(&refused.code),
+            _ => None,
+        }
+    }
+}
+
+/// How a vault's log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// Whose log this is.
+    pub vault: VaultName,
+    /// The random name of this history.
+    pub lineage: Lineage,
+    /// Version of the trust manifest that was pinned at `site init`.
+    pub trust_version: u64,
+    /// Its fingerprint.
+    pub trust_fingerprint: Fingerprint,
+    /// Fingerprint of the enrolment request that the vault signed.
+    pub enrolment_fingerprint: Fingerprint,
+    /// The program that wrote it, such as `site 0.1.0`.
+    pub software: String,
+}
+
+/// A process begins to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The history that it continues.
+    pub lineage: Lineage,
+    /// How often the log was opened to write, this time included.
+    pub boot: u64,
+    /// The rules by which it decides: [`crate::decide::RULES_VERSION`] of that program.
+    pub rules_version: u32,
+    /// The program, such as `site 0.1.0`.
+    pub software: String,
+}
+
+/// A trust manifest that was pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Its version.
+    pub version: u64,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// An authentic dispatch in its place of the chain, and what verification of its content found: a fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The dispatch epoch.
+    pub epoch: u64,
+    /// Its place within the epoch, counted from 1.
+    pub sequence: u64,
+    /// Fingerprint of the dispatch.
+    pub fingerprint: Fingerprint,
+    /// The kind of its content, as the message names it.
+    pub kind: String,
+    /// The id of its content.
+    pub id: String,
+    /// The version of its content.
+    pub version: u64,
+    /// What came of verifying the content.
+    pub content: Verdict,
+}
+
+/// What came of verifying a dispatch's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its signatures, threshold, addressee and commitment hold.
+    Authentic(Content),
+    /// They do not, or this version cannot read it.
+    Rejected {
+        /// The rule that it breaks.
+        code: String,
+    },
+}
+
+/// The content of a dispatch, as officers approved it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// HQ lets the vault in.
+    Grant {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::enrolment::EnrolmentGrant`], encoded.
+        plaintext: Vec<u8>,
+        /// The vault's identity certificate, DER; that the root signed it is a fact.
+        identity_certificate: Vec<u8>,
+        /// The vault's device CA certificate, DER; that the root signed it is a fact.
+        device_ca_certificate: Vec<u8>,
+    },
+    /// What the vault may make.
+    Entitlement {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::entitlement::Entitlement`], encoded.
+        plaintext: Vec<u8>,
+    },
+    /// HQ holds a bundle.
+    Acknowledgement {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::acknowledgement::Acknowledgement`], encoded.
+        plaintext: Vec<u8>,
+    },
+}
+
+/// Somebody asks for a device certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// For which product.
+    pub product: Sku,
+    /// Through which station; that it authenticated is a fact.
+    pub station: StationId,
+    /// With what.
+    pub submission: Submission,
+}
+
+/// What was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// A certification request whose signature proves possession of the key: a fact that HQ checks again.
+    Csr {
+        /// PKCS#10, as received.
+        der: Vec<u8>,
+    },
+    /// Something else. Bytes that do not authenticate are never logged.
+    Unreadable {
+        /// SHA-256 of what was received.
+        sha256: Fingerprint,
+        /// Why it is none: the code of [`mintmark_pki::Error`].
+        code: String,
+    },
+}
+
+/// The HSM's answer for a reservation, verified by the vault: a fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Which reservation.
+    pub reservation: LogSequence,
+    /// The ECDSA P-256 signature over its to-be-signed certificate, r || s.
+    pub signature: [u8; 64],
+}
+
+/// A bundle that can now leave the vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleSealed {
+    /// Its place in the chain of bundles, counted from 1.
+    pub sequence: u64,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// How many records of the log it and the bundles before it cover.
+    pub log_size: u64,
+    /// How many requests were answered and not logged since the bundle before, because the cap was reached.
+    pub requests_unlogged: u64,
+}
+
+/// A spent unit, with everything that its certificate will say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The entitlement that it is spent from.
+    pub entitlement: EntitlementId,
+    /// The account within it.
+    pub account: AccountTag,
+    /// The slot, 0 to units - 1.
+    pub slot: u64,
+    /// 0, and one more with each re-issue.
+    pub issue: u16,
+    /// The device.
+    pub device_id: DeviceId,
+    /// SHA-256 of the device key's SubjectPublicKeyInfo (DER).
+    pub spki_sha256: Fingerprint,
+    /// The whole to-be-signed certificate, DER: the only thing that may be signed for this unit.
+    pub tbs: Vec<u8>,
+}
+
+/// A request that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The rule.
+    pub code: String,
+    /// The entitlement that came closest to allowing it.
+    pub entitlement: Option<EntitlementId>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! How entries are read: strictly, since at HQ they come from somebody who may be hostile.
+
+use mintmark_protocol::Error;
+use mintmark_protocol::cbor::Fields;
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::VaultName;
+
+use super::encode::{
+    BUNDLE_SEALED, CLOCK_BEHIND, CONTENT_ACKNOWLEDGEMENT, CONTENT_ENTITLEMENT, CONTENT_GRANT,
+    CONTENT_REJECTED, DISPATCH, DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KIND,
+    REFUSED, REQUEST, RESERVED, SIGNED, START, TIME, TRUST,
+};
+use super::{
+    Body, BundleSealed, CODE_BYTES_MAX, Content, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
+    LogSequence, Refused, Request, Reserved, Signed, Start, Submission, TEXT_BYTES_MAX, Trust,
+    Verdict,
+};
+
+const WHAT: &str = "log entry";
+
+pub(super) fn entry(bytes: &[u8]) -> Result<Entry, Error> {
+    let mut fields = Fields::decode(WHAT, bytes, ENTRY_BYTES_MAX)?;
+    let kind = fields.uint(KIND)?;
+    let time = fields.uint(TIME)?;
+    let clock_behind_seconds = match fields.optional_uint(CLOCK_BEHIND)? {
+        Some(0) => return Err(fields.wrong(CLOCK_BEHIND, "zero is written by leaving it out")),
+        Some(seconds) if seconds > time => {
+            return Err(fields.wrong(CLOCK_BEHIND, "the clock would stand before 1970"));
+        }
+        seconds => seconds.unwrap_or(0),
+    };
+    let body = body(kind, &mut fields)?;
+    fields.finish()?;
+    Ok(Entry {
+        time,
+        clock_behind_seconds,
+        body,
+    })
+}
+
+fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
+    Ok(match kind {
+        GENESIS => Body::Genesis(Genesis {
+            vault: VaultName {
+                site: fields.parse(3)?,
+                vault: fields.parse(4)?,
+            },
+            lineage: fields.octets(5)?,
+            trust_version: fields.uint(6)?,
+            trust_fingerprint: fields.octets(7)?,
+            enrolment_fingerprint: fields.octets(8)?,
+            software: text(fields, 9)?,
+        }),
+        START => Body::Start(Start {
+            lineage: fields.octets(3)?,
+            boot: fields.uint(4)?,
+            rules_version: fields.uint32(5)?,
+            software: text(fields, 6)?,
+        }),
+        TRUST => Body::Trust(Trust {
+            version: fields.uint(3)?,
+            fingerprint: fields.octets(4)?,
+        }),
+        DISPATCH => Body::Dispatch(Dispatch {
+            epoch: fields.uint(3)?,
+            sequence: fields.uint(4)?,
+            fingerprint: fields.octets(5)?,
+            kind: text(fields, 6)?,
+            id: text(fields, 7)?,
+            version: fields.uint(8)?,
+            content: verdict(fields.map(9, "content of a dispatch")?)?,
+        }),
+        REQUEST => Body::Request(Request {
+            product: fields.parse(3)?,
+            station: fields.parse(4)?,
+            submission: submission(fields.map(5, "submission")?)?,
+        }),
+        SIGNED => Body::Signed(Signed {
+            reservation: LogSequence(fields.uint(3)?),
+            signature: signature(fields, 4)?,
+        }),
+        BUNDLE_SEALED => Body::BundleSealed(BundleSealed {
+            sequence: fields.uint(3)?,
+            fingerprint: fields.octets(4)?,
+            log_size: fields.uint(5)?,
+            requests_unlogged: fields.uint(6)?,
+        }),
+        DISPATCH_ACCEPTED => Body::DispatchAccepted,
+        DISPATCH_REFUSED => Body::DispatchRefused {
+            code: code(fields, 3)?,
+        },
+        RESERVED => Body::Reserved(Reserved {
+            entitlement: fields.parse(3)?,
+            account: AccountTag::new(fields.uint(4)?)
+                .ok_or_else(|| fields.wrong(4, "an account tag is 1 to 2^48 - 1"))?,
+            slot: fields.uint(5)?,
+            issue: u16::try_from(fields.uint(6)?).map_err(|_| fields.wrong(6, "too large"))?,
+            device_id: fields.parse(7)?,
+            spki_sha256: fields.octets(8)?,
+            tbs: fields.bytes(9)?,
+        }),
+        EXISTING => Body::Existing {
+            reservation: LogSequence(fields.uint(3)?),
+        },
+        REFUSED => {
+            let code = code(fields, 3)?;
+            let entitlement = match fields.optional(4) {
+                None => None,
+                Some(value) => {
+                    let id = value.into_text().ok().and_then(|id| id.parse().ok());
+                    Some(id.ok_or_else(|| fields.wrong(4, "an entitlement id was expected"))?)
+                }
+            };
+            Body::Refused(Refused { code, entitlement })
+        }
+        _ => return Err(fields.wrong(KIND, "a kind of entry that this version does not know")),
+    })
+}
+
+fn verdict(mut fields: Fields) -> Result<Verdict, Error> {
+    let verdict = match fields.uint(1)? {
+        CONTENT_REJECTED => Verdict::Rejected {
+            code: code(&mut fields, 2)?,
+        },
+        CONTENT_GRANT => Verdict::Authentic(Content::Grant {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+            identity_certificate: fields.bytes(4)?,
+            device_ca_certificate: fields.bytes(5)?,
+        }),
+        CONTENT_ENTITLEMENT => Verdict::Authentic(Content::Entitlement {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+        }),
+        CONTENT_ACKNOWLEDGEMENT => Verdict::Authentic(Content::Acknowledgement {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+        }),
+        _ => return Err(fields.wrong(1, "a kind of content that this version does not know")),
+    };
+    fields.finish()?;
+    Ok(verdict)
+}
+
+fn submission(mut fields: Fields) -> Result<Submission, Error> {
+    let submission = match fields.optional(1) {
+        Some(der) => Submission::Csr {
+            der: der
+                .into_bytes()
+                .map_err(|_| fields.wrong(1, "a byte string was expected"))?,
+        },
+        None => Submission::Unreadable {
+            sha256: fields.octets(2)?,
+            code: code(&mut fields, 3)?,
+        },
+    };
+    fields.finish()?;
+    Ok(submission)
+}
+
+/// Whether a text is a code: 1 to [`CODE_BYTES_MAX`] of `[A-Z0-9-]`.
+pub(crate) fn is_code(text: &str) -> bool {
+    (1..=CODE_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn code(fields: &mut Fields, key: i64) -> Result<String, Error> {
+    let code = fields.text(key)?;
+    if is_code(&code) {
+        Ok(code)
+    } else {
+        Err(fields.wrong(key, "a code was expected"))
+    }
+}
+
+fn text(fields: &mut Fields, key: i64) -> Result<String, Error> {
+    let text = fields.text(key)?;
+    if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(fields.wrong(key, "a short text without control characters was expected"));
+    }
+    Ok(text)
+}
+
+fn signature(fields: &mut Fields, key: i64) -> Result<[u8; 64], Error> {
+    let bytes = fields.bytes(key)?;
+    bytes
+        .try_into()
+        .map_err(|_| fields.wrong(key, "a signature of 64 bytes was expected"))
+}

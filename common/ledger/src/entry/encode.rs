@@ -1,0 +1,141 @@
+//! How entries are written.
+
+use mintmark_protocol::cbor::Map;
+use mintmark_protocol::identifier::Fingerprint;
+
+use super::{Body, Content, Entry, LogSequence, Submission, Verdict};
+
+pub(super) const KIND: i64 = 0;
+pub(super) const TIME: i64 = 1;
+pub(super) const CLOCK_BEHIND: i64 = 2;
+
+pub(super) const GENESIS: u64 = 1;
+pub(super) const START: u64 = 2;
+pub(super) const TRUST: u64 = 3;
+pub(super) const DISPATCH: u64 = 4;
+pub(super) const REQUEST: u64 = 5;
+pub(super) const SIGNED: u64 = 6;
+pub(super) const BUNDLE_SEALED: u64 = 7;
+pub(super) const DISPATCH_ACCEPTED: u64 = 16;
+pub(super) const DISPATCH_REFUSED: u64 = 17;
+pub(super) const RESERVED: u64 = 18;
+pub(super) const EXISTING: u64 = 19;
+pub(super) const REFUSED: u64 = 20;
+
+pub(super) const CONTENT_REJECTED: u64 = 0;
+pub(super) const CONTENT_GRANT: u64 = 1;
+pub(super) const CONTENT_ENTITLEMENT: u64 = 2;
+pub(super) const CONTENT_ACKNOWLEDGEMENT: u64 = 3;
+
+fn digest(fingerprint: &Fingerprint) -> Vec<u8> {
+    fingerprint.as_bytes().to_vec()
+}
+
+fn sequence(sequence: LogSequence) -> u64 {
+    sequence.number()
+}
+
+pub(super) fn entry(entry: &Entry) -> Vec<u8> {
+    let behind = Some(entry.clock_behind_seconds).filter(|seconds| *seconds > 0);
+    let start = |kind: u64| {
+        Map::new()
+            .with(KIND, kind)
+            .with(TIME, entry.time)
+            .with_some(CLOCK_BEHIND, behind)
+    };
+    let map = match &entry.body {
+        Body::Genesis(genesis) => start(GENESIS)
+            .with(3, genesis.vault.site.as_str())
+            .with(4, genesis.vault.vault.as_str())
+            .with(5, genesis.lineage.as_bytes().to_vec())
+            .with(6, genesis.trust_version)
+            .with(7, digest(&genesis.trust_fingerprint))
+            .with(8, digest(&genesis.enrolment_fingerprint))
+            .with(9, genesis.software.as_str()),
+        Body::Start(body) => start(START)
+            .with(3, body.lineage.as_bytes().to_vec())
+            .with(4, body.boot)
+            .with(5, body.rules_version)
+            .with(6, body.software.as_str()),
+        Body::Trust(trust) => start(TRUST)
+            .with(3, trust.version)
+            .with(4, digest(&trust.fingerprint)),
+        Body::Dispatch(dispatch) => start(DISPATCH)
+            .with(3, dispatch.epoch)
+            .with(4, dispatch.sequence)
+            .with(5, digest(&dispatch.fingerprint))
+            .with(6, dispatch.kind.as_str())
+            .with(7, dispatch.id.as_str())
+            .with(8, dispatch.version)
+            .with(9, verdict(&dispatch.content)),
+        Body::Request(request) => start(REQUEST)
+            .with(3, request.product.as_str())
+            .with(4, request.station.as_str())
+            .with(5, submission(&request.submission)),
+        Body::Signed(signed) => start(SIGNED)
+            .with(3, sequence(signed.reservation))
+            .with(4, signed.signature.to_vec()),
+        Body::BundleSealed(sealed) => start(BUNDLE_SEALED)
+            .with(3, sealed.sequence)
+            .with(4, digest(&sealed.fingerprint))
+            .with(5, sealed.log_size)
+            .with(6, sealed.requests_unlogged),
+        Body::DispatchAccepted => start(DISPATCH_ACCEPTED),
+        Body::DispatchRefused { code } => start(DISPATCH_REFUSED).with(3, code.as_str()),
+        Body::Reserved(reserved) => start(RESERVED)
+            .with(3, reserved.entitlement.as_str())
+            .with(4, reserved.account.number())
+            .with(5, reserved.slot)
+            .with(6, reserved.issue)
+            .with(7, reserved.device_id.as_str())
+            .with(8, digest(&reserved.spki_sha256))
+            .with(9, reserved.tbs.clone()),
+        Body::Existing { reservation } => start(EXISTING).with(3, sequence(*reservation)),
+        Body::Refused(refused) => start(REFUSED)
+            .with(3, refused.code.as_str())
+            .with_some(4, refused.entitlement.as_ref().map(|id| id.as_str())),
+    };
+    map.encode()
+}
+
+fn verdict(verdict: &Verdict) -> Map {
+    let content = match verdict {
+        Verdict::Rejected { code } => {
+            return Map::new().with(1, CONTENT_REJECTED).with(2, code.as_str());
+        }
+        Verdict::Authentic(content) => content,
+    };
+    let with = |kind: u64, fingerprint: &Fingerprint, plaintext: &[u8]| {
+        Map::new()
+            .with(1, kind)
+            .with(2, digest(fingerprint))
+            .with(3, plaintext.to_vec())
+    };
+    match content {
+        Content::Grant {
+            fingerprint,
+            plaintext,
+            identity_certificate,
+            device_ca_certificate,
+        } => with(CONTENT_GRANT, fingerprint, plaintext)
+            .with(4, identity_certificate.clone())
+            .with(5, device_ca_certificate.clone()),
+        Content::Entitlement {
+            fingerprint,
+            plaintext,
+        } => with(CONTENT_ENTITLEMENT, fingerprint, plaintext),
+        Content::Acknowledgement {
+            fingerprint,
+            plaintext,
+        } => with(CONTENT_ACKNOWLEDGEMENT, fingerprint, plaintext),
+    }
+}
+
+fn submission(submission: &Submission) -> Map {
+    match submission {
+        Submission::Csr { der } => Map::new().with(1, der.clone()),
+        Submission::Unreadable { sha256, code } => {
+            Map::new().with(2, digest(sha256)).with(3, code.as_str())
+        }
+    }
+}

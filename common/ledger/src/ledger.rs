@@ -1,0 +1,520 @@
+//! The engine of a vault: it decides, writes groups of records durably, and keeps the index in step.
+//!
+//! The order of things, for each unit: [`Ledger::submit`] decides and stages; [`Ledger::commit`] makes what is staged
+//! durable; only then may the reservation be signed; [`Ledger::signed`] stages the signature; the next commit makes it
+//! durable, and only then may the certificate be released. Many units share each commit.
+//!
+//! In the folder of a ledger, `log/` is the record. `index/` and `state.snapshot` follow from it, and can be deleted.
+
+mod index;
+mod open;
+mod read;
+mod view;
+
+use std::path::PathBuf;
+
+use mintmark_protocol::identifier::Fingerprint;
+
+use self::index::Overlay;
+pub use self::open::Opened;
+pub use self::read::{DeviceHistory, Entries};
+pub use self::view::View;
+use crate::apply::{Effect, apply};
+use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, Submitted, decide_at};
+use crate::entry::{
+    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, LogSequence, Request, Signed, Start,
+    Submission, TEXT_BYTES_MAX, Trust, Verdict, is_code,
+};
+use crate::error::Error;
+use crate::index::{Batch, IndexStore};
+use crate::log::{GROUP_BYTES_MAX, GROUP_RECORDS_MAX, Head, LogStore};
+use crate::refusal::Refusal;
+use crate::serial::SerialCipher;
+use crate::snapshot::Snapshot;
+use crate::state::State;
+use crate::storage_error::{StorageError, StorageErrorClass};
+
+/// A snapshot of the state is written after this many records, and when the ledger is closed.
+pub const RECORDS_PER_SNAPSHOT: u64 = 10_000;
+
+/// Groups are kept below these, with room for a decision that must share its input's group.
+const STAGED_RECORDS_MAX: usize = GROUP_RECORDS_MAX / 2;
+const STAGED_BYTES_MAX: usize = GROUP_BYTES_MAX / 2;
+
+/// What became of an input. Nothing of it is durable before the next [`Ledger::commit`].
+#[derive(Debug)]
+#[must_use]
+pub enum Outcome {
+    /// A unit is spent; once committed, the reservation may be signed.
+    Reserved(Reservation),
+    /// The request was answered before, by this reservation.
+    Existing {
+        /// The `Reserved` record; [`Ledger::certificate`] has its certificate, unless it is still open.
+        reservation: LogSequence,
+    },
+    /// The request or the dispatch is refused.
+    Refused(Refusal),
+    /// The dispatch's content is in force.
+    Accepted,
+}
+
+/// Something that happened and needs no decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A trust manifest was pinned.
+    Trust(Trust),
+    /// A bundle was sealed; the ledger adds how many requests it did not log.
+    BundleSealed {
+        /// Its place in the chain of bundles, counted from 1.
+        sequence: u64,
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
+        /// How many records it and the bundles before it cover.
+        log_size: u64,
+    },
+}
+
+/// A reservation without a certificate, after a crash for instance: signing its pinned certificate completes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Which reservation.
+    pub reservation: LogSequence,
+    /// What is to be signed: TBSCertificate, DER.
+    pub tbs: Vec<u8>,
+}
+
+/// A staged record.
+struct Staged {
+    raw: Vec<u8>,
+    entry: Entry,
+}
+
+/// One vault's ledger, open for writing. One process at a time holds it.
+pub struct Ledger {
+    log: Box<dyn LogStore>,
+    index: Box<dyn IndexStore>,
+    snapshot: Option<PathBuf>,
+    software: String,
+    /// With everything that is staged.
+    state: State,
+    /// The state at some durable head, from which an append that failed is undone.
+    checkpoint: (State, Head),
+    staged: Vec<Staged>,
+    staged_bytes: usize,
+    overlay: Overlay,
+    started: bool,
+    requests_unlogged: u64,
+    /// An append failed, and what it stored is unknown.
+    poisoned: bool,
+    /// The index missed a group and is caught up before anything is decided by it.
+    index_behind: bool,
+}
+
+impl Ledger {
+    /// The state, with everything that is staged.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// How many records are durable.
+    pub fn size(&self) -> u64 {
+        self.log.head().size
+    }
+
+    /// Whether something is staged that is not durable yet.
+    pub fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Requests that were answered and not logged since the last bundle, because the cap was reached.
+    pub fn requests_unlogged(&self) -> u64 {
+        self.requests_unlogged
+    }
+
+    /// Decides on an input and stages both. `now` is what the clock says, Unix seconds; `serials` may be absent until
+    /// the vault is enrolled.
+    ///
+    /// A refusal or a repeated answer beyond the cap on those ([`crate::state::ANSWERS_LOGGED_MAX`]) is given and not
+    /// logged, only counted.
+    ///
+    /// # Errors
+    /// [`Error::Decide`] and [`Error::Storage`] if the index or the log cannot be read; [`Error::Input`] for texts that
+    /// no entry can hold; [`Error::Poisoned`]. Nothing is staged then. Also as [`Ledger::commit`], when so much is staged
+    /// that it has to be committed first.
+    pub fn submit(
+        &mut self,
+        serials: Option<&SerialCipher>,
+        now: u64,
+        input: Input<'_>,
+    ) -> Result<Outcome, Error> {
+        self.ready(now)?;
+        let substitute;
+        let mut input = input;
+        let mut entry = self.entry(now, body_of(input)?);
+        let mut raw = entry.to_cbor();
+        if raw.len() > ENTRY_BYTES_MAX {
+            let Input::Dispatch(dispatch) = input else {
+                return Err(too_large(raw.len()));
+            };
+            // The dispatch is authentic and has its place in the chain; what it brings cannot be recorded, so it
+            // cannot be accepted.
+            substitute = Dispatch {
+                content: Verdict::Rejected {
+                    code: "CONTENT-OVERSIZE".to_owned(),
+                },
+                ..dispatch.clone()
+            };
+            input = Input::Dispatch(&substitute);
+            entry = self.entry(now, Body::Dispatch(substitute.clone()));
+            raw = entry.to_cbor();
+        }
+        let moment = Moment {
+            time: entry.time,
+            clock: entry.clock(),
+        };
+        let decision = decide_at(&self.state, &self.lookup(), serials, moment, input)?;
+        let repeated = matches!(decision, Decision::Refuse(_) | Decision::Existing { .. });
+        if repeated && !self.state.may_log_answer() {
+            self.requests_unlogged = self.requests_unlogged.saturating_add(1);
+        } else {
+            let body = decision.to_body();
+            let decided = Entry { body, ..entry };
+            self.stage(entry, raw);
+            let raw = decided.to_cbor();
+            self.stage(decided, raw);
+        }
+        Ok(match decision {
+            Decision::Reserve(reservation) => Outcome::Reserved(reservation),
+            Decision::Existing { reservation } => Outcome::Existing { reservation },
+            Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
+                Outcome::Refused(refusal)
+            }
+            Decision::AcceptDispatch => Outcome::Accepted,
+        })
+    }
+
+    /// Stages something that needs no decision.
+    ///
+    /// # Errors
+    /// [`Error::BundleSize`] if a bundle claims records that are not durable; [`Error::Input`] if it is not the next of
+    /// its chain; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
+    pub fn record(&mut self, now: u64, fact: Fact) -> Result<LogSequence, Error> {
+        self.ready(now)?;
+        let body = match fact {
+            Fact::Trust(trust) => Body::Trust(trust),
+            Fact::BundleSealed {
+                sequence,
+                fingerprint,
+                log_size,
+            } => {
+                let (size, chain) = (self.size(), self.state.bundles());
+                if log_size > size || log_size < chain.log_size {
+                    return Err(Error::BundleSize {
+                        log_size,
+                        size,
+                        covered: chain.log_size,
+                    });
+                }
+                let next = chain.sequence.saturating_add(1);
+                if sequence != next {
+                    let why = format!("bundle {sequence} is not the next one, which is {next}");
+                    return Err(Error::Input { why });
+                }
+                let requests_unlogged = std::mem::take(&mut self.requests_unlogged);
+                Body::BundleSealed(BundleSealed {
+                    sequence,
+                    fingerprint,
+                    log_size,
+                    requests_unlogged,
+                })
+            }
+        };
+        Ok(self.stage_body(now, body))
+    }
+
+    /// Stages the signature of a committed reservation, which this consumes. That the signature is valid is for the
+    /// caller to verify first.
+    ///
+    /// # Errors
+    /// [`Error::ReservationNotDurable`] if it was not committed; [`Error::ReservationUnknown`] if it is not open;
+    /// [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
+    pub fn signed(
+        &mut self,
+        now: u64,
+        reservation: Reservation,
+        signature: [u8; 64],
+    ) -> Result<LogSequence, Error> {
+        let open = self.state.reservations().get(&reservation.sequence());
+        if open.is_none_or(|open| open.tbs != reservation.tbs()) {
+            let reservation = reservation.sequence();
+            return Err(Error::ReservationUnknown { reservation });
+        }
+        self.signed_unfinished(now, reservation.sequence(), signature)
+    }
+
+    /// Stages the signature of a reservation that [`Ledger::unfinished`] named: of the very certificate that it pins.
+    ///
+    /// # Errors
+    /// As [`Ledger::signed`].
+    pub fn signed_unfinished(
+        &mut self,
+        now: u64,
+        reservation: LogSequence,
+        signature: [u8; 64],
+    ) -> Result<LogSequence, Error> {
+        self.ready(now)?;
+        if !self.state.reservations().contains_key(&reservation) {
+            return Err(Error::ReservationUnknown { reservation });
+        }
+        if reservation.number() >= self.size() {
+            return Err(Error::ReservationNotDurable { reservation });
+        }
+        Ok(self.stage_body(
+            now,
+            Body::Signed(Signed {
+                reservation,
+                signature,
+            }),
+        ))
+    }
+
+    /// Makes everything that is staged durable, as one group, and brings the index up to it.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskFull`] and others of class [`StorageErrorClass::Environment`]: nothing of the group is
+    /// stored, and the state is as it was before the group; the reservations in it are void. Of class
+    /// [`StorageErrorClass::OutcomeUnknown`]: the process must end, and opening the ledger again finds out.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let staged = std::mem::take(&mut self.staged);
+        self.staged_bytes = 0;
+        let (mut raws, mut entries) = (Vec::new(), Vec::new());
+        for Staged { raw, entry } in staged {
+            raws.push(raw);
+            entries.push(entry);
+        }
+        let before = self.log.head();
+        let positions = match self.log.append(&before, &raws) {
+            Ok(positions) => positions,
+            Err(error) => return Err(self.undo(error, &entries)),
+        };
+        self.overlay.clear();
+        let mut batch = Batch::new();
+        let mut indexed = Ok(());
+        for ((entry, position), at) in entries.iter().zip(positions).zip(before.size..) {
+            indexed = index::add(
+                &mut batch,
+                &*self.index,
+                &self.state,
+                LogSequence(at),
+                position,
+                entry,
+            );
+            if indexed.is_err() {
+                break;
+            }
+        }
+        let written = indexed.and_then(|()| Ok(self.index.write(batch, self.log.head())?));
+        // The group is durable whatever became of its index, which is made again from the log before it is used.
+        self.index_behind |= written.is_err();
+        if self.log.head().size.saturating_sub(self.checkpoint.1.size) >= RECORDS_PER_SNAPSHOT {
+            self.keep_snapshot();
+        }
+        Ok(())
+    }
+
+    /// Closes the ledger: what is staged is committed, and what follows from the log is kept for the next time.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`]. That the index or the snapshot could not be kept is no error: both follow from the log.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.commit()?;
+        self.keep_snapshot();
+        let _ = self.index.flush();
+        Ok(())
+    }
+
+    /// The reservations that have no certificate, oldest first: signing each one's pinned certificate completes it.
+    /// Those that are not durable yet are not among them.
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        let durable = LogSequence(self.size());
+        let open = self.state.reservations().range(..durable);
+        open.map(|(reservation, open)| Unfinished {
+            reservation: *reservation,
+            tbs: open.tbs.clone(),
+        })
+        .collect()
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        if self.poisoned {
+            Err(Error::Poisoned)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Before anything is staged: the ledger is usable, there is room, and the start of this process is on record.
+    fn ready(&mut self, now: u64) -> Result<(), Error> {
+        self.usable()?;
+        if self.index_behind {
+            self.catch_up_index()?;
+            self.index_behind = false;
+        }
+        if self.staged.len() >= STAGED_RECORDS_MAX || self.staged_bytes >= STAGED_BYTES_MAX {
+            self.commit()?;
+        }
+        if !self.started {
+            let lineage = self.state.lineage().ok_or_else(|| Error::Input {
+                why: "the log has no genesis record".to_owned(),
+            })?;
+            self.started = true;
+            let start = Start {
+                lineage,
+                boot: self.state.boot().saturating_add(1),
+                rules_version: RULES_VERSION,
+                software: self.software.clone(),
+            };
+            self.stage_body(now, Body::Start(start));
+        }
+        Ok(())
+    }
+
+    fn entry(&self, now: u64, body: Body) -> Entry {
+        let time = now.max(self.state.mark());
+        Entry {
+            time,
+            clock_behind_seconds: time - now,
+            body,
+        }
+    }
+
+    fn stage_body(&mut self, now: u64, body: Body) -> LogSequence {
+        let entry = self.entry(now, body);
+        let raw = entry.to_cbor();
+        self.stage(entry, raw)
+    }
+
+    fn stage(&mut self, entry: Entry, raw: Vec<u8>) -> LogSequence {
+        debug_assert_eq!(Entry::from_cbor(&raw).ok().as_ref(), Some(&entry));
+        let sequence = LogSequence(self.state.size());
+        if let Some(Effect::Reserved(record)) = apply(&mut self.state, &raw, &entry) {
+            self.overlay.add(record);
+        }
+        self.staged_bytes = self.staged_bytes.saturating_add(raw.len());
+        self.staged.push(Staged { raw, entry });
+        sequence
+    }
+
+    /// An append failed: either the state goes back to what is durable, or nobody knows what that is.
+    fn undo(&mut self, error: StorageError, lost: &[Entry]) -> Error {
+        self.overlay.clear();
+        for entry in lost {
+            if let Body::BundleSealed(sealed) = &entry.body {
+                self.requests_unlogged = self
+                    .requests_unlogged
+                    .saturating_add(sealed.requests_unlogged);
+            }
+        }
+        if error.class() == StorageErrorClass::OutcomeUnknown {
+            self.poisoned = true;
+            return error.into();
+        }
+        let (state, head) = &self.checkpoint;
+        let mut state = state.clone();
+        let head = *head;
+        match open::apply_from(&*self.log, &mut state, &head) {
+            Ok(()) => {
+                // The start that was staged may be gone with the rest.
+                self.started = self.started && state.boot() == self.state.boot();
+                self.state = state;
+                error.into()
+            }
+            Err(_) => {
+                self.poisoned = true;
+                Error::Poisoned
+            }
+        }
+    }
+
+    /// Keeps the state as a file and as the place to undo to. Nothing may be staged. A snapshot that cannot be written
+    /// is missed by nobody: opening then reads more of the log.
+    fn keep_snapshot(&mut self) {
+        let head = self.log.head();
+        if self.state.size() == head.size && self.checkpoint.1 != head {
+            self.checkpoint = (self.state.clone(), head);
+        }
+        if let Some(path) = &self.snapshot
+            && self.checkpoint.1 == head
+        {
+            let _ = Snapshot::write(path, &self.checkpoint.0, &head);
+        }
+    }
+}
+
+fn too_large(bytes: usize) -> Error {
+    Error::Input {
+        why: format!("an entry of {bytes} bytes is above the limit of {ENTRY_BYTES_MAX}"),
+    }
+}
+
+/// The entry of an input, once its texts are known to fit.
+fn body_of(input: Input<'_>) -> Result<Body, Error> {
+    let code_fits = |code: &str| {
+        let why = || format!("`{}` is not a code", code.escape_default());
+        if is_code(code) {
+            Ok(())
+        } else {
+            Err(Error::Input { why: why() })
+        }
+    };
+    Ok(match input {
+        Input::Request {
+            product,
+            station,
+            submission,
+        } => Body::Request(Request {
+            product: product.clone(),
+            station: station.clone(),
+            submission: match submission {
+                Submitted::Verified(csr) => Submission::Csr {
+                    der: csr.der().to_vec(),
+                },
+                Submitted::Unreadable { sha256, code } => {
+                    code_fits(code)?;
+                    Submission::Unreadable {
+                        sha256,
+                        code: code.to_owned(),
+                    }
+                }
+            },
+        }),
+        Input::Dispatch(dispatch) => {
+            text_fits(&dispatch.kind)?;
+            text_fits(&dispatch.id)?;
+            if let Verdict::Rejected { code } = &dispatch.content {
+                code_fits(code)?;
+            }
+            Body::Dispatch(dispatch.clone())
+        }
+    })
+}
+
+/// Whether an entry can hold a text.
+fn text_fits(text: &str) -> Result<(), Error> {
+    if text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let shown: String = text
+        .chars()
+        .take(TEXT_BYTES_MAX)
+        .flat_map(char::escape_default)
+        .collect();
+    Err(Error::Input {
+        why: format!("`{shown}` is too long or not printable"),
+    })
+}

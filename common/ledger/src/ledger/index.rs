@@ -1,0 +1,253 @@
+//! How the engine uses its index: where reservations and their signatures stand, and what of a device or a key is known.
+//!
+//! Beside the keys that [`crate::index`] documents there is one more: `r` and the sequence number of a `Reserved` record
+//! (8 bytes, big-endian); its value is the position of that record and, once there is one, position and sequence number
+//! of the `Signed` record (8 bytes each).
+
+use std::collections::HashMap;
+
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku};
+
+use super::Ledger;
+use crate::decide::{DeviceRecord, Lookup, LookupError};
+use crate::entry::{Body, Entry, LogSequence, Reserved};
+use crate::error::Error;
+use crate::index::{Batch, IndexStore};
+use crate::log::{LogStore, Position, Record};
+use crate::state::State;
+use crate::storage_error::StorageError;
+
+/// Devices and keys that are decided and not in the index yet. Looked up by key alone, so that order is of no matter.
+#[derive(Default)]
+pub(super) struct Overlay {
+    devices: HashMap<(Sku, DeviceId), DeviceRecord>,
+    keys: HashMap<Fingerprint, DeviceRecord>,
+}
+
+impl Overlay {
+    pub(super) fn add(&mut self, record: DeviceRecord) {
+        self.keys.insert(record.spki_sha256, record.clone());
+        self.devices
+            .insert((record.sku.clone(), record.device_id.clone()), record);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.devices.clear();
+        self.keys.clear();
+    }
+}
+
+/// Where a reservation and its signature stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) reserved: Position,
+    pub(super) signed: Option<(Position, LogSequence)>,
+}
+
+fn places_key(reservation: LogSequence) -> Vec<u8> {
+    let mut key = vec![b'r'];
+    key.extend_from_slice(&reservation.number().to_be_bytes());
+    key
+}
+
+impl Places {
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.reserved.to_u64().to_be_bytes().to_vec();
+        if let Some((position, sequence)) = self.signed {
+            bytes.extend_from_slice(&position.to_u64().to_be_bytes());
+            bytes.extend_from_slice(&sequence.number().to_be_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, StorageError> {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let number = |bytes: &[u8; 8]| u64::from_be_bytes(*bytes);
+        let position = |bytes| Position::from_u64(number(bytes));
+        match (numbers, rest) {
+            ([reserved], []) => Ok(Self {
+                reserved: position(reserved),
+                signed: None,
+            }),
+            ([reserved, signed, sequence], []) => Ok(Self {
+                reserved: position(reserved),
+                signed: Some((position(signed), LogSequence(number(sequence)))),
+            }),
+            _ => Err(broken(
+                "the places of a reservation have an impossible length",
+            )),
+        }
+    }
+
+    /// The places of a reservation; none if there is no such reservation.
+    pub(super) fn find(
+        index: &dyn IndexStore,
+        reservation: LogSequence,
+    ) -> Result<Option<Self>, StorageError> {
+        index
+            .get(&places_key(reservation))?
+            .map(|bytes| Self::from_bytes(&bytes))
+            .transpose()
+    }
+}
+
+pub(super) fn broken(reason: &str) -> StorageError {
+    StorageError::IndexBroken {
+        path: None,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Adds a durable record to a batch. `state` may be later than the record: accounts keep their products for ever.
+pub(super) fn add(
+    batch: &mut Batch,
+    index: &dyn IndexStore,
+    state: &State,
+    sequence: LogSequence,
+    position: Position,
+    entry: &Entry,
+) -> Result<(), Error> {
+    batch.add_sequence(sequence.number(), position);
+    match &entry.body {
+        Body::Reserved(reserved) => {
+            let Some(sku) = sku_of(state, reserved.account) else {
+                return Ok(());
+            };
+            batch.add_device(index, sku.as_str(), reserved.device_id.as_str(), position)?;
+            batch.add_public_key(index, reserved.spki_sha256.as_bytes(), position)?;
+            let places = Places {
+                reserved: position,
+                signed: None,
+            };
+            batch.put(places_key(sequence), places.to_bytes());
+        }
+        Body::Signed(signed) => {
+            let key = places_key(signed.reservation);
+            if let Some(bytes) = batch.read(index, &key)? {
+                let mut places = Places::from_bytes(&bytes)?;
+                if places.signed.is_none() {
+                    places.signed = Some((position, sequence));
+                    batch.put(key, places.to_bytes());
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn sku_of(state: &State, account: AccountTag) -> Option<&Sku> {
+    state.account(account).map(|account| &account.sku)
+}
+
+/// A record that should be a reservation, as an entry.
+pub(super) fn reserved(record: &Record) -> Result<(Entry, Reserved), Error> {
+    let entry = decode(record)?;
+    match &entry.body {
+        Body::Reserved(reserved) => {
+            let reserved = reserved.clone();
+            Ok((entry, reserved))
+        }
+        _ => Err(broken("a position that should be a reservation's is another record's").into()),
+    }
+}
+
+/// A record of the vault's own log as an entry.
+pub(super) fn decode(record: &Record) -> Result<Entry, Error> {
+    Entry::from_cbor(&record.bytes).map_err(|error| Error::RecordUnreadable {
+        sequence: LogSequence(record.sequence),
+        why: error.to_string(),
+    })
+}
+
+/// What is known of devices and keys: the index says where to look, the record there counts, and what is staged lies
+/// over both.
+pub(super) struct VaultLookup<'a> {
+    pub(super) log: &'a dyn LogStore,
+    pub(super) index: &'a dyn IndexStore,
+    pub(super) state: &'a State,
+    pub(super) overlay: &'a Overlay,
+}
+
+impl VaultLookup<'_> {
+    /// Reads the reservation at a position.
+    pub(super) fn read(&self, position: Position) -> Result<(DeviceRecord, Entry), Error> {
+        let record = self.log.read(position)?;
+        let reservation = LogSequence(record.sequence);
+        let (entry, reserved) = reserved(&record)?;
+        let sku = sku_of(self.state, reserved.account)
+            .ok_or_else(|| broken("a reservation is of an account that does not exist"))?;
+        let signed = Places::find(self.index, reservation)?.and_then(|places| places.signed);
+        let record = DeviceRecord {
+            reservation,
+            sku: sku.clone(),
+            device_id: reserved.device_id,
+            spki_sha256: reserved.spki_sha256,
+            account: reserved.account,
+            slot: reserved.slot,
+            issue: reserved.issue,
+            signed: signed.map(|(_, sequence)| sequence),
+        };
+        Ok((record, entry))
+    }
+
+    /// Everything that was ever reserved for a device of a product, oldest first, as far as it is durable.
+    pub(super) fn history(
+        &self,
+        sku: &Sku,
+        device_id: &DeviceId,
+    ) -> Result<Vec<(DeviceRecord, Entry)>, Error> {
+        let positions = self.index.device(sku.as_str(), device_id.as_str())?;
+        let mut history = Vec::with_capacity(positions.len());
+        for position in positions {
+            let (record, entry) = self.read(position)?;
+            if record.sku != *sku || record.device_id != *device_id {
+                return Err(broken("a device's position is another device's record").into());
+            }
+            history.push((record, entry));
+        }
+        Ok(history)
+    }
+}
+
+impl Lookup for VaultLookup<'_> {
+    fn device(&self, sku: &Sku, device_id: &DeviceId) -> Result<Option<DeviceRecord>, LookupError> {
+        if let Some(record) = self.overlay.devices.get(&(sku.clone(), device_id.clone())) {
+            return Ok(Some(record.clone()));
+        }
+        Ok(self
+            .history(sku, device_id)?
+            .pop()
+            .map(|(record, _)| record))
+    }
+
+    fn key(&self, spki_sha256: &Fingerprint) -> Result<Option<DeviceRecord>, LookupError> {
+        if let Some(record) = self.overlay.keys.get(spki_sha256) {
+            return Ok(Some(record.clone()));
+        }
+        let positions = self
+            .index
+            .public_key(spki_sha256.as_bytes())
+            .map_err(Error::from)?;
+        // The newest first. Keys share an entry when the first bytes of their digests do.
+        for position in positions.into_iter().rev() {
+            let (record, _) = self.read(position)?;
+            if record.spki_sha256 == *spki_sha256 {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Ledger {
+    pub(super) fn lookup(&self) -> VaultLookup<'_> {
+        VaultLookup {
+            log: &*self.log,
+            index: &*self.index,
+            state: &self.state,
+            overlay: &self.overlay,
+        }
+    }
+}

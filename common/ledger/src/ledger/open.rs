@@ -1,0 +1,294 @@
+//! Making and opening a ledger: the log is the record, and whatever else is there is checked against it or made again.
+
+use std::path::{Path, PathBuf};
+
+use super::index::{Overlay, broken, decode};
+use super::{Ledger, text_fits};
+use crate::apply::apply;
+use crate::entry::{Body, Entry, Genesis, LogSequence};
+use crate::error::Error;
+use crate::index::{Batch, IndexStore, SledIndex};
+use crate::log::{FileLog, Head, LogStore, Position};
+use crate::snapshot::Snapshot;
+use crate::state::State;
+use crate::storage_error::StorageError;
+
+/// Records that are indexed in one batch while the index is brought up to the log.
+const CATCH_UP_RECORDS: u64 = 4096;
+
+/// What opening a ledger found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Bytes of a group that a crash left incomplete, cut off the end of the log. Nothing that depended on them was ever
+    /// released.
+    pub torn_bytes: u64,
+    /// Why the index had to be made again from the log; none if it was in order.
+    pub index_rebuilt: Option<String>,
+}
+
+/// Where things are in a ledger's folder.
+pub(super) struct Folder {
+    pub(super) log: PathBuf,
+    pub(super) index: PathBuf,
+    pub(super) snapshot: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self {
+            log: folder.join("log"),
+            index: folder.join("index"),
+            snapshot: folder.join("state.snapshot"),
+        }
+    }
+}
+
+impl Ledger {
+    /// Makes the ledger of a new vault in `folder`, which is made too unless it is there. `now` is what the clock says,
+    /// Unix seconds.
+    ///
+    /// # Errors
+    /// [`StorageError::LogExists`] if there is a ledger already; [`Error::Input`] if the genesis names a software version
+    /// that no entry can hold; others of [`StorageError`].
+    pub fn create(folder: &Path, genesis: Genesis, now: u64) -> Result<Self, Error> {
+        text_fits(&genesis.software)?;
+        let folder = Folder::new(folder);
+        let mut log = FileLog::create(&folder.log)?;
+        begin(&mut log, &genesis, now)?;
+        let index = SledIndex::rebuild(&folder.index)?;
+        let snapshot = Some(folder.snapshot);
+        let software = genesis.software;
+        Self::with_stores(Box::new(log), Box::new(index), snapshot, &software, None)
+    }
+
+    /// Opens the ledger in `folder` to write. `software` names the program, as the log will say.
+    ///
+    /// # Errors
+    /// [`StorageError::LogTruncated`] if the log ends before what the index or the snapshot know: somebody took records
+    /// away. Others of [`StorageError`]; [`Error::RecordUnreadable`] and [`Error::GenesisMissing`] for a log that is not
+    /// a vault's; [`Error::Input`] for a name that no entry can hold.
+    pub fn open(folder: &Path, software: &str) -> Result<(Self, Opened), Error> {
+        text_fits(software)?;
+        let path = folder;
+        let folder = Folder::new(folder);
+        let mut snapshot = Snapshot::read(&folder.snapshot);
+        let known = snapshot.as_ref().map(|snapshot| snapshot.head);
+        let (log, found) = match FileLog::open(&folder.log, known) {
+            Err(StorageError::LogCorrupt { .. }) if snapshot.is_some() => {
+                // Perhaps it is the snapshot that belongs to another log; the log is the record.
+                snapshot = None;
+                FileLog::open(&folder.log, None)?
+            }
+            other => other?,
+        };
+        let (index, index_rebuilt) = open_index(&folder.index, &log)?;
+        if let Some(snapshot) = &snapshot
+            && snapshot.state.genesis().is_none()
+        {
+            return Err(Error::GenesisMissing {
+                path: path.to_owned(),
+            });
+        }
+        let ledger = Self::with_stores(
+            Box::new(log),
+            Box::new(index),
+            Some(folder.snapshot),
+            software,
+            snapshot,
+        )?;
+        if ledger.state.genesis().is_none() {
+            return Err(Error::GenesisMissing {
+                path: path.to_owned(),
+            });
+        }
+        Ok((
+            ledger,
+            Opened {
+                torn_bytes: found.torn_bytes,
+                index_rebuilt,
+            },
+        ))
+    }
+
+    /// A ledger over stores of another kind, which hold what they hold; `genesis` begins the log if it is empty.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn over(
+        mut log: Box<dyn LogStore>,
+        index: Box<dyn IndexStore>,
+        genesis: Genesis,
+        now: u64,
+    ) -> Result<Self, Error> {
+        text_fits(&genesis.software)?;
+        let software = genesis.software.clone();
+        if log.head().size == 0 {
+            begin(&mut *log, &genesis, now)?;
+        }
+        Self::with_stores(log, index, None, &software, None)
+    }
+
+    fn with_stores(
+        log: Box<dyn LogStore>,
+        index: Box<dyn IndexStore>,
+        snapshot_path: Option<PathBuf>,
+        software: &str,
+        snapshot: Option<Snapshot>,
+    ) -> Result<Self, Error> {
+        let (mut state, head) = match snapshot {
+            Some(snapshot) => (snapshot.state, snapshot.head),
+            None => (State::new(), Head::default()),
+        };
+        apply_from(&*log, &mut state, &head)?;
+        let mut ledger = Self {
+            checkpoint: (state.clone(), log.head()),
+            log,
+            index,
+            snapshot: snapshot_path,
+            software: software.to_owned(),
+            state,
+            staged: Vec::new(),
+            staged_bytes: 0,
+            overlay: Overlay::default(),
+            started: false,
+            requests_unlogged: 0,
+            poisoned: false,
+            index_behind: false,
+        };
+        ledger.catch_up_index()?;
+        Ok(ledger)
+    }
+
+    /// Indexes the durable records that the index lacks.
+    pub(super) fn catch_up_index(&mut self) -> Result<(), Error> {
+        let head = self.log.head();
+        let from = self.index.head().unwrap_or_default();
+        if from == head {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for record in self.log.scan(from.end)? {
+            let record = record?;
+            let entry = decode(&record)?;
+            super::index::add(
+                &mut batch,
+                &*self.index,
+                &self.state,
+                LogSequence(record.sequence),
+                record.position,
+                &entry,
+            )?;
+            if (record.sequence + 1).is_multiple_of(CATCH_UP_RECORDS) {
+                self.index
+                    .write(std::mem::take(&mut batch), record.head())?;
+            }
+        }
+        self.index.write(batch, head)?;
+        Ok(())
+    }
+}
+
+fn begin(log: &mut dyn LogStore, genesis: &Genesis, now: u64) -> Result<(), Error> {
+    let body = Body::Genesis(genesis.clone());
+    let entry = Entry {
+        time: now,
+        clock_behind_seconds: 0,
+        body,
+    };
+    let head = log.head();
+    log.append(&head, &[entry.to_cbor()])?;
+    Ok(())
+}
+
+/// Brings a state, which is that of `from`, up to the end of the log.
+pub(super) fn apply_from(log: &dyn LogStore, state: &mut State, from: &Head) -> Result<(), Error> {
+    for record in log.scan(from.end)? {
+        let record = record?;
+        let entry = decode(&record)?;
+        apply(state, &record.bytes, &entry);
+    }
+    Ok(())
+}
+
+/// Opens the index if it is of this log, or makes an empty one and says why.
+///
+/// An index that knows more records than the log has is evidence and is not made again: records were taken away.
+fn open_index(path: &Path, log: &FileLog) -> Result<(SledIndex, Option<String>), Error> {
+    let rebuild =
+        |reason: String| -> Result<_, Error> { Ok((SledIndex::rebuild(path)?, Some(reason))) };
+    let index = match SledIndex::open(path) {
+        Ok(index) => index,
+        Err(StorageError::IndexMissing { .. }) => return rebuild("there was none".to_owned()),
+        Err(StorageError::IndexBroken { reason, .. }) => return rebuild(reason),
+        Err(other) => return Err(other.into()),
+    };
+    let head = log.head();
+    let Some(known) = index.head() else {
+        drop(index);
+        return rebuild("it was empty".to_owned());
+    };
+    if known.size > head.size {
+        return Err(StorageError::LogTruncated {
+            known: known.size,
+            known_end: known.end,
+            end: head.end,
+        }
+        .into());
+    }
+    match belongs(&index, log, &known) {
+        Ok(()) => Ok((index, None)),
+        Err(error) => {
+            drop(index);
+            rebuild(error.to_string())
+        }
+    }
+}
+
+/// Whether the index was written up to a head that the log went through.
+fn belongs(index: &SledIndex, log: &FileLog, known: &Head) -> Result<(), StorageError> {
+    if *known == log.head() {
+        return Ok(());
+    }
+    let Some(last) = known.size.checked_sub(1) else {
+        let empty = *known == Head::default();
+        return if empty {
+            Ok(())
+        } else {
+            Err(broken("it was made from another log"))
+        };
+    };
+    let (mut at, mut position) = index.position_at_or_before(last)?;
+    while at < last {
+        let record = log.read(position)?;
+        if record.sequence != at {
+            return Err(broken("it was made from another log"));
+        }
+        (at, position) = (at + 1, record.end);
+    }
+    if log.read(position)?.head() == *known {
+        Ok(())
+    } else {
+        Err(broken("it was made from another log"))
+    }
+}
+
+/// The position of a record, found from the nearest one whose position the index holds.
+pub(super) fn position_of(
+    index: &dyn IndexStore,
+    log: &dyn LogStore,
+    sequence: LogSequence,
+) -> Result<Position, StorageError> {
+    let head = log.head();
+    if sequence.number() >= head.size {
+        return Ok(head.end);
+    }
+    let (mut at, mut position) = index.position_at_or_before(sequence.number())?;
+    while at < sequence.number() {
+        let record = log.read(position)?;
+        if record.sequence != at {
+            return Err(broken("a position is another record's"));
+        }
+        (at, position) = (at + 1, record.end);
+    }
+    Ok(position)
+}

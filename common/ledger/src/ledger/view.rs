@@ -1,0 +1,134 @@
+//! A ledger read without a lock, by whoever may read its files: while another process writes it, or none.
+
+use std::path::Path;
+
+use mintmark_protocol::identifier::{DeviceId, Sku};
+
+use super::index::decode;
+use super::open::{Folder, apply_from};
+use super::read::{DeviceHistory, Entries, certificate, history};
+use crate::entry::{Body, LogSequence};
+use crate::error::Error;
+use crate::log::{FileLog, Head, LogStore, Position, Records};
+use crate::snapshot::Snapshot;
+use crate::state::State;
+use crate::storage_error::StorageError;
+
+/// A ledger as it was when the view was opened. It has no index: what is looked up is looked for.
+pub struct View {
+    log: FileLog,
+    state: State,
+    /// A head of the log whose position is known.
+    known: Head,
+}
+
+impl View {
+    /// Opens the ledger in `folder` to read. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if there is no log or it does not hold what was written; [`Error::RecordUnreadable`] and
+    /// [`Error::GenesisMissing`] if it is not a vault's.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let paths = Folder::new(folder);
+        // In this order: a snapshot is never ahead of the log.
+        let mut snapshot = Snapshot::read(&paths.snapshot);
+        let known = snapshot.as_ref().map(|snapshot| snapshot.head);
+        let (log, _) = match FileLog::open_read_only(&paths.log, known) {
+            Err(StorageError::LogCorrupt { .. }) if snapshot.is_some() => {
+                snapshot = None;
+                FileLog::open_read_only(&paths.log, None)?
+            }
+            other => other?,
+        };
+        let (mut state, known) = match snapshot {
+            Some(snapshot) => (snapshot.state, snapshot.head),
+            None => (State::new(), Head::default()),
+        };
+        apply_from(&log, &mut state, &known)?;
+        if state.genesis().is_none() {
+            return Err(Error::GenesisMissing {
+                path: folder.to_owned(),
+            });
+        }
+        Ok(Self { log, state, known })
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// How many records there are.
+    pub fn size(&self) -> u64 {
+        self.log.head().size
+    }
+
+    /// The records from `from` on, in order, one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the log cannot be read.
+    pub fn reader(&self, from: LogSequence) -> Result<Records<'_>, Error> {
+        let start = if from.number() >= self.known.size {
+            self.known.end
+        } else {
+            Position::START
+        };
+        let records = self.log.scan(start)?;
+        // An error is passed on wherever it stands.
+        Ok(Box::new(records.skip_while(move |record| {
+            record
+                .as_ref()
+                .is_ok_and(|record| record.sequence < from.number())
+        })))
+    }
+
+    /// The entries from `from` on, in order, one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the log cannot be read.
+    pub fn entries(&self, from: LogSequence) -> Result<Entries<'_>, Error> {
+        Ok(Entries(self.reader(from)?))
+    }
+
+    /// Everything that was ever reserved for a device, in the order of the log; of one product, or of all. Reads the
+    /// whole log.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] and [`Error::RecordUnreadable`] if the log cannot be read; [`Error::Certificate`].
+    pub fn device(
+        &self,
+        sku: Option<&Sku>,
+        device_id: &DeviceId,
+    ) -> Result<Vec<DeviceHistory>, Error> {
+        let mut found: Vec<(DeviceHistory, Vec<u8>)> = Vec::new();
+        for record in self.log.scan(Position::START)? {
+            let record = record?;
+            let sequence = LogSequence(record.sequence);
+            let entry = decode(&record)?;
+            match &entry.body {
+                Body::Reserved(reserved) if reserved.device_id == *device_id => {
+                    let Some(account) = self.state.account(reserved.account) else {
+                        continue;
+                    };
+                    if sku.is_none_or(|sku| *sku == account.sku) {
+                        let tbs = reserved.tbs.clone();
+                        let history = history(sequence, None, &account.sku, &entry, None);
+                        found.extend(history.map(|history| (history, tbs)));
+                    }
+                }
+                Body::Signed(signed) => {
+                    let of = |(history, _): &&mut (DeviceHistory, Vec<u8>)| {
+                        history.reservation == signed.reservation && history.signed.is_none()
+                    };
+                    if let Some((history, tbs)) = found.iter_mut().find(of) {
+                        history.signed = Some(sequence);
+                        history.certificate =
+                            Some(certificate(signed.reservation, tbs, &signed.signature)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(found.into_iter().map(|(history, _)| history).collect())
+    }
+}

@@ -1,0 +1,502 @@
+//! Why the ledger said no: the rule, with the numbers that it was decided on.
+
+mod meaning;
+
+use mintmark_pki::KeyAlgorithm;
+use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource};
+use mintmark_protocol::identifier::{DeviceId, EntitlementId, Sku, StationId};
+
+use crate::entry::LogSequence;
+
+pub use meaning::meaning;
+
+/// A refusal by a rule of the ledger. The log holds its [`code`](Self::code) and no more; [`meaning`] explains a code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No enrolment grant has been imported.
+    #[error("this vault is not enrolled: headquarters has not granted it a device CA yet")]
+    NotEnrolled,
+    /// What was submitted is no certification request with proof of possession.
+    #[error("the certification request was not accepted: {}", meaning(.code))]
+    Unreadable {
+        /// The code of [`mintmark_pki::Error`].
+        code: String,
+    },
+    /// No entitlement names the product.
+    #[error("no entitlement of this vault names the product {sku}")]
+    ProductNotEntitled {
+        /// The product asked for.
+        sku: Sku,
+    },
+    /// The request does not say which device it is for.
+    #[error("the certification request for {sku} has no {} in its subject, which is where the device id belongs",
+        .source_attribute.as_str())]
+    DeviceIdMissing {
+        /// The product asked for.
+        sku: Sku,
+        /// Where the policy looks for the device id.
+        source_attribute: DeviceIdSource,
+    },
+    /// The device id is not one that a certificate can hold.
+    #[error("the {} of the certification request for {sku} is no device id: it must be 1 to 64 characters of PrintableString",
+        .source_attribute.as_str())]
+    DeviceIdInvalid {
+        /// The product asked for.
+        sku: Sku,
+        /// Where the policy looks for the device id.
+        source_attribute: DeviceIdSource,
+    },
+    /// The device has a certificate, for another key.
+    #[error(
+        "device {device_id} of {sku} already has a certificate for another key (log record {reservation})"
+    )]
+    DeviceKeyChanged {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// What answered it before.
+        reservation: LogSequence,
+    },
+    /// The key belongs to another device.
+    #[error(
+        "this public key already belongs to device {device_id} of {sku} (log record {reservation})"
+    )]
+    KeyReused {
+        /// The product that the key was used for.
+        sku: Sku,
+        /// The device that it belongs to.
+        device_id: DeviceId,
+        /// What that device was answered with.
+        reservation: LogSequence,
+    },
+    /// The clock stands behind the log by more than [`crate::decide::CLOCK_BACK_SECONDS_MAX`].
+    #[error("the clock says {}, and the log was last written at {}: the clock was set back",
+        time(*.clock), time(*.mark))]
+    ClockBack {
+        /// The clock, Unix seconds.
+        clock: u64,
+        /// The newest time in the log, Unix seconds.
+        mark: u64,
+    },
+    /// The entitlement is not valid yet.
+    #[error("entitlement {entitlement} for {sku} is valid from {}", time(*.from))]
+    WindowNotOpen {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// When it opens, Unix seconds.
+        from: u64,
+    },
+    /// The entitlement is no longer valid.
+    #[error("entitlement {entitlement} for {sku} was valid until {}", time(*.until))]
+    WindowClosed {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// When it closed, Unix seconds.
+        until: u64,
+    },
+    /// The station is not on the list.
+    #[error("entitlement {entitlement} does not let station {station} ask for {sku}")]
+    StationNotAllowed {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The station that asked.
+        station: StationId,
+    },
+    /// The device's key is of a kind that the policy does not allow.
+    #[error("entitlement {entitlement} does not allow {found} keys for {sku}: it allows {allowed}")]
+    KeyAlgorithmForbidden {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// What the key is.
+        found: KeyAlgorithm,
+        /// What it may be, as a list.
+        allowed: String,
+    },
+    /// The device id does not match the policy's pattern.
+    #[error(
+        "device id {device_id} does not match the pattern {pattern} of entitlement {entitlement} for {sku}"
+    )]
+    DeviceIdForbidden {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Outside of working hours.
+    #[error("entitlement {entitlement} has no working hours for {sku} now{}",
+        .next.map(|next| format!("; the next begin at {}", time(next))).unwrap_or_default())]
+    OutOfHours {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// When the next working hours begin, Unix seconds; none: no more within the entitlement.
+        next: Option<u64>,
+    },
+    /// Every unit is spent.
+    #[error("entitlement {entitlement} has no unit of {sku} left: {spent} of {units} spent")]
+    QuotaExhausted {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// Units spent.
+        spent: u64,
+        /// Units in all.
+        units: u64,
+        /// Reservations that have no certificate.
+        unresolved: u64,
+    },
+    /// The day's units are spent.
+    #[error(
+        "entitlement {entitlement} allows {units_per_day} units of {sku} per UTC day, and they are spent"
+    )]
+    RateDay {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// Units per UTC day.
+        units_per_day: u64,
+        /// When the next day begins, Unix seconds.
+        next: u64,
+    },
+    /// The hour's units are spent.
+    #[error(
+        "entitlement {entitlement} allows {units_per_hour} units of {sku} per UTC hour, and they are spent"
+    )]
+    RateHour {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// Units per UTC hour.
+        units_per_hour: u64,
+        /// When the next hour begins, Unix seconds.
+        next: u64,
+    },
+    /// Too many units since HQ last acknowledged the log.
+    #[error(
+        "{units} units have been issued that headquarters has not acknowledged, and entitlement {entitlement} allows {units_max}"
+    )]
+    CreditUnitsExhausted {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// Units that HQ has not acknowledged.
+        units: u64,
+        /// How many there may be.
+        units_max: u64,
+    },
+    /// Too long since HQ last acknowledged the log.
+    #[error("a unit issued at {} has not been acknowledged by headquarters, and entitlement {entitlement} allows {days_max} days",
+        time(*.oldest))]
+    CreditDaysExhausted {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// When the oldest unit that HQ has not acknowledged was issued, Unix seconds.
+        oldest: u64,
+        /// How old it may be, in days.
+        days_max: u64,
+    },
+    /// The terms give no certificate for this device.
+    #[error("entitlement {entitlement} gives no certificate for this device of {sku}: {why}")]
+    CertificateUnbuildable {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// What does not fit.
+        why: String,
+    },
+    /// The dispatch is not the next of its chain.
+    #[error(
+        "dispatch {found_epoch}-{found_sequence} is not the next one: {expected_sequence} of epoch {expected_epoch} is"
+    )]
+    DispatchOutOfOrder {
+        /// The epoch that is open.
+        expected_epoch: u64,
+        /// The sequence number that comes next.
+        expected_sequence: u64,
+        /// The epoch that it states.
+        found_epoch: u64,
+        /// The sequence number that it states.
+        found_sequence: u64,
+    },
+    /// The content of the dispatch did not verify.
+    #[error("the content of the dispatch was not accepted: {}", meaning(.code))]
+    ContentRejected {
+        /// What verification found.
+        code: String,
+    },
+    /// The content of the dispatch verified, and is not of the form that it should have.
+    #[error("the content of the dispatch is malformed: {why}")]
+    ContentMalformed {
+        /// What is wrong.
+        why: String,
+    },
+    /// The vault is enrolled already.
+    #[error("this vault is enrolled already")]
+    GrantRepeated,
+    /// The grant is for somebody or something else.
+    #[error("the enrolment grant does not fit this vault: its {what} differs")]
+    GrantMismatch {
+        /// What differs.
+        what: &'static str,
+    },
+    /// The grant was imported too late.
+    #[error("the enrolment grant had to be imported before {}", time(*.until))]
+    GrantExpired {
+        /// Until when, Unix seconds.
+        until: u64,
+    },
+    /// The entitlement is for another vault.
+    #[error("entitlement {entitlement} is for vault {found}")]
+    EntitlementMismatch {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// For whom it is.
+        found: String,
+    },
+    /// The entitlement was imported too late.
+    #[error("entitlement {entitlement} had to be imported before {}", time(*.until))]
+    EntitlementExpired {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// Until when, Unix seconds.
+        until: u64,
+    },
+    /// The entitlement's own window is over.
+    #[error("entitlement {entitlement} was valid until {}", time(*.until))]
+    EntitlementWindowOver {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// Until when, Unix seconds.
+        until: u64,
+    },
+    /// The entitlement does not follow the version that is in force.
+    #[error("entitlement {entitlement} has version {found}, and version {expected} comes next")]
+    EntitlementVersion {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The version that would be accepted.
+        expected: u64,
+        /// The version that it states.
+        found: u64,
+    },
+    /// The amendment grants less than what is spent.
+    #[error(
+        "version {version} of entitlement {entitlement} grants {units} units of {sku}, and {spent} are spent"
+    )]
+    EntitlementBelowSpent {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The version.
+        version: u64,
+        /// The product.
+        sku: Sku,
+        /// Units that it grants; 0 if it no longer names the product.
+        units: u64,
+        /// Units that are spent.
+        spent: u64,
+    },
+    /// The account tag belongs to another account.
+    #[error(
+        "entitlement {entitlement} gives {sku} the account tag {account}, which belongs to {owner_sku} of {owner}"
+    )]
+    EntitlementTagReused {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The tag.
+        account: AccountTag,
+        /// Whose tag it is.
+        owner: EntitlementId,
+        /// Whose tag it is.
+        owner_sku: Sku,
+    },
+    /// An amendment gives an account another tag.
+    #[error(
+        "entitlement {entitlement} gives {sku} the account tag {found}, and its account has the tag {expected}"
+    )]
+    EntitlementTagChanged {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The account's tag.
+        expected: AccountTag,
+        /// The tag in the amendment.
+        found: AccountTag,
+    },
+    /// The terms cannot be enforced.
+    #[error("entitlement {entitlement} has terms for {sku} that cannot be enforced: {why}")]
+    EntitlementTerms {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// Which, and why.
+        why: String,
+    },
+    /// The acknowledgement is for another vault or history.
+    #[error("the acknowledgement is for another {what}")]
+    AckMismatch {
+        /// What differs.
+        what: &'static str,
+    },
+    /// The acknowledgement names a bundle that this vault did not seal.
+    #[error("the acknowledgement names bundle {sequence}, which is not one that this vault sealed")]
+    AckUnknownBundle {
+        /// The bundle.
+        sequence: u64,
+    },
+}
+
+/// Unix seconds, for people.
+pub(crate) fn time(unix: u64) -> String {
+    i64::try_from(unix)
+        .ok()
+        .and_then(|unix| chrono::DateTime::from_timestamp(unix, 0))
+        .map_or_else(
+            || unix.to_string(),
+            |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        )
+}
+
+impl Refusal {
+    /// The stable code that the log holds.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotEnrolled => "NOT-ENROLLED",
+            Self::Unreadable { code } | Self::ContentRejected { code } => code,
+            Self::ProductNotEntitled { .. } => "PRODUCT-NOT-ENTITLED",
+            Self::DeviceIdMissing { .. } => "DEVICE-ID-MISSING",
+            Self::DeviceIdInvalid { .. } => "DEVICE-ID-INVALID",
+            Self::DeviceKeyChanged { .. } => "DEVICE-KEY-CHANGED",
+            Self::KeyReused { .. } => "KEY-REUSED",
+            Self::ClockBack { .. } => "CLOCK-BACK",
+            Self::WindowNotOpen { .. } => "WINDOW-NOT-OPEN",
+            Self::WindowClosed { .. } => "WINDOW-CLOSED",
+            Self::StationNotAllowed { .. } => "STATION-NOT-ALLOWED",
+            Self::KeyAlgorithmForbidden { .. } => "KEY-ALGORITHM-FORBIDDEN",
+            Self::DeviceIdForbidden { .. } => "DEVICE-ID-FORBIDDEN",
+            Self::OutOfHours { .. } => "OUT-OF-HOURS",
+            Self::QuotaExhausted { .. } => "QUOTA-EXHAUSTED",
+            Self::RateDay { .. } => "RATE-DAY",
+            Self::RateHour { .. } => "RATE-HOUR",
+            Self::CreditUnitsExhausted { .. } => "CREDIT-UNITS-EXHAUSTED",
+            Self::CreditDaysExhausted { .. } => "CREDIT-DAYS-EXHAUSTED",
+            Self::CertificateUnbuildable { .. } => "CERTIFICATE-UNBUILDABLE",
+            Self::DispatchOutOfOrder { .. } => "DISPATCH-OUT-OF-ORDER",
+            Self::ContentMalformed { .. } => "CONTENT-MALFORMED",
+            Self::GrantRepeated => "GRANT-REPEATED",
+            Self::GrantMismatch { .. } => "GRANT-MISMATCH",
+            Self::GrantExpired { .. } => "GRANT-EXPIRED",
+            Self::EntitlementMismatch { .. } => "ENTITLEMENT-MISMATCH",
+            Self::EntitlementExpired { .. } => "ENTITLEMENT-EXPIRED",
+            Self::EntitlementWindowOver { .. } => "ENTITLEMENT-WINDOW-OVER",
+            Self::EntitlementVersion { .. } => "ENTITLEMENT-VERSION",
+            Self::EntitlementBelowSpent { .. } => "ENTITLEMENT-BELOW-SPENT",
+            Self::EntitlementTagReused { .. } => "ENTITLEMENT-TAG-REUSED",
+            Self::EntitlementTagChanged { .. } => "ENTITLEMENT-TAG-CHANGED",
+            Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
+            Self::AckMismatch { .. } => "ACK-MISMATCH",
+            Self::AckUnknownBundle { .. } => "ACK-UNKNOWN-BUNDLE",
+        }
+    }
+
+    /// The entitlement that came closest to allowing the request, which the log names beside the code.
+    pub fn entitlement(&self) -> Option<&EntitlementId> {
+        match self {
+            Self::WindowNotOpen { entitlement, .. }
+            | Self::WindowClosed { entitlement, .. }
+            | Self::StationNotAllowed { entitlement, .. }
+            | Self::KeyAlgorithmForbidden { entitlement, .. }
+            | Self::DeviceIdForbidden { entitlement, .. }
+            | Self::OutOfHours { entitlement, .. }
+            | Self::QuotaExhausted { entitlement, .. }
+            | Self::RateDay { entitlement, .. }
+            | Self::RateHour { entitlement, .. }
+            | Self::CreditUnitsExhausted { entitlement, .. }
+            | Self::CreditDaysExhausted { entitlement, .. }
+            | Self::CertificateUnbuildable { entitlement, .. } => Some(entitlement),
+            _ => None,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        let text = match self {
+            Self::QuotaExhausted { unresolved: 0, .. } => {
+                "ask HQ for an amendment or run `site status`"
+            }
+            Self::QuotaExhausted { unresolved, .. } => {
+                let (count, verb) = match unresolved {
+                    1 => ("1 reservation".to_owned(), "is"),
+                    more => (format!("{more} reservations"), "are"),
+                };
+                return format!(
+                    "{count} {verb} unresolved; ask HQ for an amendment or run `site status`"
+                );
+            }
+            Self::RateDay { next, .. } | Self::RateHour { next, .. } => {
+                return format!("wait until {}, or ask HQ for an amendment", time(*next));
+            }
+            Self::OutOfHours {
+                next: Some(next), ..
+            } => {
+                return format!("wait until {}, or ask HQ for an amendment", time(*next));
+            }
+            Self::WindowNotOpen { from, .. } => return format!("wait until {}", time(*from)),
+            other => return meaning::advice(other.code()).to_owned(),
+        };
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exhausted_quota_says_what_is_spent_and_what_to_do() {
+        let refusal = |unresolved| Refusal::QuotaExhausted {
+            entitlement: "th200-2027q1".parse().unwrap(),
+            sku: "TH-200".parse().unwrap(),
+            spent: 5000,
+            units: 5000,
+            unresolved,
+        };
+        assert_eq!(refusal(2).code(), "QUOTA-EXHAUSTED");
+        assert_eq!(
+            refusal(2).to_string(),
+            "entitlement th200-2027q1 has no unit of TH-200 left: 5000 of 5000 spent"
+        );
+        assert_eq!(
+            refusal(2).hint(),
+            "2 reservations are unresolved; ask HQ for an amendment or run `site status`"
+        );
+        assert!(refusal(1).hint().starts_with("1 reservation is unresolved"));
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_still_shown() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+    }
+}

@@ -1,0 +1,241 @@
+//! What the codes of refusals mean, for readers of a log that holds nothing but the code.
+
+/// Every code that a decision of the ledger can carry by its own rules, what it means, and what to do.
+const CODES: &[(&str, &str, &str)] = &[
+    (
+        "NOT-ENROLLED",
+        "the vault was not enrolled",
+        "carry the export to headquarters, and import what comes back",
+    ),
+    (
+        "PRODUCT-NOT-ENTITLED",
+        "no entitlement named the product",
+        "check the product's name with `site entitlement list`, or ask HQ for an entitlement",
+    ),
+    (
+        "DEVICE-ID-MISSING",
+        "the request did not say which device it was for",
+        "make the request with the device id in its subject",
+    ),
+    (
+        "DEVICE-ID-INVALID",
+        "the device id is not one that a certificate can hold",
+        "use letters, digits and ' ( ) + , - . / : = ? and space, at most 64",
+    ),
+    (
+        "DEVICE-KEY-CHANGED",
+        "the device already had a certificate for another key",
+        "give the device its own key back, or choose another device id; `site device show` tells what it has",
+    ),
+    (
+        "KEY-REUSED",
+        "the public key already belonged to another device",
+        "let the device make a key of its own; two devices must never share one",
+    ),
+    (
+        "CLOCK-BACK",
+        "the vault's clock stood behind its log",
+        "set the clock right, then try again",
+    ),
+    (
+        "WINDOW-NOT-OPEN",
+        "the entitlement was not valid yet",
+        "wait until it opens",
+    ),
+    (
+        "WINDOW-CLOSED",
+        "the entitlement was no longer valid",
+        "ask HQ for a new entitlement or an amendment",
+    ),
+    (
+        "STATION-NOT-ALLOWED",
+        "the entitlement did not allow the station",
+        "use a station that it names, or ask HQ for an amendment",
+    ),
+    (
+        "KEY-ALGORITHM-FORBIDDEN",
+        "the entitlement did not allow the kind of key",
+        "let the device make a key of an allowed kind",
+    ),
+    (
+        "DEVICE-ID-FORBIDDEN",
+        "the device id did not match the entitlement's pattern",
+        "check the device id, or ask HQ for an amendment",
+    ),
+    (
+        "OUT-OF-HOURS",
+        "it was outside of the entitlement's working hours",
+        "ask HQ for an amendment",
+    ),
+    (
+        "QUOTA-EXHAUSTED",
+        "every unit of the entitlement was spent",
+        "ask HQ for an amendment or run `site status`",
+    ),
+    (
+        "RATE-DAY",
+        "the day's units were spent",
+        "wait for the next UTC day, or ask HQ for an amendment",
+    ),
+    (
+        "RATE-HOUR",
+        "the hour's units were spent",
+        "wait for the next UTC hour, or ask HQ for an amendment",
+    ),
+    (
+        "CREDIT-UNITS-EXHAUSTED",
+        "too many units had been issued that headquarters had not acknowledged",
+        "carry an export to headquarters and import its acknowledgement",
+    ),
+    (
+        "CREDIT-DAYS-EXHAUSTED",
+        "headquarters had not acknowledged the log for too long",
+        "carry an export to headquarters and import its acknowledgement",
+    ),
+    (
+        "CERTIFICATE-UNBUILDABLE",
+        "the entitlement's terms gave no certificate for the device",
+        "check the device id; if it is right, HQ must amend the certificate terms",
+    ),
+    (
+        "DISPATCH-OUT-OF-ORDER",
+        "the dispatch was not the next of its chain",
+        "import the dispatches in between",
+    ),
+    (
+        "CONTENT-MALFORMED",
+        "the content of the dispatch was malformed",
+        "keep the file and tell headquarters",
+    ),
+    (
+        "CONTENT-OVERSIZE",
+        "the content of the dispatch was larger than a log entry can be",
+        "HQ must draft it again with fewer products or shorter working hours",
+    ),
+    (
+        "GRANT-REPEATED",
+        "the vault was enrolled already",
+        "nothing needs to be done",
+    ),
+    (
+        "GRANT-MISMATCH",
+        "the enrolment grant was for another vault, request or key",
+        "tell headquarters; the enrolment must be drafted again",
+    ),
+    (
+        "GRANT-EXPIRED",
+        "the enrolment grant was imported too late",
+        "have the enrolment drafted and approved again",
+    ),
+    (
+        "ENTITLEMENT-MISMATCH",
+        "the entitlement was for another vault",
+        "keep the file and tell headquarters",
+    ),
+    (
+        "ENTITLEMENT-EXPIRED",
+        "the entitlement was imported too late",
+        "have it drafted and approved again",
+    ),
+    (
+        "ENTITLEMENT-WINDOW-OVER",
+        "the entitlement's window was over when it was imported",
+        "have it drafted again with a later window",
+    ),
+    (
+        "ENTITLEMENT-VERSION",
+        "the entitlement did not follow the version in force",
+        "tell headquarters; an amendment is the version in force plus 1",
+    ),
+    (
+        "ENTITLEMENT-BELOW-SPENT",
+        "the amendment granted less than what was spent",
+        "have an amendment drafted with at least the units spent",
+    ),
+    (
+        "ENTITLEMENT-TAG-REUSED",
+        "the entitlement used an account tag of another account",
+        "tell headquarters; the entitlement must be drafted again",
+    ),
+    (
+        "ENTITLEMENT-TAG-CHANGED",
+        "the amendment gave an account another tag",
+        "tell headquarters; the amendment must be drafted again",
+    ),
+    (
+        "ENTITLEMENT-TERMS",
+        "the entitlement had terms that cannot be enforced",
+        "tell headquarters; `hq policy check` names what is wrong",
+    ),
+    (
+        "ACK-MISMATCH",
+        "the acknowledgement was for another vault or history",
+        "check which stick this is",
+    ),
+    (
+        "ACK-UNKNOWN-BUNDLE",
+        "the acknowledgement named a bundle that the vault had not sealed",
+        "tell headquarters; there may be two copies of this vault",
+    ),
+    (
+        "CSR-EMPTY",
+        "the certification request was empty",
+        "make the request again",
+    ),
+    (
+        "CSR-TOO-LARGE",
+        "the certification request was too large",
+        "check that the right file was given",
+    ),
+    (
+        "CSR-NOT-A-REQUEST",
+        "what was submitted was something other than a certification request",
+        "submit a PKCS#10 request",
+    ),
+    (
+        "CSR-SEVERAL-BLOCKS",
+        "the file held several PEM blocks",
+        "submit one request per file",
+    ),
+    (
+        "CSR-MALFORMED",
+        "the certification request was malformed",
+        "make the request again, for instance with `openssl req -new`",
+    ),
+    (
+        "CSR-TOO-DEEP",
+        "the certification request was nested too deeply",
+        "make the request again, for instance with `openssl req -new`",
+    ),
+    (
+        "CSR-KEY-UNSUPPORTED",
+        "the key in the certification request is of a kind that is not supported",
+        "make the device key P-256, P-384, Ed25519 or RSA",
+    ),
+    (
+        "CSR-SIGNATURE-ALGORITHM",
+        "the certification request was signed with an algorithm that is not accepted",
+        "sign the request with SHA-2",
+    ),
+    (
+        "CSR-PROOF-INVALID",
+        "the certification request did not prove possession of its key",
+        "make the request again with the device's own key",
+    ),
+];
+
+/// What a code in the log means, as a phrase; of a code that is not the ledger's own, the code itself.
+pub fn meaning(code: &str) -> &str {
+    CODES
+        .iter()
+        .find(|(known, ..)| *known == code)
+        .map_or(code, |(_, meaning, _)| meaning)
+}
+
+/// What to do about a refusal of this code.
+pub(super) fn advice(code: &str) -> &'static str {
+    let known = CODES.iter().find(|(known, ..)| *known == code);
+    known.map_or("correct what it names, then try again", |(_, _, advice)| {
+        advice
+    })
+}

@@ -1,0 +1,231 @@
+//! How a record that departs from the rules is called.
+
+use super::divergence::Severity;
+use super::{Expected, knows_rules};
+use crate::entry::{Body, Entry, Reserved};
+use crate::serial::{Serial, SerialCipher, serial_of};
+use crate::state::State;
+
+/// A divergence's code and severity, and what was expected.
+type Verdict = (&'static str, Severity, String);
+
+/// Judges an input by what the state says must be true of it.
+pub(super) fn input(
+    state: &State,
+    body: &Body,
+    found: &mut dyn FnMut(&'static str, Severity, String, String),
+) {
+    let first = state.size() == 0;
+    if first != matches!(body, Body::Genesis(_)) {
+        let (code, expected) = if first {
+            ("GENESIS-MISSING", "a genesis record")
+        } else {
+            ("GENESIS-REPEATED", "one genesis record, the first")
+        };
+        found(
+            code,
+            Severity::Critical,
+            expected.to_owned(),
+            body.kind().to_owned(),
+        );
+    }
+    match body {
+        Body::Start(start) => {
+            if state
+                .lineage()
+                .is_some_and(|lineage| lineage != start.lineage)
+            {
+                let lineage = state.lineage().map(|lineage| lineage.to_string());
+                found(
+                    "LINEAGE-MISMATCH",
+                    Severity::Critical,
+                    lineage.unwrap_or_default(),
+                    start.lineage.to_string(),
+                );
+            }
+            let boot = state.boot().saturating_add(1);
+            if start.boot != boot {
+                found(
+                    "BOOT-MISMATCH",
+                    Severity::Critical,
+                    format!("boot {boot}"),
+                    format!("boot {}", start.boot),
+                );
+            }
+            if !knows_rules(start.rules_version) {
+                found(
+                    "RULES-VERSION-UNKNOWN",
+                    Severity::Warning,
+                    format!("rules version {}", crate::decide::RULES_VERSION),
+                    format!("rules version {}", start.rules_version),
+                );
+            }
+        }
+        Body::Signed(signed) if !state.reservations().contains_key(&signed.reservation) => {
+            found(
+                "SIGNED-WITHOUT-RESERVATION",
+                Severity::Critical,
+                "an open reservation".to_owned(),
+                format!("record {}", signed.reservation),
+            );
+        }
+        Body::BundleSealed(sealed) => {
+            let chain = state.bundles();
+            let next = chain.sequence.saturating_add(1);
+            let sizes = chain.log_size..=state.size();
+            if sealed.sequence != next || !sizes.contains(&sealed.log_size) {
+                found(
+                    "BUNDLE-MISMATCH",
+                    Severity::Critical,
+                    format!(
+                        "bundle {next} covering {} to {} records",
+                        sizes.start(),
+                        sizes.end()
+                    ),
+                    format!(
+                        "bundle {} covering {} records",
+                        sealed.sequence, sealed.log_size
+                    ),
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Judges a decision by the one that the rules demand.
+pub(super) fn decision(
+    state: &State,
+    serials: Option<&SerialCipher>,
+    expected: &Expected,
+    entry: &Entry,
+) -> Option<Verdict> {
+    if *entry == expected.entry {
+        return None;
+    }
+    let due = match &expected.why {
+        Some(why) => format!("{} ({why})", describe(&expected.entry.body)),
+        None => describe(&expected.entry.body),
+    };
+    // Slots are judged first: two devices with one slot, or a slot beyond the quota, are proof by themselves.
+    if let Some(verdict) = slot(state, &entry.body) {
+        return Some(verdict);
+    }
+    let (code, severity) = match (&expected.entry.body, &entry.body) {
+        (expected, found) if expected == found => ("DECISION-DIVERGES", Severity::Critical),
+        (Body::Reserved(expected), Body::Reserved(found)) => {
+            (reserved(serials, expected, found), Severity::Critical)
+        }
+        (Body::Refused(refused), Body::Reserved(_)) => {
+            let code = match refused.code.as_str() {
+                "QUOTA-EXHAUSTED" => "OVER-ISSUE",
+                "DEVICE-KEY-CHANGED" | "KEY-REUSED" => "DEVICE-DUPLICATE",
+                _ => "POLICY-BREACH",
+            };
+            (code, Severity::Critical)
+        }
+        (Body::Existing { .. }, Body::Reserved(_)) => ("DEVICE-DUPLICATE", Severity::Critical),
+        (Body::Reserved(_) | Body::Existing { .. }, Body::Refused(_))
+        | (Body::DispatchAccepted, Body::DispatchRefused { .. }) => {
+            ("WRONGLY-REFUSED", Severity::Warning)
+        }
+        (Body::Refused(_), Body::Refused(_))
+        | (Body::DispatchRefused { .. }, Body::DispatchRefused { .. }) => {
+            ("DECISION-DIVERGES", Severity::Warning)
+        }
+        _ => ("DECISION-DIVERGES", Severity::Critical),
+    };
+    let same = expected.entry.body == entry.body;
+    let due = if same {
+        format!("the time of the record before, {}", expected.entry.time)
+    } else {
+        due
+    };
+    Some((code, severity, due))
+}
+
+/// How two reservations differ.
+fn reserved(serials: Option<&SerialCipher>, expected: &Reserved, found: &Reserved) -> &'static str {
+    let belongs = serials.map(|s| s.serial(found.account, found.slot, found.issue));
+    let written = serial_of(&found.tbs);
+    let same_unit = (expected.account, expected.slot, expected.issue)
+        == (found.account, found.slot, found.issue);
+    if belongs.is_some() && written != belongs {
+        return "SERIAL-MISMATCH";
+    }
+    let same_names = (
+        &expected.entitlement,
+        &expected.device_id,
+        expected.spki_sha256,
+    ) == (&found.entitlement, &found.device_id, found.spki_sha256);
+    if same_unit && same_names {
+        "CERTIFICATE-DIFFERS"
+    } else {
+        "DECISION-DIVERGES"
+    }
+}
+
+/// Judges the slot that a reservation spends, whatever was expected.
+pub(super) fn slot(state: &State, found: &Body) -> Option<Verdict> {
+    let Body::Reserved(reserved) = found else {
+        return None;
+    };
+    let account = state.account(reserved.account)?;
+    if reserved.slot >= account.authorised {
+        let due = format!(
+            "a slot below {} of account {}",
+            account.authorised, account.tag
+        );
+        return Some(("OVER-ISSUE", Severity::Critical, due));
+    }
+    if reserved.slot < account.next_slot && reserved.issue == 0 {
+        let due = format!("slot {} of account {}", account.next_slot, account.tag);
+        return Some(("SLOT-REUSE", Severity::Critical, due));
+    }
+    None
+}
+
+/// Judges a decision that nobody asked for.
+pub(super) fn unasked(state: &State, found: &Body) -> Verdict {
+    slot(state, found).unwrap_or_else(|| {
+        (
+            "DECISION-MISSING",
+            Severity::Critical,
+            "an input".to_owned(),
+        )
+    })
+}
+
+/// A decision, for people.
+pub(super) fn describe(body: &Body) -> String {
+    match body {
+        Body::Reserved(reserved) => format!(
+            "slot {} (issue {}) of account {} reserved for device {} from entitlement {}",
+            reserved.slot,
+            reserved.issue,
+            reserved.account,
+            reserved.device_id,
+            reserved.entitlement
+        ),
+        Body::Existing { reservation } => format!("answered by record {reservation}"),
+        Body::Refused(refused) => match &refused.entitlement {
+            Some(entitlement) => format!("refused by {} of {entitlement}", refused.code),
+            None => format!("refused by {}", refused.code),
+        },
+        Body::DispatchRefused { code } => format!("dispatch refused by {code}"),
+        Body::DispatchAccepted => "dispatch accepted".to_owned(),
+        other => other.kind().to_owned(),
+    }
+}
+
+/// The serials that a decision concerns.
+pub(super) fn serials(serials: Option<&SerialCipher>, found: &Body) -> Vec<Serial> {
+    let Body::Reserved(reserved) = found else {
+        return Vec::new();
+    };
+    let written = serial_of(&reserved.tbs);
+    let belongs = serials.map(|s| s.serial(reserved.account, reserved.slot, reserved.issue));
+    let mut all: Vec<Serial> = written.into_iter().collect();
+    all.extend(belongs.filter(|belongs| Some(*belongs) != written));
+    all
+}

@@ -1,0 +1,354 @@
+//! What a vault's log adds up to: a pure function of its records, the same at the vault and at HQ.
+
+pub mod account;
+mod codec;
+pub(crate) mod terms;
+mod unreported;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mintmark_protocol::entitlement::{AccountTag, Entitlement};
+use mintmark_protocol::identifier::{
+    DeviceId, EntitlementId, Fingerprint, Lineage, Sku, VaultName,
+};
+use p256::PublicKey;
+
+pub use self::account::{Account, WindowCount};
+pub use self::codec::SnapshotError;
+use self::terms::Compiled;
+use self::unreported::Unreported;
+use crate::entry::{Dispatch, Genesis, LogSequence, Trust};
+use crate::merkle::Frontier;
+
+/// Refusals and repeated answers that are logged between two bundles, besides one for each unit issued.
+pub const ANSWERS_LOGGED_MAX: u64 = 20_000;
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// The state of a ledger after some number of records. [`crate::apply`] is what changes it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct State {
+    pub(crate) size: u64,
+    pub(crate) frontier: Frontier,
+    pub(crate) mark: u64,
+    pub(crate) genesis: Option<Genesis>,
+    pub(crate) lineage: Option<Lineage>,
+    pub(crate) boot: u64,
+    pub(crate) rules_version: u32,
+    pub(crate) trust: Option<Trust>,
+    pub(crate) enrolment: Option<Arc<Enrolment>>,
+    pub(crate) dispatches: DispatchChain,
+    pub(crate) bundles: BundleChain,
+    pub(crate) entitlements: BTreeMap<EntitlementId, Granted>,
+    pub(crate) accounts: BTreeMap<AccountTag, Account>,
+    pub(crate) reservations: BTreeMap<LogSequence, OpenReservation>,
+    pub(crate) units: u64,
+    pub(crate) unreported: Unreported,
+    /// Refusals and repeated answers logged since the last bundle was sealed.
+    pub(crate) answers_logged: u64,
+    /// Units reserved since the last bundle was sealed.
+    pub(crate) units_since_bundle: u64,
+    /// The newest record that says more than that messages were carried.
+    pub(crate) noteworthy: Option<u64>,
+    /// The input whose decision comes next.
+    pub(crate) pending: Option<Pending>,
+    pub(crate) compiled: Compiled,
+}
+
+/// What the enrolment grant brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Fingerprint of the grant.
+    pub fingerprint: Fingerprint,
+    /// The certificate of the vault's identity, DER.
+    pub identity_certificate: Vec<u8>,
+    /// The certificate of the vault's device CA, DER.
+    pub device_ca_certificate: Vec<u8>,
+    /// HQ's `serial-master`: with `vault-agree` it gives the serial key.
+    pub serial_master: PublicKey,
+    /// The dispatch epoch that began with it.
+    pub dispatch_epoch: u64,
+}
+
+/// The chain of dispatches from HQ, as far as it was followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DispatchChain {
+    /// The epoch; none before the first dispatch.
+    pub epoch: Option<u64>,
+    /// The newest dispatch of that epoch, counted from 1; 0: none.
+    pub sequence: u64,
+    /// That dispatch's fingerprint.
+    pub fingerprint: Option<Fingerprint>,
+    /// Every dispatch that was followed: (epoch, sequence) to fingerprint.
+    pub seen: BTreeMap<(u64, u64), Fingerprint>,
+}
+
+/// A sealed bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedBundle {
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// How many records it and the bundles before it cover.
+    pub log_size: u64,
+}
+
+/// The chain of bundles to HQ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BundleChain {
+    /// The newest bundle, counted from 1; 0: none.
+    pub sequence: u64,
+    /// The newest bundle's fingerprint.
+    pub fingerprint: Option<Fingerprint>,
+    /// How many records the bundles cover.
+    pub log_size: u64,
+    /// The newest acknowledged bundle and all after it, by sequence.
+    pub sealed: BTreeMap<u64, SealedBundle>,
+    /// The newest bundle that HQ acknowledged, counted from 1; 0: none.
+    pub acknowledged: u64,
+    /// How many records HQ acknowledged.
+    pub acknowledged_log_size: u64,
+}
+
+/// An entitlement in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Its version.
+    pub version: u64,
+    /// Fingerprint of the signed object.
+    pub fingerprint: Fingerprint,
+    /// Its terms.
+    pub terms: Arc<Entitlement>,
+    /// The record by which it was accepted.
+    pub accepted_at: LogSequence,
+}
+
+/// A unit that is spent and has no certificate yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReservation {
+    /// Its account.
+    pub account: AccountTag,
+    /// Its slot.
+    pub slot: u64,
+    /// Its issue number.
+    pub issue: u16,
+    /// The device.
+    pub device_id: DeviceId,
+    /// SHA-256 of the device key's SubjectPublicKeyInfo.
+    pub spki_sha256: Fingerprint,
+    /// The only thing that may be signed for it: TBSCertificate, DER.
+    pub tbs: Vec<u8>,
+}
+
+/// An input whose decision is the next record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Request { product: Sku },
+    Dispatch(Box<Dispatch>),
+}
+
+/// What a vault may still do before HQ must acknowledge its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreditLeft {
+    /// Units that may be issued.
+    pub units: u64,
+    /// Until when, Unix seconds; none while nothing is unacknowledged.
+    pub until: Option<u64>,
+}
+
+impl State {
+    /// The state of an empty log.
+    pub fn new() -> Self {
+        Self {
+            size: 0,
+            frontier: Frontier::new(),
+            mark: 0,
+            genesis: None,
+            lineage: None,
+            boot: 0,
+            rules_version: 0,
+            trust: None,
+            enrolment: None,
+            dispatches: DispatchChain::default(),
+            bundles: BundleChain::default(),
+            entitlements: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            units: 0,
+            unreported: Unreported::default(),
+            answers_logged: 0,
+            units_since_bundle: 0,
+            noteworthy: None,
+            pending: None,
+            compiled: Compiled::default(),
+        }
+    }
+
+    /// How many records were applied.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The Merkle root of those records (RFC 9162 section 2.1).
+    pub fn root(&self) -> Fingerprint {
+        Fingerprint::new(self.frontier.root())
+    }
+
+    /// The newest time in the log, Unix seconds: no later entry lies before it.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// How the log began; none of an empty one.
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.genesis.as_ref()
+    }
+
+    /// Whose log this is; none of an empty one.
+    pub fn vault(&self) -> Option<&VaultName> {
+        self.genesis.as_ref().map(|genesis| &genesis.vault)
+    }
+
+    /// The history that the log belongs to; none of an empty one.
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.lineage
+    }
+
+    /// How often the log was opened to write.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// The rules of the newest start.
+    pub fn rules_version(&self) -> u32 {
+        self.rules_version
+    }
+
+    /// The trust manifest that is pinned; none of an empty log.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
+    }
+
+    /// What the enrolment grant brought; none before it.
+    pub fn enrolment(&self) -> Option<&Enrolment> {
+        self.enrolment.as_deref()
+    }
+
+    /// Whether HQ has let the vault in.
+    pub fn is_enrolled(&self) -> bool {
+        self.enrolment.is_some()
+    }
+
+    /// The chain of dispatches from HQ.
+    pub fn dispatches(&self) -> &DispatchChain {
+        &self.dispatches
+    }
+
+    /// The chain of bundles to HQ.
+    pub fn bundles(&self) -> &BundleChain {
+        &self.bundles
+    }
+
+    /// The entitlements that were accepted, by id.
+    pub fn entitlements(&self) -> &BTreeMap<EntitlementId, Granted> {
+        &self.entitlements
+    }
+
+    /// Every account, by tag.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    /// One account.
+    pub fn account(&self, tag: AccountTag) -> Option<&Account> {
+        self.accounts.get(&tag)
+    }
+
+    /// Units that are spent and have no certificate yet.
+    pub fn reservations(&self) -> &BTreeMap<LogSequence, OpenReservation> {
+        &self.reservations
+    }
+
+    /// Units issued in all.
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// Units that HQ has not acknowledged.
+    pub fn units_unreported(&self) -> u64 {
+        self.unreported.count()
+    }
+
+    /// When the oldest unit that HQ has not acknowledged was issued, Unix seconds.
+    pub fn oldest_unreported(&self) -> Option<u64> {
+        self.unreported.oldest()
+    }
+
+    /// What is left of the credit, by the most generous of the entitlements that have not ended at `now`.
+    pub fn credit(&self, now: u64) -> CreditLeft {
+        let in_force = || {
+            self.entitlements
+                .values()
+                .filter(|g| g.terms.window.until > now)
+        };
+        let credit = |granted: &Granted| granted.terms.credit;
+        let units = in_force()
+            .map(|g| {
+                credit(g)
+                    .unreported_units_max
+                    .saturating_sub(self.unreported.count())
+            })
+            .max();
+        let until = self.unreported.oldest().map(|oldest| {
+            let days = in_force()
+                .map(|g| credit(g).unreported_days_max)
+                .max()
+                .unwrap_or(0);
+            oldest.saturating_add(days.saturating_mul(SECONDS_PER_DAY))
+        });
+        CreditLeft {
+            units: units.unwrap_or(0),
+            until,
+        }
+    }
+
+    /// Whether something other than the carrying of messages was logged since the last bundle was sealed.
+    pub fn needs_bundle(&self) -> bool {
+        self.noteworthy
+            .is_some_and(|sequence| sequence >= self.bundles.log_size)
+    }
+
+    /// Whether one more refusal or repeated answer may be logged before the next bundle.
+    pub fn may_log_answer(&self) -> bool {
+        self.answers_logged < ANSWERS_LOGGED_MAX.saturating_add(self.units_since_bundle)
+    }
+
+    /// Whether the last record is an input whose decision is missing. No commit group ends so.
+    pub fn awaits_decision(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Parses again what follows from the terms.
+    pub(crate) fn recompile(&mut self) {
+        self.compiled = Compiled::new(self.enrolment.as_deref(), &self.entitlements);
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("vault", &self.vault())
+            .field("size", &self.size)
+            .field("mark", &self.mark)
+            .field("units", &self.units)
+            .field("accounts", &self.accounts)
+            .field("reservations", &self.reservations.len())
+            .finish_non_exhaustive()
+    }
+}

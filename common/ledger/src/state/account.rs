@@ -1,0 +1,87 @@
+//! Accounts: one product of one entitlement, and what became of its units.
+
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{EntitlementId, Sku};
+
+/// How many units fell into one window of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowCount {
+    /// The number of the window: whole hours or whole days since 1970.
+    pub window: u64,
+    /// Units in it.
+    pub units: u64,
+}
+
+impl WindowCount {
+    /// The units in the window of this number.
+    pub fn units_in(&self, window: u64) -> u64 {
+        if self.window == window { self.units } else { 0 }
+    }
+
+    pub(crate) fn add(&mut self, window: u64) {
+        self.units = self.units_in(window).saturating_add(1);
+        self.window = window;
+    }
+}
+
+/// One account. `authorised = good + scrapped + voided + unresolved + unspent`, unless the log holds a fraud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its tag, which it keeps through amendments.
+    pub tag: AccountTag,
+    /// Its entitlement.
+    pub entitlement: EntitlementId,
+    /// Its product.
+    pub sku: Sku,
+    /// Units in all, by the version in force; 0 if an amendment no longer names the product.
+    pub authorised: u64,
+    /// The slot that the next unit takes.
+    pub next_slot: u64,
+    /// Units with a certificate.
+    pub good: u64,
+    /// Units whose device was scrapped.
+    pub scrapped: u64,
+    /// Units that were voided before a device got them.
+    pub voided: u64,
+    /// Units reserved without a certificate.
+    pub unresolved: u64,
+    /// Units of the newest UTC hour with any.
+    pub hour: WindowCount,
+    /// Units of the newest UTC day with any.
+    pub day: WindowCount,
+}
+
+impl Account {
+    pub(crate) fn new(
+        tag: AccountTag,
+        entitlement: EntitlementId,
+        sku: Sku,
+        authorised: u64,
+    ) -> Self {
+        Self {
+            tag,
+            entitlement,
+            sku,
+            authorised,
+            next_slot: 0,
+            good: 0,
+            scrapped: 0,
+            voided: 0,
+            unresolved: 0,
+            hour: WindowCount::default(),
+            day: WindowCount::default(),
+        }
+    }
+
+    /// Units spent: good, scrapped, voided or unresolved.
+    pub fn spent(&self) -> u64 {
+        [self.scrapped, self.voided, self.unresolved]
+            .into_iter()
+            .fold(self.good, u64::saturating_add)
+    }
+
+    /// Units left.
+    pub fn unspent(&self) -> u64 {
+        self.authorised.saturating_sub(self.spent())
+    }
+}

@@ -1,0 +1,461 @@
+//! The state as bytes, so that a log need not be read from its beginning each time. Whoever keeps them vouches for them:
+//! a vault checks them against the log, HQ keeps them beside what it verified.
+//!
+//! ```cddl
+//! state = { 0: 1, 1: uint, 2: bstr, 3: time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint, 8: [uint, bstr] / null,
+//!           9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement], 13: [* account], 14: [* reservation],
+//!           15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null, 20: entry / sku / null }
+//! enrolment = { 1: digest, 2: bstr, 3: bstr, 4: COSE_Key, 5: uint }
+//! dispatches = { 1: uint / null, 2: uint, 3: digest / null, 4: [* [uint, uint, digest]] }
+//! bundles = { 1: uint, 2: digest / null, 3: uint, 4: [* [uint, uint, digest]], 5: uint, 6: uint }
+//! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint }         ; version, fingerprint, terms, accepted at
+//! account = { 1: uint, 2: identifier, 3: sku, 4: [10 uint] }
+//! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr }
+//! run = [first: uint, stride: uint, count: uint, time]
+//! ```
+
+use std::sync::Arc;
+
+use ciborium::Value;
+use mintmark_protocol::cbor::{Fields, Map};
+use mintmark_protocol::entitlement::{AccountTag, Entitlement};
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::{Error, key};
+
+use super::account::{Account, WindowCount};
+use super::unreported::Unreported;
+use super::{
+    BundleChain, DispatchChain, Enrolment, Granted, OpenReservation, Pending, SealedBundle, State,
+};
+use crate::entry::{Body, Entry, Genesis, LogSequence, Trust};
+use crate::merkle::Frontier;
+
+/// The largest state, in bytes.
+pub(crate) const STATE_BYTES_MAX: usize = 1 << 30;
+const COUNT_MAX: usize = 1 << 24;
+const WHAT: &str = "ledger snapshot";
+const FORMAT: u64 = 1;
+
+/// Why bytes are no state.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot of the ledger cannot be read: {0}")]
+pub struct SnapshotError(#[from] Error);
+
+/// An array of values.
+pub(crate) fn array(values: impl IntoIterator<Item = Value>) -> Value {
+    Value::Array(values.into_iter().collect())
+}
+
+/// An array of numbers.
+pub(crate) fn numbers<const N: usize>(numbers: [u64; N]) -> Value {
+    array(numbers.map(Value::from))
+}
+
+/// An array of exactly N numbers.
+pub(crate) struct Numbers<const N: usize>(pub(crate) [u64; N]);
+
+impl<const N: usize> Numbers<N> {
+    pub(crate) fn read(value: Value) -> Option<Self> {
+        let values = value.into_array().ok()?;
+        let numbers: Option<Vec<u64>> = values
+            .iter()
+            .map(|value| u64::try_from(value.as_integer()?).ok())
+            .collect();
+        numbers?.try_into().ok().map(Self)
+    }
+}
+
+fn bytes(fingerprint: Fingerprint) -> Vec<u8> {
+    fingerprint.as_bytes().to_vec()
+}
+
+/// `[first, second, digest]`.
+fn numbered_digest(first: u64, second: u64, digest: Fingerprint) -> Value {
+    array([
+        Value::from(first),
+        Value::from(second),
+        Value::from(bytes(digest)),
+    ])
+}
+
+fn read_numbered_digest(value: Value) -> Option<(u64, u64, Fingerprint)> {
+    let [first, second, digest] = <[Value; 3]>::try_from(value.into_array().ok()?).ok()?;
+    let number = |value: Value| u64::try_from(value.as_integer()?).ok();
+    let digest = Fingerprint::try_from(digest.as_bytes()?.as_slice()).ok()?;
+    Some((number(first)?, number(second)?, digest))
+}
+
+impl State {
+    /// The state as bytes, deterministically.
+    pub fn to_snapshot(&self) -> Vec<u8> {
+        let genesis = self
+            .genesis
+            .as_ref()
+            .map(|genesis| record(Body::Genesis(genesis.clone())));
+        let trust = self.trust.as_ref().map(|trust| {
+            array([
+                Value::from(trust.version),
+                Value::from(bytes(trust.fingerprint)),
+            ])
+        });
+        let pending = self.pending.as_ref().map(|pending| match pending {
+            Pending::Request { product } => Value::from(product.as_str()),
+            Pending::Dispatch(dispatch) => {
+                Value::from(record(Body::Dispatch((**dispatch).clone())))
+            }
+        });
+        Map::new()
+            .with(0, FORMAT)
+            .with(1, self.size)
+            .with(2, self.frontier.to_bytes())
+            .with(3, self.mark)
+            .with_nullable(4, genesis)
+            .with_nullable(5, self.lineage.map(|lineage| lineage.as_bytes().to_vec()))
+            .with(6, self.boot)
+            .with(7, self.rules_version)
+            .with_nullable(8, trust)
+            .with_nullable(9, self.enrolment.as_deref().map(enrolment))
+            .with(10, dispatches(&self.dispatches))
+            .with(11, bundles(&self.bundles))
+            .with_array(12, self.entitlements.values().map(entitlement))
+            .with_array(13, self.accounts.values().map(account))
+            .with_array(14, self.reservations.iter().map(reservation))
+            .with(15, self.units)
+            .with(16, self.unreported.to_value())
+            .with(17, self.answers_logged)
+            .with(18, self.units_since_bundle)
+            .with_nullable(19, self.noteworthy)
+            .with_nullable(20, pending)
+            .encode()
+    }
+
+    /// Reads a state that [`State::to_snapshot`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are damaged, or of another version.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        Ok(read(bytes)?)
+    }
+}
+
+/// An entry's body as bytes; the time is of no meaning here.
+fn record(body: Body) -> Vec<u8> {
+    Entry {
+        time: 0,
+        clock_behind_seconds: 0,
+        body,
+    }
+    .to_cbor()
+}
+
+fn enrolment(enrolment: &Enrolment) -> Map {
+    Map::new()
+        .with(1, bytes(enrolment.fingerprint))
+        .with(2, enrolment.identity_certificate.clone())
+        .with(3, enrolment.device_ca_certificate.clone())
+        .with(4, key::cose_key(&enrolment.serial_master))
+        .with(5, enrolment.dispatch_epoch)
+}
+
+fn dispatches(chain: &DispatchChain) -> Map {
+    let seen = chain
+        .seen
+        .iter()
+        .map(|((epoch, sequence), fingerprint)| numbered_digest(*epoch, *sequence, *fingerprint));
+    Map::new()
+        .with_nullable(1, chain.epoch)
+        .with(2, chain.sequence)
+        .with_nullable(3, chain.fingerprint.map(bytes))
+        .with_array(4, seen)
+}
+
+fn bundles(chain: &BundleChain) -> Map {
+    let sealed = chain
+        .sealed
+        .iter()
+        .map(|(sequence, bundle)| numbered_digest(*sequence, bundle.log_size, bundle.fingerprint));
+    Map::new()
+        .with(1, chain.sequence)
+        .with_nullable(2, chain.fingerprint.map(bytes))
+        .with(3, chain.log_size)
+        .with_array(4, sealed)
+        .with(5, chain.acknowledged)
+        .with(6, chain.acknowledged_log_size)
+}
+
+fn entitlement(granted: &Granted) -> Map {
+    Map::new()
+        .with(1, granted.version)
+        .with(2, bytes(granted.fingerprint))
+        .with(3, granted.terms.to_cbor())
+        .with(4, granted.accepted_at.number())
+}
+
+fn account(account: &Account) -> Map {
+    let counts = [
+        account.authorised,
+        account.next_slot,
+        account.good,
+        account.scrapped,
+        account.voided,
+        account.unresolved,
+        account.hour.window,
+        account.hour.units,
+        account.day.window,
+        account.day.units,
+    ];
+    Map::new()
+        .with(1, account.tag.number())
+        .with(2, account.entitlement.as_str())
+        .with(3, account.sku.as_str())
+        .with(4, numbers(counts))
+}
+
+fn reservation((sequence, open): (&LogSequence, &OpenReservation)) -> Map {
+    Map::new()
+        .with(1, sequence.number())
+        .with(2, open.account.number())
+        .with(3, open.slot)
+        .with(4, open.issue)
+        .with(5, open.device_id.as_str())
+        .with(6, bytes(open.spki_sha256))
+        .with(7, open.tbs.clone())
+}
+
+fn read(bytes: &[u8]) -> Result<State, Error> {
+    let mut fields = Fields::decode(WHAT, bytes, STATE_BYTES_MAX)?;
+    if fields.uint(0)? != FORMAT {
+        return Err(fields.wrong(0, "another version of the format"));
+    }
+    let mut state = State::new();
+    state.size = fields.uint(1)?;
+    let frontier = Frontier::from_bytes(&fields.bytes(2)?);
+    state.frontier = frontier.ok_or_else(|| fields.wrong(2, "not a Merkle frontier"))?;
+    if state.frontier.size() != state.size {
+        return Err(fields.wrong(2, "a Merkle frontier of another size"));
+    }
+    state.mark = fields.uint(3)?;
+    state.genesis = fields
+        .nullable(4)?
+        .map(|value| read_genesis(&fields, value))
+        .transpose()?;
+    if let Some(lineage) = fields.nullable(5)? {
+        let lineage = lineage
+            .as_bytes()
+            .and_then(|bytes| bytes.as_slice().try_into().ok());
+        state.lineage = Some(lineage.ok_or_else(|| fields.wrong(5, "not a lineage"))?);
+    }
+    state.boot = fields.uint(6)?;
+    state.rules_version = fields.uint32(7)?;
+    state.trust = fields
+        .nullable(8)?
+        .map(|value| read_trust(&fields, value))
+        .transpose()?;
+    state.enrolment = fields
+        .nullable(9)?
+        .map(read_enrolment)
+        .transpose()?
+        .map(Arc::new);
+    state.dispatches = read_dispatches(fields.map(10, WHAT)?)?;
+    state.bundles = read_bundles(fields.map(11, WHAT)?)?;
+    for value in fields.array(12, COUNT_MAX)? {
+        let granted = read_entitlement(value)?;
+        state.entitlements.insert(granted.terms.id.clone(), granted);
+    }
+    for value in fields.array(13, COUNT_MAX)? {
+        let account = read_account(value)?;
+        state.accounts.insert(account.tag, account);
+    }
+    for value in fields.array(14, COUNT_MAX)? {
+        let (sequence, open) = read_reservation(value)?;
+        state.reservations.insert(sequence, open);
+    }
+    state.units = fields.uint(15)?;
+    let unreported = Unreported::from_value(fields.array(16, COUNT_MAX)?);
+    state.unreported = unreported.ok_or_else(|| fields.wrong(16, "not runs of units"))?;
+    state.answers_logged = fields.uint(17)?;
+    state.units_since_bundle = fields.uint(18)?;
+    if let Some(noteworthy) = fields.nullable(19)? {
+        let number = noteworthy
+            .as_integer()
+            .and_then(|number| u64::try_from(number).ok());
+        state.noteworthy = Some(number.ok_or_else(|| fields.wrong(19, "not a number"))?);
+    }
+    state.pending = fields
+        .nullable(20)?
+        .map(|value| read_pending(&fields, value))
+        .transpose()?;
+    fields.finish()?;
+    state.recompile();
+    Ok(state)
+}
+
+fn read_genesis(fields: &Fields, value: Value) -> Result<Genesis, Error> {
+    let record = value
+        .into_bytes()
+        .map_err(|_| fields.wrong(4, "a record was expected"))?;
+    match Entry::from_cbor(&record)?.body {
+        Body::Genesis(genesis) => Ok(genesis),
+        _ => Err(fields.wrong(4, "a genesis was expected")),
+    }
+}
+
+fn read_trust(fields: &Fields, value: Value) -> Result<Trust, Error> {
+    let wrong = || fields.wrong(8, "a version and a digest were expected");
+    let values = value.into_array().map_err(|_| wrong())?;
+    let [version, digest] = <[Value; 2]>::try_from(values).map_err(|_| wrong())?;
+    let version = version
+        .as_integer()
+        .and_then(|version| u64::try_from(version).ok());
+    let digest = digest
+        .as_bytes()
+        .and_then(|bytes| bytes.as_slice().try_into().ok());
+    match (version, digest) {
+        (Some(version), Some(fingerprint)) => Ok(Trust {
+            version,
+            fingerprint,
+        }),
+        _ => Err(wrong()),
+    }
+}
+
+fn read_pending(fields: &Fields, value: Value) -> Result<Pending, Error> {
+    match value {
+        Value::Text(sku) => Ok(Pending::Request {
+            product: sku.parse()?,
+        }),
+        Value::Bytes(record) => match Entry::from_cbor(&record)?.body {
+            Body::Dispatch(dispatch) => Ok(Pending::Dispatch(Box::new(dispatch))),
+            _ => Err(fields.wrong(20, "a dispatch was expected")),
+        },
+        _ => Err(fields.wrong(20, "an input was expected")),
+    }
+}
+
+fn read_enrolment(value: Value) -> Result<Enrolment, Error> {
+    let mut fields = Fields::new(WHAT, value)?;
+    let enrolment = Enrolment {
+        fingerprint: fields.octets(1)?,
+        identity_certificate: fields.bytes(2)?,
+        device_ca_certificate: fields.bytes(3)?,
+        serial_master: key::from_cose_key(WHAT, fields.required(4)?)?,
+        dispatch_epoch: fields.uint(5)?,
+    };
+    fields.finish()?;
+    Ok(enrolment)
+}
+
+fn read_dispatches(mut fields: Fields) -> Result<DispatchChain, Error> {
+    let epoch = match fields.nullable(1)? {
+        None => None,
+        Some(value) => {
+            let epoch = value
+                .as_integer()
+                .and_then(|epoch| u64::try_from(epoch).ok());
+            Some(epoch.ok_or_else(|| fields.wrong(1, "not a number"))?)
+        }
+    };
+    let mut chain = DispatchChain {
+        epoch,
+        sequence: fields.uint(2)?,
+        fingerprint: fields.nullable_fingerprint(3)?,
+        ..DispatchChain::default()
+    };
+    for value in fields.array(4, COUNT_MAX)? {
+        let (epoch, sequence, fingerprint) =
+            read_numbered_digest(value).ok_or_else(|| fields.wrong(4, "not a dispatch"))?;
+        chain.seen.insert((epoch, sequence), fingerprint);
+    }
+    fields.finish()?;
+    Ok(chain)
+}
+
+fn read_bundles(mut fields: Fields) -> Result<BundleChain, Error> {
+    let mut chain = BundleChain {
+        sequence: fields.uint(1)?,
+        fingerprint: fields.nullable_fingerprint(2)?,
+        log_size: fields.uint(3)?,
+        acknowledged: fields.uint(5)?,
+        acknowledged_log_size: fields.uint(6)?,
+        ..BundleChain::default()
+    };
+    for value in fields.array(4, COUNT_MAX)? {
+        let (sequence, log_size, fingerprint) =
+            read_numbered_digest(value).ok_or_else(|| fields.wrong(4, "not a bundle"))?;
+        chain.sealed.insert(
+            sequence,
+            SealedBundle {
+                fingerprint,
+                log_size,
+            },
+        );
+    }
+    fields.finish()?;
+    Ok(chain)
+}
+
+fn read_entitlement(value: Value) -> Result<Granted, Error> {
+    let mut fields = Fields::new(WHAT, value)?;
+    let granted = Granted {
+        version: fields.uint(1)?,
+        fingerprint: fields.octets(2)?,
+        terms: Arc::new(Entitlement::from_cbor(&fields.bytes(3)?)?),
+        accepted_at: LogSequence(fields.uint(4)?),
+    };
+    fields.finish()?;
+    Ok(granted)
+}
+
+fn tag(fields: &mut Fields, key: i64) -> Result<AccountTag, Error> {
+    AccountTag::new(fields.uint(key)?).ok_or_else(|| fields.wrong(key, "not an account tag"))
+}
+
+fn read_account(value: Value) -> Result<Account, Error> {
+    let mut fields = Fields::new(WHAT, value)?;
+    let mut account = Account::new(tag(&mut fields, 1)?, fields.parse(2)?, fields.parse(3)?, 0);
+    let counts = Numbers::read(fields.required(4)?);
+    let Numbers(counts) = counts.ok_or_else(|| fields.wrong(4, "not ten counts"))?;
+    let [
+        authorised,
+        next_slot,
+        good,
+        scrapped,
+        voided,
+        unresolved,
+        hour,
+        in_hour,
+        day,
+        in_day,
+    ] = counts;
+    account.authorised = authorised;
+    account.next_slot = next_slot;
+    account.good = good;
+    account.scrapped = scrapped;
+    account.voided = voided;
+    account.unresolved = unresolved;
+    account.hour = WindowCount {
+        window: hour,
+        units: in_hour,
+    };
+    account.day = WindowCount {
+        window: day,
+        units: in_day,
+    };
+    fields.finish()?;
+    Ok(account)
+}
+
+fn read_reservation(value: Value) -> Result<(LogSequence, OpenReservation), Error> {
+    let mut fields = Fields::new(WHAT, value)?;
+    let sequence = LogSequence(fields.uint(1)?);
+    let open = OpenReservation {
+        account: tag(&mut fields, 2)?,
+        slot: fields.uint(3)?,
+        issue: u16::try_from(fields.uint(4)?).map_err(|_| fields.wrong(4, "too large"))?,
+        device_id: fields.parse(5)?,
+        spki_sha256: fields.octets(6)?,
+        tbs: fields.bytes(7)?,
+    };
+    fields.finish()?;
+    Ok((sequence, open))
+}
