@@ -1,1 +1,19 @@
-//! Headquarters: key ceremony, entitlements, approvals, replay and reconciliation.
+//! Headquarters: the key ceremony, officers and their approvals, entitlements, and the replay and reconciliation of what
+//! vaults report.
+//!
+//! The record is the signed objects as they were received and sent, kept whole under the home folder; the registry is
+//! SQL over it. No rule that a vault has stands here: HQ runs `mintmark_ledger` over the returned log.
+
+pub mod commands;
+
+mod acknowledgements;
+mod approvals;
+mod clock;
+mod config;
+mod failure;
+mod home;
+mod keyring;
+mod outbox;
+mod record;
+mod registry;
+mod trust;

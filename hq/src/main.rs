@@ -1,2 +1,7 @@
 //! The `hq` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mintmark_console::run("hq", mintmark_hq::commands::run)
+}

@@ -4,14 +4,17 @@
 //!
 //! ```cddl
 //! acknowledgement = {
-//!   0: bstr .size 32,          ; salt
-//!   1: 1,                      ; format version
-//!   2: identifier, 3: identifier, ; site, vault
-//!   4: time,                   ; HQ's time
-//!   5: bstr .size 16,          ; lineage
-//!   6: uint, 7: bstr .size 32, ; newest bundle held: sequence, fingerprint
-//!   8: uint, 9: bstr .size 32, ; head of the log that it covers: size, root
-//!   10: uint,                  ; findings on record for this vault
+//!   0: salt,
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; site
+//!   3: identifier,                     ; vault
+//!   4: unix-time,                      ; HQ's time
+//!   5: lineage,
+//!   6: uint,                           ; newest bundle held: sequence
+//!   7: digest,                         ; its fingerprint
+//!   8: uint,                           ; size of the log that it covers, in records
+//!   9: digest,                         ; Merkle root of that log
+//!   10: uint,                          ; findings on record for this vault
 //! }
 //! ```
 

@@ -2,12 +2,10 @@
 //! from the first to the last. So they share one fingerprint, and an approval binds exactly the bytes that were read.
 //!
 //! ```cddl
-//! proposal = #6.98([                  ; a draft has no signature yet, an approval has one, the object has enough
-//!   bstr .cbor { 3: tstr, -65537: context },
-//!   {},
-//!   bstr,                             ; the bare content, or bstr .cbor encrypted
-//!   [* [ bstr .cbor { 1: -7, 4: bstr .size 32 }, {}, bstr .size 64 ]],
-//! ])
+//! draft = #6.98([bstr .cbor approvable-header, {}, bstr .cbor approvable-payload, []])
+//! approval = #6.98([bstr .cbor approvable-header, {}, bstr .cbor approvable-payload, [officer-signature]])
+//! officer-signature = [bstr .cbor officer-signature-header, {}, signature]
+//! officer-signature-header = { 1: -7, 4: key-id }
 //! ```
 //!
 //! A draft is therefore no COSE_Sign in the sense of RFC 9052 section 4.1, which wants one signature at least; it
@@ -168,11 +166,8 @@ impl Proposal {
 
     /// Whether its content is encrypted to this key.
     pub fn is_for(&self, key: &PublicKey) -> bool {
-        Encrypted::read(WHAT, self.payload(), PROPOSAL_BYTES_MAX).is_ok_and(|encrypted| {
-            encrypted
-                .recipients()
-                .any(|id| id == thumbprint(key).as_bytes())
-        })
+        Encrypted::read(WHAT, self.payload(), PROPOSAL_BYTES_MAX)
+            .is_ok_and(|encrypted| encrypted.is_for(key))
     }
 
     /// An officer's approval of it: the same body with that one signature.
@@ -277,34 +272,48 @@ impl Proposal {
         Ok(officers)
     }
 
-    /// The officers of one manifest who validly signed it in `role`; signatures by keys that it does not list are left
-    /// to [`Proposal::every_signer_in`].
-    pub(crate) fn known_approvers(
+    /// The officers who hold `role` in one manifest and validly signed it; signatures by others are left to
+    /// [`Proposal::every_signer_in`].
+    pub fn known_approvers(
         &self,
         manifest: &TrustManifest,
         role: Role,
     ) -> Result<BTreeSet<OfficerId>, Error> {
         let mut known = self.clone();
         known.cose.signatures.retain(|signature| {
-            signer(signature).is_ok_and(|key| manifest.officer_of_key(&key).is_some())
+            signer(signature).is_ok_and(|key| {
+                manifest
+                    .officer_of_key(&key)
+                    .is_some_and(|(officer, _)| officer.roles.contains(&role))
+            })
         });
         known.approvers(manifest, role)
     }
 
-    /// Refuses a signature by a key that none of the manifests lists.
-    pub(crate) fn every_signer_in(&self, manifests: &[&TrustManifest]) -> Result<(), Error> {
+    /// Refuses a signature by a key of nobody who holds `role` in one of the manifests.
+    pub(crate) fn every_signer_in(
+        &self,
+        manifests: &[&TrustManifest],
+        role: Role,
+    ) -> Result<(), Error> {
+        let what = self.context.kind.as_str();
         for signature in &self.cose.signatures {
             let key = signer(signature)?;
-            if !manifests
-                .iter()
-                .any(|manifest| manifest.officer_of_key(&key).is_some())
-            {
-                let what = self.context.kind.as_str();
-                return Err(Error::SignerUnknown {
+            let listed = || manifests.iter().filter_map(|m| m.officer_of_key(&key));
+            if listed().any(|(officer, _)| officer.roles.contains(&role)) {
+                continue;
+            }
+            return Err(match listed().next() {
+                Some((officer, _)) => Error::SignerRole {
+                    what,
+                    officer: officer.id.to_string(),
+                    role: role.as_str(),
+                },
+                None => Error::SignerUnknown {
                     what,
                     key: key.to_string(),
-                });
-            }
+                },
+            });
         }
         Ok(())
     }

@@ -2,21 +2,37 @@
 //!
 //! ```cddl
 //! audit-bundle = {
-//!   1: 1,                      ; format version
-//!   2: identifier, 3: identifier, ; site, vault
-//!   4: bstr .size 16, 5: uint, ; lineage, sequence (from 1, last + 1)
-//!   6: bstr .size 32 / null,   ; fingerprint of the bundle before, in this lineage
-//!   7: dispatch-seen / null,   ; the last dispatch that the vault had seen
-//!   8: { 1: uint, 2: bstr .size 32, 3: time }, ; checkpoint: log size, Merkle root (RFC 9162), time of the last record
-//!   9: uint,                   ; sequence of the first record that it brings
-//!   10: [* segment-facts],
-//!   11: uint,                  ; version of the trust manifest in force at the vault
-//!   12: time,                  ; sealed at
-//!   ? 13: bstr,                ; the device CA's current CRL, DER
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; site
+//!   3: identifier,                     ; vault
+//!   4: lineage,
+//!   5: uint,                           ; sequence, from 1
+//!   6: digest / null,                  ; fingerprint of the bundle before in this lineage; null in the first alone
+//!   7: dispatch-seen / null,           ; the newest dispatch that the vault had seen
+//!   8: checkpoint,
+//!   9: uint,                           ; sequence of the first record that it brings; records count from 0
+//!   10: [0*9999 segment-facts],
+//!   11: uint,                          ; version of the trust manifest in force at the vault
+//!   12: unix-time,                     ; sealed at
+//!   ? 13: der,                         ; the device CA's current CRL
 //! }
-//! dispatch-seen = { 1: uint, 2: uint, 3: bstr .size 32 } ; epoch, sequence, fingerprint
-//! segment-facts = { 1: uint, 2: uint, 3: bstr .size 32, 4: uint, 5: bstr .size 32 }
-//!                              ; first record, how many, SHA-256 of the file, its bytes, SHA-256 of the plaintext
+//! dispatch-seen = {
+//!   1: uint,                           ; epoch
+//!   2: uint,                           ; sequence
+//!   3: digest,                         ; fingerprint
+//! }
+//! checkpoint = {
+//!   1: uint,                           ; size of the log, in records
+//!   2: digest,                         ; Merkle root
+//!   3: unix-time,                      ; of the last record
+//! }
+//! segment-facts = {
+//!   1: uint,                           ; sequence of its first record
+//!   2: uint,                           ; how many records, from 1
+//!   3: digest,                         ; SHA-256 of the file
+//!   4: uint,                           ; bytes of the file
+//!   5: digest,                         ; SHA-256 of the plaintext
+//! }
 //! ```
 
 use ciborium::Value;

@@ -34,6 +34,8 @@ pub enum Rule {
     NotUtf8,
     /// A float, or a simple value other than false, true and null: no message has any.
     ForbiddenSimple,
+    /// A tag inside a value: only a whole message has one. Bignums would be a second encoding of integers.
+    ForbiddenTag,
     /// A reserved additional-information value (RFC 8949 section 3).
     Reserved,
 }
@@ -51,6 +53,7 @@ impl Rule {
             Self::TooDeep => "values are nested too deeply",
             Self::NotUtf8 => "a text is not UTF-8",
             Self::ForbiddenSimple => "a float or an unassigned simple value",
+            Self::ForbiddenTag => "a tag inside a message",
             Self::Reserved => "a reserved CBOR head",
         }
     }
@@ -94,7 +97,8 @@ pub fn check_deterministic(bytes: &[u8]) -> Result<(), (usize, Rule)> {
             }
             4 => Some((value, false)),
             5 => Some((value.checked_mul(2).ok_or((start, Rule::Truncated))?, true)),
-            6 => Some((1, false)),
+            6 if stack.is_empty() => Some((1, false)),
+            6 => return Err((start, Rule::ForbiddenTag)),
             _ => match bytes[start] {
                 0xf4..=0xf6 => None,
                 _ => return Err((start, Rule::ForbiddenSimple)),
@@ -546,6 +550,9 @@ mod tests {
         assert_eq!(rule("f93c00"), Err(Rule::ForbiddenSimple));
         assert_eq!(rule("f7"), Err(Rule::ForbiddenSimple));
         assert_eq!(rule("1c"), Err(Rule::Reserved));
+        assert_eq!(rule("d280"), Ok(()));
+        assert_eq!(rule("81c24105"), Err(Rule::ForbiddenTag));
+        assert_eq!(rule("d2d280"), Err(Rule::ForbiddenTag));
     }
 
     #[test]
@@ -553,7 +560,8 @@ mod tests {
         let deep = vec![0x81; 100_000];
         assert_eq!(check_deterministic(&deep).unwrap_err().1, Rule::TooDeep);
         let tags = vec![0xc1; 100_000];
-        assert_eq!(check_deterministic(&tags).unwrap_err().1, Rule::TooDeep);
+        let refused = check_deterministic(&tags).unwrap_err();
+        assert_eq!(refused, (1, Rule::ForbiddenTag));
     }
 
     #[test]

@@ -2,23 +2,31 @@
 //!
 //! ```cddl
 //! dispatch = {
-//!   1: 1,                      ; format version
-//!   2: identifier, 3: identifier, ; site, vault
-//!   4: uint, 5: uint,          ; epoch, sequence (from 1, last + 1)
-//!   6: bstr .size 32 / null,   ; fingerprint of the dispatch before, in this epoch
-//!   7: bundle-seen / null,     ; the last bundle that HQ had seen when it made this
-//!   8: tstr, 9: tstr, 10: uint, ; content: type, id, version
-//!   11: bstr,                  ; the content, a message of that type
-//!   12: [* bstr],              ; certificates (DER) that the root made for it: identity, device CA
-//!   13: time,                  ; made at
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; site
+//!   3: identifier,                     ; vault
+//!   4: uint,                           ; epoch
+//!   5: uint,                           ; sequence, from 1
+//!   6: digest / null,                  ; fingerprint of the dispatch before in this epoch; null in the first alone
+//!   7: bundle-seen / null,             ; the newest bundle that HQ held when it made this
+//!   8: message-type,                   ; of the content
+//!   9: object-id,                      ; of the content
+//!   10: uint,                          ; version of the content; 1 where it has none
+//!   11: bstr,                          ; the content: a message of that type, as bytes
+//!   12: [0*8 der],                     ; certificates that the root made for it: identity, device CA
+//!   13: unix-time,                     ; made at
 //! }
-//! bundle-seen = { 1: bstr .size 16, 2: uint, 3: bstr .size 32 } ; lineage, sequence, fingerprint
+//! bundle-seen = {
+//!   1: lineage,
+//!   2: uint,                           ; sequence
+//!   3: digest,                         ; fingerprint
+//! }
 //! ```
 
 use crate::Error;
 use crate::cbor::{Fields, Map};
 use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one};
-use crate::identifier::{Fingerprint, Lineage, VaultName};
+use crate::identifier::{Fingerprint, Lineage, ObjectId, VaultName};
 use crate::trust::TrustManifest;
 
 /// The largest dispatch, in bytes.
@@ -119,7 +127,7 @@ impl Dispatch {
             previous: fields.nullable_fingerprint(6)?,
             bundle_seen,
             kind: fields.parse(8)?,
-            id: fields.text(9)?,
+            id: fields.parse::<ObjectId>(9)?.to_string(),
             version: fields.uint(10)?,
             content: fields.bytes(11)?,
             certificates: certificates

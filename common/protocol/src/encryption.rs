@@ -3,19 +3,23 @@
 //! stay in HSMs: all they do is one ECDH.
 //!
 //! ```cddl
-//! encrypted = #6.96([
-//!   bstr .cbor { 1: 3, 3: tstr, -65537: context },   ; A256GCM; context without commitment
-//!   { 5: bstr .size 12 },                            ; IV
-//!   bstr,                                            ; ciphertext and tag
-//!   [1*64 recipient],
-//! ])
+//! encrypted-unprotected = { 5: bstr .size 12 }     ; IV
 //! recipient = [
-//!   bstr .cbor { 1: -31 },                           ; ECDH-ES + A256KW
-//!   { 4: bstr .size 32, -1: COSE_Key },              ; recipient's key id; ephemeral key
-//!   bstr .size 40,                                   ; the wrapped content key
+//!   bstr .cbor recipient-header,
+//!   { 4: key-id, -1: COSE_Key },       ; key id of the recipient's key; ephemeral key
+//!   bstr .size 40,                     ; the wrapped content key
 //! ]
-//! ; COSE_KDF_Context = [-5, [null, null, null], [null, null, null], [256, recipient's protected header]]
+//! recipient-header = { 1: -31 }
+//! kdf-context = [
+//!   -5,                                ; A256KW
+//!   [null, null, null],                ; PartyUInfo
+//!   [null, null, null],                ; PartyVInfo
+//!   [256, bstr .cbor recipient-header],
+//! ]
+//! enc-structure = ["Encrypt", bstr, bstr .size 0]
 //! ```
+
+use std::collections::BTreeSet;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -47,8 +51,8 @@ const A256KW: i64 = -5;
 const ECDH_ES_A256KW: i64 = -31;
 /// The header label of an ephemeral key (RFC 9053 section 6.3.1).
 const EPHEMERAL: i64 = -1;
-/// The most recipients of one message.
-pub const RECIPIENTS_MAX: usize = 64;
+/// The most recipients of one message: a vault, HQ's 8 keys, 64 officers, and room.
+pub const RECIPIENTS_MAX: usize = 80;
 
 /// The private half of a recipient key, held by the caller: ECDH with a peer's public key, giving the raw x-coordinate.
 pub type Agree<'a> = &'a dyn Fn(&PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure>;
@@ -126,7 +130,7 @@ fn wrap(
         }
     };
     let shared = ephemeral.diffie_hellman(key);
-    let header = Map::new().with(1, ECDH_ES_A256KW).encode();
+    let header = algorithm_header();
     let wrapping_key = derive(shared.raw_secret_bytes(), &header)?;
     let mut wrapped = [0; 40];
     KwAes256::new((&*wrapping_key).into())
@@ -138,6 +142,11 @@ fn wrap(
         ciphertext: Some(wrapped.to_vec()),
         recipients: Vec::new(),
     })
+}
+
+/// The protected header of every recipient.
+fn algorithm_header() -> Vec<u8> {
+    Map::new().with(1, ECDH_ES_A256KW).encode()
 }
 
 fn recipient_header(key: &KeyId, ephemeral: Value) -> Header {
@@ -163,11 +172,55 @@ fn derive(shared: &[u8], recipient_header: &[u8]) -> Result<Zeroizing<[u8; 32]>,
     Ok(key)
 }
 
+/// One recipient as read: where the content key is for whoever holds `key`.
+struct Recipient {
+    key: KeyId,
+    ephemeral: PublicKey,
+    wrapped: [u8; 40],
+}
+
+impl Recipient {
+    /// Reads what [`wrap`] writes, and nothing else. All recipients are read alike by every reader, so that whoever
+    /// approves a draft refuses what the vault would refuse.
+    fn read(what: &'static str, recipient: &CoseRecipient) -> Result<Self, Error> {
+        let header = |why: &str| Error::Header {
+            what,
+            why: why.to_owned(),
+        };
+        if as_received(what, &recipient.protected)? != algorithm_header() {
+            return Err(Error::Algorithm { what });
+        }
+        let key = KeyId::try_from(recipient.unprotected.key_id.as_slice())
+            .map_err(|_| header("a recipient's key id is not 32 bytes long"))?;
+        let [(Label::Int(EPHEMERAL), value)] = recipient.unprotected.rest.as_slice() else {
+            return Err(header("a recipient has no single ephemeral key"));
+        };
+        let expected = recipient_header(&key, value.clone());
+        if header_bytes(&recipient.unprotected) != header_bytes(&expected)
+            || !recipient.recipients.is_empty()
+        {
+            return Err(header(
+                "a recipient holds more than a key id and an ephemeral key",
+            ));
+        }
+        let wrapped = recipient.ciphertext.as_deref().unwrap_or_default();
+        Ok(Self {
+            key,
+            ephemeral: from_cose_key(what, value.clone())?,
+            wrapped: wrapped.try_into().map_err(|_| Error::Shape {
+                what,
+                why: "a wrapped key is not 40 bytes long".to_owned(),
+            })?,
+        })
+    }
+}
+
 /// A COSE_Encrypt that was read strictly and not decrypted.
 pub(crate) struct Encrypted {
     pub(crate) context: Context,
     what: &'static str,
     iv: [u8; 12],
+    recipients: Vec<Recipient>,
     cose: CoseEncrypt,
 }
 
@@ -186,10 +239,23 @@ impl Encrypted {
                 why: format!("1 to {RECIPIENTS_MAX} recipients"),
             });
         }
+        let mut keys = BTreeSet::new();
+        let mut recipients = Vec::with_capacity(cose.recipients.len());
+        for recipient in &cose.recipients {
+            let recipient = Recipient::read(what, recipient)?;
+            if !keys.insert(recipient.key) {
+                return Err(Error::PartsDiffer {
+                    what,
+                    why: "one recipient is named twice",
+                });
+            }
+            recipients.push(recipient);
+        }
         Ok(Self {
             context: header.context,
             what,
             iv,
+            recipients,
             cose,
         })
     }
@@ -198,48 +264,16 @@ impl Encrypted {
     pub(crate) fn open(&self, opener: Opener<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
         let what = self.what;
         let key = thumbprint(opener.public_key);
-        let mut ours = self
-            .cose
+        let recipient = self
             .recipients
             .iter()
-            .filter(|r| r.unprotected.key_id == key.as_bytes());
-        let recipient = ours.next().ok_or(Error::NotRecipient { what })?;
-        if ours.next().is_some() {
-            return Err(Error::PartsDiffer {
-                what,
-                why: "one recipient is named twice",
-            });
-        }
-        let header = as_received(what, &recipient.protected)?;
-        if header != Map::new().with(1, ECDH_ES_A256KW).encode() {
-            return Err(Error::Algorithm { what });
-        }
-        let ephemeral = match recipient.unprotected.rest.as_slice() {
-            [(Label::Int(EPHEMERAL), value)] => value.clone(),
-            _ => {
-                return Err(Error::Header {
-                    what,
-                    why: "no single ephemeral key".to_owned(),
-                });
-            }
-        };
-        let expected = recipient_header(&key, ephemeral.clone());
-        if header_bytes(&recipient.unprotected) != header_bytes(&expected)
-            || !recipient.recipients.is_empty()
-        {
-            let why = "a recipient holds more than a key id and an ephemeral key".to_owned();
-            return Err(Error::Header { what, why });
-        }
-        let ephemeral = from_cose_key(what, ephemeral)?;
-        let shared = (opener.agree)(&ephemeral).map_err(Error::KeyOperation)?;
-        let wrapping_key = derive(&*shared, header)?;
-        let wrapped = recipient.ciphertext.as_deref().unwrap_or_default();
+            .find(|recipient| recipient.key == key)
+            .ok_or(Error::NotRecipient { what })?;
+        let shared = (opener.agree)(&recipient.ephemeral).map_err(Error::KeyOperation)?;
+        let wrapping_key = derive(&*shared, &algorithm_header())?;
         let mut content_key = Zeroizing::new([0; 32]);
-        if wrapped.len() != 40 {
-            return Err(Error::Decryption { what });
-        }
         KwAes256::new((&*wrapping_key).into())
-            .unwrap_key(wrapped, &mut *content_key)
+            .unwrap_key(&recipient.wrapped, &mut *content_key)
             .map_err(|_| Error::Decryption { what })?;
         let aad = enc_structure_data(
             EncryptionContext::CoseEncrypt,
@@ -259,11 +293,9 @@ impl Encrypted {
             .map_err(|_| Error::Decryption { what })
     }
 
-    /// The key ids that it is encrypted to.
-    pub(crate) fn recipients(&self) -> impl Iterator<Item = &[u8]> {
-        self.cose
-            .recipients
-            .iter()
-            .map(|recipient| recipient.unprotected.key_id.as_slice())
+    /// Whether it is encrypted to this key.
+    pub(crate) fn is_for(&self, key: &PublicKey) -> bool {
+        let key = thumbprint(key);
+        self.recipients.iter().any(|recipient| recipient.key == key)
     }
 }

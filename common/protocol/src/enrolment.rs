@@ -2,25 +2,32 @@
 //!
 //! ```cddl
 //! enrolment-request = {
-//!   1: 1,                      ; format version
-//!   2: identifier, 3: identifier, ; site, vault
-//!   4: bstr .size 16,          ; lineage
-//!   5: uint, 6: bstr .size 32, ; the pinned trust manifest: version, fingerprint
-//!   7: COSE_Key, 8: COSE_Key,  ; vault-sign, vault-agree
-//!   9: bstr, 10: bstr,         ; PKCS#10 of the identity (by vault-sign) and of the device CA (by device-ca)
-//!   11: { * tstr => tstr },    ; facts about the key store: the vault's own word
-//!   12: time,                  ; made at
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; site
+//!   3: identifier,                     ; vault
+//!   4: lineage,
+//!   5: uint,                           ; version of the trust manifest that it has pinned
+//!   6: digest,                         ; fingerprint of that
+//!   7: COSE_Key,                       ; vault-sign
+//!   8: COSE_Key,                       ; vault-agree
+//!   9: der,                            ; PKCS#10 of the vault's identity, signed by vault-sign
+//!   10: der,                           ; PKCS#10 of its device CA, signed by device-ca
+//!   11: { * tstr => tstr },            ; facts about the key store: the vault's own word
+//!   12: unix-time,                     ; made at
 //! }
 //! enrolment-grant = {
-//!   0: bstr .size 32,          ; salt
-//!   1: 1,                      ; format version
-//!   2: identifier, 3: identifier, ; site, vault
-//!   4: bstr .size 32,          ; fingerprint of the enrolment request
-//!   5: bstr .size 16,          ; lineage that the request stated
-//!   6: bstr, 7: bstr,          ; TBSCertificate (DER) of the vault's identity and of its device CA
-//!   8: COSE_Key,               ; serial-master, public: the other half of the serial key's agreement
-//!   9: uint,                   ; dispatch epoch
-//!   10: time, 11: time,        ; drafted at; to be approved and imported before
+//!   0: salt,
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; site
+//!   3: identifier,                     ; vault
+//!   4: digest,                         ; fingerprint of the enrolment request
+//!   5: lineage,                        ; the one that the request stated
+//!   6: der,                            ; TBSCertificate of the vault's identity
+//!   7: der,                            ; TBSCertificate of its device CA
+//!   8: COSE_Key,                       ; serial-master, public: HQ's half of the agreement on the serial key
+//!   9: uint,                           ; dispatch epoch
+//!   10: unix-time,                     ; drafted at
+//!   11: unix-time,                     ; to be approved and imported before
 //! }
 //! ```
 

@@ -2,29 +2,41 @@
 //!
 //! ```cddl
 //! entitlement = {
-//!   0: bstr .size 32,          ; salt, so that the commitment reveals nothing
-//!   1: 1,                      ; format version
-//!   2: identifier,             ; entitlement id
-//!   3: uint,                   ; its version, 1 or more; an amendment is version + 1
-//!   4: identifier, 5: identifier, ; site, vault
-//!   6: time, 7: time,          ; drafted at; to be approved and imported before
-//!   8: time, 9: time,          ; valid from (inclusive), until (exclusive)
-//!   10: { 1: uint, 2: uint },  ; credit: unreported units, unreported days
-//!   11: uint,                  ; anchor_lease_max, units
-//!   12: [1*32 product],
-//!   13: bstr .size 32,         ; SHA-256 of the policy file that it was drafted from
+//!   0: salt,
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; entitlement id
+//!   3: uint,                           ; its version, from 1
+//!   4: identifier,                     ; site
+//!   5: identifier,                     ; vault
+//!   6: unix-time,                      ; drafted at
+//!   7: unix-time,                      ; to be approved and imported before
+//!   8: unix-time,                      ; valid from
+//!   9: unix-time,                      ; valid until, exclusive; later than from
+//!   10: credit,
+//!   11: uint,                          ; units of one anchor lease, at most
+//!   12: [1*32 product],                ; no SKU and no account tag twice
+//!   13: digest,                        ; SHA-256 of the policy file that it was drafted from
 //! }
+//! credit = { 1: uint, 2: uint }
 //! product = {
-//!   1: uint .size 6,           ; account tag, unique per vault
-//!   2: sku, 3: uint,           ; units
-//!   ? 4: uint, ? 5: uint,      ; units per UTC day, per UTC hour
-//!   ? 6: tstr,                 ; device identifier pattern, anchored
-//!   7: [1*8 tstr],             ; key algorithms
-//!   8: uint,                   ; re-issues per device without a new unit
-//!   ? 9: [1*64 identifier],    ; stations; none given: any
-//!   ? 10: [* [time, time]],    ; working hours, as UTC intervals in order
-//!   11: { 1: tstr, ? 2: uint, 3: [* tstr] }, ; subject, validity in days (absent: no expiry), extended key usages
-//!   12: tstr,                  ; where the device id stands in a CSR: "serialNumber" or "commonName"
+//!   1: 1..281474976710655,             ; account tag, unique per vault, kept through amendments
+//!   2: sku,
+//!   3: 0..281474976710656,             ; units: slots 0 to units - 1
+//!   ? 4: uint,                         ; units per UTC day
+//!   ? 5: uint,                         ; units per UTC hour
+//!   ? 6: tstr,                         ; device identifier pattern: a regular expression that matches the whole, ASCII
+//!   7: [1*8 tstr],                     ; key algorithms: "P-256", "P-384", "Ed25519", "RSA-2048" ...
+//!   8: uint .size 4,                   ; re-issues per device without a new unit
+//!   ? 9: [1*64 identifier],            ; stations; absent: any
+//!   ? 10: [0*8192 interval],           ; working hours, in order, none overlapping; absent: any time
+//!   11: certificate-terms,
+//!   12: "serialNumber" / "commonName", ; where in a request's subject the device id stands
+//! }
+//! interval = [unix-time, unix-time]
+//! certificate-terms = {
+//!   1: tstr,                           ; subject template
+//!   ? 2: uint .size 4,                 ; validity in days; absent: no expiry (99991231235959Z)
+//!   3: [0*16 tstr],                    ; extended key usages, by name or dotted OID
 //! }
 //! ```
 
@@ -307,9 +319,15 @@ impl Entitlement {
         Proposal::encrypted(context, &self.to_cbor(), &recipients)
     }
 
-    /// The id under which this version travels.
+    /// The id under which this version travels: entitlement, version, and a mark of the vault, since one policy may be
+    /// drafted for many vaults.
     pub fn object_id(&self) -> String {
-        format!("{}-v{}", self.id, self.version)
+        let vault: String = Fingerprint::of(self.vault.to_string().as_bytes())
+            .to_string()
+            .chars()
+            .take(8)
+            .collect();
+        format!("{}-v{}-{vault}", self.id, self.version)
     }
 
     /// Reads a proposal's content, whose signatures nobody has looked at.
@@ -445,9 +463,17 @@ impl ProductTerms {
             None => None,
             Some(value) => {
                 let mut wrapped = Fields::new("stations", Map::new().with(9, value).value())?;
-                Some(wrapped.texts(9, 64)?)
+                let stations: Vec<StationId> = wrapped.texts(9, 64)?;
+                if stations.is_empty() {
+                    return Err(fields.wrong(9, "no station may ask"));
+                }
+                Some(stations)
             }
         };
+        let key_algorithms: Vec<String> = fields.texts(7, 8)?;
+        if key_algorithms.is_empty() {
+            return Err(fields.wrong(7, "no key algorithm is allowed"));
+        }
         let terms = Self {
             account,
             sku: fields.parse(2)?,
@@ -455,7 +481,7 @@ impl ProductTerms {
             units_per_day: fields.optional_uint(4)?,
             units_per_hour: fields.optional_uint(5)?,
             device_id_pattern: pattern.map_err(|_| fields.wrong(6, "a text was expected"))?,
-            key_algorithms: fields.texts(7, 8)?,
+            key_algorithms,
             reissues_per_device: fields.uint32(8)?,
             stations,
             working_hours,

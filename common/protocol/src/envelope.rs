@@ -1,16 +1,23 @@
 //! The COSE envelope that every message shares: its context header, its signatures, and [`Verified`].
 //!
 //! ```cddl
-//! context-header = {                 ; the protected header of a signed body or of a COSE_Encrypt
-//!   ? 1: alg, 3: tstr, ? 4: bstr,    ; alg and key id stand in COSE_Sign1 and COSE_Signature only
+//! context-header = {
+//!   ? 1: -7 / 3,                       ; ES256 in a COSE_Sign1, A256GCM in a COSE_Encrypt; absent in a COSE_Sign
+//!   3: tstr,                           ; content type
+//!   ? 4: key-id,                       ; who signed, in a COSE_Sign1
 //!   -65537: context,
 //! }
 //! context = {
-//!   1: 1,                            ; format version
-//!   2: tstr, 3: party, 4: party,     ; type, sender, recipient
-//!   5: tstr,                         ; id
-//!   ? 6: bstr .size 32,              ; SHA-256 of the plaintext, where the payload is a COSE_Encrypt
+//!   1: 1,                              ; format version
+//!   2: message-type,
+//!   3: party,                          ; sender
+//!   4: party,                          ; recipient
+//!   5: object-id,                      ; equal to the id that the content implies; the rules for each message say how
+//!   ? 6: digest,                       ; commitment; see section 4
 //! }
+//! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
+//!   / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
+//! party = "hq" / "all" / vault-party / officer-party
 //! ```
 //!
 //! Unprotected headers are empty (COSE_Sign, COSE_Sign1) or hold exactly what RFC 9053 puts there (COSE_Encrypt): what
@@ -19,6 +26,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ciborium::Value;
 use coset::{
     CborSerializable as _, CoseSign1, Header, ProtectedHeader, TaggedCborSerializable as _,
 };
@@ -34,6 +42,10 @@ use crate::{Error, KeyFailure};
 pub const CONTEXT_LABEL: i64 = -65537;
 /// ES256 (RFC 9053 section 2.1).
 pub(crate) const ES256: i64 = -7;
+/// The header labels of the format: algorithm, content type, key id, IV, ephemeral key, context.
+const LABELS: [i64; 6] = [1, 3, 4, 5, -1, CONTEXT_LABEL];
+/// The largest protected header, in bytes.
+const HEADER_BYTES_MAX: usize = 4096;
 /// The content type of a payload that is itself a COSE_Encrypt (RFC 9052 section 2).
 const ENCRYPTED: &str = "application/cose; cose-type=\"cose-encrypt\"";
 
@@ -317,7 +329,7 @@ pub(crate) fn decode_header(
         Error::Shape { why, .. } => Error::Header { what, why },
         other => other,
     };
-    let mut fields = Fields::decode(what, bytes, 4096).map_err(header)?;
+    let mut fields = Fields::decode(what, bytes, HEADER_BYTES_MAX).map_err(header)?;
     if let Some(algorithm) = algorithm {
         let found = fields.required(1).map_err(header)?;
         if found.as_integer() != Some(algorithm.into()) {
@@ -554,14 +566,47 @@ impl SignedOne {
 
 /// The strict reader, before any library sees the bytes.
 pub(crate) fn check(what: &'static str, bytes: &[u8], bytes_max: usize) -> Result<(), Error> {
-    if bytes.len() > bytes_max {
-        return Err(Error::Oversize { what, bytes_max });
+    match cbor::decode(what, bytes, bytes_max)? {
+        Value::Tag(_, message) => check_headers(what, &message),
+        message => check_headers(what, &message),
     }
-    cbor::check_deterministic(bytes).map_err(|(offset, rule)| Error::Encoding {
-        what,
-        offset,
-        rule,
-    })
+}
+
+/// Refuses every header label that is not of the format, at every level of a COSE structure. Counter-signatures hold
+/// protected headers that hold counter-signatures: byte strings in byte strings, which the strict reader does not look
+/// into and which coset follows without limit.
+fn check_headers(what: &'static str, structure: &Value) -> Result<(), Error> {
+    let Value::Array(parts) = structure else {
+        return Ok(()); // coset refuses it
+    };
+    if let Some(Value::Bytes(protected)) = parts.first()
+        && !protected.is_empty()
+    {
+        check_labels(what, &cbor::decode(what, protected, HEADER_BYTES_MAX)?)?;
+    }
+    if let Some(unprotected) = parts.get(1) {
+        check_labels(what, unprotected)?;
+    }
+    // Signatures and recipients; recipients of recipients. The strict reader has bounded the depth.
+    for inner in parts.iter().skip(3).filter_map(Value::as_array).flatten() {
+        check_headers(what, inner)?;
+    }
+    Ok(())
+}
+
+fn check_labels(what: &'static str, header: &Value) -> Result<(), Error> {
+    for (label, _) in header.as_map().into_iter().flatten() {
+        let known = label
+            .as_integer()
+            .is_some_and(|label| LABELS.iter().any(|known| label == (*known).into()));
+        if !known {
+            return Err(Error::Header {
+                what,
+                why: "a header parameter that the format does not have".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn not_cose(what: &'static str, error: &coset::CoseError) -> Error {

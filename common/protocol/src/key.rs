@@ -1,4 +1,9 @@
 //! P-256 public keys as COSE_Key (RFC 9053 section 7.1.1) and their thumbprints (RFC 9679).
+//!
+//! ```cddl
+//! COSE_Key = { 1: 2, -1: 1, -2: bstr .size 32, -3: bstr .size 32 }
+//! key-id = bstr .size 32
+//! ```
 
 use ciborium::Value;
 use elliptic_curve::sec1::ToSec1Point as _;

@@ -2,11 +2,12 @@
 //!
 //! ```cddl
 //! officer-request = {
-//!   1: 1,                      ; format version
-//!   2: identifier,             ; name
-//!   3: COSE_Key, 4: COSE_Key,  ; signing key, agreement key
-//!   5: time,                   ; made at
-//!   6: tstr,                   ; where the keys live, in the officer's own words: a claim
+//!   1: 1,                              ; format version
+//!   2: identifier,                     ; name
+//!   3: COSE_Key,                       ; signing key
+//!   4: COSE_Key,                       ; agreement key
+//!   5: unix-time,                      ; made at
+//!   6: tstr,                           ; what holds the keys: a claim
 //! }
 //! ```
 
@@ -49,11 +50,11 @@ impl OfficerRequest {
             .encode()
     }
 
-    /// Signs it with the signing key.
+    /// Signs it with the signing key. Returns the message and its fingerprint, which the officer reads out.
     ///
     /// # Errors
     /// [`Error::KeyOperation`].
-    pub fn seal(&self, sign: Sign<'_>) -> Result<Vec<u8>, Error> {
+    pub fn seal(&self, sign: Sign<'_>) -> Result<(Vec<u8>, Fingerprint), Error> {
         let context = Context {
             kind: Kind::OfficerRequest,
             sender: Party::Officer(self.id.clone()),
@@ -61,7 +62,12 @@ impl OfficerRequest {
             id: self.id.to_string(),
             commitment: None,
         };
-        sign_one(&context, self.to_cbor(), &self.signing_key, sign)
+        let payload = self.to_cbor();
+        let fingerprint = Fingerprint::of(&payload);
+        Ok((
+            sign_one(&context, payload, &self.signing_key, sign)?,
+            fingerprint,
+        ))
     }
 
     /// Opens a request whose fingerprint a person has compared. It is signed by the key that it asks to list.

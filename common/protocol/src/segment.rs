@@ -2,12 +2,12 @@
 //! bundle that commits to it.
 //!
 //! ```cddl
-//! segment-file = encrypted         ; plaintext: segment
-//! segment = {
-//!   0: bstr .size 32,              ; salt
-//!   1: 1,                          ; format version
-//!   2: uint, 3: uint,              ; sequence of the first record, how many
-//!   4: bstr,                       ; one zstd frame of: each record, behind its length (4 bytes, big-endian)
+//! audit-segment = {
+//!   0: salt,
+//!   1: 1,                              ; format version
+//!   2: uint,                           ; sequence of the first record
+//!   3: uint,                           ; how many records
+//!   4: bstr,                           ; one zstd frame (RFC 8878), without dictionary, of the records
 //! }
 //! ```
 
@@ -172,6 +172,9 @@ impl Segment {
             what: WHAT,
             why: why.to_owned(),
         };
+        if zstd::zstd_safe::find_frame_compressed_size(&compressed) != Ok(compressed.len()) {
+            return Err(shape("its records are not one zstd frame"));
+        }
         // The bound is what stops a decompression bomb; a lone oversized record is within it by the log's ceiling.
         let records = zstd::bulk::decompress(&compressed, SEGMENT_RECORD_BYTES_MAX)
             .map_err(|_| shape("its records do not decompress within the bound"))?;

@@ -3,22 +3,33 @@
 //!
 //! ```cddl
 //! trust-manifest = {
-//!   1: 1,                            ; format version
-//!   2: uint,                         ; version, from 1
-//!   3: tstr,                         ; name of headquarters
-//!   4: time, 5: time,                ; issued, expires
-//!   6: bstr .size 32 / null,         ; fingerprint of the version before
-//!   7: bstr,                         ; root certificate, DER
-//!   8: [1*64 officer],
-//!   9: { 1: uint, 2: uint, 3: uint, 4: uint }, ; thresholds: mint, enrol, revoke, trust
-//!   10: COSE_Key,                    ; dispatch key
-//!   11: COSE_Key,                    ; report key
-//!   12: [2*8 hq-encryption-key],
-//!   13: uint,                        ; dispatch epoch that this dispatch key opens
+//!   1: 1,                              ; format version
+//!   2: uint,                           ; version, from 1
+//!   3: tstr .size (1..64),             ; name of headquarters, without control characters
+//!   4: unix-time,                      ; issued
+//!   5: unix-time,                      ; expires; later than issued
+//!   6: digest / null,                  ; fingerprint of the version before; null in version 1 alone
+//!   7: der,                            ; root certificate
+//!   8: [1*64 officer],                 ; no id twice
+//!   9: thresholds,
+//!   10: COSE_Key,                      ; dispatch key
+//!   11: COSE_Key,                      ; report key: signs status, dossiers and reports
+//!   12: [2*8 hq-encryption-key],       ; at least one in escrow
+//!   13: uint,                          ; dispatch epoch that this dispatch key opens
 //! }
-//! officer = { 1: identifier, 2: [1*4 COSE_Key], 3: COSE_Key, 4: [* role] } ; id, signing, agreement, roles
+//! officer = {
+//!   1: identifier,
+//!   2: [1*4 COSE_Key],                 ; signing keys
+//!   3: COSE_Key,                       ; agreement key
+//!   4: [0*4 role],                     ; in the order of `role`, each once
+//! }
 //! role = "mint" / "enrol" / "revoke" / "trust"
-//! hq-encryption-key = { 1: identifier, 2: COSE_Key, 3: bool } ; name, key, whether its private half is in escrow
+//! thresholds = { 1: uint, 2: uint, 3: uint, 4: uint }
+//! hq-encryption-key = {
+//!   1: identifier,                     ; name
+//!   2: COSE_Key,
+//!   3: bool,                           ; whether its private half is in escrow
+//! }
 //! ```
 
 use std::collections::BTreeSet;
@@ -457,7 +468,7 @@ impl Verified<TrustManifest> {
                 });
             }
         }
-        proposal.every_signer_in(&[before, &next])?;
+        proposal.every_signer_in(&[before, &next], Role::Trust)?;
         let officers = by_before.union(&by_next).cloned().collect();
         Ok(Self::new(
             next,
@@ -476,6 +487,9 @@ fn officer(value: Value) -> Result<Officer, Error> {
         .map(|key| from_cose_key(WHAT, key))
         .collect();
     let roles: Vec<Role> = fields.texts(4, 4)?;
+    if !roles.is_sorted_by(|role, next| role < next) {
+        return Err(fields.wrong(4, "roles stand in order, each once"));
+    }
     let officer = Officer {
         id: fields.parse(1)?,
         signing_keys: signing_keys?,

@@ -1,0 +1,172 @@
+//! `formats.cddl` is the specification: what we write matches it, and the documentation of the modules quotes it.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use support::*;
+
+fn specification() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/formats.cddl")).unwrap()
+}
+
+/// A line without its comment; a semicolon inside a text is none.
+fn without_comment(line: &str) -> &str {
+    let mut inside_text = false;
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            b'"' => inside_text = !inside_text,
+            b';' if !inside_text => return &line[..at],
+            _ => {}
+        }
+    }
+    line
+}
+
+/// The rules of some CDDL by name, without comments, whitespace made one space.
+fn rules<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let mut rules: BTreeMap<String, String> = BTreeMap::new();
+    let mut current = String::new();
+    for line in lines.map(without_comment) {
+        let name = line.split(" = ").next().unwrap_or_default();
+        let starts_rule = line.contains(" = ")
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !name.contains(' ');
+        if starts_rule {
+            current = name.to_owned();
+            let before = rules.insert(current.clone(), String::new());
+            assert_eq!(before, None, "rule `{current}` is defined twice");
+        }
+        for word in line.split_whitespace() {
+            let rule = rules.get_mut(&current).expect("a rule starts first");
+            *rule += word;
+            *rule += " ";
+        }
+    }
+    rules
+}
+
+/// The rules in the module documentation of every source file.
+fn documented() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        for block in source.split("//! ```cddl\n").skip(1) {
+            let block = block.split("//! ```\n").next().unwrap();
+            let lines = block.lines().map(|line| line.trim_start_matches("//!"));
+            let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+            for (name, rule) in rules(lines) {
+                let before = found.insert(name.clone(), rule);
+                assert_eq!(before, None, "`{name}` is documented twice");
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
+    let specified = rules(specification().lines());
+    let documented = documented();
+    for content in KINDS {
+        assert!(
+            documented.contains_key(content),
+            "`{content}` is documented nowhere"
+        );
+    }
+    for (name, rule) in &documented {
+        assert_eq!(Some(rule), specified.get(name), "`{name}` has drifted");
+    }
+}
+
+const KINDS: [&str; 9] = [
+    "trust-manifest",
+    "officer-request",
+    "enrolment-request",
+    "enrolment-grant",
+    "entitlement",
+    "acknowledgement",
+    "dispatch",
+    "audit-bundle",
+    "audit-segment",
+];
+
+/// The specification with one of its rules as the first, which is the one that counts.
+fn rooted(rule: &str) -> String {
+    format!("root = {rule}\n{}", specification())
+}
+
+fn matches(rule: &str, bytes: &[u8]) -> Result<(), String> {
+    cddl::validate_cbor_from_slice(&rooted(rule), bytes, None).map_err(|error| error.to_string())
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let sealed = sealed_bundle();
+    vec![
+        ("trust-manifest-message", trust_bytes()),
+        ("trust-manifest-message", trust_second_bytes()),
+        ("officer-request-message", officer_request_bytes()),
+        ("enrolment-request-message", enrolment_request_bytes().0),
+        ("enrolment-grant-message", grant_bytes()),
+        ("entitlement-message", entitlement_bytes()),
+        ("acknowledgement-message", acknowledgement_bytes()),
+        ("dispatch-message", dispatch_bytes()),
+        ("audit-bundle-message", sealed.bytes),
+        ("audit-segment-message", sealed.segments[0].clone()),
+        ("draft", entitlement_proposal().to_bytes().unwrap()),
+        ("draft", manifest().propose().unwrap().to_bytes().unwrap()),
+        (
+            "approval",
+            approved(&entitlement_proposal(), &[signing(ALICE)]),
+        ),
+    ]
+}
+
+#[test]
+fn every_message_matches_its_rule_and_the_rule_for_all_files_and_not_the_next_one() {
+    let messages = messages();
+    let next = messages.iter().cycle().skip(1);
+    for ((rule, bytes), (other, _)) in messages.iter().zip(next) {
+        matches(rule, bytes).unwrap_or_else(|error| panic!("{rule}: {error}"));
+        matches("mintmark-file", bytes).unwrap_or_else(|error| panic!("file, {rule}: {error}"));
+        assert!(
+            other == rule || matches(other, bytes).is_err(),
+            "{rule} matches {other}"
+        );
+    }
+}
+
+#[test]
+fn every_plaintext_matches_its_rule() {
+    matches("enrolment-grant", &grant().to_cbor()).unwrap();
+    matches("entitlement", &entitlement().to_cbor()).unwrap();
+    matches("acknowledgement", &acknowledgement().to_cbor()).unwrap();
+    let (file, facts) = segment_bytes(7, 3, "x");
+    let plaintext = forge::decrypt(&file, &audit_key());
+    assert_eq!(
+        mintmark_protocol::identifier::Fingerprint::of(&plaintext),
+        facts.commitment
+    );
+    matches("audit-segment", &plaintext).unwrap();
+}
+
+#[test]
+fn what_the_specification_does_not_list_matches_no_rule() {
+    let mut extra = entitlement().to_cbor();
+    assert_eq!(extra[0], 0xae, "a map of 14");
+    extra[0] = 0xaf;
+    extra.extend_from_slice(&[0x0e, 0x00]);
+    assert!(matches("entitlement", &extra).is_err());
+    let mut bytes = trust_bytes();
+    // d8 62 84 58 xx header, then the empty unprotected header
+    let header_bytes = usize::from(bytes[4]);
+    let at = 5 + header_bytes;
+    assert_eq!(bytes[at], 0xa0);
+    bytes.splice(at..=at, [0xa1, 0x04, 0x41, 0x00]);
+    assert!(matches("trust-manifest-message", &bytes).is_err());
+}

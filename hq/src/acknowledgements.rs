@@ -1,0 +1,72 @@
+//! Acknowledgements: made for every vault whose newest bundle has not had one, when the next stick is written.
+
+use mintmark_console::{Console, Failure};
+use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::encryption::random;
+use mintmark_protocol::envelope::Kind;
+
+use crate::clock::now_unix;
+use crate::home::Home;
+use crate::keyring::{self, DISPATCH, Keyring};
+use crate::outbox::{self, Content};
+use crate::registry::{self, Registry, bundles, vaults};
+use crate::{failure, trust};
+
+/// Seals an acknowledgement for each vault that one is owed to.
+pub(crate) fn seal_owed(
+    home: &Home,
+    registry: &mut Registry,
+    console: &Console,
+) -> Result<(), Failure> {
+    let mut owed = Vec::new();
+    for vault in vaults::all(&registry.sql)? {
+        if let Some(bundle) = bundles::unacknowledged(&registry.sql, &vault.name)? {
+            owed.push((vault, bundle));
+        }
+    }
+    if owed.is_empty() {
+        return Ok(());
+    }
+    let manifest = trust::in_force(home)?;
+    let signer = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
+    let record = home.record();
+    for (vault, bundle) in owed {
+        let acknowledgement = Acknowledgement {
+            salt: random().map_err(failure::protocol)?,
+            vault: vault.name.clone(),
+            hq_time: now_unix(),
+            lineage: bundle.lineage,
+            bundle_sequence: bundle.sequence,
+            bundle_fingerprint: bundle.fingerprint,
+            log_size: bundle.log_size,
+            log_root: bundle.log_root,
+            findings: bundles::finding_count(&registry.sql, &vault.name)?,
+        };
+        let bytes = acknowledgement
+            .seal(
+                manifest.content(),
+                &vault.agreement_key,
+                &keyring::sign(&*signer),
+            )
+            .map_err(failure::protocol)?;
+        let content = Content {
+            kind: Kind::Acknowledgement,
+            id: acknowledgement.object_id(),
+            version: 1,
+            bytes,
+            certificates: Vec::new(),
+        };
+        let transaction = registry.transaction()?;
+        outbox::seal(
+            &transaction,
+            &record,
+            &manifest,
+            &*signer,
+            &vault.name,
+            content,
+        )?;
+        bundles::acknowledge(&transaction, &vault.name, &bundle)?;
+        registry::commit(transaction)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Drafts on their way through approval: where they are kept, what they say in words, and when they are done.
+
+use mintmark_console::{Failure, files};
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Kind, Verified};
+use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::trust::{Role, TrustManifest};
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+
+use crate::record::Record;
+use crate::registry::drafts::{self, Draft, State};
+use crate::{clock, failure};
+
+pub(crate) mod collect;
+pub(crate) mod words;
+
+/// How long a draft may collect approvals and then travel, in days.
+pub(crate) const APPROVE_DAYS: u64 = 30;
+
+/// The content of a draft, read by somebody whom it is for.
+pub(crate) enum Content {
+    Trust(Box<TrustManifest>),
+    Grant(Box<EnrolmentGrant>),
+    Entitlement(Box<Entitlement>),
+}
+
+impl Content {
+    /// Reads and checks a draft's content.
+    pub(crate) fn read(proposal: &Proposal, opener: Option<Opener<'_>>) -> Result<Self, Failure> {
+        let kind = proposal.context().kind;
+        let not_for_us = || {
+            failure::protocol(mintmark_protocol::Error::NotRecipient {
+                what: kind.as_str(),
+            })
+        };
+        match kind {
+            Kind::TrustManifest => TrustManifest::proposed(proposal)
+                .map(Box::new)
+                .map(Self::Trust),
+            Kind::EnrolmentGrant => {
+                let opener = opener.ok_or_else(not_for_us)?;
+                EnrolmentGrant::proposed(proposal, opener)
+                    .map(Box::new)
+                    .map(Self::Grant)
+            }
+            Kind::Entitlement => {
+                let opener = opener.ok_or_else(not_for_us)?;
+                Entitlement::proposed(proposal, opener)
+                    .map(Box::new)
+                    .map(Self::Entitlement)
+            }
+            _ => {
+                let (expected, found) = ("a draft".to_owned(), kind.to_string());
+                Err(mintmark_protocol::Error::WrongType { expected, found })
+            }
+        }
+        .map_err(failure::protocol)
+    }
+
+    /// Until when it may be approved, Unix seconds.
+    pub(crate) fn approve_until(&self) -> u64 {
+        match self {
+            Self::Trust(manifest) => manifest.issued_at + APPROVE_DAYS * clock::DAY_SECONDS,
+            Self::Grant(grant) => grant.approve_until,
+            Self::Entitlement(entitlement) => entitlement.approve_until,
+        }
+    }
+
+    /// Refuses a draft that was left lying.
+    pub(crate) fn expect_open(&self, now: u64) -> Result<(), Failure> {
+        let until = self.approve_until();
+        if now < until {
+            return Ok(());
+        }
+        let until = mintmark_console::time::rfc3339(until);
+        Err(failure::refused(
+            "DRAFT-EXPIRED",
+            format!("this draft could be approved until {until}"),
+            "have it drafted again",
+        ))
+    }
+}
+
+/// The role that approves a draft of this type.
+pub(crate) fn role(kind: Kind) -> Result<Role, Failure> {
+    Role::for_kind(kind).ok_or_else(|| {
+        failure::refused(
+            "MESSAGE-TYPE",
+            format!("a message of type `{kind}` is not something that officers approve"),
+            "give a draft",
+        )
+    })
+}
+
+/// Keeps a new draft, and writes it where the caller wants it. Returns the file that it is in.
+pub(crate) fn keep_draft(
+    sql: &Connection,
+    record: &Record,
+    proposal: &Proposal,
+    draft: &Draft,
+    output: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    let bytes = proposal.to_bytes().map_err(failure::protocol)?;
+    let path = record.draft(&draft.id, &draft.fingerprint.to_string());
+    record.keep(&path, &bytes)?;
+    drafts::add(sql, draft)?;
+    match output {
+        Some(output) => {
+            files::write_public_new(output, &bytes)?;
+            Ok(output.to_owned())
+        }
+        None => Ok(path),
+    }
+}
+
+/// One draft at a time for one thing: those that came before give way.
+pub(crate) fn supersede_open(sql: &Connection, id: &str) -> Result<Vec<Draft>, Failure> {
+    let mut superseded = Vec::new();
+    for draft in drafts::all(sql)? {
+        if draft.id == id && draft.state == State::Open {
+            drafts::set_state(sql, &draft.fingerprint, State::Superseded)?;
+            superseded.push(draft);
+        }
+    }
+    Ok(superseded)
+}
+
+/// A draft with every approval that was collected for it.
+pub(crate) fn collected(
+    sql: &Connection,
+    record: &Record,
+    draft: &Draft,
+) -> Result<Proposal, Failure> {
+    let fingerprint = draft.fingerprint.to_string();
+    let bytes = record.read(&record.draft(&draft.id, &fingerprint))?;
+    let mut proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::home_corrupt)?;
+    if proposal.fingerprint() != draft.fingerprint {
+        return Err(failure::home_corrupt(format!(
+            "draft {} is another one",
+            draft.id
+        )));
+    }
+    for officer in drafts::approvers(sql, &draft.fingerprint)? {
+        let bytes = record.read(&record.approval(&draft.id, &fingerprint, &officer))?;
+        let approval = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::home_corrupt)?;
+        proposal.collect(&approval).map_err(failure::home_corrupt)?;
+    }
+    Ok(proposal)
+}
+
+/// The manifests under which a draft's approvals are judged. A new manifest is judged by the one before and by itself.
+pub(crate) fn judges(
+    proposal: &Proposal,
+    current: Option<&Verified<TrustManifest>>,
+) -> Result<Vec<TrustManifest>, Failure> {
+    let mut judges: Vec<TrustManifest> = current.map(|m| m.content().clone()).into_iter().collect();
+    if proposal.context().kind == Kind::TrustManifest {
+        judges.push(TrustManifest::proposed(proposal).map_err(failure::protocol)?);
+    }
+    if judges.is_empty() {
+        return Err(failure::usage(
+            "TRUST-UNPUBLISHED",
+            "no trust manifest has been published yet",
+            "the first thing to be approved is the trust manifest itself",
+        ));
+    }
+    Ok(judges)
+}
+
+/// Who has validly approved, so far, in the eyes of each judge.
+pub(crate) fn tally(
+    proposal: &Proposal,
+    judges: &[TrustManifest],
+) -> Result<Vec<(u64, Vec<OfficerId>)>, Failure> {
+    let role = role(proposal.context().kind)?;
+    judges
+        .iter()
+        .map(|manifest| {
+            let officers = proposal
+                .known_approvers(manifest, role)
+                .map_err(failure::protocol)?;
+            Ok((manifest.threshold(role), officers.into_iter().collect()))
+        })
+        .collect()
+}
+
+/// Refuses to go on below the threshold.
+pub(crate) fn expect_threshold(
+    proposal: &Proposal,
+    draft: &Draft,
+    judges: &[TrustManifest],
+) -> Result<(), Failure> {
+    for (threshold, officers) in tally(proposal, judges)? {
+        if (officers.len() as u64) < threshold {
+            let role = role(draft.kind)?;
+            return Err(failure::refused(
+                "THRESHOLD-NOT-MET",
+                format!(
+                    "`{}` has {} of the {threshold} approvals that role `{role}` needs",
+                    draft.id,
+                    officers.len()
+                ),
+                "collect the missing ones with `hq approval sign` and `hq approval import`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Which open or finished draft a person means: by its id, by its fingerprint, or by the entitlement's or vault's own
+/// name where that names only one.
+pub(crate) fn find(
+    sql: &Connection,
+    kind: Kind,
+    named: &str,
+    names: impl Fn(&Draft) -> Result<bool, Failure>,
+) -> Result<Draft, Failure> {
+    let mut found: Option<Draft> = None;
+    for draft in drafts::all(sql)?
+        .into_iter()
+        .filter(|draft| draft.kind == kind)
+    {
+        if draft.id == named || draft.fingerprint.to_string() == named || names(&draft)? {
+            let better = |before: &Draft| {
+                (draft.state != State::Superseded) >= (before.state != State::Superseded)
+            };
+            if let Some(before) = &found
+                && before.id != draft.id
+                && before.state != State::Superseded
+                && draft.state != State::Superseded
+            {
+                return Err(failure::usage(
+                    "DRAFT-AMBIGUOUS",
+                    format!("`{named}` names `{}` and `{}`", before.id, draft.id),
+                    "give the id that the draft was printed with; `hq approval list` shows it",
+                ));
+            }
+            if found.as_ref().is_none_or(better) {
+                found = Some(draft);
+            }
+        }
+    }
+    found.ok_or_else(|| {
+        failure::usage(
+            "DRAFT-UNKNOWN",
+            format!("there is no {kind} draft `{named}`"),
+            "`hq approval list` shows the drafts and their ids",
+        )
+    })
+}

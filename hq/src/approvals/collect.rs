@@ -1,0 +1,152 @@
+//! Approvals that come in: each is verified as it stands, once, and kept whole.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Exit, Failure};
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::media::{MEDIA_FOLDER, MediaName};
+use mintmark_protocol::trust::TrustManifest;
+
+use crate::clock::now_unix;
+use crate::record::Record;
+use crate::registry::drafts::{self, State};
+use crate::registry::{self, Registry};
+use crate::{approvals, failure};
+
+/// An approval that counts.
+pub(crate) struct Collected {
+    pub(crate) id: String,
+    pub(crate) officer: OfficerId,
+    /// Whether it was not there before.
+    pub(crate) new: bool,
+}
+
+/// Takes in one approval.
+pub(crate) fn take(
+    registry: &mut Registry,
+    record: &Record,
+    manifest: Option<&Verified<TrustManifest>>,
+    bytes: &[u8],
+) -> Result<Collected, Failure> {
+    let approval = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)?;
+    let fingerprint = approval.fingerprint();
+    let draft = drafts::by_fingerprint(&registry.sql, &fingerprint)?.ok_or_else(|| {
+        failure::refused(
+            "DRAFT-UNKNOWN",
+            format!("this approves something that was not drafted here ({fingerprint})"),
+            "the draft may have been changed after it was read; have the officer sign the one that HQ lists",
+        )
+    })?;
+    let text = fingerprint.to_string();
+    let mut collected = approvals::collected(&registry.sql, record, &draft)?;
+    // The same body to the byte, or it is not an approval of this draft.
+    collected.collect(&approval).map_err(failure::protocol)?;
+    let judges = approvals::judges(&approval, manifest)?;
+    let role = approvals::role(draft.kind)?;
+    let mut officer = None;
+    let mut refusal = None;
+    for judge in &judges {
+        match approval.approvers(judge, role) {
+            Ok(officers) => officer = officer.or(officers.into_iter().next()),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    let officer = officer.ok_or_else(|| match refusal {
+        Some(error) => failure::protocol(error),
+        None => failure::refused(
+            "APPROVAL-EMPTY",
+            format!(
+                "this is the draft `{}` itself: nobody has signed it",
+                draft.id
+            ),
+            "give the file that `hq approval sign` wrote",
+        ),
+    })?;
+    if approval.signature_count() != 1 {
+        return Err(failure::refused(
+            "APPROVAL-COUNT",
+            "an approval bears one officer's signature",
+            "give the files that `hq approval sign` wrote, one by one",
+        ));
+    }
+    let known = drafts::approvers(&registry.sql, &fingerprint)?.contains(&officer);
+    if known {
+        return Ok(Collected {
+            id: draft.id,
+            officer,
+            new: false,
+        });
+    }
+    match draft.state {
+        State::Open => {}
+        State::Sealed => {
+            return Err(failure::refused(
+                "DRAFT-SEALED",
+                format!("`{}` was finished without this approval", draft.id),
+                "nothing needs to be done",
+            ));
+        }
+        State::Superseded => {
+            return Err(failure::refused(
+                "DRAFT-SUPERSEDED",
+                format!("`{}` has been drafted anew since", draft.id),
+                "have the officer approve the draft that `hq approval list` shows",
+            ));
+        }
+    }
+    let now = now_unix();
+    if draft.approve_until <= now {
+        let until = mintmark_console::time::rfc3339(draft.approve_until);
+        return Err(failure::refused(
+            "DRAFT-EXPIRED",
+            format!("`{}` could be approved until {until}", draft.id),
+            "draft it again",
+        ));
+    }
+    record.replace(&record.approval(&draft.id, &text, &officer), bytes)?;
+    let transaction = registry.transaction()?;
+    let new = drafts::approve(&transaction, &fingerprint, &officer, now)?;
+    registry::commit(transaction)?;
+    Ok(Collected {
+        id: draft.id,
+        officer,
+        new,
+    })
+}
+
+/// The approvals that a path means: the file itself, those in a folder, or those on a stick.
+pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let inner = path.join(MEDIA_FOLDER);
+    let folder = if inner.is_dir() {
+        inner
+    } else {
+        path.to_owned()
+    };
+    let unreadable = |error: std::io::Error| {
+        Failure::new(
+            Exit::Environment,
+            "FILE-IO",
+            format!("{} could not be read", folder.display()),
+        )
+        .cause(error)
+        .hint("check that the stick is plugged in and mounted")
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(MediaName::parse);
+        if matches!(name, Some(MediaName::Approval { .. })) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

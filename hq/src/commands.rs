@@ -1,0 +1,154 @@
+//! The command line: one module per noun.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
+
+mod approval;
+mod entitlement;
+mod init;
+mod media;
+mod officer;
+mod policy;
+mod site;
+mod trust;
+
+/// Control, from headquarters, of how many genuine devices each factory may make.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hq",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalOptions,
+
+    /// The home folder.
+    #[arg(long, global = true, env = "HQ_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+impl HasGlobal for Cli {
+    fn global(&self) -> &GlobalOptions {
+        &self.global
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make headquarters: its keys, its root certificate, its home folder.
+    Init(init::Init),
+    /// Officers: those who approve.
+    #[command(subcommand)]
+    Officer(officer::Officer),
+    /// Trust manifests: who may sign what.
+    #[command(subcommand)]
+    Trust(trust::Trust),
+    /// Approvals of drafts.
+    #[command(subcommand)]
+    Approval(approval::Approval),
+    /// Sites and their vaults.
+    #[command(subcommand)]
+    Site(site::Site),
+    /// Policies, as people write them.
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Entitlements: what a vault may make.
+    #[command(subcommand)]
+    Entitlement(entitlement::Entitlement),
+    /// Sticks and other media that go back and forth.
+    #[command(subcommand)]
+    Media(media::Media),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder.
+    Manual {
+        /// The folder; it must exist.
+        dir: PathBuf,
+    },
+}
+
+/// Runs one command line.
+///
+/// # Errors
+/// The failure that the console reports.
+pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
+    let home = cli.home.as_deref();
+    match cli.command {
+        Command::Init(init) => init.run(home, console),
+        Command::Officer(officer) => officer.run(home, console),
+        Command::Trust(trust) => trust.run(home, console),
+        Command::Approval(approval) => approval.run(home, console),
+        Command::Site(site) => site.run(home, console),
+        Command::Policy(policy) => policy.run(home, console),
+        Command::Entitlement(entitlement) => entitlement.run(home, console),
+        Command::Media(media) => media.run(home, console),
+        Command::Completion { shell } => {
+            mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
+                .map_err(|error| Failure::output(&error))?;
+            Ok(Exit::Done)
+        }
+        Command::Manual { dir } => {
+            mintmark_console::manual::<Cli>(dir)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Says the result: as JSON, or in lines.
+fn say(
+    console: &Console,
+    json: &serde_json::Value,
+    lines: impl IntoIterator<Item = String>,
+) -> Result<Exit, Failure> {
+    if console.is_json() {
+        console
+            .json(json)
+            .map_err(|error| Failure::output(&error))?;
+    } else {
+        for line in lines {
+            console.line(line);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Says what was drafted, in the form that every draft has.
+fn say_draft(
+    console: &Console,
+    schema: &str,
+    draft: &crate::registry::drafts::Draft,
+    file: &std::path::Path,
+    words: &[String],
+    dry_run: bool,
+) -> Result<Exit, Failure> {
+    let json = serde_json::json!({
+        "schema": schema,
+        "id": draft.id,
+        "type": draft.kind.as_str(),
+        "file": if dry_run { None } else { Some(file.display().to_string()) },
+        "fingerprint": draft.fingerprint.to_string(),
+        "approve_until": mintmark_console::time::rfc3339(draft.approve_until),
+        "dry_run": dry_run,
+        "words": words,
+    });
+    let mut lines: Vec<String> = words.to_vec();
+    lines.push(String::new());
+    lines.push(format!("id           {}", draft.id));
+    if dry_run {
+        lines.push("nothing was written (--dry-run)".to_owned());
+    } else {
+        lines.push(format!("file         {}", file.display()));
+    }
+    lines.push(format!("fingerprint  {}", draft.fingerprint));
+    say(console, &json, lines)
+}

@@ -1,0 +1,451 @@
+//! `hq approval`: what officers sign, each on their own machine, and how it comes together.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_keys::{KeyUri, Purpose};
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::envelope::{Kind, Verified};
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::trust::TrustManifest;
+
+use crate::approvals::collect::{self, Collected};
+use crate::approvals::{self, Content, words};
+use crate::clock::now_unix;
+use crate::config::Role as HomeRole;
+use crate::home::Home;
+use crate::keyring::{self, AUDIT, Keyring, OFFICER_AGREE, OFFICER_SIGN};
+use crate::registry::drafts::{self, State};
+use crate::{failure, trust};
+
+/// Approvals of drafts.
+#[derive(Debug, Subcommand)]
+pub(super) enum Approval {
+    /// At HQ: list the drafts and who has approved them.
+    List,
+    /// Show what a draft says.
+    Show {
+        /// The draft.
+        file: PathBuf,
+        /// An officer whom it is for; not needed at HQ.
+        #[arg(long, requires = "keys")]
+        officer: Option<OfficerId>,
+        /// Where that officer's keys are.
+        #[arg(long, value_name = "URI", requires = "officer")]
+        keys: Option<KeyUri>,
+    },
+    /// On the officer's own machine: read a draft, and sign it.
+    Sign {
+        /// The draft.
+        file: PathBuf,
+        /// The officer's name.
+        #[arg(long)]
+        officer: OfficerId,
+        /// Where the officer's keys are.
+        #[arg(long, value_name = "URI")]
+        keys: KeyUri,
+        /// The file to write the approval to.
+        #[arg(long, value_name = "F")]
+        output: PathBuf,
+        /// The fingerprint that HQ reads out; needed for the first trust manifest.
+        #[arg(long, value_name = "HEX")]
+        fingerprint: Option<Fingerprint>,
+    },
+    /// At HQ: collect approvals from a file or a folder.
+    Import {
+        /// An approval, a folder of approvals, or a stick.
+        path: PathBuf,
+    },
+}
+
+impl Approval {
+    pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+        match self {
+            Self::List => list(home, console),
+            Self::Show {
+                file,
+                officer,
+                keys,
+            } => show(home, &file, officer.zip(keys), console),
+            Self::Sign {
+                file,
+                officer,
+                keys,
+                output,
+                fingerprint,
+            } => sign(
+                home,
+                &file,
+                &officer,
+                &keys,
+                &output,
+                fingerprint.as_ref(),
+                console,
+            ),
+            Self::Import { path } => import(home, &path, console),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Proposal, Failure> {
+    let bytes = files::read_limited(file, PROPOSAL_BYTES_MAX as u64)?;
+    Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)
+}
+
+fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+    let home = Home::read_hq(home)?;
+    let registry = home.registry()?;
+    let manifest = trust::newest(&home)?;
+    let record = home.record();
+    let now = now_unix();
+    let mut table = Table::new(
+        ["ID", "TYPE", "FOR", "STATE", "APPROVED BY", "NEEDS"].map(|header| (header, Align::Left)),
+    );
+    let mut rows = Vec::new();
+    for draft in drafts::all(&registry.sql)? {
+        let approvers: Vec<String> = drafts::approvers(&registry.sql, &draft.fingerprint)?
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let proposal = approvals::collected(&registry.sql, &record, &draft)?;
+        let needed = match approvals::judges(&proposal, manifest.as_ref()) {
+            Ok(judges) => approvals::tally(&proposal, &judges)?
+                .iter()
+                .map(|(threshold, officers)| threshold.saturating_sub(officers.len() as u64))
+                .max()
+                .unwrap_or(0),
+            Err(_) => 0,
+        };
+        let state = match draft.state {
+            State::Open if draft.approve_until <= now => "expired",
+            State::Open if needed == 0 => "approved",
+            state => state.as_str(),
+        };
+        let vault = draft.vault.as_ref().map(ToString::to_string);
+        rows.push(serde_json::json!({
+            "id": draft.id,
+            "type": draft.kind.as_str(),
+            "vault": vault,
+            "version": draft.version,
+            "fingerprint": draft.fingerprint.to_string(),
+            "state": state,
+            "approvers": approvers,
+            "missing": needed,
+            "drafted_at": rfc3339(draft.drafted_at),
+            "approve_until": rfc3339(draft.approve_until),
+        }));
+        let missing = if draft.state == State::Open {
+            format!("{needed} more")
+        } else {
+            String::new()
+        };
+        table.row([
+            draft.id,
+            draft.kind.to_string(),
+            vault.unwrap_or_else(|| "all".to_owned()),
+            state.to_owned(),
+            approvers.join(","),
+            missing,
+        ]);
+    }
+    if console.is_json() {
+        let json = serde_json::json!({ "schema": "mintmark/approval/1", "drafts": rows });
+        return super::say(console, &json, []);
+    }
+    console.table(&table);
+    Ok(Exit::Done)
+}
+
+fn show(
+    home: Option<&Path>,
+    file: &Path,
+    officer: Option<(OfficerId, KeyUri)>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let proposal = read(file)?;
+    let context = proposal.context();
+    let content = if let Some((_, keys)) = officer {
+        let store = keyring::open(&keys, console)?;
+        let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
+        let agree = keyring::agree(&*key);
+        Some(Content::read(
+            &proposal,
+            Some(Opener {
+                public_key: key.public_key(),
+                agree: &agree,
+            }),
+        )?)
+    } else if !context.kind.is_encrypted() {
+        Some(Content::read(&proposal, None)?)
+    } else {
+        match Home::read(home) {
+            Ok(home) if home.config.role == HomeRole::Hq => {
+                let ring = Keyring::new(&home.config, console)?;
+                let key = ring.agreement(AUDIT)?;
+                let agree = keyring::agree(&*key);
+                let opener = Opener {
+                    public_key: key.public_key(),
+                    agree: &agree,
+                };
+                Some(Content::read(&proposal, Some(opener))?)
+            }
+            _ => {
+                console.warn("the content is encrypted: give --officer and --keys to read it");
+                None
+            }
+        }
+    };
+    let words = content.as_ref().map(words::describe).unwrap_or_default();
+    let json = serde_json::json!({
+        "schema": "mintmark/approval/1",
+        "id": context.id,
+        "type": context.kind.as_str(),
+        "sender": context.sender.to_string(),
+        "recipient": context.recipient.to_string(),
+        "fingerprint": proposal.fingerprint().to_string(),
+        "signatures": proposal.signature_count(),
+        "words": words,
+    });
+    let mut lines = words;
+    lines.push(format!("type         {}", context.kind));
+    lines.push(format!("id           {}", context.id));
+    lines.push(format!(
+        "from, for    {}, {}",
+        context.sender, context.recipient
+    ));
+    lines.push(format!("fingerprint  {}", proposal.fingerprint()));
+    lines.push(format!(
+        "signatures   {} (not verified)",
+        proposal.signature_count()
+    ));
+    super::say(console, &json, lines)
+}
+
+/// The manifest that says who this officer is: the pinned one, or the first of all, whose fingerprint was compared.
+fn manifest_for(
+    home: Option<&Path>,
+    proposal: &Proposal,
+    fingerprint: Option<&Fingerprint>,
+) -> Result<TrustManifest, Failure> {
+    let pinned = match home {
+        None => None,
+        Some(path) => {
+            let home = Home::read(Some(path))?;
+            trust::newest(&home)?
+        }
+    };
+    if let Some(expected) = fingerprint {
+        let found = proposal.fingerprint();
+        if found != *expected {
+            return Err(failure::protocol(
+                mintmark_protocol::Error::FingerprintMismatch {
+                    what: "draft",
+                    expected: expected.to_string(),
+                    found: found.to_string(),
+                },
+            ));
+        }
+    }
+    let is_trust = proposal.context().kind == Kind::TrustManifest;
+    if is_trust {
+        let next = TrustManifest::proposed(proposal).map_err(failure::protocol)?;
+        match &pinned {
+            Some(pinned) => expect_successor(&next, pinned)?,
+            None if fingerprint.is_some() => {}
+            None => {
+                return Err(failure::usage(
+                    "FINGERPRINT-REQUIRED",
+                    "nothing is pinned yet that this manifest could be judged by",
+                    "give --fingerprint with what HQ reads out, or --home with your pinned home",
+                ));
+            }
+        }
+        return Ok(next);
+    }
+    let pinned = pinned.ok_or_else(|| {
+        failure::usage(
+            "TRUST-UNPINNED",
+            "no trust manifest is pinned here",
+            "run `hq trust pin --home DIR ...` once, then give --home DIR",
+        )
+    })?;
+    pinned
+        .content()
+        .in_force(now_unix())
+        .map_err(failure::protocol)?;
+    Ok(pinned.into_content())
+}
+
+fn expect_successor(next: &TrustManifest, pinned: &Verified<TrustManifest>) -> Result<(), Failure> {
+    let follows =
+        next.version == pinned.content().version + 1 && next.previous == Some(pinned.fingerprint());
+    let same = next.version == pinned.content().version && next == pinned.content();
+    if follows || same {
+        return Ok(());
+    }
+    let why = "it follows another manifest than the newest that is pinned here";
+    let version = next.version;
+    Err(failure::protocol(
+        mintmark_protocol::Error::TrustSuccession { version, why },
+    ))
+}
+
+fn sign(
+    home: Option<&Path>,
+    file: &Path,
+    officer: &OfficerId,
+    keys: &KeyUri,
+    output: &Path,
+    fingerprint: Option<&Fingerprint>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let proposal = read(file)?;
+    let kind = proposal.context().kind;
+    let role = approvals::role(kind)?;
+    let manifest = manifest_for(home, &proposal, fingerprint)?;
+    let listed = manifest.officer(officer).ok_or_else(|| {
+        failure::refused(
+            "OFFICER-UNKNOWN",
+            format!("the trust manifest does not list an officer `{officer}`"),
+            "check the name; if you are new, import the newest trust manifest into your home",
+        )
+    })?;
+    if !listed.roles.contains(&role) {
+        return Err(failure::protocol(mintmark_protocol::Error::SignerRole {
+            what: kind.as_str(),
+            officer: officer.to_string(),
+            role: role.as_str(),
+        }));
+    }
+    let store = keyring::open(keys, console)?;
+    let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
+    if !listed.signing_keys.contains(signer.public_key()) {
+        return Err(failure::refused(
+            "OFFICER-KEY-MISMATCH",
+            format!(
+                "this token's key is not the one that the trust manifest lists for `{officer}`"
+            ),
+            "check the key URI and the name",
+        ));
+    }
+    let content = if kind.is_encrypted() {
+        let missing = store
+            .find(OFFICER_AGREE, Purpose::Agree)
+            .map_err(failure::keys)?
+            .is_none();
+        if missing {
+            console.warn(format!(
+                "the key `{OFFICER_AGREE}` is missing from this token"
+            ));
+        }
+        let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
+        let agree = keyring::agree(&*key);
+        Content::read(
+            &proposal,
+            Some(Opener {
+                public_key: key.public_key(),
+                agree: &agree,
+            }),
+        )?
+    } else {
+        Content::read(&proposal, None)?
+    };
+    content.expect_open(now_unix())?;
+    let words = words::describe(&content);
+    if !console.is_json() {
+        for line in &words {
+            console.line(line);
+        }
+        console.line("");
+    }
+    let approval = proposal
+        .approve(signer.public_key(), &keyring::sign(&*signer))
+        .map_err(failure::protocol)?;
+    files::write_public_new(output, &approval.to_bytes().map_err(failure::protocol)?)?;
+    let json = serde_json::json!({
+        "schema": "mintmark/approval/1",
+        "id": proposal.context().id,
+        "type": kind.as_str(),
+        "officer": officer.as_str(),
+        "role": role.as_str(),
+        "file": output.display().to_string(),
+        "fingerprint": proposal.fingerprint().to_string(),
+        "words": words,
+    });
+    super::say(
+        console,
+        &json,
+        [
+            format!(
+                "approved     {} as {officer} ({role})",
+                proposal.context().id
+            ),
+            format!("file         {}", output.display()),
+            format!("fingerprint  {}", proposal.fingerprint()),
+        ],
+    )
+}
+
+fn import(home: Option<&Path>, path: &Path, console: &Console) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let mut registry = home.registry()?;
+    let manifest = trust::newest(&home)?;
+    let record = home.record();
+    let mut exit = Exit::Done;
+    let mut items = Vec::new();
+    let mut first_failure = None;
+    for file in collect::files_of(path)? {
+        let name = file
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let taken = files::read_limited(&file, PROPOSAL_BYTES_MAX as u64)
+            .map_err(Failure::from)
+            .and_then(|bytes| collect::take(&mut registry, &record, manifest.as_ref(), &bytes));
+        let (outcome, code, id, officer) = match taken {
+            Ok(Collected { id, officer, new }) => {
+                let outcome = if new { "imported" } else { "already" };
+                (outcome, None, Some(id), Some(officer.to_string()))
+            }
+            Err(failure) => {
+                exit = exit.worst(failure.exit);
+                let code = failure.code.to_string();
+                if path.is_dir() {
+                    console.warn(format!("{name}: {}", failure.message));
+                }
+                first_failure.get_or_insert(failure);
+                ("refused", Some(code), None, None)
+            }
+        };
+        items.push(serde_json::json!({
+            "file": name, "type": "approval", "id": id, "officer": officer, "outcome": outcome, "code": code,
+        }));
+    }
+    if let Some(failure) = first_failure
+        && !path.is_dir()
+    {
+        return Err(failure);
+    }
+    if items.is_empty() {
+        console.warn(format!("there is no approval in {}", path.display()));
+    }
+    let lines: Vec<String> = items
+        .iter()
+        .map(|item| {
+            let text = |field: &str| item[field].as_str().unwrap_or("-").to_owned();
+            format!(
+                "{:<9} {} {} {}",
+                text("outcome"),
+                text("id"),
+                text("officer"),
+                text("file")
+            )
+        })
+        .collect();
+    let json = serde_json::json!({ "schema": "mintmark/approval/1", "items": items });
+    super::say(console, &json, lines)?;
+    Ok(exit)
+}

@@ -1,0 +1,93 @@
+//! `hq media export`: everything that is owed, as the same bytes until its receipt is seen.
+
+use std::path::Path;
+
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::identifier::ObjectId;
+use mintmark_protocol::media::MediaName;
+
+use super::stick::Stick;
+use super::{Item, say_items};
+use crate::clock::now_unix;
+use crate::home::Home;
+use crate::registry::drafts::{self, State};
+use crate::registry::{self, dispatches, vaults};
+use crate::{acknowledgements, trust};
+
+pub(super) fn run(
+    home: Option<&Path>,
+    dir: &Path,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let mut registry = home.registry()?;
+    let record = home.record();
+    let stick = Stick::open(dir)?;
+    if !dry_run {
+        acknowledgements::seal_owed(&home, &mut registry, console)?;
+    }
+    // What is written, in the order in which readers need it.
+    let mut owed = Vec::new();
+    for manifest in trust::chain(&home)? {
+        let content = manifest.content();
+        let name = MediaName::Trust {
+            version: content.version,
+        };
+        owed.push((
+            name,
+            Kind::TrustManifest.to_string(),
+            content.id(),
+            record.trust(content.version),
+        ));
+    }
+    let now = now_unix();
+    for draft in drafts::all(&registry.sql)? {
+        if draft.state == State::Open && now < draft.approve_until {
+            let path = record.draft(&draft.id, &draft.fingerprint.to_string());
+            let name = MediaName::Draft {
+                id: registry::parsed::<ObjectId>("draft", &draft.id)?,
+            };
+            owed.push((name, draft.kind.to_string(), draft.id, path));
+        }
+    }
+    for vault in vaults::all(&registry.sql)? {
+        let seen = dispatches::seen_by_vault(&registry.sql, &vault.name)?;
+        for sent in dispatches::all(&registry.sql, &vault.name)? {
+            if seen.is_some_and(|seen| (sent.epoch, sent.sequence) <= seen) {
+                continue;
+            }
+            let (epoch, sequence) = (sent.epoch, sent.sequence);
+            let path = record.dispatch(&vault.name, epoch, sequence);
+            let name = MediaName::Dispatch {
+                vault: vault.name.clone(),
+                epoch,
+                sequence,
+            };
+            owed.push((name, sent.kind, sent.object, path));
+        }
+    }
+    let progress = console.progress("writing", Some(owed.len() as u64));
+    let mut items = Vec::new();
+    for (name, kind, id, path) in owed {
+        let bytes = record.read(&path)?;
+        let outcome = if dry_run {
+            "would-export"
+        } else if stick.write(&name, &bytes)? {
+            "exported"
+        } else {
+            "already"
+        };
+        progress.advance(1);
+        items.push(Item {
+            file: name.to_string(),
+            kind,
+            id,
+            outcome,
+            failure: None,
+        });
+    }
+    progress.finish();
+    say_items(&items, console)
+}

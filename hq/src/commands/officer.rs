@@ -1,0 +1,334 @@
+//! `hq officer`: those who approve.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_keys::{KeyUri, Purpose};
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::key::thumbprint;
+use mintmark_protocol::officer::{OFFICER_REQUEST_BYTES_MAX, OfficerRequest};
+use mintmark_protocol::trust::{Officer as ListedOfficer, Role};
+
+use crate::clock::now_unix;
+use crate::home::Home;
+use crate::keyring::{self, OFFICER_AGREE, OFFICER_SIGN};
+use crate::registry::officers::{self, AddedOfficer};
+use crate::{failure, trust};
+
+/// Officers: those who approve.
+#[derive(Debug, Subcommand)]
+pub(super) enum Officer {
+    /// On the officer's own machine: make the officer's keys and a request to be listed. Needs no home.
+    Request {
+        /// The officer's name, `[a-z0-9-]{1,32}`.
+        #[arg(long)]
+        name: OfficerId,
+        /// Where the officer's keys are, or will be made.
+        #[arg(long, value_name = "URI")]
+        keys: KeyUri,
+        /// The file to write the request to.
+        #[arg(long, value_name = "F")]
+        output: PathBuf,
+    },
+    /// At HQ: add an officer to the next trust manifest.
+    Add {
+        /// The officer's request.
+        #[arg(long, value_name = "F")]
+        request: PathBuf,
+        /// The fingerprint that the officer reads out.
+        #[arg(long, value_name = "HEX")]
+        fingerprint: Fingerprint,
+        /// What the officer may approve: mint, enrol, revoke, trust; all four if none is given.
+        #[arg(long = "role", value_name = "R")]
+        roles: Vec<Role>,
+    },
+    /// List the officers.
+    List,
+    /// Show one officer.
+    Show {
+        /// The officer's name.
+        name: OfficerId,
+    },
+    /// Take an officer off the next trust manifest.
+    Remove {
+        /// The officer's name.
+        name: OfficerId,
+        /// The name once more, where there is no terminal to type it on.
+        #[arg(long, value_name = "ID")]
+        confirm: Option<String>,
+        /// Say what would happen and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl Officer {
+    pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+        match self {
+            Self::Request { name, keys, output } => request(name, &keys, &output, console),
+            Self::Add {
+                request,
+                fingerprint,
+                roles,
+            } => add(home, &request, &fingerprint, roles, console),
+            Self::List => list(home, console),
+            Self::Show { name } => show(home, &name, console),
+            Self::Remove {
+                name,
+                confirm,
+                dry_run,
+            } => remove(home, &name, confirm.as_deref(), dry_run, console),
+        }
+    }
+}
+
+fn request(
+    name: OfficerId,
+    keys: &KeyUri,
+    output: &Path,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    if output.exists() {
+        return Err(failure::usage(
+            "FILE-EXISTS",
+            format!("{} is there already", output.display()),
+            "choose another name, or move it away",
+        ));
+    }
+    let store = keyring::create(keys, console)?;
+    let signing_key = keyring::find_or_generate(&*store, OFFICER_SIGN, Purpose::Sign, console)?;
+    let agreement_key = keyring::find_or_generate(&*store, OFFICER_AGREE, Purpose::Agree, console)?;
+    let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
+    let facts = store.facts();
+    let key_store = format!(
+        "{} {} {} {}",
+        facts.kind, facts.manufacturer, facts.model, facts.serial
+    );
+    let request = OfficerRequest {
+        id: name,
+        signing_key,
+        agreement_key,
+        made_at: now_unix(),
+        key_store: key_store.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    let (bytes, fingerprint) = request
+        .seal(&keyring::sign(&*signer))
+        .map_err(failure::protocol)?;
+    files::write_public_new(output, &bytes)?;
+    let json = serde_json::json!({
+        "schema": "mintmark/officer/1",
+        "name": request.id.as_str(),
+        "file": output.display().to_string(),
+        "fingerprint": fingerprint.to_string(),
+        "signing_key_id": thumbprint(&request.signing_key).to_string(),
+    });
+    super::say(
+        console,
+        &json,
+        [
+            format!("file         {}", output.display()),
+            format!("fingerprint  {fingerprint}"),
+            "read the fingerprint out to HQ over another channel than the file's".to_owned(),
+        ],
+    )
+}
+
+fn add(
+    home: Option<&Path>,
+    request: &Path,
+    fingerprint: &Fingerprint,
+    roles: Vec<Role>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let bytes = files::read_limited(request, OFFICER_REQUEST_BYTES_MAX as u64)?;
+    let request = OfficerRequest::open(&bytes, fingerprint)
+        .map_err(failure::protocol)?
+        .into_content();
+    let roles: BTreeSet<Role> = if roles.is_empty() {
+        Role::ALL.into()
+    } else {
+        roles.into_iter().collect()
+    };
+    for other in officers::all(&registry.sql)? {
+        let taken = [request.signing_key, request.agreement_key]
+            .iter()
+            .any(|key| {
+                other.officer.signing_keys.contains(key) || other.officer.agreement_key == *key
+            });
+        if other.officer.id == request.id && other.removed_at.is_none() {
+            if other.request_fingerprint == fingerprint.to_string() && other.officer.roles == roles
+            {
+                console.note(format!("officer `{}` is listed already", request.id));
+                return say_officer(&other, console);
+            }
+            return Err(failure::usage(
+                "OFFICER-EXISTS",
+                format!(
+                    "officer `{}` is listed already, with other keys or roles",
+                    request.id
+                ),
+                "remove the officer first, or choose another name",
+            ));
+        }
+        if taken && other.officer.id != request.id {
+            return Err(failure::refused(
+                "OFFICER-KEY-TAKEN",
+                format!(
+                    "officer `{}` uses a key of officer `{}`",
+                    request.id, other.officer.id
+                ),
+                "every officer has a token of their own; a person counts once",
+            ));
+        }
+    }
+    let record = home.record();
+    record.keep(
+        &record.officer_request(&request.id, &fingerprint.to_string()),
+        &bytes,
+    )?;
+    let added = AddedOfficer {
+        officer: ListedOfficer {
+            id: request.id,
+            signing_keys: vec![request.signing_key],
+            agreement_key: request.agreement_key,
+            roles,
+        },
+        key_store: request.key_store,
+        request_fingerprint: fingerprint.to_string(),
+        added_at: now_unix(),
+        removed_at: None,
+    };
+    officers::add(&registry.sql, &added)?;
+    console.note("the officer is listed with the next trust manifest: run `hq trust draft`");
+    say_officer(&added, console)
+}
+
+fn json(added: &AddedOfficer, in_force: Option<bool>) -> serde_json::Value {
+    let officer = &added.officer;
+    serde_json::json!({
+        "schema": "mintmark/officer/1",
+        "name": officer.id.as_str(),
+        "roles": officer.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>(),
+        "signing_key_ids":
+            officer.signing_keys.iter().map(|key| thumbprint(key).to_string()).collect::<Vec<_>>(),
+        "agreement_key_id": thumbprint(&officer.agreement_key).to_string(),
+        "request_fingerprint": added.request_fingerprint,
+        "key_store": added.key_store,
+        "added_at": rfc3339(added.added_at),
+        "removed_at": added.removed_at.map(rfc3339),
+        "in_force": in_force,
+    })
+}
+
+fn say_officer(added: &AddedOfficer, console: &Console) -> Result<Exit, Failure> {
+    let officer = &added.officer;
+    let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
+    let mut lines = vec![
+        format!("officer      {}", officer.id),
+        format!("roles        {}", roles.join(", ")),
+        format!(
+            "key store    {} (in the officer's own words)",
+            added.key_store
+        ),
+        format!("fingerprint  {}", added.request_fingerprint),
+    ];
+    if let Some(removed) = added.removed_at {
+        lines.push(format!("removed      {}", rfc3339(removed)));
+    }
+    super::say(console, &json(added, None), lines)
+}
+
+fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+    let home = Home::read_hq(home)?;
+    let manifest = trust::newest(&home)?;
+    let in_force = |id: &OfficerId| {
+        manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.content().officer(id).is_some())
+    };
+    let added = officers::all(&home.registry()?.sql)?;
+    if console.is_json() {
+        let officers: Vec<_> = added
+            .iter()
+            .map(|added| json(added, Some(in_force(&added.officer.id))))
+            .collect();
+        let json = serde_json::json!({ "schema": "mintmark/officer/1", "officers": officers });
+        return super::say(console, &json, []);
+    }
+    let mut table =
+        Table::new(["NAME", "ROLES", "STATE", "ADDED"].map(|header| (header, Align::Left)));
+    for added in &added {
+        let officer = &added.officer;
+        let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
+        let state = match (added.removed_at.is_some(), in_force(&officer.id)) {
+            (true, true) => "leaves with the next manifest",
+            (true, false) => "removed",
+            (false, true) => "in force",
+            (false, false) => "waits for the next manifest",
+        };
+        table.row([
+            officer.id.to_string(),
+            roles.join(","),
+            state.to_owned(),
+            rfc3339(added.added_at),
+        ]);
+    }
+    console.table(&table);
+    Ok(Exit::Done)
+}
+
+fn named(added: Vec<AddedOfficer>, name: &OfficerId) -> Result<AddedOfficer, Failure> {
+    added
+        .into_iter()
+        .find(|added| added.officer.id == *name)
+        .ok_or_else(|| {
+            failure::usage(
+                "OFFICER-UNKNOWN",
+                format!("there is no officer `{name}`"),
+                "`hq officer list` shows who there is",
+            )
+        })
+}
+
+fn show(home: Option<&Path>, name: &OfficerId, console: &Console) -> Result<Exit, Failure> {
+    let home = Home::read_hq(home)?;
+    say_officer(
+        &named(officers::all(&home.registry()?.sql)?, name)?,
+        console,
+    )
+}
+
+fn remove(
+    home: Option<&Path>,
+    name: &OfficerId,
+    confirm: Option<&str>,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let mut added = named(officers::all(&registry.sql)?, name)?;
+    if added.removed_at.is_some() {
+        console.note(format!("officer `{name}` is removed already"));
+        return say_officer(&added, console);
+    }
+    if dry_run {
+        console.note(format!("would take `{name}` off the next trust manifest"));
+        return say_officer(&added, console);
+    }
+    console.confirm_identifier(
+        "remove the officer from the next manifest",
+        name.as_str(),
+        confirm,
+    )?;
+    let now = now_unix();
+    officers::remove(&registry.sql, name, now)?;
+    added.removed_at = Some(now);
+    console.note("the officer stays in force until the next trust manifest: run `hq trust draft`");
+    say_officer(&added, console)
+}

@@ -1,0 +1,95 @@
+//! From the errors of the libraries to what a person reads, and to the exit code.
+
+use std::fmt;
+
+use mintmark_console::{Exit, Failure};
+use mintmark_keys::Class;
+
+/// A message was not believed, or could not be made.
+pub(crate) fn protocol(error: mintmark_protocol::Error) -> Failure {
+    use mintmark_protocol::Error as E;
+    if let E::KeyOperation(cause) = error {
+        return match cause.downcast::<mintmark_keys::Error>() {
+            Ok(error) => keys(*error),
+            Err(cause) => Failure::new(
+                Exit::Environment,
+                "KEY-OPERATION",
+                "the key operation failed",
+            )
+            .cause(cause)
+            .hint("run `hq doctor` to check the token"),
+        };
+    }
+    let exit = match error {
+        E::Identifier { .. } | E::Length { .. } | E::Hex { .. } => Exit::Usage,
+        E::Random => Exit::Environment,
+        _ => Exit::Negative,
+    };
+    Failure::new(exit, error.code(), error.to_string()).hint(error.hint())
+}
+
+/// A key store failed.
+pub(crate) fn keys(error: mintmark_keys::Error) -> Failure {
+    let exit = match error.class() {
+        Class::Usage => Exit::Usage,
+        Class::Integrity => Exit::Integrity,
+        _ => Exit::Environment,
+    };
+    Failure::new(exit, error.code(), error.to_string()).hint_maybe(error.hint())
+}
+
+/// A certificate or request was not what it should be.
+pub(crate) fn pki(error: mintmark_pki::Error) -> Failure {
+    Failure::new(Exit::Negative, error.code(), error.to_string()).hint_maybe(error.hint())
+}
+
+/// The registry failed.
+pub(crate) fn sql(error: rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode;
+    let (code, hint) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => ("DISK-FULL", "free space on the disk of the home folder"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            ("REGISTRY-BUSY", "wait until the other command is done")
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            ("REGISTRY-CORRUPT", "restore registry.sqlite from a backup")
+        }
+        _ => ("REGISTRY-FAILED", "check the home folder and its disk"),
+    };
+    let exit = if code == "REGISTRY-CORRUPT" {
+        Exit::Integrity
+    } else {
+        Exit::Environment
+    };
+    Failure::new(exit, code, "the registry could not be read or written")
+        .cause(error)
+        .hint(hint)
+}
+
+/// Something in the home folder contradicts something else there.
+pub(crate) fn home_corrupt(what: impl fmt::Display) -> Failure {
+    Failure::new(
+        Exit::Integrity,
+        "HOME-CORRUPT",
+        format!("the home folder contradicts itself: {what}"),
+    )
+    .hint("stop using this home; restore it from a backup")
+}
+
+/// A command that does not fit the state that things are in.
+pub(crate) fn usage(
+    code: &'static str,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Failure {
+    Failure::new(Exit::Usage, code, message).hint(hint)
+}
+
+/// A negative verdict.
+pub(crate) fn refused(
+    code: &'static str,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Failure {
+    Failure::new(Exit::Negative, code, message).hint(hint)
+}

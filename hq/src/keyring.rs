@@ -1,0 +1,117 @@
+//! HQ's own keys, by what they are for. Stores are opened when first needed, so that a PIN is asked for only then.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mintmark_console::{Console, Failure};
+use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
+use mintmark_protocol::KeyFailure;
+use p256::PublicKey;
+use p256::ecdsa::Signature;
+use zeroize::Zeroizing;
+
+use crate::config::{Config, KeyUris};
+use crate::failure;
+
+/// Labels of HQ's keys (CKA_LABEL, or `<label>.pem`).
+pub(crate) const ROOT: &str = "root";
+pub(crate) const DISPATCH: &str = "dispatch";
+pub(crate) const REPORT: &str = "report";
+pub(crate) const AUDIT: &str = "audit";
+pub(crate) const SERIAL_MASTER: &str = "serial-master";
+pub(crate) const KEYSET_MASTER: &str = "keyset-master";
+/// Labels of an officer's keys.
+pub(crate) const OFFICER_SIGN: &str = "officer-sign";
+pub(crate) const OFFICER_AGREE: &str = "officer-agree";
+
+/// HQ's keys.
+pub(crate) struct Keyring<'a> {
+    uris: KeyUris,
+    console: &'a Console,
+    open: RefCell<BTreeMap<String, Arc<dyn KeyStore>>>,
+}
+
+impl<'a> Keyring<'a> {
+    pub(crate) fn new(config: &Config, console: &'a Console) -> Result<Self, Failure> {
+        let uris = config.keys.clone();
+        let uris = uris.ok_or_else(|| failure::home_corrupt("config.toml names no keys"))?;
+        Ok(Self::with_uris(uris, console))
+    }
+
+    pub(crate) fn with_uris(uris: KeyUris, console: &'a Console) -> Self {
+        Self {
+            uris,
+            console,
+            open: RefCell::default(),
+        }
+    }
+
+    /// The store that holds a key.
+    pub(crate) fn store(&self, label: &str) -> Result<Arc<dyn KeyStore>, Failure> {
+        let uri = match label {
+            ROOT => &self.uris.root,
+            DISPATCH => &self.uris.dispatch,
+            AUDIT => &self.uris.audit,
+            _ => &self.uris.main,
+        };
+        if let Some(store) = self.open.borrow().get(uri) {
+            return Ok(store.clone());
+        }
+        let parsed: KeyUri = uri.parse().map_err(failure::keys)?;
+        let store = open(&parsed, self.console)?;
+        self.open.borrow_mut().insert(uri.clone(), store.clone());
+        Ok(store)
+    }
+
+    pub(crate) fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Failure> {
+        self.store(label)?.signer(label).map_err(failure::keys)
+    }
+
+    pub(crate) fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Failure> {
+        self.store(label)?.agreement(label).map_err(failure::keys)
+    }
+
+    /// Takes a store that was opened to make keys in it.
+    pub(crate) fn adopt(&self, uri: &str, store: Arc<dyn KeyStore>) {
+        self.open.borrow_mut().insert(uri.to_owned(), store);
+    }
+}
+
+/// Opens a key store, asking for its PIN on the terminal if its URI names no file that holds it.
+pub(crate) fn open(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyStore>, Failure> {
+    mintmark_keys::open(uri, &|prompt| console.secret(prompt)).map_err(failure::keys)
+}
+
+/// As [`open`], and a folder of key files is made if it is not there.
+pub(crate) fn create(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyStore>, Failure> {
+    mintmark_keys::create(uri, &|prompt| console.secret(prompt)).map_err(failure::keys)
+}
+
+/// The key of this label: found with the right attributes, or made.
+pub(crate) fn find_or_generate(
+    store: &dyn KeyStore,
+    label: &str,
+    purpose: Purpose,
+    console: &Console,
+) -> Result<PublicKey, Failure> {
+    if let Some(key) = store.find(label, purpose).map_err(failure::keys)? {
+        console.note(format!(
+            "the key `{label}` is there already and is used as it is"
+        ));
+        return Ok(key);
+    }
+    store.generate(label, purpose).map_err(failure::keys)
+}
+
+/// Lends a signer to the message layer.
+pub(crate) fn sign(signer: &dyn Signer) -> impl Fn(&[u8]) -> Result<Signature, KeyFailure> {
+    |message| signer.sign(message).map_err(Into::into)
+}
+
+/// Lends an agreement key to the message layer.
+pub(crate) fn agree(
+    key: &dyn Agreement,
+) -> impl Fn(&PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure> {
+    |peer| key.agree(peer).map_err(Into::into)
+}

@@ -1,0 +1,119 @@
+//! The record: every signed object as it was received or sent, whole. What is written here is never changed.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Failure, files};
+use mintmark_protocol::identifier::{Lineage, OfficerId, VaultName};
+
+use crate::{failure, home};
+
+/// Where the objects of a home are kept.
+pub(crate) struct Record(PathBuf);
+
+impl Record {
+    pub(crate) fn new(home: &Path) -> Self {
+        Self(home.join("record"))
+    }
+
+    pub(crate) fn trust(&self, version: u64) -> PathBuf {
+        self.0
+            .join("trust")
+            .join(format!("trust-{version:06}.cose"))
+    }
+
+    pub(crate) fn officer_request(&self, id: &OfficerId, fingerprint: &str) -> PathBuf {
+        self.0
+            .join("officers")
+            .join(format!("{id}-{}.cose", short(fingerprint)))
+    }
+
+    /// A draft by its id; a draft that replaces another of one id has another fingerprint.
+    pub(crate) fn draft(&self, id: &str, fingerprint: &str) -> PathBuf {
+        self.0
+            .join("drafts")
+            .join(format!("draft-{id}-{}.cose", short(fingerprint)))
+    }
+
+    pub(crate) fn approval(&self, id: &str, fingerprint: &str, officer: &OfficerId) -> PathBuf {
+        let name = format!("approval-{id}-{}_{officer}.cose", short(fingerprint));
+        self.0.join("approvals").join(name)
+    }
+
+    pub(crate) fn enrolment(&self, vault: &VaultName, fingerprint: &str) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        self.0
+            .join("enrolments")
+            .join(format!("enrol-{site}_{vault}-{}.cose", short(fingerprint)))
+    }
+
+    pub(crate) fn dispatch(&self, vault: &VaultName, epoch: u64, sequence: u64) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        let folder = self.0.join("sent").join(format!("{site}_{vault}"));
+        folder.join(format!("dispatch-{epoch}-{sequence:06}.cose"))
+    }
+
+    pub(crate) fn bundle(&self, vault: &VaultName, lineage: &Lineage, sequence: u64) -> PathBuf {
+        self.received(vault)
+            .join(format!("{lineage}-{sequence:06}.cose"))
+    }
+
+    pub(crate) fn segment(
+        &self,
+        vault: &VaultName,
+        lineage: &Lineage,
+        sequence: u64,
+        number: usize,
+    ) -> PathBuf {
+        self.received(vault)
+            .join(format!("{lineage}-{sequence:06}.seg{number:04}"))
+    }
+
+    fn received(&self, vault: &VaultName) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        self.0.join("received").join(format!("{site}_{vault}"))
+    }
+
+    pub(crate) fn root_crl(&self) -> PathBuf {
+        self.0.join("ca").join("crl-root.der")
+    }
+
+    /// Keeps an object. The same bytes again change nothing; other bytes in its place are a contradiction.
+    pub(crate) fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        if let Some(folder) = path.parent() {
+            home::make_folder(folder)?;
+        }
+        match files::write_new(path, bytes) {
+            Err(error) if error.is_exists() => {
+                if self.read(path)? == bytes {
+                    Ok(())
+                } else {
+                    Err(failure::home_corrupt(format!(
+                        "{} holds another object",
+                        path.display()
+                    )))
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Writes an object in the place of one that never left this machine.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        if let Some(folder) = path.parent() {
+            home::make_folder(folder)?;
+        }
+        Ok(files::write_replace(path, bytes)?)
+    }
+
+    /// Reads an object of the record.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        Ok(files::read_limited(path, RECORD_FILE_BYTES_MAX)?)
+    }
+}
+
+/// The largest object of the record, in bytes: above every message's own ceiling.
+const RECORD_FILE_BYTES_MAX: u64 = 64 << 20;
+
+fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..16).unwrap_or(fingerprint)
+}

@@ -1,0 +1,117 @@
+//! The fleet registry: one SQL schema, and nothing but this module speaks SQL.
+
+use std::path::Path;
+
+use mintmark_console::{Exit, Failure};
+use rusqlite::{Connection, OpenFlags, Transaction};
+
+use crate::failure;
+
+pub(crate) mod bundles;
+pub(crate) mod dispatches;
+pub(crate) mod drafts;
+pub(crate) mod entitlements;
+pub(crate) mod officers;
+pub(crate) mod trust_manifests;
+pub(crate) mod vaults;
+
+const SCHEMA: &str = include_str!("registry/schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+const FILE: &str = "registry.sqlite";
+
+/// The registry of one home.
+pub(crate) struct Registry {
+    pub(crate) sql: Connection,
+}
+
+impl Registry {
+    /// Makes an empty registry in a new home.
+    pub(crate) fn create(home: &Path) -> Result<(), Failure> {
+        let sql = Connection::open(home.join(FILE)).map_err(failure::sql)?;
+        configure(&sql)?;
+        sql.execute_batch(SCHEMA).map_err(failure::sql)?;
+        sql.pragma_update(None, "user_version", SCHEMA_VERSION)
+            .map_err(failure::sql)
+    }
+
+    /// Opens the registry of a home; one that is missing is not made anew.
+    pub(crate) fn open(home: &Path) -> Result<Self, Failure> {
+        let path = home.join(FILE);
+        if !path.exists() {
+            return Err(failure::home_corrupt("registry.sqlite is missing"));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sql = Connection::open_with_flags(path, flags).map_err(failure::sql)?;
+        configure(&sql)?;
+        let version: i64 = sql
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(failure::sql)?;
+        if version != SCHEMA_VERSION {
+            let message =
+                format!("the registry has schema {version}; this program knows {SCHEMA_VERSION}");
+            return Err(
+                Failure::new(Exit::Usage, "REGISTRY-SCHEMA", message).hint("update this program")
+            );
+        }
+        Ok(Self { sql })
+    }
+
+    /// Sets one of the few facts that stand alone.
+    pub(crate) fn set(&self, name: &str, value: &str) -> Result<(), Failure> {
+        self.sql
+            .execute(
+                "INSERT INTO meta (name, value) VALUES (?1, ?2)",
+                [name, value],
+            )
+            .map_err(failure::sql)?;
+        Ok(())
+    }
+
+    /// One of the few facts that stand alone, in hexadecimal.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let value: String = self
+            .sql
+            .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| {
+                row.get(0)
+            })
+            .map_err(failure::sql)?;
+        hex::decode(value)
+            .map_err(|_| failure::home_corrupt(format!("registry, {name}: no hexadecimal")))
+    }
+
+    /// All of it or nothing.
+    pub(crate) fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
+        self.sql.transaction().map_err(failure::sql)
+    }
+}
+
+fn configure(sql: &Connection) -> Result<(), Failure> {
+    sql.busy_timeout(std::time::Duration::from_secs(10))
+        .map_err(failure::sql)?;
+    sql.pragma_update(None, "journal_mode", "WAL")
+        .map_err(failure::sql)?;
+    sql.pragma_update(None, "synchronous", "FULL")
+        .map_err(failure::sql)?;
+    sql.pragma_update(None, "foreign_keys", true)
+        .map_err(failure::sql)
+}
+
+/// Ends a transaction.
+pub(crate) fn commit(transaction: Transaction<'_>) -> Result<(), Failure> {
+    transaction.commit().map_err(failure::sql)
+}
+
+/// Parses what the registry holds; what does not parse was not written by us.
+pub(crate) fn parsed<T: std::str::FromStr>(column: &str, text: &str) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error| failure::home_corrupt(format!("registry, {column}: {error}")))
+}
+
+/// A P-256 key as the registry holds it.
+pub(crate) fn key(column: &str, bytes: &[u8]) -> Result<p256::PublicKey, Failure> {
+    p256::PublicKey::from_sec1_bytes(bytes)
+        .map_err(|_| failure::home_corrupt(format!("registry, {column}: no P-256 key")))
+}

@@ -1,0 +1,96 @@
+//! Officers as they were added, before a manifest lists them.
+
+use std::collections::BTreeSet;
+
+use mintmark_console::Failure;
+use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::trust::{Officer, Role};
+use rusqlite::{Connection, Row, params};
+
+use super::{key, parsed};
+use crate::failure;
+
+/// An officer, and where their request is from.
+pub(crate) struct AddedOfficer {
+    pub(crate) officer: Officer,
+    pub(crate) key_store: String,
+    pub(crate) request_fingerprint: String,
+    pub(crate) added_at: u64,
+    pub(crate) removed_at: Option<u64>,
+}
+
+/// Adds an officer; one removed earlier may come back with new keys.
+pub(crate) fn add(sql: &Connection, added: &AddedOfficer) -> Result<(), Failure> {
+    let officer = &added.officer;
+    let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
+    let signing = officer
+        .signing_keys
+        .first()
+        .map(p256::PublicKey::to_sec1_bytes);
+    sql.execute(
+        "INSERT INTO officers (id, signing_key, agreement_key, roles, key_store, request_fingerprint, added_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (id) DO UPDATE SET signing_key = excluded.signing_key,
+             agreement_key = excluded.agreement_key, roles = excluded.roles, key_store = excluded.key_store,
+             request_fingerprint = excluded.request_fingerprint, added_at = excluded.added_at,
+             removed_at = NULL",
+        params![
+            officer.id.as_str(),
+            signing,
+            officer.agreement_key.to_sec1_bytes(),
+            roles.join(" "),
+            added.key_store,
+            added.request_fingerprint,
+            added.added_at,
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Takes an officer off the list for the next manifest.
+pub(crate) fn remove(sql: &Connection, id: &OfficerId, now: u64) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE officers SET removed_at = ?2 WHERE id = ?1",
+        params![id.as_str(), now],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Everybody who was ever added, by name.
+pub(crate) fn all(sql: &Connection) -> Result<Vec<AddedOfficer>, Failure> {
+    let mut statement = sql
+        .prepare(
+            "SELECT id, signing_key, agreement_key, roles, key_store, request_fingerprint, added_at, removed_at
+             FROM officers ORDER BY id",
+        )
+        .map_err(failure::sql)?;
+    let mut rows = statement.query([]).map_err(failure::sql)?;
+    let mut officers = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        officers.push(officer(row)?);
+    }
+    Ok(officers)
+}
+
+fn officer(row: &Row<'_>) -> Result<AddedOfficer, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let bytes = |column: usize| row.get::<_, Vec<u8>>(column).map_err(failure::sql);
+    let roles: BTreeSet<Role> = text(3)?
+        .split_whitespace()
+        .map(|role| parsed("roles", role))
+        .collect::<Result<_, _>>()?;
+    Ok(AddedOfficer {
+        officer: Officer {
+            id: parsed("officer", &text(0)?)?,
+            signing_keys: vec![key("signing_key", &bytes(1)?)?],
+            agreement_key: key("agreement_key", &bytes(2)?)?,
+            roles,
+        },
+        key_store: text(4)?,
+        request_fingerprint: text(5)?,
+        added_at: row.get(6).map_err(failure::sql)?,
+        removed_at: row.get(7).map_err(failure::sql)?,
+    })
+}

@@ -1,0 +1,176 @@
+-- The fleet registry. Portable SQL: no vendor's types or functions; times are Unix seconds; digests are lower-case hex.
+-- The record (the signed objects, kept whole) is what counts; this is what is known from it.
+
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+CREATE TABLE officers (
+    id TEXT PRIMARY KEY,
+    signing_key BLOB NOT NULL UNIQUE,
+    agreement_key BLOB NOT NULL UNIQUE,
+    roles TEXT NOT NULL,
+    key_store TEXT NOT NULL,
+    request_fingerprint TEXT NOT NULL,
+    added_at BIGINT NOT NULL,
+    removed_at BIGINT
+);
+
+CREATE TABLE trust_manifests (
+    version BIGINT PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    expires_at BIGINT NOT NULL,
+    published_at BIGINT NOT NULL
+);
+
+CREATE TABLE drafts (
+    fingerprint TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    site TEXT,
+    vault TEXT,
+    version BIGINT NOT NULL,
+    drafted_at BIGINT NOT NULL,
+    approve_until BIGINT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'sealed', 'superseded'))
+);
+CREATE INDEX drafts_by_id ON drafts (id);
+
+CREATE TABLE approvals (
+    draft TEXT NOT NULL REFERENCES drafts (fingerprint),
+    officer TEXT NOT NULL,
+    imported_at BIGINT NOT NULL,
+    PRIMARY KEY (draft, officer)
+);
+
+CREATE TABLE vaults (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('requested', 'granted')),
+    request_fingerprint TEXT NOT NULL,
+    draft TEXT NOT NULL REFERENCES drafts (fingerprint),
+    lineage TEXT NOT NULL,
+    signing_key BLOB NOT NULL,
+    agreement_key BLOB NOT NULL,
+    key_store TEXT NOT NULL,
+    identity_certificate BLOB,
+    device_ca_certificate BLOB,
+    requested_at BIGINT NOT NULL,
+    granted_at BIGINT,
+    PRIMARY KEY (site, vault)
+);
+
+CREATE TABLE entitlements (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    draft TEXT NOT NULL UNIQUE REFERENCES drafts (fingerprint),
+    valid_from BIGINT NOT NULL,
+    valid_until BIGINT NOT NULL,
+    credit_units BIGINT NOT NULL,
+    credit_days BIGINT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('draft', 'sent', 'superseded')),
+    approvers TEXT,
+    plaintext BLOB NOT NULL,
+    PRIMARY KEY (site, vault, id, version, draft),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- One product of one entitlement. The counts are those of the replay, as of the newest bundle.
+CREATE TABLE accounts (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    tag BIGINT NOT NULL,
+    entitlement TEXT NOT NULL,
+    sku TEXT NOT NULL,
+    authorised BIGINT NOT NULL,
+    sent INTEGER NOT NULL DEFAULT 0,
+    spent BIGINT NOT NULL DEFAULT 0,
+    good BIGINT NOT NULL DEFAULT 0,
+    scrapped BIGINT NOT NULL DEFAULT 0,
+    voided BIGINT NOT NULL DEFAULT 0,
+    unresolved BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (site, vault, tag),
+    UNIQUE (site, vault, entitlement, sku),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+CREATE TABLE dispatches (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    fingerprint TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    object TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    made_at BIGINT NOT NULL,
+    PRIMARY KEY (site, vault, epoch, sequence),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+CREATE TABLE bundles (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    lineage TEXT NOT NULL,
+    sequence BIGINT NOT NULL,
+    fingerprint TEXT NOT NULL UNIQUE,
+    first_record BIGINT NOT NULL,
+    log_size BIGINT NOT NULL,
+    log_root TEXT NOT NULL,
+    segments BIGINT NOT NULL,
+    sealed_at BIGINT NOT NULL,
+    imported_at BIGINT NOT NULL,
+    dispatch_epoch BIGINT,
+    dispatch_sequence BIGINT,
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (site, vault, lineage, sequence),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- The state machine as it stood after the newest bundle, so that the next one can be replayed on top.
+CREATE TABLE replays (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    snapshot BLOB NOT NULL,
+    PRIMARY KEY (site, vault),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- One row per unit that a log reserved. A serial needs no index: it decrypts to account and slot.
+CREATE TABLE devices (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    reservation BIGINT NOT NULL,
+    sku TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    key_prefix BIGINT NOT NULL,
+    key_digest BLOB NOT NULL,
+    account BIGINT NOT NULL,
+    slot BIGINT NOT NULL,
+    issue BIGINT NOT NULL,
+    reserved_at BIGINT NOT NULL,
+    issued_at BIGINT,
+    PRIMARY KEY (site, vault, reservation),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+CREATE INDEX devices_by_id ON devices (device_id);
+CREATE INDEX devices_by_key ON devices (key_prefix);
+CREATE INDEX devices_by_slot ON devices (site, vault, account, slot);
+
+CREATE TABLE findings (
+    id INTEGER PRIMARY KEY,
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    lineage TEXT NOT NULL,
+    log_sequence BIGINT,
+    code TEXT NOT NULL,
+    severity TEXT NOT NULL CHECK (severity IN ('critical', 'major', 'minor')),
+    text TEXT NOT NULL,
+    serials TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    found_at BIGINT NOT NULL,
+    UNIQUE (site, vault, lineage, log_sequence, code, evidence)
+);

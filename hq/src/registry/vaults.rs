@@ -1,0 +1,138 @@
+//! Vaults that asked to be enrolled, and those that were.
+
+use mintmark_console::Failure;
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
+use p256::PublicKey;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{key, parsed};
+use crate::failure;
+
+/// A vault as HQ knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Vault {
+    pub(crate) name: VaultName,
+    pub(crate) granted: bool,
+    pub(crate) request_fingerprint: Fingerprint,
+    /// The grant's draft.
+    pub(crate) draft: Fingerprint,
+    pub(crate) lineage: Lineage,
+    pub(crate) signing_key: PublicKey,
+    pub(crate) agreement_key: PublicKey,
+    /// JSON: what the vault says of its key store.
+    pub(crate) key_store: String,
+    /// Identity and device CA, DER, once granted.
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) requested_at: u64,
+    pub(crate) granted_at: Option<u64>,
+}
+
+/// What the root made for a vault.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificates {
+    pub(crate) identity: Vec<u8>,
+    pub(crate) device_ca: Vec<u8>,
+}
+
+const COLUMNS: &str = "site, vault, state, request_fingerprint, draft, lineage, signing_key, agreement_key, \
+                       key_store, identity_certificate, device_ca_certificate, requested_at, granted_at";
+
+/// Notes a request; one that was not granted yet gives way to a newer one.
+pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
+    sql.execute(
+        "INSERT INTO vaults (site, vault, state, request_fingerprint, draft, lineage, signing_key,
+             agreement_key, key_store, requested_at)
+         VALUES (?1, ?2, 'requested', ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (site, vault) DO UPDATE SET request_fingerprint = excluded.request_fingerprint,
+             draft = excluded.draft, lineage = excluded.lineage, signing_key = excluded.signing_key,
+             agreement_key = excluded.agreement_key, key_store = excluded.key_store,
+             requested_at = excluded.requested_at",
+        params![
+            vault.name.site.as_str(),
+            vault.name.vault.as_str(),
+            vault.request_fingerprint.to_string(),
+            vault.draft.to_string(),
+            vault.lineage.to_string(),
+            vault.signing_key.to_sec1_bytes(),
+            vault.agreement_key.to_sec1_bytes(),
+            vault.key_store,
+            vault.requested_at,
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Notes that a vault was let in.
+pub(crate) fn grant(
+    sql: &Connection,
+    name: &VaultName,
+    certificates: &Certificates,
+    now: u64,
+) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE vaults SET state = 'granted', identity_certificate = ?3, device_ca_certificate = ?4,
+             granted_at = ?5 WHERE site = ?1 AND vault = ?2",
+        params![
+            name.site.as_str(),
+            name.vault.as_str(),
+            certificates.identity,
+            certificates.device_ca,
+            now
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// One vault.
+pub(crate) fn find(sql: &Connection, name: &VaultName) -> Result<Option<Vault>, Failure> {
+    let query = format!("SELECT {COLUMNS} FROM vaults WHERE site = ?1 AND vault = ?2");
+    sql.query_row(&query, [name.site.as_str(), name.vault.as_str()], |row| {
+        Ok(read(row))
+    })
+    .optional()
+    .map_err(failure::sql)?
+    .transpose()
+}
+
+/// Every vault, by name.
+pub(crate) fn all(sql: &Connection) -> Result<Vec<Vault>, Failure> {
+    let query = format!("SELECT {COLUMNS} FROM vaults ORDER BY site, vault");
+    let mut statement = sql.prepare(&query).map_err(failure::sql)?;
+    let mut rows = statement.query([]).map_err(failure::sql)?;
+    let mut vaults = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        vaults.push(read(row)?);
+    }
+    Ok(vaults)
+}
+
+fn read(row: &Row<'_>) -> Result<Vault, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let bytes = |column: usize| row.get::<_, Vec<u8>>(column).map_err(failure::sql);
+    let optional = |column: usize| row.get::<_, Option<Vec<u8>>>(column).map_err(failure::sql);
+    let certificates = match (optional(9)?, optional(10)?) {
+        (Some(identity), Some(device_ca)) => Some(Certificates {
+            identity,
+            device_ca,
+        }),
+        _ => None,
+    };
+    Ok(Vault {
+        name: VaultName {
+            site: parsed("site", &text(0)?)?,
+            vault: parsed("vault", &text(1)?)?,
+        },
+        granted: text(2)? == "granted",
+        request_fingerprint: parsed("request_fingerprint", &text(3)?)?,
+        draft: parsed("draft", &text(4)?)?,
+        lineage: parsed("lineage", &text(5)?)?,
+        signing_key: key("signing_key", &bytes(6)?)?,
+        agreement_key: key("agreement_key", &bytes(7)?)?,
+        key_store: text(8)?,
+        certificates,
+        requested_at: row.get(11).map_err(failure::sql)?,
+        granted_at: row.get(12).map_err(failure::sql)?,
+    })
+}
