@@ -12,6 +12,8 @@
 
 mod chain;
 mod disk;
+#[cfg(test)]
+mod disk_tests;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
 mod file;
@@ -20,6 +22,8 @@ mod frame;
 mod memory;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

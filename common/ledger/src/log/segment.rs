@@ -244,11 +244,15 @@ impl Frames {
         let Some((file, segment)) = &self.file else {
             return Ok(());
         };
-        self.buffer.copy_within(self.start..self.filled, 0);
+        let kept = self.start..self.filled;
         self.filled -= self.start;
         self.start = 0;
-        if self.buffer.len() < wanted.max(READ_BYTES) {
-            self.buffer.resize(wanted.max(READ_BYTES), 0);
+        if self.buffer.len() < wanted {
+            let mut larger = vec![0; wanted.max(READ_BYTES)];
+            larger[..kept.len()].copy_from_slice(&self.buffer[kept]);
+            self.buffer = larger;
+        } else {
+            self.buffer.copy_within(kept, 0);
         }
         // Never beyond the limit: what lies behind it may be a group that is just being written.
         let from = self.position + self.filled as u64;
@@ -274,14 +278,15 @@ pub(super) fn find_frame(
     from: Position,
     limit: Position,
 ) -> io::Result<Option<(Position, Frame, usize)>> {
-    let mut window = vec![0; 4 * FRAME_BYTES_MAX];
+    let all = usize::try_from(limit.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+    let mut window = vec![0; all.min(4 * FRAME_BYTES_MAX)];
     let mut at = from.0;
     while at < limit.0 {
         let left = usize::try_from(limit.0 - at).unwrap_or(usize::MAX);
         let wanted = window.len().min(left);
         let filled = read_up_to(file, &mut window[..wanted], at - base)?;
         let bytes = &window[..filled];
-        let last = filled < window.len();
+        let last = filled < wanted || wanted == left;
         // A frame that begins later than this may not be whole in the window; the next one has it.
         let tried = if last {
             filled
