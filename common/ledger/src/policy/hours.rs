@@ -3,9 +3,15 @@
 //! Headquarters compiles them once, at the draft, and the officers approve the intervals. Vaults and replays know no time
 //! zones, so a change of a zone's rules in a later release changes nothing that was approved.
 
-use chrono::{DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeZone as _, Weekday};
+use std::fmt;
+
+use chrono::{
+    DateTime, Datelike as _, Days, MappedLocalTime, NaiveDate, NaiveTime, TimeZone as _, Weekday,
+};
 use chrono_tz::{GapInfo, Tz};
 use mintmark_protocol::entitlement::{INTERVALS_MAX, Interval};
+
+use super::source::shown;
 
 /// The times of a place at which a product may be made, week by week.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +45,12 @@ impl WorkingHours {
     ///
     /// # Errors
     /// One sentence that names the field and says what it should hold.
-    pub fn new<D: AsRef<str>>(zone: &str, days: &[D], from: &str, to: &str) -> Result<Self, HoursError> {
+    pub fn new<D: AsRef<str>>(
+        zone: &str,
+        days: &[D],
+        from: &str,
+        to: &str,
+    ) -> Result<Self, HoursError> {
         let zone: Tz = zone.parse().map_err(|_| {
             HoursError(format!(
                 "zone `{}` is not in the IANA time zone database ({})",
@@ -67,8 +78,17 @@ impl WorkingHours {
         if days.is_empty() {
             return Err(HoursError("days names no day".to_owned()));
         }
-        let to = if to == "24:00" { None } else { Some(time_of_day("to", to)?) };
-        Ok(Self { zone, days: week, from: time_of_day("from", from)?, to })
+        let to = if to == "24:00" {
+            None
+        } else {
+            Some(time_of_day("to", to)?)
+        };
+        Ok(Self {
+            zone,
+            days: week,
+            from: time_of_day("from", from)?,
+            to,
+        })
     }
 
     /// The intervals of `window` that are working hours, in order, those that touch or overlap made one.
@@ -80,12 +100,16 @@ impl WorkingHours {
     /// If there are none, or more than an entitlement may hold ([`INTERVALS_MAX`]).
     pub fn compile(&self, window: Interval) -> Result<Vec<Interval>, HoursError> {
         let date = |unix: u64| {
-            let time = i64::try_from(unix).ok().and_then(|unix| DateTime::from_timestamp(unix, 0));
+            let time = i64::try_from(unix)
+                .ok()
+                .and_then(|unix| DateTime::from_timestamp(unix, 0));
             time.map(|time| time.with_timezone(&self.zone).date_naive())
                 .ok_or_else(|| HoursError("the window is beyond the calendar".to_owned()))
         };
         // Hours that began the day before may reach into the window; a zone may skip a whole day, so two are taken.
-        let first = date(window.from)?.checked_sub_days(Days::new(2)).unwrap_or(NaiveDate::MIN);
+        let first = date(window.from)?
+            .checked_sub_days(Days::new(2))
+            .unwrap_or(NaiveDate::MIN);
         let last = date(window.until)?;
         let mut intervals: Vec<Interval> = Vec::new();
         for day in first.iter_days().take_while(|day| *day <= last) {
@@ -106,7 +130,9 @@ impl WorkingHours {
             }
         }
         if intervals.is_empty() {
-            return Err(HoursError("the window holds none of these hours".to_owned()));
+            return Err(HoursError(
+                "the window holds none of these hours".to_owned(),
+            ));
         }
         Ok(intervals)
     }
@@ -142,34 +168,48 @@ impl WorkingHours {
         };
         u64::try_from(moment.timestamp()).ok()
     }
+}
 
-    /// In words: `06:00 to 22:00 Europe/Berlin on mon, tue`.
-    pub fn describe(&self) -> String {
-        let days: Vec<&str> =
-            WEEK.iter().zip(self.days).filter_map(|((name, _), chosen)| chosen.then_some(*name)).collect();
-        let days = if days.len() == WEEK.len() { "every day".to_owned() } else { format!("on {}", days.join(", ")) };
-        let to = self.to.map_or_else(|| "24:00".to_owned(), |to| to.format("%H:%M").to_string());
-        let over = match self.to {
-            Some(to) if to <= self.from => " of the day after",
-            _ => "",
-        };
-        format!("{} to {to}{over} {}, {days}", self.from.format("%H:%M"), self.zone)
+/// `06:00 to 22:00 Europe/Berlin on mon, tue`.
+impl fmt::Display for WorkingHours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen = WEEK
+            .iter()
+            .zip(self.days)
+            .filter_map(|((name, _), chosen)| chosen.then_some(*name));
+        let days: Vec<&str> = chosen.collect();
+        write!(f, "{} to ", self.from.format("%H:%M"))?;
+        match self.to {
+            None => f.write_str("24:00")?,
+            Some(to) if to > self.from => write!(f, "{}", to.format("%H:%M"))?,
+            Some(to) => write!(f, "{} of the day after", to.format("%H:%M"))?,
+        }
+        write!(f, " {} ", self.zone)?;
+        if days.len() == WEEK.len() {
+            f.write_str("every day")
+        } else {
+            write!(f, "on {}", days.join(", "))
+        }
     }
 }
 
 /// `HH:MM`, 00:00 to 23:59, exactly so.
 fn time_of_day(field: &str, text: &str) -> Result<NaiveTime, HoursError> {
-    let wrong = || HoursError(format!("{field} = \"{}\" is not a time like \"06:00\"", shown(text)));
+    let wrong = || {
+        HoursError(format!(
+            "{field} = \"{}\" is not a time like \"06:00\"",
+            shown(text)
+        ))
+    };
     let two = |digits: &str| {
         let sound = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if sound { digits.parse::<u32>().ok() } else { None }
+        if sound {
+            digits.parse::<u32>().ok()
+        } else {
+            None
+        }
     };
     let (hours, minutes) = text.split_once(':').ok_or_else(wrong)?;
     let (hours, minutes) = two(hours).zip(two(minutes)).ok_or_else(wrong)?;
     NaiveTime::from_hms_opt(hours, minutes, 0).ok_or_else(wrong)
-}
-
-/// Text of the policy in an error message: cut short, with nothing a terminal would act on.
-fn shown(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_default).collect()
 }

@@ -1,10 +1,49 @@
 //! The policy that officers write, and what it compiles to.
+//!
+//! A policy is text that people write and review; an entitlement is what officers sign and a vault obeys. This module
+//! leads from the one to the other: [`Policy::parse`] says no to whatever is misspelt or makes no sense,
+//! [`Policy::explain`] and [`Policy::warnings`] say in plain words what it allows, and [`Policy::compile`] makes the
+//! entitlement, in which nothing is left to be interpreted. Every field is described in `docs/policy.md`.
 
+mod capacity;
+mod document;
+mod error;
+mod explain;
 mod hours;
+mod parse;
 mod pattern;
+mod source;
+mod summary;
+mod warning;
 
+use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm, SubjectTemplate};
+use mintmark_protocol::entitlement::{
+    AccountTag, CertificateTerms, Credit, DeviceIdSource, ENTITLEMENT_BYTES_MAX, Entitlement,
+    Interval, ProductTerms,
+};
+use mintmark_protocol::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
+
+pub use error::PolicyError;
 pub use hours::{HoursError, WorkingHours};
 pub use pattern::{DeviceIdPattern, Language, PATTERN_BYTES_MAX, PatternError};
+pub use summary::{CreditSummary, HoursSummary, KeySummary, PolicySummary, ProductSummary};
+pub use warning::Warning;
+
+/// The largest policy, in bytes.
+pub const POLICY_BYTES_MAX: usize = 1 << 20;
+/// The longest window, and the longest validity of a certificate, in days.
+pub const DAYS_MAX: u64 = 36_500;
+/// The most days that may go unreported.
+pub const UNREPORTED_DAYS_MAX: u64 = 3650;
+/// The most units of one anchor lease.
+pub const ANCHOR_LEASE_MAX: u64 = 1 << 16;
+/// The most units of one anchor lease where the policy does not say.
+pub const ANCHOR_LEASE_DEFAULT: u64 = 256;
+/// The most re-issues of one device: the issue number in a serial has two bytes.
+pub const REISSUES_MAX: u32 = 65_535;
+/// The most `[[key]]` of one policy.
+pub const KEYS_MAX: usize = 32;
+const SECONDS_PER_DAY: u64 = 86_400;
 
 /// The number of the UTC hour that a time falls into: whole hours since 1970. `units_per_hour` counts in these fixed
 /// windows (00:00:00 to 00:59:59 UTC and so on), not in the last sixty minutes.
@@ -15,5 +54,296 @@ pub fn hour_window(unix: u64) -> u64 {
 /// The number of the UTC day that a time falls into: whole days since 1970. `units_per_day` counts in these fixed
 /// windows (midnight to midnight UTC), not in the last 24 hours.
 pub fn day_window(unix: u64) -> u64 {
-    unix / 86_400
+    unix / SECONDS_PER_DAY
 }
+
+/// A policy that was read and makes sense. Nothing establishes trust in it: that is for the officers who approve the
+/// entitlement that it becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    digest: Fingerprint,
+    id: EntitlementId,
+    valid_from: Option<u64>,
+    valid_end: ValidEnd,
+    /// Where the end of the window stands in the text, for messages about a start known only at the draft.
+    window_line: usize,
+    credit: Credit,
+    anchor_lease_max: u64,
+    products: Vec<ProductPolicy>,
+    keys: Vec<KeyPolicy>,
+}
+
+/// How a policy gives the end of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ValidEnd {
+    /// This moment, Unix seconds.
+    Until(u64),
+    /// This many days of 86,400 seconds after its start.
+    ForDays(u64),
+}
+
+/// What a policy says of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProductPolicy {
+    /// The product.
+    pub sku: Sku,
+    /// Units in all, 1 to 2^48.
+    pub units: u64,
+    /// Units per UTC day, as [`day_window`] counts.
+    pub units_per_day: Option<u64>,
+    /// Units per UTC hour, as [`hour_window`] counts.
+    pub units_per_hour: Option<u64>,
+    /// What a device identifier must match; none: any device identifier will do.
+    pub device_id_pattern: Option<DeviceIdPattern>,
+    /// Where a CSR carries the device identifier.
+    pub device_id_source: DeviceIdSource,
+    /// The keys that devices may have; at least one.
+    pub key_algorithms: Vec<KeyAlgorithm>,
+    /// Re-issues of one device that need no new unit.
+    pub reissues_per_device: u32,
+    /// The stations that may ask; none: any.
+    pub stations: Option<Vec<StationId>>,
+    /// When it may be made; none: at any time of the window.
+    pub working_hours: Option<WorkingHours>,
+    /// What its certificates look like.
+    pub certificate: CertificatePolicy,
+    /// Where the working hours stand in the text, for messages about a window known only at the draft.
+    hours_line: usize,
+    /// Where the subject stands in the text, for messages about a site known only at the draft.
+    subject_line: usize,
+}
+
+/// What a policy says of a product's certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificatePolicy {
+    /// The subject template as written.
+    pub subject: String,
+    /// The same, parsed.
+    pub subject_template: SubjectTemplate,
+    /// Validity in days, 1 to 36,500; none: no expiry.
+    pub validity_days: Option<u32>,
+    /// Purposes; none: the certificate is not restricted to any.
+    pub extended_key_usage: Vec<ExtendedKeyUsage>,
+}
+
+/// The algorithm of a key in a key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySetAlgorithm {
+    /// HMAC with SHA-256 (RFC 2104), a 256-bit key.
+    HmacSha256,
+    /// AES with a 256-bit key.
+    Aes256,
+}
+
+impl KeySetAlgorithm {
+    /// Its name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HmacSha256 => "HMAC-SHA-256",
+            Self::Aes256 => "AES-256",
+        }
+    }
+}
+
+/// One `[[key]]` of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyPolicy {
+    /// Its name, `[a-z0-9-]{1,32}`.
+    pub label: String,
+    /// What kind of key it is.
+    pub algorithm: KeySetAlgorithm,
+    /// What it is for, `[a-z0-9-]{1,32}`.
+    pub purpose: String,
+    /// How often it may be used.
+    pub uses_max: u64,
+}
+
+impl Policy {
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its line.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        parse::policy(text)
+    }
+
+    /// SHA-256 of the text as it was read.
+    pub fn digest(&self) -> Fingerprint {
+        self.digest
+    }
+
+    /// The name of the entitlement that it becomes.
+    pub fn id(&self) -> &EntitlementId {
+        &self.id
+    }
+
+    /// The products, in the order of the text; at least one.
+    pub fn products(&self) -> &[ProductPolicy] {
+        &self.products
+    }
+
+    /// The terms of audit-or-stop.
+    pub fn credit(&self) -> Credit {
+        self.credit
+    }
+
+    /// The most units of one anchor lease.
+    pub fn anchor_lease_max(&self) -> u64 {
+        self.anchor_lease_max
+    }
+
+    /// The key sets that it asks for.
+    pub fn keys(&self) -> &[KeyPolicy] {
+        &self.keys
+    }
+
+    /// The window of an entitlement drafted at `drafted_at` (Unix seconds): a policy without `valid_from` starts then.
+    ///
+    /// # Errors
+    /// `POLICY-WINDOW` if the policy's end is not after its start.
+    pub fn window(&self, drafted_at: u64) -> Result<Interval, PolicyError> {
+        let from = self.valid_from.unwrap_or(drafted_at);
+        let until = match self.valid_end {
+            ValidEnd::Until(until) => until,
+            ValidEnd::ForDays(days) => from.saturating_add(days * SECONDS_PER_DAY),
+        };
+        let wrong = |reason| {
+            Err(PolicyError::Window {
+                line: self.window_line,
+                reason,
+            })
+        };
+        if from >= until {
+            let (from, until) = (explain::moment(from), explain::moment(until));
+            return wrong(format!(
+                "it ends {until}, which is not after its start {from}"
+            ));
+        }
+        if until - from > DAYS_MAX * SECONDS_PER_DAY {
+            return wrong(format!("it is longer than {DAYS_MAX} days"));
+        }
+        Ok(Interval { from, until })
+    }
+
+    /// The entitlement of one vault, as officers are to approve it. `version` is 1 for a new one and the one before plus
+    /// one for an amendment; times are Unix seconds; `salt` is random; `accounts` gives each product's account tag, the
+    /// same one through all amendments and no other product's.
+    ///
+    /// # Errors
+    /// `POLICY-KEYS-UNSUPPORTED` for a policy with `[[key]]`; `POLICY-WINDOW`, `POLICY-HOURS` and `POLICY-SUBJECT` where
+    /// the draft's time or site shows what the text alone did not; `POLICY-ENTITLEMENT` if no vault could read it.
+    pub fn compile(
+        &self,
+        vault: &VaultName,
+        version: u64,
+        drafted_at: u64,
+        approve_until: u64,
+        salt: [u8; 32],
+        accounts: &dyn Fn(&Sku) -> AccountTag,
+    ) -> Result<Entitlement, PolicyError> {
+        if !self.keys.is_empty() {
+            return Err(PolicyError::KeysUnsupported {
+                count: self.keys.len(),
+            });
+        }
+        let window = self.window(drafted_at)?;
+        let products = self.products.iter().map(|product| {
+            product.check_subject(vault.site.as_str())?;
+            product.terms(accounts(&product.sku), window)
+        });
+        let entitlement = Entitlement {
+            salt,
+            id: self.id.clone(),
+            version,
+            vault: vault.clone(),
+            drafted_at,
+            approve_until,
+            window,
+            credit: self.credit,
+            anchor_lease_max: self.anchor_lease_max,
+            products: products.collect::<Result<_, _>>()?,
+            policy_digest: self.digest,
+        };
+        // What is signed must read back: a vault knows the entitlement's own rules and nothing of policies.
+        let bytes = entitlement.to_cbor();
+        if bytes.len() > ENTITLEMENT_BYTES_MAX {
+            let reason = format!(
+                "it would have {} bytes, and at most {ENTITLEMENT_BYTES_MAX} are read",
+                bytes.len()
+            );
+            return Err(PolicyError::Entitlement { reason });
+        }
+        Entitlement::from_cbor(&bytes).map_err(|error| PolicyError::Entitlement {
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl ProductPolicy {
+    fn terms(&self, account: AccountTag, window: Interval) -> Result<ProductTerms, PolicyError> {
+        Ok(ProductTerms {
+            account,
+            sku: self.sku.clone(),
+            units: self.units,
+            units_per_day: self.units_per_day,
+            units_per_hour: self.units_per_hour,
+            device_id_pattern: self.device_id_pattern.as_ref().map(ToString::to_string),
+            key_algorithms: self
+                .key_algorithms
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            reissues_per_device: self.reissues_per_device,
+            stations: self.stations.clone(),
+            working_hours: self.intervals(window)?,
+            certificate: CertificateTerms {
+                subject: self.certificate.subject.clone(),
+                validity_days: self.certificate.validity_days,
+                extended_key_usage: self
+                    .certificate
+                    .extended_key_usage
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+            },
+            device_id_source: self.device_id_source,
+        })
+    }
+
+    /// The working hours within a window; none if the product has none.
+    fn intervals(&self, window: Interval) -> Result<Option<Vec<Interval>>, PolicyError> {
+        let hours = self
+            .working_hours
+            .as_ref()
+            .map(|hours| hours.compile(window))
+            .transpose();
+        hours.map_err(|error| PolicyError::Hours {
+            line: self.hours_line,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Makes the subject of a likely device, so that a template that no device fits is found before any device is made.
+    fn check_subject(&self, site: &str) -> Result<(), PolicyError> {
+        let example = self
+            .device_id_pattern
+            .as_ref()
+            .and_then(|pattern| pattern.language().example);
+        let device_id = example.as_ref().map_or("0", |device_id| device_id.as_str());
+        let subject = self
+            .certificate
+            .subject_template
+            .render(device_id, self.sku.as_str(), site);
+        subject.map(drop).map_err(|error| PolicyError::Subject {
+            line: self.subject_line,
+            reason: format!("for the device {device_id} at {site}: {error}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

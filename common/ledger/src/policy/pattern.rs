@@ -84,11 +84,18 @@ impl FromStr for DeviceIdPattern {
             let found = found.escape_default();
             return Err(PatternError(format!("`{found}` is not printable ASCII")));
         }
-        let syntax = ast::parse::ParserBuilder::new().nest_limit(NESTING_MAX).build().parse(text);
+        let syntax = ast::parse::ParserBuilder::new()
+            .nest_limit(NESTING_MAX)
+            .build()
+            .parse(text);
         let syntax = syntax.map_err(|error| PatternError(error.kind().to_string()))?;
         ast::visit(&syntax, WithoutUnicode)?;
         let mut translator = TranslatorBuilder::new();
-        let parsed = translator.unicode(false).utf8(false).build().translate(text, &syntax);
+        let parsed = translator
+            .unicode(false)
+            .utf8(false)
+            .build()
+            .translate(text, &syntax);
         let parsed = parsed.map_err(|error| PatternError(error.kind().to_string()))?;
         let anchored = anchored(parsed)?;
         let config = NFA::config()
@@ -104,7 +111,11 @@ impl FromStr for DeviceIdPattern {
             let engine = Arc::clone(&engine);
             Box::new(move || engine.create_cache())
         };
-        Ok(Self { text: text.into(), engine, caches: Arc::new(Pool::new(caches)) })
+        Ok(Self {
+            text: text.into(),
+            engine,
+            caches: Arc::new(Pool::new(caches)),
+        })
     }
 }
 
@@ -164,7 +175,9 @@ impl ast::Visitor for WithoutUnicode {
             _ => None,
         };
         if flags.is_some_and(|flags| flags.flag_state(ast::Flag::Unicode).is_some()) {
-            return Err(PatternError("the flag `u` is not allowed: patterns are ASCII".to_owned()));
+            return Err(PatternError(
+                "the flag `u` is not allowed: patterns are ASCII".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -228,7 +241,9 @@ impl Paths {
     fn of(nfa: &NFA) -> Self {
         let is_allowed = |byte: &u8| char::from(*byte).to_string().parse::<DeviceId>().is_ok();
         Self {
-            places: (0..nfa.states().len()).map(|state| place(nfa, state)).collect(),
+            places: (0..nfa.states().len())
+                .map(|state| place(nfa, state))
+                .collect(),
             start: nfa.start_anchored().as_usize(),
             alphabet: (0..=u8::MAX).filter(is_allowed).collect(),
         }
@@ -236,13 +251,22 @@ impl Paths {
 
     /// For each length of rest, for each place: in how many ways a rest of that length leads from there to the end.
     fn ways(&self) -> Vec<Vec<u128>> {
-        let ends = self.places.iter().map(|place| u128::from(place.ends)).collect();
+        let ends = self
+            .places
+            .iter()
+            .map(|place| u128::from(place.ends))
+            .collect();
         let mut ways: Vec<Vec<u128>> = vec![ends];
         for length in 1..=DEVICE_ID_BYTES_MAX {
-            let Some(shorter) = ways.get(length - 1) else { break };
+            let Some(shorter) = ways.get(length - 1) else {
+                break;
+            };
             let from = |place: &Place| {
                 place.steps.iter().fold(0_u128, |sum, step| {
-                    let bytes = self.alphabet.iter().filter(|b| (step.start..=step.end).contains(b));
+                    let bytes = self
+                        .alphabet
+                        .iter()
+                        .filter(|b| (step.start..=step.end).contains(b));
                     let rest = shorter.get(step.next).copied().unwrap_or_default();
                     sum.saturating_add(rest.saturating_mul(bytes.count() as u128))
                 })
@@ -255,7 +279,10 @@ impl Paths {
     fn language(&self) -> Language {
         let ways = self.ways();
         let lead = |length: usize, place: usize| {
-            ways.get(length).and_then(|ways| ways.get(place)).copied().unwrap_or_default()
+            ways.get(length)
+                .and_then(|ways| ways.get(place))
+                .copied()
+                .unwrap_or_default()
         };
         let lengths = 1..=DEVICE_ID_BYTES_MAX;
         let sizes = lengths.clone().map(|length| lead(length, self.start));
@@ -267,7 +294,8 @@ impl Paths {
             for rest in (0..length).rev() {
                 let steps = &self.places.get(at)?.steps;
                 let (byte, next) = self.alphabet.iter().find_map(|byte| {
-                    let leads = |s: &&Step| (s.start..=s.end).contains(byte) && lead(rest, s.next) > 0;
+                    let leads =
+                        |s: &&Step| (s.start..=s.end).contains(byte) && lead(rest, s.next) > 0;
                     steps.iter().find(leads).map(|step| (*byte, step.next))
                 })?;
                 text.push(char::from(byte));
@@ -289,7 +317,11 @@ fn place(nfa: &NFA, state: usize) -> Place {
             _ => continue,
         }
         let mut step = |start, end, next: StateID| {
-            place.steps.push(Step { start, end, next: next.as_usize() });
+            place.steps.push(Step {
+                start,
+                end,
+                next: next.as_usize(),
+            });
         };
         match nfa.state(id) {
             State::ByteRange { trans } => step(trans.start, trans.end, trans.next),
@@ -332,7 +364,13 @@ mod tests {
     fn a_pattern_matches_whole_or_not_at_all() {
         let th200 = pattern("TH200-[0-9]{8}");
         assert!(th200.matches("TH200-00000001"));
-        for other in ["", "TH200-0000000", "TH200-000000001", "xTH200-00000001", "TH200-00000001\n"] {
+        for other in [
+            "",
+            "TH200-0000000",
+            "TH200-000000001",
+            "xTH200-00000001",
+            "TH200-00000001\n",
+        ] {
             assert!(!th200.matches(other), "{other:?}");
         }
         // A preference for the first branch must not hide a longer one.
@@ -343,7 +381,13 @@ mod tests {
 
     #[test]
     fn anchors_written_out_change_nothing() {
-        for text in ["^TH-[0-9]$", "^TH-[0-9]", "TH-[0-9]$", "TH-[0-9]", r"\ATH-[0-9]\z"] {
+        for text in [
+            "^TH-[0-9]$",
+            "^TH-[0-9]",
+            "TH-[0-9]$",
+            "TH-[0-9]",
+            r"\ATH-[0-9]\z",
+        ] {
             assert!(pattern(text).matches("TH-7"), "{text}");
             assert!(!pattern(text).matches("TH-77"), "{text}");
             assert!(!pattern(text).matches("xTH-7"), "{text}");
@@ -374,7 +418,10 @@ mod tests {
         assert!(refusal("a\n").contains("not printable ASCII"));
         for text in [r"\pL", r"(?u)\w", "(?u).", "(?iu)a", "(?u:a)", "(?-u)a"] {
             let error = refusal(text);
-            assert!(error.contains("flag `u`") || error.contains("Unicode not allowed"), "{text}: {error}");
+            assert!(
+                error.contains("flag `u`") || error.contains("Unicode not allowed"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -389,7 +436,12 @@ mod tests {
 
     #[test]
     fn a_pattern_has_a_ceiling_of_length_nesting_and_size() {
-        assert!(pattern(&"a".repeat(PATTERN_BYTES_MAX)).language().example.is_none());
+        assert!(
+            pattern(&"a".repeat(PATTERN_BYTES_MAX))
+                .language()
+                .example
+                .is_none()
+        );
         assert!(refusal(&"a".repeat(PATTERN_BYTES_MAX + 1)).contains("257 bytes"));
         assert!(refusal(&format!("{}a{}", "(".repeat(30), ")".repeat(30))).contains("nest"));
         assert!(refusal("((a{1000}){1000}){1000}").contains("too large"));
@@ -419,16 +471,26 @@ mod tests {
         assert_eq!(language("a?b|c{2,3}").size_max, 4);
         assert_eq!(language("x*").size_max, 64);
         assert_eq!(language("x*").example.unwrap().as_str(), "x");
-        assert_eq!(language("[A-Za-z0-9-]{1,64}").size_max, (1..=64).fold(0_u128, |sum, n| {
-            sum.saturating_add(63_u128.saturating_pow(n))
-        }));
+        assert_eq!(
+            language("[A-Za-z0-9-]{1,64}").size_max,
+            (1..=64).fold(0_u128, |sum, n| {
+                sum.saturating_add(63_u128.saturating_pow(n))
+            })
+        );
     }
 
     #[test]
     fn a_pattern_that_no_device_identifier_can_match_is_known() {
         for text in ["#[0-9]", "a{65}", r"[a&&b]", r"\xff", "()", "a_b"] {
             let language = pattern(text).language();
-            assert_eq!(language, Language { example: None, size_max: 0 }, "{text}");
+            assert_eq!(
+                language,
+                Language {
+                    example: None,
+                    size_max: 0
+                },
+                "{text}"
+            );
         }
     }
 

@@ -1,0 +1,208 @@
+//! What reviewers are told.
+
+use super::*;
+
+/// The codes of the warnings of the least policy with some texts in place of others.
+#[track_caller]
+fn warnings(changes: &[(&str, &str)]) -> Vec<&'static str> {
+    let mut text = LEAST.replace(
+        "units = 100",
+        "units = 100\ndevice_id_pattern = \"TH200-[0-9]{8}\"",
+    );
+    text.push_str("extended_key_usage = [\"clientAuth\"]\n");
+    for (from, to) in changes {
+        assert!(text.contains(from), "the fixture lacks {from}");
+        text = text.replacen(from, to, 1);
+    }
+    Policy::parse(&text)
+        .unwrap()
+        .warnings(Q1.from)
+        .iter()
+        .map(|warning| warning.code)
+        .collect()
+}
+
+#[test]
+fn a_sound_policy_raises_no_doubt() {
+    assert_eq!(warnings(&[]), [] as [&str; 0]);
+}
+
+#[test]
+fn each_doubt_has_its_code() {
+    let units = "units = 100";
+    for (from, to, code) in [
+        (
+            "valid_for_days = 90",
+            "valid_until = 2026-12-31T00:00:00Z",
+            "WINDOW-OVER",
+        ),
+        (
+            "valid_for_days = 90",
+            "valid_from = 2026-01-01T00:00:00Z\nvalid_for_days = 30",
+            "WINDOW-OVER",
+        ),
+        (
+            "max_unreported_units = 10",
+            "max_unreported_units = 100",
+            "CREDIT-NEVER-BINDS",
+        ),
+        (units, "units = 100\nunits_per_day = 11", "CREDIT-BELOW-DAY"),
+        (units, "units = 901\nunits_per_day = 10", "RATE-TOO-LOW"),
+        (
+            units,
+            "units = 100\nunits_per_day = 100\nunits_per_hour = 100",
+            "RATE-NEVER-BINDS",
+        ),
+        (
+            "device_id_pattern = \"TH200-[0-9]{8}\"",
+            "",
+            "PATTERN-ABSENT",
+        ),
+        (
+            "TH200-[0-9]{8}",
+            "TH200_[0-9]{8}",
+            "PATTERN-MATCHES-NOTHING",
+        ),
+        ("[0-9]{8}", "[0-9]", "PATTERN-TOO-NARROW"),
+        (
+            "extended_key_usage = [\"clientAuth\"]",
+            "",
+            "KEY-USAGE-ABSENT",
+        ),
+        ("clientAuth", "OCSPSigning", "KEY-USAGE-UNUSUAL"),
+        ("clientAuth", "2.5.29.37.0", "KEY-USAGE-UNUSUAL"),
+        ("no_expiry = true", "validity_days = 29", "VALIDITY-SHORT"),
+    ] {
+        assert!(
+            warnings(&[(from, to)]).contains(&code),
+            "{to}: {:?}",
+            warnings(&[(from, to)])
+        );
+    }
+    assert!(
+        Policy::parse(EXAMPLE)
+            .unwrap()
+            .warnings(Q1.from)
+            .iter()
+            .any(|w| w.code == "KEYS-UNSUPPORTED")
+    );
+}
+
+#[test]
+fn a_rate_that_just_suffices_raises_no_doubt() {
+    // Ninety days from midnight UTC.
+    assert_eq!(
+        warnings(&[("units = 100", "units = 900\nunits_per_day = 10")]),
+        [] as [&str; 0]
+    );
+    // A window from noon touches 91 UTC days.
+    let noon = (
+        "valid_for_days = 90",
+        "valid_from = 2027-01-01T12:00:00Z\nvalid_for_days = 90",
+    );
+    assert_eq!(
+        warnings(&[noon, ("units = 100", "units = 910\nunits_per_day = 10")]),
+        [] as [&str; 0]
+    );
+    assert_eq!(
+        warnings(&[noon, ("units = 100", "units = 911\nunits_per_day = 10")]),
+        ["RATE-TOO-LOW"]
+    );
+}
+
+#[test]
+fn working_hours_count_when_rates_are_doubted() {
+    // Thirteen Mondays of one UTC hour each, and one unit an hour.
+    let hours =
+        "working_hours = { zone = \"UTC\", days = [\"mon\"], from = \"06:00\", to = \"07:00\" }";
+    let units = |units: u32| format!("units = {units}\nunits_per_hour = 1\n{hours}");
+    assert_eq!(warnings(&[("units = 100", &units(13))]), [] as [&str; 0]);
+    assert_eq!(warnings(&[("units = 100", &units(14))]), ["RATE-TOO-LOW"]);
+}
+
+#[test]
+fn the_example_is_explained_in_plain_words() {
+    let explained = Policy::parse(EXAMPLE).unwrap().explain(Q1.from);
+    assert_eq!(
+        explained,
+        [
+            "Entitlement th200-2027q1 is valid from 2027-01-01T00:00:00Z until 2027-04-01T00:00:00Z: 90 days.",
+            "At most 50,000 units of TH-200, 2,000 a UTC day and 200 a UTC hour.",
+            "TH-200: the device identifier, in the request's serialNumber, matches TH200-[0-9]{8}, such as TH200-00000000.",
+            "TH-200: device keys are P-256. The same device may have 1 re-issue without spending a unit.",
+            "TH-200: only the station line-1 may ask.",
+            "TH-200: made only from 06:00 to 22:00 Europe/Berlin on mon, tue: 416 hours within the window.",
+            "TH-200: the certificate names \"O=Acme, OU=TH-200, serialNumber={device_id}\", is valid for 7,300 days \
+             (about 20 years), and is for clientAuth.",
+            "The vault stops when 20,000 units are not yet acknowledged by headquarters, or the oldest of them is 14 days old.",
+            "After an unclean stop, up to 256 units of each product stay spent until headquarters grants them again.",
+            "A key \"service\" (HMAC-SHA-256) for derive-device-secret, used at most 50,000 times.",
+        ]
+    );
+}
+
+#[test]
+fn the_example_asks_for_more_than_its_hours_allow() {
+    // 26 days of 16 hours at 200 an hour, and 2,000 a day: 52,000 units; so nothing is doubted but the keys.
+    let codes: Vec<_> = Policy::parse(EXAMPLE)
+        .unwrap()
+        .warnings(Q1.from)
+        .iter()
+        .map(|w| w.code)
+        .collect();
+    assert_eq!(codes, ["KEYS-UNSUPPORTED"]);
+    // From the middle of February half of them are left.
+    let late = Policy::parse(EXAMPLE)
+        .unwrap()
+        .warnings(Q1.from + 45 * 86_400);
+    assert!(late.iter().any(|w| w.code == "RATE-TOO-LOW"), "{late:?}");
+}
+
+#[test]
+fn a_policy_that_is_over_is_still_explained() {
+    let text = LEAST.replace("valid_for_days = 90", "valid_until = 2026-12-31T00:00:00Z");
+    let policy = Policy::parse(&text).unwrap();
+    assert_eq!(
+        policy.explain(Q1.from)[0],
+        "Entitlement least drafted now would be over before it starts."
+    );
+    assert_eq!(policy.summary(Q1.from).valid_until, "2026-12-31T00:00:00Z");
+}
+
+#[test]
+fn the_summary_has_every_field_as_json() {
+    let summary = serde_json::to_value(Policy::parse(EXAMPLE).unwrap().summary(Q1.from)).unwrap();
+    assert_eq!(
+        summary,
+        serde_json::json!({
+            "id": "th200-2027q1",
+            "policy_digest": Fingerprint::of(EXAMPLE.as_bytes()).to_string(),
+            "valid_from": "2027-01-01T00:00:00Z",
+            "valid_until": "2027-04-01T00:00:00Z",
+            "from_draft": false,
+            "anchor_lease_max": 256,
+            "credit": { "max_unreported_units": 20000, "max_unreported_days": 14 },
+            "products": [{
+                "sku": "TH-200",
+                "units": 50000,
+                "units_per_day": 2000,
+                "units_per_hour": 200,
+                "device_id_pattern": "TH200-[0-9]{8}",
+                "device_id_example": "TH200-00000000",
+                "device_id_source": "serialNumber",
+                "key_algorithms": ["P-256"],
+                "reissues_per_device": 1,
+                "stations": ["line-1"],
+                "working_hours": {
+                    "text": "06:00 to 22:00 Europe/Berlin on mon, tue", "intervals": 26, "seconds": 26 * 16 * 3600
+                },
+                "subject": "O=Acme, OU=TH-200, serialNumber={device_id}",
+                "validity_days": 7300,
+                "extended_key_usage": ["clientAuth"],
+            }],
+            "keys": [{
+                "label": "service", "algorithm": "HMAC-SHA-256", "use": "derive-device-secret", "uses_max": 50000
+            }],
+        })
+    );
+}

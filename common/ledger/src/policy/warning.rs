@@ -1,0 +1,210 @@
+//! What a policy may say, and its writer probably did not mean.
+
+use mintmark_pki::ExtendedKeyUsage;
+use mintmark_protocol::entitlement::Interval;
+use serde::Serialize;
+
+use super::capacity::{Room, room};
+use super::explain::{counted, grouped, moment};
+use super::{Policy, ProductPolicy};
+
+/// One doubt about a policy that is otherwise sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// A stable code for scripts and manuals.
+    pub code: &'static str,
+    /// The doubt, in a sentence.
+    pub text: String,
+}
+
+/// anyExtendedKeyUsage (RFC 5280 section 4.2.1.12).
+const ANY_EXTENDED_KEY_USAGE: &str = "2.5.29.37.0";
+/// Certificates shorter than this are unusual for a device that cannot renew them.
+const VALIDITY_DAYS_USUAL: u32 = 30;
+
+struct Warnings(Vec<Warning>);
+
+impl Warnings {
+    fn add(&mut self, code: &'static str, text: String) {
+        self.0.push(Warning { code, text });
+    }
+}
+
+impl Policy {
+    /// What is allowed and looks unintended, for an entitlement drafted at `now` (Unix seconds).
+    pub fn warnings(&self, now: u64) -> Vec<Warning> {
+        let mut warnings = Warnings(Vec::new());
+        if !self.keys.is_empty() {
+            let text = "The policy has [[key]]: key sets are not minted by this version, so it cannot be drafted.";
+            warnings.add("KEYS-UNSUPPORTED", text.to_owned());
+        }
+        let left = match self.window(now) {
+            Ok(window) if window.until > now => Some(Interval {
+                from: window.from.max(now),
+                until: window.until,
+            }),
+            Ok(window) => {
+                warnings.add(
+                    "WINDOW-OVER",
+                    format!("The window ended {}.", moment(window.until)),
+                );
+                None
+            }
+            Err(error) => {
+                warnings.add(
+                    "WINDOW-OVER",
+                    format!("Drafted now, there is no window: {error}."),
+                );
+                None
+            }
+        };
+        self.doubt_credit(&mut warnings);
+        for product in &self.products {
+            product.doubt_rates(left, self.credit.unreported_units_max, &mut warnings);
+            product.doubt_identifiers(&mut warnings);
+            product.doubt_certificate(&mut warnings);
+        }
+        warnings.0
+    }
+
+    fn doubt_credit(&self, warnings: &mut Warnings) {
+        let credit = self.credit.unreported_units_max;
+        let units = self
+            .products
+            .iter()
+            .fold(0_u64, |sum, product| sum.saturating_add(product.units));
+        if credit >= units {
+            let (credit, units) = (grouped(credit), grouped(units));
+            let text = format!(
+                "max_unreported_units = {credit} is no less than all {units} units, so only the days make the vault report."
+            );
+            warnings.add("CREDIT-NEVER-BINDS", text);
+        }
+    }
+}
+
+impl ProductPolicy {
+    fn doubt_rates(&self, left: Option<Interval>, credit: u64, warnings: &mut Warnings) {
+        let sku = &self.sku;
+        let intervals = match (left, &self.working_hours) {
+            (None, _) => Vec::new(),
+            (Some(left), None) => vec![left],
+            (Some(left), Some(hours)) => hours.compile(left).unwrap_or_else(|error| {
+                warnings.add(
+                    "HOURS-EMPTY",
+                    format!("{sku}: of the window that is left from now, {error}."),
+                );
+                Vec::new()
+            }),
+        };
+        let room = room(&intervals, self.units_per_hour, self.units_per_day).unwrap_or(Room {
+            units: self.units,
+            units_of_a_day: 0,
+        });
+        if room.units < self.units && !intervals.is_empty() {
+            let text = format!(
+                "{sku}: the rates leave room for {} in what is left of the window, and {} are granted.",
+                counted(room.units, "unit"),
+                grouped(self.units)
+            );
+            warnings.add("RATE-TOO-LOW", text);
+        }
+        // A day makes no more than there is, whatever its rate.
+        let day = room.units_of_a_day.min(self.units);
+        if credit < day {
+            let text = format!(
+                "{sku}: max_unreported_units = {} is less than the {} that one day allows, so the vault stops within \
+                 the day unless headquarters answers on it.",
+                grouped(credit),
+                counted(day, "unit")
+            );
+            warnings.add("CREDIT-BELOW-DAY", text);
+        }
+        let never = match (self.units_per_day, self.units_per_hour) {
+            (Some(day), Some(hour)) if hour >= day => {
+                Some(("units_per_hour", "units_per_day is no higher"))
+            }
+            (Some(day), Some(hour)) if hour.saturating_mul(24) <= day => {
+                Some(("units_per_day", "24 hours at units_per_hour are no more"))
+            }
+            (Some(day), _) if day >= self.units => {
+                Some(("units_per_day", "there are no more units in all"))
+            }
+            (_, Some(hour)) if hour >= self.units => {
+                Some(("units_per_hour", "there are no more units in all"))
+            }
+            _ => None,
+        };
+        if let Some((rate, why)) = never {
+            warnings.add(
+                "RATE-NEVER-BINDS",
+                format!("{sku}: {rate} limits nothing: {why}."),
+            );
+        }
+    }
+
+    fn doubt_identifiers(&self, warnings: &mut Warnings) {
+        let sku = &self.sku;
+        let Some(pattern) = &self.device_id_pattern else {
+            let text = format!(
+                "{sku} has no device_id_pattern: any text that a certificate can hold is a device identifier."
+            );
+            warnings.add("PATTERN-ABSENT", text);
+            return;
+        };
+        let language = pattern.language();
+        if language.example.is_none() {
+            let text = format!(
+                "{sku}: no device identifier (1 to 64 characters) matches {pattern}: every request will be refused."
+            );
+            warnings.add("PATTERN-MATCHES-NOTHING", text);
+        } else if language.size_max < u128::from(self.units) {
+            let text = format!(
+                "{sku}: no more than {} device identifiers match {pattern}, and {} are granted.",
+                grouped(language.size_max),
+                counted(self.units, "unit")
+            );
+            warnings.add("PATTERN-TOO-NARROW", text);
+        }
+    }
+
+    fn doubt_certificate(&self, warnings: &mut Warnings) {
+        let (sku, usages) = (&self.sku, &self.certificate.extended_key_usage);
+        if usages.is_empty() {
+            let text = format!(
+                "{sku}: without extended_key_usage the certificate is good for every purpose, of a server too."
+            );
+            warnings.add("KEY-USAGE-ABSENT", text);
+        }
+        for usage in usages {
+            let why = match usage {
+                ExtendedKeyUsage::OcspSigning => {
+                    "would let each device say which certificates of its CA are revoked"
+                }
+                ExtendedKeyUsage::TimeStamping => {
+                    "would let each device state times that others rely on"
+                }
+                ExtendedKeyUsage::CodeSigning => "would let each device sign programs",
+                other if other.to_string() == ANY_EXTENDED_KEY_USAGE => {
+                    "allows every purpose, of a CA's responder too"
+                }
+                _ => continue,
+            };
+            warnings.add(
+                "KEY-USAGE-UNUSUAL",
+                format!("{sku}: extended_key_usage {usage} {why}."),
+            );
+        }
+        if let Some(days) = self
+            .certificate
+            .validity_days
+            .filter(|days| *days < VALIDITY_DAYS_USUAL)
+        {
+            let text = format!(
+                "{sku}: certificates end after {}, and a device in the field cannot renew them here.",
+                counted(u64::from(days), "day")
+            );
+            warnings.add("VALIDITY-SHORT", text);
+        }
+    }
+}
