@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mintmark_console::{Exit, Failure};
+use mintmark_console::Failure;
+use mintmark_console::files::{EntryKind, Folder};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::OfficerId;
@@ -116,37 +117,33 @@ pub(crate) fn take(
     })
 }
 
-/// The approvals that a path means: the file itself, those in a folder, or those on a stick.
+/// The approvals that a path means: the file itself, those in a folder, or those on a stick. On a stick names tell; in
+/// any other folder whatever reads as a signed object is one.
 pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let inner = path.join(MEDIA_FOLDER);
-    let folder = if inner.is_dir() {
-        inner
-    } else {
-        path.to_owned()
-    };
-    let unreadable = |error: std::io::Error| {
-        Failure::new(
-            Exit::Environment,
-            "FILE-IO",
-            format!("{} could not be read", folder.display()),
-        )
-        .cause(error)
-        .hint("check that the stick is plugged in and mounted")
-    };
+    let on_stick = inner.is_dir();
+    let folder = Folder::open(if on_stick { &inner } else { path })?;
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(MediaName::parse);
-        if matches!(name, Some(MediaName::Approval { .. })) {
-            found.push(path);
+    for entry in folder.entries(ENTRIES_MAX)? {
+        let name = entry.name.to_string_lossy();
+        let named = matches!(MediaName::parse(&name), Some(MediaName::Approval { .. }));
+        let is_approval = || {
+            let bytes = folder
+                .read_limited(&entry.name, PROPOSAL_BYTES_MAX as u64)
+                .ok()?;
+            let proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).ok()?;
+            (proposal.signature_count() > 0).then_some(())
+        };
+        if entry.kind == EntryKind::File && (named || (!on_stick && is_approval().is_some())) {
+            found.push(folder.path().join(&entry.name));
         }
     }
     found.sort();
     Ok(found)
 }
+
+/// The most entries of a folder that are looked at.
+const ENTRIES_MAX: usize = 100_000;

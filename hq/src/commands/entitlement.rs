@@ -128,7 +128,7 @@ fn draft(
     }
     let mut tags = std::collections::BTreeMap::new();
     let mut fresh = 0;
-    for sku in policy.skus() {
+    for sku in policy.products().iter().map(|product| &product.sku) {
         let tag = entitlements::account_tag(&registry.sql, name, id.as_str(), sku.as_str(), fresh)?;
         fresh += 1;
         tags.insert(sku.clone(), tag);
@@ -137,13 +137,7 @@ fn draft(
     let salt = random().map_err(failure::protocol)?;
     let terms = policy
         .compile(name, 1, now, approve_until, salt, &|sku| tags[sku])
-        .map_err(|error| {
-            failure::usage(
-                error.code(),
-                format!("{}: {error}", file.display()),
-                error.hint(),
-            )
-        })?;
+        .map_err(|error| policy::wrong(file, &error))?;
     let proposal = terms
         .propose(manifest.content(), &vault.agreement_key)
         .map_err(failure::protocol)?;

@@ -4,13 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mintmark_console::{Console, Exit, Failure, files};
-use mintmark_ledger::policy::Policy as PolicyFile;
+use mintmark_ledger::policy::{POLICY_BYTES_MAX, Policy as PolicyFile, PolicyError};
 
 use crate::clock::now_unix;
 use crate::failure;
-
-/// The largest policy file, in bytes.
-pub(super) const POLICY_BYTES_MAX: u64 = 1 << 20;
 
 /// Policies, as people write them.
 #[derive(Debug, Subcommand)]
@@ -49,7 +46,7 @@ impl Policy {
 
 /// Reads and parses a policy file.
 pub(super) fn read(file: &Path) -> Result<PolicyFile, Failure> {
-    let bytes = files::read_limited(file, POLICY_BYTES_MAX)?;
+    let bytes = files::read_limited(file, POLICY_BYTES_MAX as u64)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         failure::usage(
             "POLICY-SYNTAX",
@@ -57,11 +54,11 @@ pub(super) fn read(file: &Path) -> Result<PolicyFile, Failure> {
             "save it as UTF-8",
         )
     })?;
-    PolicyFile::parse(&text).map_err(|error| {
-        failure::usage(
-            error.code(),
-            format!("{}: {error}", file.display()),
-            error.hint(),
-        )
-    })
+    PolicyFile::parse(&text).map_err(|error| wrong(file, &error))
+}
+
+/// What is wrong with a policy, and in which file.
+pub(super) fn wrong(file: &Path, error: &PolicyError) -> Failure {
+    let message = format!("{}: {error}", file.display());
+    Failure::new(Exit::Usage, error.code(), message).hint_maybe(error.hint())
 }

@@ -87,15 +87,6 @@ pub(crate) fn by_fingerprint(
     one(sql, "WHERE fingerprint = ?1", &fingerprint.to_string())
 }
 
-/// The newest draft of this id.
-pub(crate) fn by_id(sql: &Connection, id: &str) -> Result<Option<Draft>, Failure> {
-    one(
-        sql,
-        "WHERE id = ?1 ORDER BY (state = 'superseded'), drafted_at DESC LIMIT 1",
-        id,
-    )
-}
-
 fn one(sql: &Connection, condition: &str, value: &str) -> Result<Option<Draft>, Failure> {
     let query = format!("SELECT {COLUMNS} FROM drafts {condition}");
     sql.query_row(&query, [value], |row| Ok(read(row)))
