@@ -12,6 +12,9 @@ use crate::identifier::Fingerprint;
 /// How deep arrays, maps and tags may nest in anything that we read.
 pub const DEPTH_MAX: usize = 16;
 
+/// The tags that a whole message begins with: COSE_Sign1, COSE_Encrypt, COSE_Sign (RFC 9052 section 2).
+const TAGS: [u64; 3] = [18, 96, 98];
+
 /// The rule of deterministic encoding that some bytes broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,7 +37,7 @@ pub enum Rule {
     NotUtf8,
     /// A float, or a simple value other than false, true and null: no message has any.
     ForbiddenSimple,
-    /// A tag inside a value: only a whole message has one. Bignums would be a second encoding of integers.
+    /// A tag other than that of a whole COSE message. Bignums would be a second encoding of integers.
     ForbiddenTag,
     /// A reserved additional-information value (RFC 8949 section 3).
     Reserved,
@@ -53,7 +56,7 @@ impl Rule {
             Self::TooDeep => "values are nested too deeply",
             Self::NotUtf8 => "a text is not UTF-8",
             Self::ForbiddenSimple => "a float or an unassigned simple value",
-            Self::ForbiddenTag => "a tag inside a message",
+            Self::ForbiddenTag => "a tag where the format has none",
             Self::Reserved => "a reserved CBOR head",
         }
     }
@@ -97,7 +100,7 @@ pub fn check_deterministic(bytes: &[u8]) -> Result<(), (usize, Rule)> {
             }
             4 => Some((value, false)),
             5 => Some((value.checked_mul(2).ok_or((start, Rule::Truncated))?, true)),
-            6 if stack.is_empty() => Some((1, false)),
+            6 if stack.is_empty() && TAGS.contains(&value) => Some((1, false)),
             6 => return Err((start, Rule::ForbiddenTag)),
             _ => match bytes[start] {
                 0xf4..=0xf6 => None,
@@ -551,6 +554,7 @@ mod tests {
         assert_eq!(rule("f7"), Err(Rule::ForbiddenSimple));
         assert_eq!(rule("1c"), Err(Rule::Reserved));
         assert_eq!(rule("d280"), Ok(()));
+        assert_eq!(rule("c24105"), Err(Rule::ForbiddenTag));
         assert_eq!(rule("81c24105"), Err(Rule::ForbiddenTag));
         assert_eq!(rule("d2d280"), Err(Rule::ForbiddenTag));
     }
@@ -561,6 +565,9 @@ mod tests {
         assert_eq!(check_deterministic(&deep).unwrap_err().1, Rule::TooDeep);
         let tags = vec![0xc1; 100_000];
         let refused = check_deterministic(&tags).unwrap_err();
+        assert_eq!(refused, (0, Rule::ForbiddenTag));
+        let messages = vec![0xd2; 100_000];
+        let refused = check_deterministic(&messages).unwrap_err();
         assert_eq!(refused, (1, Rule::ForbiddenTag));
     }
 

@@ -1,5 +1,7 @@
 //! `formats.cddl` is the specification: what we write matches it, and the documentation of the modules quotes it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,252 @@
+//! Each message, made and read back, says what was put into it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Kind, Party, claim};
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::segment::Segment;
+use mintmark_protocol::trust::TrustManifest;
+use p256::PublicKey;
+use support::*;
+
+fn names(officers: &[mintmark_protocol::identifier::OfficerId]) -> Vec<&str> {
+    officers.iter().map(AsRef::as_ref).collect()
+}
+
+#[test]
+fn the_first_trust_manifest_is_pinned_by_its_fingerprint() {
+    let fingerprint = manifest().propose().unwrap().fingerprint();
+    let pinned = TrustManifest::pin(&trust_bytes(), &fingerprint).unwrap();
+    assert_eq!(*pinned.content(), manifest());
+    assert_eq!(pinned.fingerprint(), fingerprint);
+    assert_eq!(fingerprint, Fingerprint::of(&manifest().to_cbor()));
+    assert_eq!(names(pinned.officers()), ["alice", "bob"]);
+}
+
+#[test]
+fn the_second_trust_manifest_follows_the_first() {
+    let second = pinned().successor(&trust_second_bytes()).unwrap();
+    assert_eq!(*second.content(), manifest_second());
+    assert_eq!(names(second.officers()), ["bob", "carol", "erin"]);
+}
+
+#[test]
+fn a_later_trust_manifest_can_be_pinned_by_itself() {
+    let fingerprint = manifest_second().propose().unwrap().fingerprint();
+    let pinned = TrustManifest::pin(
+        &approved(
+            &manifest_second().propose().unwrap(),
+            &[signing(BOB), signing(ERIN)],
+        ),
+        &fingerprint,
+    );
+    assert_eq!(pinned.unwrap().content().version, 2);
+}
+
+#[test]
+fn an_officer_request_arrives() {
+    let (bytes, fingerprint) = officer_request().seal(&|m| signing(ALICE).sign(m)).unwrap();
+    let request = OfficerRequest::open(&bytes, &fingerprint).unwrap();
+    assert_eq!(*request.content(), officer_request());
+}
+
+#[test]
+fn an_enrolment_request_arrives() {
+    let (bytes, fingerprint) = enrolment_request_bytes();
+    let request = EnrolmentRequest::open(&bytes, &fingerprint).unwrap();
+    assert_eq!(*request.content(), enrolment_request());
+    assert_eq!(request.fingerprint(), fingerprint);
+}
+
+#[test]
+fn an_enrolment_grant_arrives_with_its_approvers() {
+    let opened = vault_agree()
+        .open(|opener| EnrolmentGrant::open(&grant_bytes(), &pinned(), &vault(), opener))
+        .unwrap();
+    assert_eq!(*opened.content(), grant());
+    assert_eq!(opened.plaintext(), grant().to_cbor());
+    assert_eq!(names(opened.officers()), ["alice", "bob"]);
+}
+
+#[test]
+fn an_entitlement_arrives_with_its_approvers_whoever_of_its_recipients_opens_it() {
+    let bytes = entitlement_bytes();
+    let readers = [
+        vault_agree(),
+        audit_key(),
+        escrow_key(),
+        agreement(ALICE),
+        agreement(CAROL),
+    ];
+    for reader in readers {
+        let opened = reader
+            .open(|opener| Entitlement::open(&bytes, &pinned(), &vault(), opener))
+            .unwrap();
+        assert_eq!(*opened.content(), entitlement());
+        assert_eq!(names(opened.officers()), ["alice", "bob"]);
+        assert_eq!(
+            opened.fingerprint(),
+            Proposal::read(&bytes, bytes.len()).unwrap().fingerprint()
+        );
+    }
+}
+
+#[test]
+fn a_draft_is_read_by_an_officer_before_anybody_signed_it() {
+    let draft = entitlement_proposal().to_bytes().unwrap();
+    let draft = Proposal::read(&draft, draft.len()).unwrap();
+    assert_eq!(draft.signature_count(), 0);
+    assert!(draft.is_for(&agreement(BOB).public));
+    assert!(!draft.is_for(&agreement(DAVE).public), "dave does not mint");
+    let read = agreement(BOB)
+        .open(|opener| Entitlement::proposed(&draft, opener))
+        .unwrap();
+    assert_eq!(read, entitlement());
+}
+
+#[test]
+fn approvals_are_collected_in_any_order_and_twice_to_the_same_bytes() {
+    let draft = entitlement_proposal();
+    let one = collected(&draft, &[signing(ALICE), signing(BOB), signing(CAROL)]);
+    let other = collected(
+        &draft,
+        &[signing(CAROL), signing(ALICE), signing(ALICE), signing(BOB)],
+    );
+    assert_eq!(one.to_bytes().unwrap(), other.to_bytes().unwrap());
+    assert_eq!(one.fingerprint(), draft.fingerprint());
+    let officers = one
+        .approved(&manifest(), mintmark_protocol::trust::Role::Mint)
+        .unwrap();
+    assert_eq!(officers.len(), 3);
+}
+
+#[test]
+fn an_acknowledgement_arrives() {
+    let opened = open_acknowledgement(&acknowledgement_bytes()).unwrap();
+    assert_eq!(*opened.content(), acknowledgement());
+    assert!(opened.officers().is_empty());
+}
+
+#[test]
+fn a_dispatch_arrives_with_what_it_wraps() {
+    let sealed = dispatch(
+        Kind::Entitlement,
+        &entitlement().object_id(),
+        entitlement_bytes(),
+    );
+    let (bytes, fingerprint) = sealed
+        .seal(&manifest(), &|m| dispatch_key().sign(m))
+        .unwrap();
+    let opened = Dispatch::open(&bytes, &pinned(), &vault()).unwrap();
+    assert_eq!(*opened.content(), sealed);
+    assert_eq!(opened.fingerprint(), fingerprint);
+    open_entitlement(&opened.content().content).unwrap();
+}
+
+#[test]
+fn a_bundle_arrives_and_its_segments_give_the_records_in_order() {
+    let sealed = sealed_bundle();
+    let bundle = Bundle::open(&sealed.bytes, &vault(), &vault_sign().public).unwrap();
+    assert_eq!(*bundle.content(), sealed.bundle);
+    assert_eq!(bundle.fingerprint(), sealed.fingerprint);
+    let mut all = Vec::new();
+    for (number, (file, facts)) in (1..).zip(sealed.segments.iter().zip(&bundle.content().segments))
+    {
+        for reader in [audit_key(), escrow_key()] {
+            let open = |opener: Opener<'_>| {
+                Segment::open(file, facts, &vault(), &segment_id(number), opener)
+            };
+            let segment = reader.open(open).unwrap();
+            let found: Vec<_> = segment.records().map(|(at, r)| (at, r.to_vec())).collect();
+            if reader.public == audit_key().public {
+                all.extend(found);
+            } else {
+                assert!(all.ends_with(&found));
+            }
+        }
+    }
+    let expected: Vec<_> = (1000..).zip(records(1000, 35)).collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn a_bundle_without_records_arrives() {
+    let mut empty = bundle(Vec::new());
+    empty.sequence = 1;
+    empty.previous = None;
+    empty.dispatch_seen = None;
+    empty.crl = None;
+    let (bytes, _) = empty
+        .seal(&vault_sign().public, &|m| vault_sign().sign(m))
+        .unwrap();
+    let opened = Bundle::open(&bytes, &vault(), &vault_sign().public).unwrap();
+    assert_eq!(opened.into_content(), empty);
+}
+
+#[test]
+fn a_claim_tells_whom_to_ask_about_a_message_without_believing_it() {
+    let of = |bytes: &[u8]| claim(bytes, bytes.len()).unwrap();
+    let entitlement = of(&entitlement_bytes());
+    assert_eq!(entitlement.context.kind, Kind::Entitlement);
+    assert_eq!(entitlement.context.sender, Party::Hq);
+    assert_eq!(entitlement.context.recipient, Party::Vault(vault()));
+    assert!(entitlement.context.id.starts_with("th200-2027q1-v1-"));
+    let bundle = of(&sealed_bundle().bytes);
+    assert_eq!(bundle.context.kind, Kind::AuditBundle);
+    assert_eq!(bundle.context.sender, Party::Vault(vault()));
+    let trust = of(&trust_bytes());
+    assert_eq!(trust.fingerprint, pinned().fingerprint());
+    assert_eq!(trust.context.recipient, Party::All);
+}
+
+#[test]
+fn every_officer_there_can_be_reads_a_draft() {
+    let mut crowd = manifest();
+    crowd.officers = (0..64).map(crowd_officer).collect();
+    let mut keys = crowd.encryption_keys.clone();
+    for number in 0..6 {
+        keys.push(mintmark_protocol::trust::HqEncryptionKey {
+            name: format!("spare-{number}").parse().unwrap(),
+            key: Key::new(240 + number).public,
+            escrowed: true,
+        });
+    }
+    crowd.encryption_keys = keys;
+    crowd.check().unwrap();
+    let draft = entitlement()
+        .propose(&crowd, &vault_agree().public)
+        .unwrap();
+    let bytes = draft.to_bytes().unwrap();
+    let draft = Proposal::read(&bytes, bytes.len()).unwrap();
+    let all: Vec<PublicKey> =
+        crowd.recipients(&vault_agree().public, mintmark_protocol::trust::Role::Mint);
+    assert_eq!(all.len(), 73);
+    assert!(all.iter().all(|key| draft.is_for(key)));
+}
+
+/// One of many: keys that no other number has.
+fn crowd_officer(number: u8) -> mintmark_protocol::trust::Officer {
+    let mut officer = officer(
+        ALICE,
+        &format!("officer-{number}"),
+        &mintmark_protocol::trust::Role::ALL,
+    );
+    let key = |kind: u8| {
+        let mut scalar = [1; 32];
+        scalar[0] = number;
+        scalar[1] = kind;
+        p256::SecretKey::from_slice(&scalar).unwrap().public_key()
+    };
+    officer.signing_keys = vec![key(2)];
+    officer.agreement_key = key(3);
+    officer
+}
