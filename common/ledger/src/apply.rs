@@ -1,6 +1,7 @@
 //! How a record changes the state. Total: whatever a record says, the state afterwards is what its writer went on from, so
 //! that one fraud is one finding and the honest records after it are none.
 
+use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
@@ -289,12 +290,14 @@ fn reserve(
             tbs: reserved.tbs.clone(),
         },
     );
-    // A unit of an account that nobody granted still is a unit of something.
-    if !state.accounts.contains_key(&reserved.account) {
-        let account = Account::new(reserved.account, reserved.entitlement.clone(), product?, 0);
-        state.accounts.insert(reserved.account, account);
-    }
-    let account = state.accounts.get_mut(&reserved.account)?;
+    let account = match state.accounts.entry(reserved.account) {
+        Slot::Occupied(account) => account.into_mut(),
+        // A unit of an account that nobody granted still is a unit of something.
+        Slot::Vacant(place) => {
+            let entitlement = reserved.entitlement.clone();
+            place.insert(Account::new(reserved.account, entitlement, product?, 0))
+        }
+    };
     account.next_slot = account.next_slot.max(reserved.slot.saturating_add(1));
     account.unresolved = account.unresolved.saturating_add(1);
     account.hour.add(hour_window(time));

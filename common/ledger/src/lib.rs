@@ -36,3 +36,6 @@ pub use refusal::Refusal;
 pub use replay::{Divergence, Replay, Replayed};
 pub use serial::SerialCipher;
 pub use state::State;
+
+#[cfg(test)]
+mod tests;

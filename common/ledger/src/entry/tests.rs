@@ -1,1 +1,201 @@
+use mintmark_protocol::cbor::Map;
+use proptest::prelude::*;
 
+use super::*;
+
+fn digest(byte: u8) -> Fingerprint {
+    Fingerprint::new([byte; 32])
+}
+
+fn vault() -> VaultName {
+    VaultName {
+        site: "berlin".parse().unwrap(),
+        vault: "v1".parse().unwrap(),
+    }
+}
+
+/// One of each kind, and of each variant within.
+fn each_body() -> Vec<Body> {
+    let dispatch = |content| {
+        Body::Dispatch(Dispatch {
+            epoch: 1,
+            sequence: 300,
+            fingerprint: digest(3),
+            kind: "entitlement".to_owned(),
+            id: "th200-2027q1".to_owned(),
+            version: 2,
+            content,
+        })
+    };
+    let request = |submission| {
+        Body::Request(Request {
+            product: "TH-200".parse().unwrap(),
+            station: StationId::console(),
+            submission,
+        })
+    };
+    vec![
+        Body::Genesis(Genesis {
+            vault: vault(),
+            lineage: Lineage::new([1; 16]),
+            trust_version: 1,
+            trust_fingerprint: digest(1),
+            enrolment_fingerprint: digest(2),
+            software: "site 0.1.0".to_owned(),
+        }),
+        Body::Start(Start {
+            lineage: Lineage::new([1; 16]),
+            boot: 70_000,
+            rules_version: 1,
+            software: String::new(),
+        }),
+        Body::Trust(Trust {
+            version: 2,
+            fingerprint: digest(9),
+        }),
+        dispatch(Verdict::Rejected {
+            code: "THRESHOLD-NOT-MET".to_owned(),
+        }),
+        dispatch(Verdict::Authentic(Content::Grant {
+            fingerprint: digest(4),
+            plaintext: vec![1, 2, 3],
+            identity_certificate: vec![4],
+            device_ca_certificate: vec![],
+        })),
+        dispatch(Verdict::Authentic(Content::Entitlement {
+            fingerprint: digest(4),
+            plaintext: vec![0; 1000],
+        })),
+        dispatch(Verdict::Authentic(Content::Acknowledgement {
+            fingerprint: digest(4),
+            plaintext: vec![7],
+        })),
+        request(Submission::Csr {
+            der: vec![0x30, 0x00],
+        }),
+        request(Submission::Unreadable {
+            sha256: digest(5),
+            code: "CSR-MALFORMED".to_owned(),
+        }),
+        Body::Signed(Signed {
+            reservation: LogSequence(8),
+            signature: [6; 64],
+        }),
+        Body::BundleSealed(BundleSealed {
+            sequence: 1,
+            fingerprint: digest(7),
+            log_size: 10,
+            requests_unlogged: 0,
+        }),
+        Body::DispatchAccepted,
+        Body::DispatchRefused {
+            code: "GRANT-REPEATED".to_owned(),
+        },
+        Body::Reserved(Reserved {
+            entitlement: "th200-2027q1".parse().unwrap(),
+            account: AccountTag::new(1 << 40).unwrap(),
+            slot: 5,
+            issue: 65_535,
+            device_id: "TH200-00000001".parse().unwrap(),
+            spki_sha256: digest(8),
+            tbs: vec![0x30, 0x01, 0x00],
+        }),
+        Body::Existing {
+            reservation: LogSequence(8),
+        },
+        Body::Refused(Refused {
+            code: "RATE-DAY".to_owned(),
+            entitlement: None,
+        }),
+        Body::Refused(Refused {
+            code: "RATE-DAY".to_owned(),
+            entitlement: Some("th200-2027q1".parse().unwrap()),
+        }),
+    ]
+}
+
+#[test]
+fn every_kind_of_entry_survives_its_encoding() {
+    for body in each_body() {
+        for clock_behind_seconds in [0, 1, 299] {
+            let entry = Entry {
+                time: 1_800_000_000,
+                clock_behind_seconds,
+                body: body.clone(),
+            };
+            assert_eq!(Entry::from_cbor(&entry.to_cbor()).unwrap(), entry);
+        }
+    }
+}
+
+#[test]
+fn an_entry_has_one_encoding() {
+    // Whatever one changed byte makes of an entry, if it still is one, it encodes to those very bytes.
+    for body in each_body() {
+        let bytes = Entry {
+            time: 1_800_000_000,
+            clock_behind_seconds: 2,
+            body,
+        }
+        .to_cbor();
+        for at in 0..bytes.len().min(300) {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                if let Ok(entry) = Entry::from_cbor(&changed) {
+                    assert_eq!(entry.to_cbor(), changed);
+                }
+            }
+        }
+    }
+}
+
+fn refused(map: Map) -> String {
+    Entry::from_cbor(&map.encode()).unwrap_err().to_string()
+}
+
+#[test]
+fn an_entry_outside_the_specification_is_refused_with_the_reason() {
+    let accepted = || Map::new().with(0, 16).with(1, 100);
+    assert!(Entry::from_cbor(&accepted().encode()).is_ok());
+    assert!(refused(accepted().with(2, 0)).contains("leaving it out"));
+    assert!(refused(accepted().with(2, 101)).contains("before 1970"));
+    assert!(refused(accepted().with(3, 1)).contains("unknown field"));
+    assert!(refused(Map::new().with(0, 16)).contains("field 1: missing"));
+    assert!(refused(Map::new().with(0, 8).with(1, 0)).contains("does not know"));
+    let start = |code: &str| Map::new().with(0, 17).with(1, 0).with(3, code);
+    assert!(refused(start("rate-day")).contains("code"));
+    assert!(refused(start("")).contains("code"));
+    assert!(refused(start(&"A".repeat(65))).contains("code"));
+    let trust = Map::new()
+        .with(0, 3)
+        .with(1, 0)
+        .with(3, 1)
+        .with(4, vec![0; 31]);
+    assert!(refused(trust).contains("wrong length"));
+    let too_large = Map::new()
+        .with(0, 16)
+        .with(1, 0)
+        .with(9, vec![0; ENTRY_BYTES_MAX]);
+    assert!(refused(too_large).contains("larger than"));
+}
+
+#[test]
+fn a_decision_is_an_entry_that_wants_none() {
+    for body in each_body() {
+        assert!(
+            !(body.is_decision() && body.wants_decision()),
+            "{}",
+            body.kind()
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn bytes_that_are_no_entry_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(entry) = Entry::from_cbor(&bytes) {
+            prop_assert_eq!(entry.to_cbor(), bytes);
+        }
+    }
+}

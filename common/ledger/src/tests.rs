@@ -1,0 +1,8 @@
+//! The state machine and its engine, tested from outside and with real keys.
+
+mod decisions;
+mod dispatches;
+mod engine;
+mod fixture;
+mod frauds;
+mod model;
