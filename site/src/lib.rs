@@ -1,1 +1,21 @@
-//! The vault: imports entitlements, enforces them, issues device certificates, returns audit bundles.
+//! The vault: it imports what headquarters sends, enforces it, issues device certificates and returns its log.
+//!
+//! Invariants:
+//! - Effects are ordered in one place, [`vault::issue`](self): a unit is debited durably before anything is signed for
+//!   it, a signature is recorded durably before a certificate leaves the home. Recovery runs the same code.
+//! - What the vault knows is in its log. Everything else in the home is kept as it was received or sent, and is checked
+//!   against the log before it is used.
+//! - Media are hostile: no link is followed, nothing is read beyond its ceiling, no name is believed.
+#![forbid(unsafe_code)]
+
+mod command_line;
+mod commands;
+mod config;
+mod delivery;
+mod failure;
+mod home;
+mod medium;
+mod submission;
+mod vault;
+
+pub use command_line::{CommandLine, execute};

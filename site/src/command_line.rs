@@ -1,0 +1,127 @@
+//! The command line: `site NOUN VERB`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
+
+use crate::commands::{
+    audit, completion, device, doctor, entitlement, init, issue, manual, media, recover, status,
+};
+
+/// Makes device certificates within what headquarters has granted, without a network
+///
+/// A vault is enrolled once (`site init`, `site media export`, then `site media import` of what HQ returns). From then
+/// on it issues (`site issue`), and carries its log to HQ and HQ's answers back (`site media export`, `site media
+/// import`). `site status` says what is left and what to do next.
+#[derive(Debug, Parser)]
+#[command(
+    name = "site",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: GlobalOptions,
+    /// The vault's home folder, or SITE_HOME
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    home: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a vault: its home, its keys and its enrolment request
+    Init(init::Arguments),
+    /// Carry messages to and from headquarters
+    #[command(subcommand)]
+    Media(media::Command),
+    /// Show what may be made, what was made, and what to do next
+    Status(status::Arguments),
+    /// Issue device certificates for certification requests
+    Issue(issue::Arguments),
+    /// What was issued to a device
+    #[command(subcommand)]
+    Device(device::Command),
+    /// What headquarters has granted
+    #[command(subcommand)]
+    Entitlement(entitlement::Command),
+    /// The log, and the bundles that report it
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Complete what was interrupted, and rebuild the index if it is broken
+    Recover(recover::Arguments),
+    /// Check the module, the token, the keys and the home
+    Doctor(doctor::Arguments),
+    /// Write a shell completion script
+    Completion {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write manual pages
+    Manual {
+        /// The folder that they are written to
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+impl HasGlobal for CommandLine {
+    fn global(&self) -> &GlobalOptions {
+        &self.global
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Why the command did not do what was asked, with its exit code.
+pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
+    let home: Option<&Path> = line.home.as_deref();
+    match line.command {
+        Command::Init(arguments) => init::execute(&arguments, home, console),
+        Command::Media(command) => media::execute(&command, home, console),
+        Command::Status(arguments) => status::execute(&arguments, home, console),
+        Command::Issue(arguments) => issue::execute(&arguments, home, console),
+        Command::Device(command) => device::execute(&command, home, console),
+        Command::Entitlement(command) => entitlement::execute(&command, home, console),
+        Command::Audit(command) => audit::execute(&command, home, console),
+        Command::Recover(arguments) => recover::execute(&arguments, home, console),
+        Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
+        Command::Completion { shell } => completion::execute(shell),
+        Command::Manual { dir } => manual::execute(&dir, console),
+    }
+    .map_err(Failure::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_no_command_that_does_not_work_yet() {
+        let mut command = CommandLine::command();
+        let help = command.render_long_help().to_string();
+        for absent in ["serve", "station", "restore", "backup", "clock", "crl"] {
+            let listed = help
+                .lines()
+                .any(|line| line.trim_start().starts_with(absent));
+            assert!(!listed, "{absent} in {help}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! `site doctor`: everything around the vault that can be wrong, tried rather than believed.
+
+use std::path::Path;
+
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, pin_source_warning};
+use p256::PublicKey;
+use serde::Serialize;
+
+use super::{json, now};
+use crate::failure::{Error, Result};
+use crate::home::Home;
+use crate::vault::keyring::{DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, open_store};
+use crate::vault::reading::Reading;
+
+/// What `site doctor` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Check this key store alone, before there is a home
+    #[arg(long, value_name = "URI")]
+    keys: Option<KeyUri>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    checks: &'a [Check],
+}
+
+/// One thing that was tried.
+#[derive(Serialize)]
+struct Check {
+    check: String,
+    outcome: &'static str,
+    code: Option<String>,
+    message: String,
+    hint: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+/// Tries everything, and goes on where something fails.
+pub(crate) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    let mut checks = Vec::new();
+    match &arguments.keys {
+        Some(uri) => keys(uri, None, &mut checks, console),
+        None => {
+            let opened = Home::open(home)?;
+            checks.push(good(
+                "home",
+                format!("{} is this user's alone", opened.path().display()),
+            ));
+            checks.push(match opened.lock() {
+                Ok(_) => good("lock", "no other process changes the home"),
+                Err(error) => bad("lock", &error),
+            });
+            let reading = Reading::open(home);
+            let identity = reading
+                .as_ref()
+                .ok()
+                .map(|reading| reading.facts().identity.clone());
+            match &reading {
+                Ok(reading) => record(reading, &mut checks),
+                Err(error) => checks.push(bad("log", error)),
+            }
+            keys(
+                &opened.config().keys,
+                identity.as_ref(),
+                &mut checks,
+                console,
+            );
+        }
+    }
+    show(&checks, console)
+}
+
+/// The log, the trust in it, and the clock beside it.
+fn record(reading: &Reading, checks: &mut Vec<Check>) {
+    let (state, now) = (reading.state(), now());
+    let size = state.size();
+    checks.push(good(
+        "log",
+        format!("{size} records, and what stands beside it agrees with it"),
+    ));
+    let manifest = reading.facts().trust.newest().content();
+    let until = rfc3339(manifest.expires_at);
+    checks.push(if manifest.in_force(now).is_ok() {
+        good(
+            "trust",
+            format!("manifest {} is in force until {until}", manifest.version),
+        )
+    } else {
+        let message = format!("manifest {} expired at {until}", manifest.version);
+        let error = Error::environment("TRUST-EXPIRED", message);
+        bad(
+            "trust",
+            &error.hint("import the newest trust manifest from headquarters"),
+        )
+    });
+    let mark = state.mark();
+    checks.push(if mark > now {
+        let (clock, mark) = (rfc3339(now), rfc3339(mark));
+        let message = format!("the clock says {clock}, and the log was last written at {mark}");
+        bad(
+            "clock",
+            &Error::environment("CLOCK-BACK", message).hint("set the clock right"),
+        )
+    } else {
+        good(
+            "clock",
+            format!("{}, after the log's last record", rfc3339(now)),
+        )
+    });
+    let open = state.reservations().len();
+    if open > 0 {
+        let message = format!("{open} units are reserved and have no certificate");
+        let error = Error::environment("RESERVATIONS-OPEN", message);
+        checks.push(bad("reservations", &error.hint("run `site recover`")));
+    }
+}
+
+/// The module, the token, what it can do, and the vault's keys in it.
+fn keys(uri: &KeyUri, identity: Option<&Identity>, checks: &mut Vec<Check>, console: &Console) {
+    if let Some(warning) = pin_source_warning(uri) {
+        let error = Error::environment("PIN-SOURCE-EXPOSED", warning);
+        checks.push(bad("pin source", &error.hint("chmod 600 the PIN file")));
+    }
+    let store = match open_store(uri, console) {
+        Ok(store) => store,
+        Err(error) => return checks.push(bad("key store", &error)),
+    };
+    let facts = store.facts();
+    let described = [
+        &facts.label,
+        &facts.manufacturer,
+        &facts.model,
+        &facts.serial,
+        &facts.library,
+    ];
+    let described: Vec<&str> = described
+        .into_iter()
+        .map(String::as_str)
+        .filter(|fact| !fact.is_empty())
+        .collect();
+    checks.push(good(
+        "key store",
+        format!("{}: {}", facts.kind, described.join(", ")),
+    ));
+    match store.self_test() {
+        Err(error) => checks.push(bad("self test", &error.into())),
+        Ok(probes) => checks.extend(probes.into_iter().map(|probe| match probe.outcome {
+            Ok(found) => good(&probe.name, found),
+            Err(why) => {
+                let error = Error::environment("TOKEN-UNFIT", why);
+                bad(
+                    &probe.name,
+                    &error.hint("the vault cannot work with this store; use another one"),
+                )
+            }
+        })),
+    }
+    for (label, purpose, expected) in [
+        (
+            VAULT_SIGN,
+            Purpose::Sign,
+            identity.map(|identity| &identity.sign),
+        ),
+        (
+            VAULT_AGREE,
+            Purpose::Agree,
+            identity.map(|identity| &identity.agree),
+        ),
+        (
+            DEVICE_CA,
+            Purpose::Sign,
+            identity.map(|identity| &identity.device_ca),
+        ),
+    ] {
+        checks.push(key(&*store, label, purpose, expected));
+    }
+}
+
+fn key(store: &dyn KeyStore, label: &str, purpose: Purpose, expected: Option<&PublicKey>) -> Check {
+    match (store.find(label, purpose), expected) {
+        (Err(error), _) => bad(label, &error.into()),
+        (Ok(None), None) => good(label, "not there; `site init` makes it"),
+        (Ok(None), Some(_)) => {
+            let error = Error::environment("KEY-MISSING", "the key is not there");
+            bad(label, &error.hint("put the vault's own token back"))
+        }
+        (Ok(Some(_)), None) => good(label, "there, with the attributes that it must have"),
+        (Ok(Some(found)), Some(expected)) if found == *expected => good(
+            label,
+            "there, with the attributes that it must have, and the vault's own",
+        ),
+        (Ok(Some(_)), Some(_)) => {
+            let message = "the key is not the one that this vault was made with";
+            let error = Error::integrity("VAULT-KEY-CHANGED", message);
+            bad(label, &error.hint("put the vault's own token back"))
+        }
+    }
+}
+
+fn good(check: &str, message: impl Into<String>) -> Check {
+    Check {
+        check: check.to_owned(),
+        outcome: "ok",
+        code: None,
+        message: message.into(),
+        hint: None,
+        exit: Exit::Done,
+    }
+}
+
+fn bad(check: &str, error: &Error) -> Check {
+    let Failure {
+        code,
+        message,
+        cause,
+        hint,
+        exit,
+    } = error.failure();
+    let cause = cause
+        .as_ref()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    Check {
+        check: check.to_owned(),
+        outcome: "bad",
+        code: Some(code.to_string()),
+        message: format!("{message}{cause}"),
+        hint: hint.clone(),
+        exit: *exit,
+    }
+}
+
+fn show(checks: &[Check], console: &Console) -> Result<Exit> {
+    let exit = checks
+        .iter()
+        .fold(Exit::Done, |exit, check| exit.worst(check.exit));
+    if console.is_json() {
+        json(
+            console,
+            &Report {
+                schema: "mintmark/doctor/1",
+                checks,
+            },
+        )?;
+        return Ok(exit);
+    }
+    let columns = ["check", "outcome", "found"].map(|name| (name, Align::Left));
+    let mut table = Table::new(columns);
+    for check in checks {
+        let style = if check.exit == Exit::Done {
+            Style::Good
+        } else {
+            Style::Bad
+        };
+        let outcome = console.styled(style, check.outcome);
+        let code = check
+            .code
+            .as_ref()
+            .map(|code| format!("[{code}] "))
+            .unwrap_or_default();
+        table.row([
+            check.check.clone(),
+            outcome,
+            format!("{code}{}", check.message),
+        ]);
+    }
+    console.table(&table);
+    for check in checks {
+        if let Some(hint) = &check.hint {
+            console.note(format!("{}: {hint}", check.check));
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,241 @@
+//! `site init`: a home, three keys, and the request to be let in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Console, Exit, files};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, StoreFacts};
+use mintmark_ledger::entry::Genesis;
+use mintmark_pki::Issuer;
+use mintmark_protocol::encryption::random;
+use mintmark_protocol::enrolment::EnrolmentRequest;
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultId, VaultName};
+use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
+use p256::PublicKey;
+use serde::Serialize;
+
+use super::{SOFTWARE, json, now};
+use crate::config::Config;
+use crate::failure::{Error, Result};
+use crate::home::{Creation, locate, refuse_existing};
+use crate::vault::keyring::{DEVICE_CA, VAULT_AGREE, VAULT_SIGN, create_store};
+use crate::vault::{self, trust};
+
+/// The longest common name, in characters (RFC 5280 appendix A.1).
+const COMMON_NAME_MAX: usize = 64;
+
+/// What `site init` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The site's name, as headquarters uses it
+    #[arg(long, value_name = "S")]
+    site_id: SiteId,
+    /// The vault's name at this site
+    #[arg(long, value_name = "V", default_value = "v1")]
+    vault: VaultId,
+    /// Where the keys are: pkcs11:... or file:DIR
+    ///
+    /// pkcs11:token=LABEL?module-path=/path/to/module.so&pin-source=file:/path/to/pin, or
+    /// file:DIR?pin-source=file:/path. Without pin-source the PIN is asked for.
+    #[arg(long, value_name = "URI")]
+    keys: KeyUri,
+    /// Headquarters' trust manifest, as a file
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
+    /// The manifest's fingerprint, as a security officer reads it out
+    #[arg(long, value_name = "HEX")]
+    fingerprint: Fingerprint,
+    /// Say what would be made, and make nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    site: String,
+    vault: String,
+    enrolment_fingerprint: Option<String>,
+    home: String,
+    lineage: Option<String>,
+    dry_run: bool,
+}
+
+/// Makes a vault.
+pub(crate) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    let home = locate(home)?;
+    refuse_existing(&home)?;
+    let keys = arguments.keys.absolute().map_err(|error| {
+        Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
+    })?;
+    let now = now();
+    let bytes = files::read_limited(&arguments.trust, TRUST_BYTES_MAX as u64)?;
+    let manifest = TrustManifest::pin(&bytes, &arguments.fingerprint)?;
+    manifest.content().in_force(now)?;
+    Issuer::from_certificate_der(&manifest.content().root_certificate)?;
+
+    let name = VaultName {
+        site: arguments.site_id.clone(),
+        vault: arguments.vault.clone(),
+    };
+    let report = Report {
+        schema: "mintmark/init/1",
+        site: name.site.to_string(),
+        vault: name.vault.to_string(),
+        enrolment_fingerprint: None,
+        home: home.display().to_string(),
+        lineage: None,
+        dry_run: arguments.dry_run,
+    };
+    if arguments.dry_run {
+        return show(&report, console);
+    }
+
+    let creation = Creation::begin(&home)?;
+    let store = create_store(&keys, console)?;
+    let request = request(&*store, &name, &manifest, now, console)?;
+    let signer = store.signer(VAULT_SIGN)?;
+    let (sealed, fingerprint) = request.seal(&|message| Ok(signer.sign(message)?))?;
+    let trust_file = trust::file_name(manifest.content().version);
+    let config = Config {
+        vault: name.clone(),
+        keys,
+    };
+    creation.fill(&config, (&trust_file, &bytes), &sealed)?;
+    let genesis = Genesis {
+        vault: name,
+        lineage: request.lineage,
+        trust_version: manifest.content().version,
+        trust_fingerprint: manifest.fingerprint(),
+        enrolment_fingerprint: fingerprint,
+        software: SOFTWARE.to_owned(),
+    };
+    vault::create_ledger(creation.path(), genesis, now)?;
+    creation.settle()?;
+    let report = Report {
+        enrolment_fingerprint: Some(fingerprint.to_string()),
+        lineage: Some(request.lineage.to_string()),
+        ..report
+    };
+    show(&report, console)
+}
+
+/// The vault's keys, found or made, and what it says of itself.
+fn request(
+    store: &dyn KeyStore,
+    name: &VaultName,
+    manifest: &Verified<TrustManifest>,
+    now: u64,
+    console: &Console,
+) -> Result<EnrolmentRequest> {
+    let signing_key = key(store, VAULT_SIGN, Purpose::Sign, console)?;
+    let agreement_key = key(store, VAULT_AGREE, Purpose::Agree, console)?;
+    let device_ca_key = key(store, DEVICE_CA, Purpose::Sign, console)?;
+    let csr = |label, what, key: &PublicKey| -> Result<Vec<u8>> {
+        let signer = store.signer(label)?;
+        let sign = |message: &[u8]| signer.sign(message).map_err(Error::from);
+        mintmark_pki::certification_request(&common_name(name, what), key, sign)
+    };
+    Ok(EnrolmentRequest {
+        vault: name.clone(),
+        lineage: Lineage::new(random()?),
+        trust_version: manifest.content().version,
+        trust_fingerprint: manifest.fingerprint(),
+        identity_csr: csr(VAULT_SIGN, "Vault", &signing_key)?,
+        device_ca_csr: csr(DEVICE_CA, "Device CA", &device_ca_key)?,
+        signing_key,
+        agreement_key,
+        facts: facts(&store.facts()),
+        made_at: now,
+    })
+}
+
+/// Finds a key, or makes it. One that is there with other attributes is an error, never made again.
+fn key(
+    store: &dyn KeyStore,
+    label: &str,
+    purpose: Purpose,
+    console: &Console,
+) -> Result<PublicKey> {
+    match store.find(label, purpose)? {
+        Some(key) => {
+            console.note(format!("the key {label} was there already and is used"));
+            Ok(key)
+        }
+        None => Ok(store.generate(label, purpose)?),
+    }
+}
+
+/// The subject of a request; HQ gives the certificate its own.
+fn common_name(name: &VaultName, what: &str) -> String {
+    let full = format!("{} {} {what}", name.site, name.vault);
+    if full.len() <= COMMON_NAME_MAX {
+        full
+    } else {
+        format!("{} {what}", name.vault)
+    }
+}
+
+fn facts(facts: &StoreFacts) -> BTreeMap<String, String> {
+    let mechanisms = facts.mechanisms.join(" ");
+    [
+        ("kind", &facts.kind),
+        ("label", &facts.label),
+        ("manufacturer", &facts.manufacturer),
+        ("model", &facts.model),
+        ("serial", &facts.serial),
+        ("firmware", &facts.firmware),
+        ("library", &facts.library),
+        ("mechanisms", &mechanisms),
+    ]
+    .into_iter()
+    .filter(|(_, fact)| !fact.is_empty())
+    .map(|(name, fact)| (name.to_owned(), fact.clone()))
+    .collect()
+}
+
+fn show(report: &Report, console: &Console) -> Result<Exit> {
+    if console.is_json() {
+        return json(console, report);
+    }
+    let Report {
+        site, vault, home, ..
+    } = report;
+    match &report.enrolment_fingerprint {
+        None => console.line(format!("would make vault {vault} of site {site} in {home}")),
+        Some(fingerprint) => {
+            console.line(format!("made vault {vault} of site {site} in {home}"));
+            console.line(format!("enrolment fingerprint: {fingerprint}"));
+            console.note(
+                "next: `site media export DIR`, carry the medium to headquarters, and read the enrolment fingerprint \
+                 out to the security officer over another channel",
+            );
+        }
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_leave_room_for_what_a_common_name_says() {
+        let name = |site: &str, vault: &str| VaultName {
+            site: site.parse().unwrap(),
+            vault: vault.parse().unwrap(),
+        };
+        assert_eq!(
+            common_name(&name("berlin", "v1"), "Vault"),
+            "berlin v1 Vault"
+        );
+        let (site, vault) = ("s".repeat(32), "v".repeat(32));
+        let common = common_name(&name(&site, &vault), "Device CA");
+        assert_eq!(common, format!("{vault} Device CA"));
+    }
+}

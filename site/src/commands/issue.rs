@@ -1,0 +1,407 @@
+//! `site issue`: certificates for a file or a folder of certification requests.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Console, Exit, Failure, Progress, files};
+use mintmark_ledger::ledger::Outcome;
+use mintmark_protocol::identifier::Sku;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use serde::Serialize;
+
+use crate::delivery::{Output, Parcel};
+use crate::failure::{Error, Result};
+use crate::home::Home;
+use crate::submission::{Submission, Submissions};
+use crate::vault::{Answer, GROUP_MAX, Issued, Unit, Vault};
+
+/// The most bytes of requests that a dry run decides on together, with what the ledger adds to each: it keeps them all
+/// in memory.
+const REHEARSAL_BYTES_MAX: usize = 12 << 20;
+const REHEARSAL_OVERHEAD_BYTES: usize = 4096;
+
+/// What `site issue` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The product
+    #[arg(long, value_name = "SKU")]
+    product: Sku,
+    /// A certification request, or a folder of them; PEM or DER
+    #[arg(long, value_name = "FILE|DIR")]
+    csr: PathBuf,
+    /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Say what would be issued, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One line of the report.
+#[derive(Debug, Serialize)]
+struct Row {
+    schema: &'static str,
+    file: String,
+    outcome: &'static str,
+    code: Option<String>,
+    device_id: Option<String>,
+    product: String,
+    entitlement: Option<String>,
+    slot: Option<u64>,
+    serial: Option<String>,
+    certificate: Option<String>,
+    #[serde(skip)]
+    error: Option<Error>,
+}
+
+/// What was reported so far.
+struct Tally<'a> {
+    console: &'a Console,
+    progress: Progress,
+    product: &'a Sku,
+    issued: u64,
+    existing: u64,
+    refused: u64,
+    open: u64,
+    hinted: BTreeSet<String>,
+    exit: Exit,
+}
+
+/// Issues.
+pub(crate) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    let home = Home::open(home)?;
+    let submissions = Submissions::find(&arguments.csr, console)?;
+    let mut vault = Vault::open(home, console)?;
+    let total = submissions.names().len();
+    let mut tally = Tally {
+        console,
+        progress: console.progress("issuing", u64::try_from(total).ok()),
+        product: &arguments.product,
+        issued: 0,
+        existing: 0,
+        refused: 0,
+        open: 0,
+        hinted: BTreeSet::new(),
+        exit: Exit::Done,
+    };
+    if arguments.dry_run {
+        rehearse(&mut vault, arguments, &submissions, &mut tally)?;
+    } else {
+        issue(&mut vault, arguments, &submissions, &mut tally)?;
+        vault.close()?;
+    }
+    tally.finish(arguments.dry_run);
+    Ok(tally.exit)
+}
+
+fn issue(
+    vault: &mut Vault<'_>,
+    arguments: &Arguments,
+    submissions: &Submissions,
+    tally: &mut Tally<'_>,
+) -> Result<()> {
+    vault.settle()?;
+    // Before enrolment there is nothing to write, and every request is refused by the ledger.
+    let output = match vault.state().is_enrolled() {
+        true => Some(Output::open(&arguments.output, vault.issuer()?)?),
+        false => None,
+    };
+    for names in submissions.names().chunks(GROUP_MAX) {
+        let read = read(submissions, names);
+        let readable: Vec<&Submission> =
+            read.iter().filter_map(|read| read.as_ref().ok()).collect();
+        let (answers, failed) = vault.issue(&arguments.product, &readable)?;
+        let mut delivered = deliver(output.as_ref(), names, &read, &answers).into_iter();
+        let mut answers = answers.into_iter();
+        for (name, read) in names.iter().zip(&read) {
+            let file = submissions.path(name);
+            let row = match read {
+                Err(error) => tally.unreadable(&file, error),
+                Ok(submission) => match answers.next() {
+                    Some(Answer::Issued(issued)) => {
+                        tally.certified(&file, "issued", &issued, delivered.next())
+                    }
+                    Some(Answer::Existing(issued)) => {
+                        tally.certified(&file, "existing", &issued, delivered.next())
+                    }
+                    Some(Answer::Refused(refusal)) => {
+                        tally.refused(&file, submission, refusal.into())
+                    }
+                    Some(Answer::Open) | None => {
+                        tally.open += 1;
+                        continue;
+                    }
+                },
+            };
+            tally.add(row)?;
+        }
+        if let Some(error) = failed {
+            return Err(tally.interrupted(error));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a group of files and verifies their proofs of possession, on every processor.
+fn read(
+    submissions: &Submissions,
+    names: &[OsString],
+) -> Vec<std::result::Result<Submission, files::Error>> {
+    names
+        .par_iter()
+        .map(|name| submissions.read(name))
+        .collect()
+}
+
+fn deliver(
+    output: Option<&Output>,
+    names: &[OsString],
+    read: &[std::result::Result<Submission, files::Error>],
+    answers: &[Answer],
+) -> Vec<Result<crate::delivery::Delivered>> {
+    let readable = names.iter().zip(read).filter(|(_, read)| read.is_ok());
+    let parcels: Vec<Parcel<'_>> = readable
+        .zip(answers)
+        .filter_map(|((name, _), answer)| match answer {
+            Answer::Issued(issued) | Answer::Existing(issued) => Some(Parcel {
+                file: name,
+                serial: serial(&issued.unit).unwrap_or_default(),
+                der: &issued.der,
+            }),
+            Answer::Refused(_) | Answer::Open => None,
+        })
+        .collect();
+    output
+        .map(|output| output.deliver(&parcels))
+        .unwrap_or_default()
+}
+
+fn rehearse(
+    vault: &mut Vault<'_>,
+    arguments: &Arguments,
+    submissions: &Submissions,
+    tally: &mut Tally<'_>,
+) -> Result<()> {
+    let mut bytes = 0_usize;
+    for (at, names) in submissions.names().chunks(GROUP_MAX).enumerate() {
+        let read = read(submissions, names);
+        let readable: Vec<&Submission> =
+            read.iter().filter_map(|read| read.as_ref().ok()).collect();
+        let sizes = readable
+            .iter()
+            .map(|submission| submission.bytes() + REHEARSAL_OVERHEAD_BYTES);
+        bytes = sizes.fold(bytes, usize::saturating_add);
+        if bytes > REHEARSAL_BYTES_MAX {
+            let count = at * GROUP_MAX;
+            tally
+                .console
+                .warn(format!("the dry run stopped after the first {count} files"));
+            return Ok(());
+        }
+        let mut outcomes = vault.rehearse(&arguments.product, &readable)?.into_iter();
+        for (name, read) in names.iter().zip(&read) {
+            let file = submissions.path(name);
+            let row = match read {
+                Err(error) => tally.unreadable(&file, error),
+                Ok(submission) => match outcomes.next() {
+                    Some(Outcome::Refused(refusal)) => {
+                        tally.refused(&file, submission, refusal.into())
+                    }
+                    Some(Outcome::Reserved(reservation)) => {
+                        let unit = Unit::from(reservation.reserved());
+                        tally.unit(&file, "issued", &unit)
+                    }
+                    _ => Row {
+                        device_id: device_id(submission),
+                        ..tally.row(&file, "existing")
+                    },
+                },
+            };
+            tally.add(row)?;
+        }
+    }
+    Ok(())
+}
+
+impl Tally<'_> {
+    fn row(&self, file: &Path, outcome: &'static str) -> Row {
+        Row {
+            schema: "mintmark/issue/1",
+            file: file.display().to_string(),
+            outcome,
+            code: None,
+            device_id: None,
+            product: self.product.to_string(),
+            entitlement: None,
+            slot: None,
+            serial: None,
+            certificate: None,
+            error: None,
+        }
+    }
+
+    fn unit(&self, file: &Path, outcome: &'static str, unit: &Unit) -> Row {
+        Row {
+            device_id: Some(unit.device_id.to_string()),
+            entitlement: Some(unit.entitlement.to_string()),
+            slot: Some(unit.slot),
+            serial: serial(unit),
+            ..self.row(file, outcome)
+        }
+    }
+
+    /// A certificate that the log holds. That its file could not be written changes nothing about that.
+    fn certified(
+        &self,
+        file: &Path,
+        outcome: &'static str,
+        issued: &Issued,
+        delivered: Option<Result<crate::delivery::Delivered>>,
+    ) -> Row {
+        let row = self.unit(file, outcome, &issued.unit);
+        match delivered {
+            Some(Ok(delivered)) => {
+                if delivered.renamed {
+                    let path = delivered.path.display();
+                    let file = file.display();
+                    self.console.warn(format!(
+                        "the name for {file} was taken: its certificate is {path}"
+                    ));
+                }
+                Row {
+                    certificate: Some(delivered.path.display().to_string()),
+                    ..row
+                }
+            }
+            Some(Err(error)) => {
+                let code = Some(error.code().to_owned());
+                Row {
+                    code,
+                    error: Some(error.about(&file.display().to_string())),
+                    ..row
+                }
+            }
+            None => row,
+        }
+    }
+
+    fn refused(&self, file: &Path, submission: &Submission, error: Error) -> Row {
+        // What the ledger says of bytes that are no request is short; what the parser says is exact.
+        let error = match submission {
+            Submission::Unreadable { error: parser, .. } if parser.code() == error.code() => {
+                error.cause(parser)
+            }
+            _ => error,
+        };
+        Row {
+            code: Some(error.code().to_owned()),
+            device_id: device_id(submission),
+            error: Some(error),
+            ..self.row(file, "refused")
+        }
+    }
+
+    /// A file that could not be read is not an input of the ledger.
+    fn unreadable(&self, file: &Path, error: &files::Error) -> Row {
+        let failure = Failure::new(Exit::Environment, error.code(), error.to_string());
+        let error = Error::from(failure.hint(error.hint()));
+        let code = Some(error.code().to_owned());
+        Row {
+            code,
+            error: Some(error),
+            ..self.row(file, "refused")
+        }
+    }
+
+    fn add(&mut self, row: Row) -> Result<()> {
+        match row.outcome {
+            "issued" => self.issued += 1,
+            "existing" => self.existing += 1,
+            _ => self.refused += 1,
+        }
+        self.progress.advance(1);
+        if self.console.is_json() {
+            self.console
+                .json_line(&row)
+                .map_err(|error| Failure::output(&error))?;
+        }
+        let Some(error) = row.error else {
+            return Ok(());
+        };
+        self.exit = self.exit.worst(error.exit());
+        let failure = error.failure();
+        if !self.console.is_json() {
+            let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
+            let (code, message) = (&failure.code, &failure.message);
+            let line = format!(
+                "{} {}: [{code}] {message}{}",
+                row.file,
+                row.outcome,
+                cause.unwrap_or_default()
+            );
+            self.console.line(line);
+        }
+        if let Some(hint) = &failure.hint
+            && self.hinted.insert(failure.code.to_string())
+        {
+            self.console.note(format!("{}: {hint}", failure.code));
+        }
+        Ok(())
+    }
+
+    /// The token failed in the middle: what is finished is finished, and what is reserved stays so.
+    fn interrupted(&self, error: Error) -> Error {
+        let count = self.open;
+        let units = if count == 1 {
+            "1 unit is"
+        } else {
+            &format!("{count} units are")
+        };
+        let message = format!(
+            "{units} reserved and not signed for: {}",
+            error.failure().message
+        );
+        error.saying(message).hint(
+            "nothing is lost and no unit will be spent twice: put the token right, then run `site recover`, or the same \
+             command again",
+        )
+    }
+
+    fn finish(&self, dry_run: bool) {
+        self.progress.finish();
+        if !self.console.is_json() {
+            let Self {
+                issued,
+                existing,
+                refused,
+                ..
+            } = self;
+            let would = if dry_run { "dry run: " } else { "" };
+            self.console.line(format!(
+                "{would}{issued} issued, {existing} existing, {refused} refused"
+            ));
+        }
+        if dry_run {
+            self.console.note("nothing was changed");
+        }
+    }
+}
+
+fn serial(unit: &Unit) -> Option<String> {
+    unit.serial.map(hex::encode)
+}
+
+/// What a request says which device it is for, as far as one knows without an entitlement.
+fn device_id(submission: &Submission) -> Option<String> {
+    let Submission::Verified(csr) = submission else {
+        return None;
+    };
+    csr.subject_serial_number()
+        .or(csr.common_name())
+        .map(str::to_owned)
+}

@@ -1,0 +1,88 @@
+//! `site media import | export | inspect DIR`.
+
+mod export;
+mod import;
+mod inspect;
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Align, Console, Exit, Table};
+use serde::Serialize;
+
+use super::json;
+use crate::failure::{Error, Result};
+
+/// The verbs.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Take in what headquarters sent: trust manifests, the enrolment grant, entitlements, acknowledgements
+    Import(import::Arguments),
+    /// Write what goes to headquarters: the enrolment request, or the log
+    Export(export::Arguments),
+    /// Show what stands on a medium, without changing or believing anything
+    Inspect {
+        /// The folder at which the medium is mounted
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Runs a verb.
+pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+    match command {
+        Command::Import(arguments) => import::execute(arguments, home, console),
+        Command::Export(arguments) => export::execute(arguments, home, console),
+        Command::Inspect { dir } => inspect::execute(dir, console),
+    }
+}
+
+/// One file, and what came of it.
+#[derive(Debug, Serialize)]
+struct Item {
+    file: String,
+    r#type: String,
+    id: String,
+    outcome: &'static str,
+    code: Option<String>,
+    #[serde(skip)]
+    error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    items: &'a [Item],
+}
+
+/// Shows all items, explains those that did not go well, and gives the worst exit.
+fn show(items: &[Item], console: &Console) -> Result<Exit> {
+    if console.is_json() {
+        json(
+            console,
+            &Report {
+                schema: "mintmark/media/1",
+                items,
+            },
+        )?;
+    } else if !items.is_empty() {
+        let columns = ["file", "type", "id", "outcome", "code"].map(|name| (name, Align::Left));
+        let mut table = Table::new(columns);
+        for item in items {
+            let code = item.code.clone().unwrap_or_default();
+            table.row([
+                &item.file,
+                &item.r#type,
+                &item.id,
+                &item.outcome.to_owned(),
+                &code,
+            ]);
+        }
+        console.table(&table);
+    }
+    let mut exit = Exit::Done;
+    for error in items.iter().filter_map(|item| item.error.as_ref()) {
+        console.report(error.failure());
+        exit = exit.worst(error.exit());
+    }
+    Ok(exit)
+}

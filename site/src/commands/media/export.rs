@@ -1,0 +1,70 @@
+//! `site media export DIR`.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Console, Exit};
+
+use super::{Item, show};
+use crate::failure::Result;
+use crate::home::Home;
+use crate::medium::{Medium, require};
+use crate::vault::{Carried, Carrier, Placed, Vault};
+
+/// What `site media export` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The folder at which the medium is mounted
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Say what would be written, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Writes the enrolment request, or everything that headquarters has not acknowledged.
+pub(crate) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    let home = Home::open(home)?;
+    require(&arguments.dir)?;
+    let mut vault = Vault::open(home, console)?;
+    let carried = if arguments.dry_run {
+        let mut planned = vault.carry(Carrier::Nowhere)?;
+        planned.extend(vault.next_bundle()?);
+        console.note("nothing was written");
+        planned
+    } else {
+        let medium = Medium::create(&arguments.dir)?;
+        vault.settle()?;
+        if vault.state().is_enrolled() {
+            vault.seal_if_needed()?;
+        }
+        let carried = vault.carry(Carrier::Medium(&medium))?;
+        vault.close()?;
+        carried
+    };
+    if carried.is_empty() {
+        console.note("headquarters has acknowledged everything; there is nothing to carry");
+    }
+    let items: Vec<Item> = carried.into_iter().map(item).collect();
+    show(&items, console)
+}
+
+fn item(carried: Carried) -> Item {
+    let (outcome, error) = match carried.placed {
+        Placed::Exported => ("exported", None),
+        Placed::Already => ("already", None),
+        Placed::Planned => ("planned", None),
+        Placed::Conflict(error) => ("refused", Some(error)),
+    };
+    Item {
+        file: carried.name.to_string(),
+        r#type: carried.kind.to_string(),
+        id: carried.id,
+        outcome,
+        code: error.as_ref().map(|error| error.code().to_owned()),
+        error,
+    }
+}

@@ -1,0 +1,169 @@
+//! `site media import DIR`.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::files;
+use mintmark_console::{Console, Exit};
+use mintmark_protocol::dispatch::DISPATCH_BYTES_MAX;
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::media::MediaName;
+use mintmark_protocol::trust::TRUST_BYTES_MAX;
+
+use super::{Item, show};
+use crate::failure::{Error, Result};
+use crate::home::Home;
+use crate::medium::{Interest, Medium, MediumFile};
+use crate::vault::{Arrival, Effort, Incoming, Vault};
+
+/// What `site media import` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The folder at which the medium is mounted
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Say what would come of each file, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Imports trust manifests, then this vault's dispatches, each in their order.
+pub(crate) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    let home = Home::open(home)?;
+    let medium = Medium::open(&arguments.dir)?;
+    let survey = medium.survey(Interest::Vault(&home.config().vault))?;
+    survey.warn(console);
+    let files = in_order(&survey.files);
+    let mut vault = Vault::open(home, console)?;
+    let effort = if arguments.dry_run {
+        Effort::Rehearse
+    } else {
+        vault.settle()?;
+        Effort::Import
+    };
+    let mut items = Vec::new();
+    let mut stopped = None;
+    for file in files {
+        match import(&mut vault, &medium, file, effort) {
+            Ok(item) => items.push(item),
+            Err(error) => {
+                stopped = Some(error.about(&file.path()));
+                break;
+            }
+        }
+    }
+    match effort {
+        Effort::Rehearse => console.note("nothing was changed"),
+        // A ledger that failed is left as it is: opening it again finds out.
+        Effort::Import if stopped.is_some() => {}
+        Effort::Import => vault.close()?,
+    }
+    if items.is_empty() && stopped.is_none() {
+        console.note("the medium holds nothing for this vault");
+    }
+    // What was imported before something stopped the rest is imported.
+    let exit = show(&items, console)?;
+    stopped.map_or(Ok(exit), Err)
+}
+
+/// What concerns this vault: trust manifests by version, then dispatches by epoch and sequence. Everything else on a
+/// medium is somebody else's business.
+fn in_order(files: &[MediumFile]) -> Vec<&MediumFile> {
+    let rank = |file: &MediumFile| match file.name {
+        MediaName::Trust { version } => Some((0, version, 0)),
+        MediaName::Dispatch {
+            epoch, sequence, ..
+        } => Some((1, epoch, sequence)),
+        _ => None,
+    };
+    let mut ours: Vec<_> = files.iter().filter(|file| rank(file).is_some()).collect();
+    ours.sort_by_key(|file| rank(file));
+    ours
+}
+
+fn import(
+    vault: &mut Vault<'_>,
+    medium: &Medium,
+    file: &MediumFile,
+    effort: Effort,
+) -> Result<Item> {
+    let (kind, bytes_max) = match file.name {
+        MediaName::Trust { .. } => (Kind::TrustManifest, TRUST_BYTES_MAX),
+        _ => (Kind::Dispatch, DISPATCH_BYTES_MAX),
+    };
+    let incoming = match medium.read(file, bytes_max) {
+        Ok(bytes) if kind == Kind::TrustManifest => vault.import_trust(&bytes, effort)?,
+        Ok(bytes) => vault.import_dispatch(&bytes, effort)?,
+        Err(error) => {
+            let arrival = match error.kind() {
+                files::Kind::TooLarge { .. } => {
+                    let what = kind.as_str();
+                    Arrival::Refused(mintmark_protocol::Error::Oversize { what, bytes_max }.into())
+                }
+                _ => Arrival::Held(error.into()),
+            };
+            Incoming {
+                kind: kind.to_string(),
+                id: String::new(),
+                arrival,
+            }
+        }
+    };
+    let (outcome, error): (_, Option<Error>) = match incoming.arrival {
+        Arrival::Imported => ("imported", None),
+        Arrival::Already => ("already", None),
+        Arrival::Held(error) => ("held", Some(error)),
+        Arrival::Refused(error) => ("refused", Some(error)),
+    };
+    Ok(Item {
+        file: file.path(),
+        r#type: incoming.kind,
+        id: incoming.id,
+        outcome,
+        code: error.as_ref().map(|error| error.code().to_owned()),
+        error: error.map(|error| error.about(&file.path())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_comes_first_and_numbers_are_ordered_as_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = dir.path().join("mintmark/to-berlin_v1");
+        std::fs::create_dir_all(&ours).unwrap();
+        for name in [
+            "to-berlin_v1/dispatch-10-000001.cose",
+            "to-berlin_v1/dispatch-2-1000000.cose",
+            "to-berlin_v1/dispatch-2-000002.cose",
+            "trust-000002.cose",
+            "trust-000001.cose",
+            "enrol-berlin_v1.cose",
+        ] {
+            std::fs::write(dir.path().join("mintmark").join(name), "").unwrap();
+        }
+        let survey = Medium::open(dir.path())
+            .unwrap()
+            .survey(Interest::All)
+            .unwrap();
+        let order: Vec<String> = in_order(&survey.files)
+            .into_iter()
+            .map(MediumFile::path)
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "trust-000001.cose",
+                "trust-000002.cose",
+                "to-berlin_v1/dispatch-2-000002.cose",
+                "to-berlin_v1/dispatch-2-1000000.cose",
+                "to-berlin_v1/dispatch-10-000001.cose",
+            ]
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! The home: the one folder in which a vault lives.
+//!
+//! ```text
+//! config.toml                        whose home, and where the keys are
+//! lock                               held by the one process that changes something
+//! enrol.cose                         the enrolment request, as sealed
+//! trust/trust-000001.cose            every trust manifest, as received
+//! received/dispatch-1-000001.cose    every dispatch, as received
+//! outbox/                            every bundle and its segments, as sealed
+//! log/  index/  state.snapshot        the record, and what follows from it
+//! ```
+
+mod creation;
+mod lock;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use mintmark_console::files::Folder;
+
+pub(crate) use creation::{Creation, refuse_existing};
+pub(crate) use lock::HomeLock;
+
+use crate::config::{CONFIG_BYTES_MAX, Config};
+use crate::failure::{Error, Result};
+
+/// The configuration.
+pub(crate) const CONFIG: &str = "config.toml";
+/// The file whose lock the owner process holds.
+pub(crate) const LOCK: &str = "lock";
+/// The record.
+pub(crate) const LOG: &str = "log";
+/// A view of the record.
+const INDEX: &str = "index";
+/// What the record added up to some time ago.
+const SNAPSHOT: &str = "state.snapshot";
+/// The enrolment request, as sealed.
+pub(crate) const ENROLMENT: &str = "enrol.cose";
+/// Trust manifests, as received.
+pub(crate) const TRUST: &str = "trust";
+/// Dispatches, as received.
+pub(crate) const RECEIVED: &str = "received";
+/// Bundles and segments, as sealed.
+pub(crate) const OUTBOX: &str = "outbox";
+
+/// Where the home is: `--home`, else SITE_HOME.
+pub(crate) fn locate(option: Option<&Path>) -> Result<PathBuf> {
+    let from_environment = || std::env::var_os("SITE_HOME").filter(|home| !home.is_empty());
+    let path = option
+        .map(Path::to_owned)
+        .or_else(|| from_environment().map(PathBuf::from))
+        .ok_or_else(|| {
+            Error::usage("HOME-UNSET", "the vault's home is not named")
+                .hint("add --home DIR, or set SITE_HOME")
+        })?;
+    std::path::absolute(&path).map_err(|error| {
+        Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
+    })
+}
+
+/// A home that is there, belongs to this user alone, and has a configuration.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    config: Config,
+}
+
+impl Home {
+    /// Opens the home that `--home` or SITE_HOME names.
+    pub(crate) fn open(option: Option<&Path>) -> Result<Self> {
+        let path = locate(option)?;
+        let shown = path.display();
+        let missing = || {
+            Error::environment("HOME-MISSING", format!("there is no vault in {shown}"))
+                .hint("run `site init`, or correct --home or SITE_HOME")
+        };
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => metadata,
+            Ok(_) => return Err(missing().cause("it is not a folder")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => {
+                let message = format!("the home {shown} cannot be looked at");
+                return Err(Error::environment("HOME-UNREADABLE", message).cause(error));
+            }
+        };
+        let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
+        let user = rustix::process::geteuid().as_raw();
+        if owner != user {
+            let message = format!("the home {shown} belongs to user {owner}, and this is {user}");
+            return Err(Error::environment("HOME-FOREIGN", message)
+                .hint("run as the user that owns the home"));
+        }
+        if mode & 0o077 != 0 {
+            let message = format!("the home {shown} is open to other users (mode {mode:04o})");
+            return Err(Error::environment("HOME-EXPOSED", message).hint(format!(
+                "find out who was in it, then run `chmod 700 {shown}`"
+            )));
+        }
+        let folder = Folder::open(&path)?;
+        let config = match folder.read_limited(CONFIG, CONFIG_BYTES_MAX) {
+            Ok(bytes) => Config::from_toml(&bytes)?,
+            Err(error) if error.is_missing() => {
+                let is_empty = folder.entries(1).is_ok_and(|entries| entries.is_empty());
+                return Err(if is_empty {
+                    missing()
+                } else {
+                    corrupt(&path, CONFIG, "missing")
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { path, config })
+    }
+
+    /// Its path, absolute.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its configuration.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Holds it against every other process that would change something, until the lock is dropped.
+    pub(crate) fn lock(&self) -> Result<HomeLock> {
+        HomeLock::take(&self.path)
+    }
+
+    /// One of its folders.
+    pub(crate) fn folder(&self, name: &str) -> Result<Folder> {
+        let home = Folder::open(&self.path)?;
+        home.subfolder(name)
+            .map_err(|error| self.judge(name, error))
+    }
+
+    /// One of the files that stand in it directly.
+    pub(crate) fn file(&self, name: &str, bytes_max: usize) -> Result<Vec<u8>> {
+        let home = Folder::open(&self.path)?;
+        home.read_limited(name, bytes_max as u64)
+            .map_err(|error| self.judge(name, error))
+    }
+
+    /// Removes what follows from the log and is made again from it: the index and the snapshot of the state.
+    pub(crate) fn remove_derived(&self) -> Result<()> {
+        let failed = |path: &Path, error: std::io::Error| {
+            let message = format!("cannot remove {}", path.display());
+            Error::environment("HOME-UNREADABLE", message).cause(error)
+        };
+        let (index, snapshot) = (self.path.join(INDEX), self.path.join(SNAPSHOT));
+        for (path, removed) in [
+            (&index, std::fs::remove_dir_all(&index)),
+            (&snapshot, std::fs::remove_file(&snapshot)),
+        ] {
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is gone from a home is no ordinary missing file.
+    fn judge(&self, name: &str, error: mintmark_console::files::Error) -> Error {
+        if error.is_missing() {
+            self.corrupt(name, "missing")
+        } else {
+            error.into()
+        }
+    }
+
+    /// Part of the home is not what it must be.
+    pub(crate) fn corrupt(&self, name: &str, what: impl std::fmt::Display) -> Error {
+        corrupt(&self.path, name, what)
+    }
+}
+
+fn corrupt(home: &Path, name: &str, what: impl std::fmt::Display) -> Error {
+    let shown = home.display();
+    Error::integrity(
+        "HOME-CORRUPT",
+        format!("{name} in the home {shown} is {what}"),
+    )
+    .hint("keep a copy of the home as it is, and tell headquarters; do not run `site init` again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn code_of(home: &Path) -> String {
+        Home::open(Some(home)).unwrap_err().code().to_owned()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn each_way_in_which_a_home_is_no_home_has_its_own_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        assert_eq!(code_of(&home), "HOME-MISSING");
+        fs::create_dir(&home).unwrap();
+        set_mode(&home, 0o700);
+        assert_eq!(code_of(&home), "HOME-MISSING");
+        fs::write(home.join(LOCK), "").unwrap();
+        assert_eq!(code_of(&home), "HOME-CORRUPT");
+        fs::write(home.join(CONFIG), "schema = 9\n").unwrap();
+        assert_eq!(code_of(&home), "CONFIG-INVALID");
+        for mode in [0o750, 0o701, 0o777] {
+            set_mode(&home, mode);
+            assert_eq!(code_of(&home), "HOME-EXPOSED", "{mode:o}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The vault: the one owner of a home, in which every effect has its order.
+
+mod bundle;
+mod dispatch;
+mod import;
+mod issue;
+pub(crate) mod keyring;
+pub(crate) mod reading;
+pub(crate) mod trust;
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use mintmark_console::Console;
+use mintmark_ledger::entry::Genesis;
+use mintmark_ledger::ledger::{Ledger, Opened};
+use mintmark_ledger::serial::SerialCipher;
+use mintmark_ledger::state::State;
+use mintmark_pki::Issuer;
+use mintmark_protocol::identifier::VaultName;
+
+pub(crate) use bundle::{Carried, Carrier, Outbox, Placed};
+pub(crate) use import::{Arrival, Effort, Incoming};
+pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit};
+
+use crate::commands::{SOFTWARE, now};
+use crate::failure::{Error, Result};
+use crate::home::{Home, HomeLock, LOG};
+use keyring::{Identity, Keyring};
+use trust::{TrustChain, TrustPoint};
+
+/// Makes the log of a new vault in its home.
+pub(crate) fn create_ledger(home: &Path, genesis: Genesis, now: u64) -> Result<()> {
+    Ok(Ledger::create(home, genesis, now)?.close()?)
+}
+
+/// A vault that this process may change.
+pub(crate) struct Vault<'c> {
+    console: &'c Console,
+    name: VaultName,
+    ledger: Ledger,
+    trust: TrustChain,
+    identity: Identity,
+    keyring: OnceCell<Keyring>,
+    serials: OnceCell<SerialCipher>,
+    issuer: OnceCell<Issuer>,
+    opened: Opened,
+    home: Home,
+    // Released last.
+    _lock: HomeLock,
+}
+
+impl<'c> Vault<'c> {
+    /// Opens a vault to change it. The token is opened when it is first needed.
+    pub(crate) fn open(home: Home, console: &'c Console) -> Result<Self> {
+        let lock = home.lock()?;
+        let (ledger, opened) = Ledger::open(home.path(), SOFTWARE)?;
+        Self::over(home, lock, ledger, opened, console)
+    }
+
+    /// As [`Vault::open`], but what follows from the log is made again. A home whose index knows more than its log is
+    /// not touched: that is how a log that was cut short is noticed.
+    pub(crate) fn open_rebuilding(home: Home, console: &'c Console) -> Result<Self> {
+        let lock = home.lock()?;
+        let (ledger, before) = Ledger::open(home.path(), SOFTWARE)?;
+        ledger.close()?;
+        home.remove_derived()?;
+        let (ledger, mut opened) = Ledger::open(home.path(), SOFTWARE)?;
+        opened.torn_bytes = before.torn_bytes;
+        Self::over(home, lock, ledger, opened, console)
+    }
+
+    fn over(
+        home: Home,
+        lock: HomeLock,
+        ledger: Ledger,
+        opened: Opened,
+        console: &'c Console,
+    ) -> Result<Self> {
+        reading::report_opening(&opened, console);
+        let facts = Facts::read(&home, ledger.state())?;
+        Ok(Self {
+            console,
+            name: facts.name,
+            ledger,
+            trust: facts.trust,
+            identity: facts.identity,
+            keyring: OnceCell::new(),
+            serials: OnceCell::new(),
+            issuer: OnceCell::new(),
+            opened,
+            home,
+            _lock: lock,
+        })
+    }
+
+    /// The state, with everything decided.
+    pub(crate) fn state(&self) -> &State {
+        self.ledger.state()
+    }
+
+    /// What opening it had to put right.
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Ends the work: what follows from the log is kept, so that opening is quick the next time.
+    pub(crate) fn close(self) -> Result<()> {
+        Ok(self.ledger.close()?)
+    }
+
+    /// The keys, opened when first asked for.
+    pub(crate) fn keyring(&self) -> Result<&Keyring> {
+        remember(&self.keyring, || {
+            Keyring::open(&self.home.config().keys, &self.identity, self.console)
+        })
+    }
+
+    /// What makes serial numbers; none before the vault is enrolled.
+    fn serials(&self) -> Result<Option<&SerialCipher>> {
+        let Some(enrolment) = self.state().enrolment() else {
+            return Ok(None);
+        };
+        let serials = remember(&self.serials, || {
+            let secret = self.keyring()?.agree(&enrolment.serial_master);
+            let secret = secret.map_err(mintmark_protocol::Error::KeyOperation)?;
+            Ok(SerialCipher::derive(&secret, &self.name))
+        })?;
+        Ok(Some(serials))
+    }
+
+    /// The device CA's certificate.
+    pub(crate) fn issuer(&self) -> Result<&Issuer> {
+        remember(&self.issuer, || {
+            let enrolment = self.state().enrolment().ok_or_else(not_enrolled)?;
+            Ok(Issuer::from_certificate_der(
+                &enrolment.device_ca_certificate,
+            )?)
+        })
+    }
+
+    /// The time by which messages are judged: this machine's clock, or the log's newest time if that is later.
+    fn time(&self) -> u64 {
+        now().max(self.state().mark())
+    }
+}
+
+/// What the log says of the home around it, and whether the home agrees.
+pub(crate) struct Facts {
+    /// Whose home this is.
+    pub(crate) name: VaultName,
+    /// The trust manifests.
+    pub(crate) trust: TrustChain,
+    /// The keys that the vault was made with.
+    pub(crate) identity: Identity,
+}
+
+impl Facts {
+    /// Reads what stands beside the log, and checks it against the log.
+    pub(crate) fn read(home: &Home, state: &State) -> Result<Self> {
+        let (genesis, trust) = state
+            .genesis()
+            .zip(state.trust())
+            .ok_or_else(|| home.corrupt(LOG, "without a beginning"))?;
+        if genesis.vault != home.config().vault {
+            let (configured, logged) = (&home.config().vault, &genesis.vault);
+            let message =
+                format!("config.toml names vault {configured}, and the log is that of {logged}");
+            return Err(Error::integrity("HOME-CORRUPT", message)
+                .hint("put back the config.toml that `site init` made"));
+        }
+        let pinned = TrustPoint {
+            version: genesis.trust_version,
+            fingerprint: genesis.trust_fingerprint,
+        };
+        let newest = TrustPoint {
+            version: trust.version,
+            fingerprint: trust.fingerprint,
+        };
+        Ok(Self {
+            name: genesis.vault.clone(),
+            trust: TrustChain::load(home, pinned, newest)?,
+            identity: Identity::load(home, &genesis.enrolment_fingerprint)?,
+        })
+    }
+}
+
+/// Nothing can be issued yet.
+pub(crate) fn not_enrolled() -> Error {
+    Error::negative("NOT-ENROLLED", "headquarters has not let this vault in yet")
+        .hint("carry `site media export` to headquarters, and import what comes back")
+}
+
+/// `OnceCell::get_or_try_init`, which is not stable yet.
+fn remember<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(made) => Ok(made),
+        None => {
+            let made = make()?;
+            Ok(cell.get_or_init(|| made))
+        }
+    }
+}

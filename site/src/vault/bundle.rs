@@ -1,0 +1,383 @@
+//! The vault's reports: sealed once, kept as they were sealed, and carried until HQ says that it has them.
+
+use mintmark_console::files::Folder;
+use mintmark_ledger::entry::LogSequence;
+use mintmark_ledger::ledger::Fact;
+use mintmark_ledger::state::SealedBundle;
+use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle, Checkpoint, DispatchSeen, SEGMENTS_MAX};
+use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
+use mintmark_protocol::envelope::{Kind, Verified};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
+use mintmark_protocol::media::{MediaName, TO_HQ_FOLDER};
+use mintmark_protocol::segment::{SEGMENT_FILE_BYTES_MAX, SegmentBuilder, SegmentFacts};
+use p256::PublicKey;
+
+use super::Vault;
+use crate::commands::now;
+use crate::failure::{Error, Result};
+use crate::home::{ENROLMENT, Home, OUTBOX};
+use crate::medium::{MEDIA_CONFLICT, Medium, Written};
+
+/// A file that goes to HQ, and what came of carrying it.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// Where it stands on the medium.
+    pub(crate) name: MediaName,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Its id.
+    pub(crate) id: String,
+    /// What came of it.
+    pub(crate) placed: Placed,
+}
+
+/// What came of carrying a file.
+#[derive(Debug)]
+pub(crate) enum Placed {
+    /// It stands on the medium now.
+    Exported,
+    /// It stood there already.
+    Already,
+    /// Something else stands in its place.
+    Conflict(Error),
+    /// It would be written.
+    Planned,
+}
+
+/// Where files are carried to.
+#[derive(Clone, Copy)]
+pub(crate) enum Carrier<'a> {
+    /// A medium.
+    Medium(&'a Medium),
+    /// Nowhere: it is only said what would be written.
+    Nowhere,
+}
+
+impl Carrier<'_> {
+    fn place(self, name: &MediaName, bytes: &[u8]) -> Result<Placed> {
+        let Self::Medium(medium) = self else {
+            return Ok(Placed::Planned);
+        };
+        match medium.write(name, bytes) {
+            Ok(Written::New) => Ok(Placed::Exported),
+            Ok(Written::Already) => Ok(Placed::Already),
+            Err(error) if error.code() == MEDIA_CONFLICT => Ok(Placed::Conflict(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where a bundle's parts are found: in the outbox by the names that they have on media.
+pub(crate) struct Outbox {
+    folder: Folder,
+    vault: VaultName,
+    lineage: Lineage,
+}
+
+impl Outbox {
+    /// Opens the outbox of a home.
+    pub(crate) fn open(home: &Home, lineage: Lineage) -> Result<Self> {
+        let (folder, vault) = (home.folder(OUTBOX)?, home.config().vault.clone());
+        Ok(Self {
+            folder,
+            vault,
+            lineage,
+        })
+    }
+
+    fn bundle_name(&self, sequence: u64) -> MediaName {
+        MediaName::Bundle {
+            vault: self.vault.clone(),
+            lineage: self.lineage,
+            sequence,
+        }
+    }
+
+    fn segment_name(&self, sequence: u64, number: usize) -> MediaName {
+        MediaName::Segment {
+            vault: self.vault.clone(),
+            lineage: self.lineage,
+            sequence,
+            number,
+        }
+    }
+
+    /// A sealed bundle, which must be the one that the log names.
+    pub(crate) fn bundle(
+        &self,
+        home: &Home,
+        sequence: u64,
+        fingerprint: &Fingerprint,
+        key: &PublicKey,
+    ) -> Result<(Vec<u8>, Verified<Bundle>)> {
+        let name = file_name(&self.bundle_name(sequence));
+        let corrupt = |what: &str| home.corrupt(&format!("{OUTBOX}/{name}"), what);
+        let bytes = match self.folder.read_limited(&name, BUNDLE_BYTES_MAX as u64) {
+            Err(error) if error.is_missing() => return Err(corrupt("missing")),
+            read => read?,
+        };
+        let bundle = Bundle::open(&bytes, &self.vault, key)
+            .map_err(|error| corrupt("not what was sealed").cause(error))?;
+        if bundle.fingerprint() != *fingerprint {
+            return Err(corrupt("not the bundle that the log names"));
+        }
+        Ok((bytes, bundle))
+    }
+
+    /// A segment of a sealed bundle, as the bundle describes it.
+    pub(crate) fn segment(
+        &self,
+        home: &Home,
+        sequence: u64,
+        number: usize,
+        facts: &SegmentFacts,
+    ) -> Result<Vec<u8>> {
+        let name = file_name(&self.segment_name(sequence, number));
+        let corrupt = |what: &str| home.corrupt(&format!("{OUTBOX}/{name}"), what);
+        match self
+            .folder
+            .read_limited(&name, SEGMENT_FILE_BYTES_MAX as u64)
+        {
+            Err(error) if error.is_missing() => Err(corrupt("missing")),
+            Err(error) => Err(error.into()),
+            Ok(bytes) if Fingerprint::of(&bytes) == facts.file_digest => Ok(bytes),
+            Ok(_) => Err(corrupt("not what was sealed")),
+        }
+    }
+
+    /// Removes what an interrupted sealing left: the log does not name it, so it never left the home.
+    fn remove_orphans(&self, newest: u64) -> Result<()> {
+        self.folder.remove_parts()?;
+        for entry in self.folder.entries(usize::MAX)? {
+            let name = entry
+                .name
+                .to_str()
+                .map(|name| format!("{TO_HQ_FOLDER}/{name}"));
+            let sequence = match name.as_deref().and_then(MediaName::parse) {
+                Some(MediaName::Bundle {
+                    vault,
+                    lineage,
+                    sequence,
+                })
+                | Some(MediaName::Segment {
+                    vault,
+                    lineage,
+                    sequence,
+                    ..
+                }) if vault == self.vault && lineage == self.lineage => sequence,
+                _ => continue,
+            };
+            if sequence > newest {
+                self.folder.remove(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a file in the outbox: without the folder that it has on media.
+fn file_name(name: &MediaName) -> String {
+    let path = name.to_string();
+    path.strip_prefix(TO_HQ_FOLDER)
+        .map_or(path.clone(), |rest| rest.trim_start_matches('/').to_owned())
+}
+
+impl Vault<'_> {
+    /// Seals a bundle if there is something to report. Says whether it did.
+    pub(crate) fn seal_if_needed(&mut self) -> Result<bool> {
+        self.ledger.commit()?;
+        if !self.state().needs_bundle() {
+            return Ok(false);
+        }
+        let lineage = self.lineage()?;
+        let outbox = Outbox::open(&self.home, lineage)?;
+        let chain = self.state().bundles();
+        let (previous, first) = (chain.fingerprint, chain.log_size);
+        let sequence = chain.sequence.saturating_add(1);
+        outbox.remove_orphans(chain.sequence)?;
+        let checkpoint = Checkpoint {
+            size: self.ledger.size(),
+            root: self.state().root(),
+            time: self.state().mark(),
+        };
+        let segments = self.seal_segments(&outbox, sequence, first, checkpoint.size)?;
+        let trust_version = self.trust.newest().content().version;
+        let bundle = Bundle {
+            vault: self.name.clone(),
+            lineage,
+            sequence,
+            previous,
+            dispatch_seen: self.dispatch_seen(),
+            checkpoint,
+            first,
+            segments,
+            trust_version,
+            sealed_at: self.time(),
+            crl: None,
+        };
+        let keyring = self.keyring()?;
+        let (bytes, fingerprint) =
+            bundle.seal(&self.identity.sign, &|message| keyring.sign(message))?;
+        outbox
+            .folder
+            .write_new(file_name(&outbox.bundle_name(sequence)), &bytes)?;
+        let log_size = checkpoint.size;
+        self.ledger.record(
+            now(),
+            Fact::BundleSealed {
+                sequence,
+                fingerprint,
+                log_size,
+            },
+        )?;
+        self.ledger.commit()?;
+        Ok(true)
+    }
+
+    fn seal_segments(
+        &self,
+        outbox: &Outbox,
+        sequence: u64,
+        first: u64,
+        size: u64,
+    ) -> Result<Vec<SegmentFacts>> {
+        let recipients = self.trust.newest().content().hq_recipients();
+        let progress = self
+            .console
+            .progress("sealing the log", size.checked_sub(first));
+        let mut segments = Vec::new();
+        let mut seal = |builder: SegmentBuilder| -> Result<()> {
+            let number = segments.len() + 1;
+            if number > SEGMENTS_MAX {
+                let message = "there is more to report than one bundle can hold";
+                return Err(Error::environment("BUNDLE-OVERSIZE", message)
+                    .hint("tell headquarters; nothing was changed"));
+            }
+            let id = Bundle::segment_id(&outbox.lineage, sequence, number);
+            let (file, facts) = builder.seal(&self.name, &id, &recipients)?;
+            outbox
+                .folder
+                .write_new(file_name(&outbox.segment_name(sequence, number)), &file)?;
+            segments.push(facts);
+            Ok(())
+        };
+        let mut builder = SegmentBuilder::new(first);
+        for record in self.ledger.reader(LogSequence(first))? {
+            let record = record?;
+            if !builder.has_room(record.bytes.len()) {
+                seal(std::mem::replace(
+                    &mut builder,
+                    SegmentBuilder::new(record.sequence),
+                ))?;
+            }
+            builder.push(&record.bytes);
+            progress.advance(1);
+        }
+        if !builder.is_empty() {
+            seal(builder)?;
+        }
+        Ok(segments)
+    }
+
+    fn dispatch_seen(&self) -> Option<DispatchSeen> {
+        let chain = self.state().dispatches();
+        let (epoch, fingerprint) = chain.epoch.zip(chain.fingerprint)?;
+        Some(DispatchSeen {
+            epoch,
+            sequence: chain.sequence,
+            fingerprint,
+        })
+    }
+
+    fn lineage(&self) -> Result<Lineage> {
+        self.state()
+            .lineage()
+            .ok_or_else(|| self.home.corrupt(crate::home::LOG, "without a lineage"))
+    }
+
+    /// Writes to a medium what HQ has not said that it has: before the grant, the enrolment request; then every bundle
+    /// that is not acknowledged, its segments before it, so that a bundle on a medium is whole.
+    ///
+    /// # Errors
+    /// What keeps anything from being written, or shows that the home is not what it was.
+    pub(crate) fn carry(&self, carrier: Carrier<'_>) -> Result<Vec<Carried>> {
+        if !self.state().is_enrolled() {
+            let bytes = self.home.file(ENROLMENT, REQUEST_BYTES_MAX)?;
+            let name = MediaName::Enrolment {
+                vault: self.name.clone(),
+            };
+            let placed = carrier.place(&name, &bytes)?;
+            let (kind, id) = (Kind::EnrolmentRequest, "enrolment".to_owned());
+            return Ok(vec![Carried {
+                name,
+                kind,
+                id,
+                placed,
+            }]);
+        }
+        let mut carried = Vec::new();
+        let lineage = self.lineage()?;
+        let outbox = Outbox::open(&self.home, lineage)?;
+        for (sequence, sealed) in self.owed() {
+            let (bytes, bundle) = outbox.bundle(
+                &self.home,
+                sequence,
+                &sealed.fingerprint,
+                &self.identity.sign,
+            )?;
+            let mut whole = true;
+            for (number, facts) in (1..).zip(&bundle.content().segments) {
+                let file = outbox.segment(&self.home, sequence, number, facts)?;
+                let name = outbox.segment_name(sequence, number);
+                let placed = carrier.place(&name, &file)?;
+                whole &= !matches!(placed, Placed::Conflict(_));
+                let id = Bundle::segment_id(&lineage, sequence, number);
+                carried.push(Carried {
+                    name,
+                    kind: Kind::AuditSegment,
+                    id,
+                    placed,
+                });
+            }
+            if whole {
+                let name = outbox.bundle_name(sequence);
+                let placed = carrier.place(&name, &bytes)?;
+                let id = Bundle::object_id(&lineage, sequence);
+                carried.push(Carried {
+                    name,
+                    kind: Kind::AuditBundle,
+                    id,
+                    placed,
+                });
+            }
+        }
+        Ok(carried)
+    }
+
+    /// The bundle that would be sealed now, if there is something to report.
+    pub(crate) fn next_bundle(&self) -> Result<Option<Carried>> {
+        if !self.state().is_enrolled() || !self.state().needs_bundle() {
+            return Ok(None);
+        }
+        let (lineage, sequence) = (
+            self.lineage()?,
+            self.state().bundles().sequence.saturating_add(1),
+        );
+        let name = Outbox::open(&self.home, lineage)?.bundle_name(sequence);
+        let id = Bundle::object_id(&lineage, sequence);
+        Ok(Some(Carried {
+            name,
+            kind: Kind::AuditBundle,
+            id,
+            placed: Placed::Planned,
+        }))
+    }
+
+    /// The bundles that HQ has not acknowledged.
+    pub(crate) fn owed(&self) -> Vec<(u64, SealedBundle)> {
+        let chain = self.state().bundles();
+        let owed = chain.sealed.range(chain.acknowledged.saturating_add(1)..);
+        owed.map(|(sequence, sealed)| (*sequence, *sealed))
+            .collect()
+    }
+}

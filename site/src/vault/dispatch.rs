@@ -1,0 +1,233 @@
+//! What HQ's dispatches bring: their place in the chain, and the verification of their content.
+
+use mintmark_ledger::entry::{self, Content, ENTRY_BYTES_MAX, Verdict};
+use mintmark_ledger::state::DispatchChain;
+use mintmark_pki::{Certificate, Issuer};
+use mintmark_protocol::Error as Protocol;
+use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Kind, Verified};
+use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::trust::TrustManifest;
+use p256::PublicKey;
+use p256::pkcs8::DecodePublicKey as _;
+
+use super::keyring::Identity;
+use crate::failure::{Error, Result};
+
+/// The code of a grant whose certificates the root did not make for this vault's keys.
+const GRANT_CERTIFICATE: &str = "GRANT-CERTIFICATE";
+/// The code of content that no log entry can hold.
+const CONTENT_OVERSIZE: &str = "CONTENT-OVERSIZE";
+/// Room in an entry for everything but the content's plaintext and certificates, in bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 1024;
+
+/// An authentic dispatch, by its place in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It was followed before.
+    Already,
+    /// It is the one that comes next.
+    Next,
+}
+
+/// Where an authentic dispatch stands. `epoch_first` is the epoch that counts before any dispatch was followed.
+///
+/// # Errors
+/// DISPATCH-FORK and DISPATCH-CHAIN if HQ's chain contradicts itself; DISPATCH-EPOCH and DISPATCH-GAP if something
+/// comes before it.
+pub(crate) fn place(
+    chain: &DispatchChain,
+    epoch_first: u64,
+    dispatch: &Verified<Dispatch>,
+) -> Result<Place> {
+    let (content, name) = (dispatch.content(), dispatch.content().object_id());
+    if let Some(known) = chain.seen.get(&(content.epoch, content.sequence)) {
+        if *known == dispatch.fingerprint() {
+            return Ok(Place::Already);
+        }
+        return Err(fork(&name));
+    }
+    let epoch = chain.epoch.unwrap_or(epoch_first);
+    if content.epoch != epoch {
+        let message = format!(
+            "{name} belongs to epoch {}, and epoch {epoch} is open",
+            content.epoch
+        );
+        return Err(Error::environment("DISPATCH-EPOCH", message)
+            .hint("import a full HQ export, with the trust manifest that opens the epoch"));
+    }
+    let next = chain.sequence.saturating_add(1);
+    if content.sequence != next {
+        let message = format!("{name} came before dispatch {next} of its epoch, which is missing");
+        return Err(Error::environment("DISPATCH-GAP", message)
+            .hint("import the medium that HQ exported before, or have HQ export again"));
+    }
+    if content.previous != chain.fingerprint {
+        let message = format!("{name} does not follow the dispatch that this vault has seen last");
+        return Err(Error::integrity("DISPATCH-CHAIN", message)
+            .hint("stop the line, keep the medium and tell your security officer"));
+    }
+    Ok(Place::Next)
+}
+
+/// Two authentic dispatches have one place.
+pub(crate) fn fork(name: &str) -> Error {
+    let message =
+        format!("{name} is another one than the dispatch of that number that came before");
+    Error::integrity("DISPATCH-FORK", message).hint(
+        "stop the line, keep the medium and tell your security officer: headquarters has two histories",
+    )
+}
+
+/// Whom and what a dispatch's content is judged by.
+pub(crate) struct Judge<'a> {
+    /// The manifest in force.
+    pub(crate) manifest: &'a Verified<TrustManifest>,
+    /// This vault.
+    pub(crate) vault: &'a VaultName,
+    /// The keys that a grant must be for.
+    pub(crate) identity: &'a Identity,
+    /// What decrypts.
+    pub(crate) opener: Opener<'a>,
+}
+
+impl Judge<'_> {
+    /// Verifies the content of an authentic dispatch that comes next: the input of the ledger's decision.
+    ///
+    /// # Errors
+    /// Only what is not the content's fault: the token failed, or this program is too old to read it.
+    pub(crate) fn verify(&self, dispatch: &Verified<Dispatch>) -> Result<entry::Dispatch> {
+        let message = dispatch.content();
+        let verdict = match self.content(message) {
+            Ok(content) if plaintext_bytes(&content) + ENTRY_OVERHEAD_BYTES > ENTRY_BYTES_MAX => {
+                rejected(CONTENT_OVERSIZE)
+            }
+            Ok(content) => Verdict::Authentic(content),
+            Err(Refused::Code(code)) => rejected(code),
+            Err(Refused::Protocol(error)) => match error {
+                Protocol::KeyOperation(_) | Protocol::Random | Protocol::FormatVersion { .. } => {
+                    return Err(error.into());
+                }
+                error => rejected(error.code()),
+            },
+        };
+        Ok(entry::Dispatch {
+            epoch: message.epoch,
+            sequence: message.sequence,
+            fingerprint: dispatch.fingerprint(),
+            kind: message.kind.as_str().to_owned(),
+            id: label(&message.id),
+            version: message.version,
+            content: verdict,
+        })
+    }
+
+    fn content(&self, message: &Dispatch) -> std::result::Result<Content, Refused> {
+        let (bytes, manifest, vault) = (&message.content, self.manifest, self.vault);
+        match message.kind {
+            Kind::EnrolmentGrant => {
+                let grant = EnrolmentGrant::open(bytes, manifest, vault, self.opener)?;
+                let (identity, device_ca) = self.certificates(message, grant.content())?;
+                Ok(Content::Grant {
+                    fingerprint: grant.fingerprint(),
+                    plaintext: grant.plaintext().to_vec(),
+                    identity_certificate: identity.to_vec(),
+                    device_ca_certificate: device_ca.to_vec(),
+                })
+            }
+            Kind::Entitlement => {
+                let entitlement = Entitlement::open(bytes, manifest, vault, self.opener)?;
+                Ok(Content::Entitlement {
+                    fingerprint: entitlement.fingerprint(),
+                    plaintext: entitlement.plaintext().to_vec(),
+                })
+            }
+            Kind::Acknowledgement => {
+                let receipt = Acknowledgement::open(bytes, manifest, vault, self.opener)?;
+                Ok(Content::Acknowledgement {
+                    fingerprint: receipt.fingerprint(),
+                    plaintext: receipt.plaintext().to_vec(),
+                })
+            }
+            other => Err(Refused::Protocol(Protocol::WrongType {
+                expected: "something that HQ sends to a vault".to_owned(),
+                found: other.to_string(),
+            })),
+        }
+    }
+
+    /// The certificates that came with a grant: made by the root, for this vault's keys, and nothing else than what the
+    /// officers approved.
+    fn certificates<'m>(
+        &self,
+        message: &'m Dispatch,
+        grant: &EnrolmentGrant,
+    ) -> std::result::Result<(&'m [u8], &'m [u8]), Refused> {
+        let refused = Refused::Code(GRANT_CERTIFICATE);
+        let [identity, device_ca] = message.certificates.as_slice() else {
+            return Err(refused);
+        };
+        let root = Issuer::from_certificate_der(&self.manifest.content().root_certificate);
+        let Ok(root) = root else { return Err(refused) };
+        let fits = |der: &[u8], tbs: &[u8], key: &PublicKey| {
+            Certificate::from_der(der).is_ok_and(|certificate| {
+                certificate.tbs_der() == tbs
+                    && certificate.verify_issued_by(&root).is_ok()
+                    && PublicKey::from_public_key_der(certificate.spki_der())
+                        .is_ok_and(|found| found == *key)
+            })
+        };
+        let own = self.identity;
+        if fits(identity, &grant.identity_tbs, &own.sign)
+            && fits(device_ca, &grant.device_ca_tbs, &own.device_ca)
+        {
+            Ok((identity, device_ca))
+        } else {
+            Err(refused)
+        }
+    }
+}
+
+/// Why content is not authentic.
+enum Refused {
+    Protocol(Protocol),
+    Code(&'static str),
+}
+
+impl From<Protocol> for Refused {
+    fn from(error: Protocol) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+fn rejected(code: &str) -> Verdict {
+    Verdict::Rejected {
+        code: code.to_owned(),
+    }
+}
+
+fn plaintext_bytes(content: &Content) -> usize {
+    match content {
+        Content::Grant {
+            plaintext,
+            identity_certificate,
+            device_ca_certificate,
+            ..
+        } => plaintext.len() + identity_certificate.len() + device_ca_certificate.len(),
+        Content::Entitlement { plaintext, .. } | Content::Acknowledgement { plaintext, .. } => {
+            plaintext.len()
+        }
+    }
+}
+
+/// The id of a dispatch's content, as the log can hold it. HQ signed it; it is a label and decides nothing.
+fn label(id: &str) -> String {
+    id.chars()
+        .filter(|c| c.is_ascii_graphic())
+        .take(entry::TEXT_BYTES_MAX)
+        .collect()
+}

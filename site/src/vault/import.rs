@@ -1,0 +1,231 @@
+//! What is carried here from HQ: verified, kept as it was received, decided on, and only then in force.
+
+use mintmark_console::files::{self, Folder};
+use mintmark_ledger::decide::Input;
+use mintmark_ledger::entry::Trust;
+use mintmark_ledger::ledger::{Fact, Outcome};
+use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
+use mintmark_protocol::envelope::{self, Kind};
+use mintmark_protocol::trust::TRUST_BYTES_MAX;
+
+use super::Vault;
+use super::dispatch::{self, Judge, Place};
+use super::trust::{self, Standing};
+use crate::commands::now;
+use crate::failure::{Error, Result};
+use crate::home::{RECEIVED, TRUST};
+
+/// What came of one file.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// It is in force.
+    Imported,
+    /// It was imported before.
+    Already,
+    /// It cannot be judged yet, and nothing was changed.
+    Held(Error),
+    /// It has no effect.
+    Refused(Error),
+}
+
+/// One file, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// What it is, as far as could be told.
+    pub(crate) kind: String,
+    /// Its id, as far as could be told.
+    pub(crate) id: String,
+    /// What came of it.
+    pub(crate) arrival: Arrival,
+}
+
+/// Whether files are imported, or it is only said what would come of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// For good.
+    Import,
+    /// Nothing is written; the vault must not be used for anything else afterwards.
+    Rehearse,
+}
+
+impl Arrival {
+    /// A verdict on the file, sorted by whether it can change.
+    fn of(error: Error) -> Self {
+        match error.exit() {
+            mintmark_console::Exit::Environment => Self::Held(error),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl Vault<'_> {
+    /// Imports a trust manifest.
+    ///
+    /// # Errors
+    /// What keeps any file from being imported. A verdict on this one is an arrival.
+    pub(crate) fn import_trust(&mut self, bytes: &[u8], effort: Effort) -> Result<Incoming> {
+        let claim = envelope::claim(bytes, TRUST_BYTES_MAX);
+        let id = claim.map(|claim| claim.context.id).unwrap_or_default();
+        let incoming = |arrival| Incoming {
+            kind: Kind::TrustManifest.to_string(),
+            id,
+            arrival,
+        };
+        let next = match self.trust.judge(bytes) {
+            Ok(Standing::Known) => return Ok(incoming(Arrival::Already)),
+            Ok(Standing::Next(next)) => next,
+            Err(error) => return Ok(incoming(Arrival::of(error))),
+        };
+        let point = trust::point(&next);
+        if effort == Effort::Import {
+            trust::keep(&self.home.folder(TRUST)?, point.version, bytes)?;
+        }
+        let fact = Trust {
+            version: point.version,
+            fingerprint: point.fingerprint,
+        };
+        self.ledger.record(now(), Fact::Trust(fact))?;
+        if effort == Effort::Import {
+            self.ledger.commit()?;
+        }
+        self.trust.push(*next);
+        Ok(incoming(Arrival::Imported))
+    }
+
+    /// Imports a dispatch.
+    ///
+    /// # Errors
+    /// What keeps any file from being imported: the token, the disk. A verdict on this one is an arrival.
+    pub(crate) fn import_dispatch(&mut self, bytes: &[u8], effort: Effort) -> Result<Incoming> {
+        let mut incoming = Incoming {
+            kind: Kind::Dispatch.to_string(),
+            id: String::new(),
+            arrival: Arrival::Already,
+        };
+        match envelope::claim(bytes, DISPATCH_BYTES_MAX) {
+            Ok(claim) => incoming.id = claim.context.id,
+            Err(error) => {
+                incoming.arrival = Arrival::of(error.into());
+                return Ok(incoming);
+            }
+        }
+        let received = self.home.folder(RECEIVED)?;
+        let manifest = self.trust.newest();
+        let opened = Dispatch::open(bytes, manifest, &self.name);
+        if let Ok(dispatch) = &opened {
+            incoming.kind = dispatch.content().kind.to_string();
+            incoming.id = dispatch.content().id.clone();
+        }
+        // What the home holds byte for byte was verified when it came, by a manifest that was in force then.
+        if self.is_held(&received, bytes) {
+            return Ok(incoming);
+        }
+        let dispatch = match (opened, manifest.content().in_force(self.time())) {
+            (Err(error), _) => {
+                incoming.arrival = Arrival::Refused(error.into());
+                return Ok(incoming);
+            }
+            (Ok(_), Err(error)) => {
+                incoming.arrival = Arrival::Held(trust_expired(error));
+                return Ok(incoming);
+            }
+            (Ok(dispatch), Ok(())) => dispatch,
+        };
+        let epoch_first = manifest.content().dispatch_epoch;
+        match dispatch::place(self.state().dispatches(), epoch_first, &dispatch) {
+            Ok(Place::Already) => return Ok(incoming),
+            Ok(Place::Next) => {}
+            Err(error) => {
+                incoming.arrival = Arrival::of(error);
+                return Ok(incoming);
+            }
+        }
+        let verified = self.keyring()?.with_opener(|opener| {
+            let (vault, identity) = (&self.name, &self.identity);
+            Judge {
+                manifest,
+                vault,
+                identity,
+                opener,
+            }
+            .verify(&dispatch)
+        });
+        let input = match verified {
+            Ok(input) => input,
+            // This program is too old for it; a newer one will not be.
+            Err(error) if error.code() == "MESSAGE-VERSION" => {
+                incoming.arrival = Arrival::Held(error);
+                return Ok(incoming);
+            }
+            Err(error) => return Err(error),
+        };
+        if effort == Effort::Import
+            && let Err(fork) = keep(&received, &dispatch.content().object_id(), bytes)?
+        {
+            incoming.arrival = Arrival::Refused(fork);
+            return Ok(incoming);
+        }
+        let outcome = self.ledger.submit(None, now(), Input::Dispatch(&input))?;
+        if effort == Effort::Import {
+            self.ledger.commit()?;
+        }
+        incoming.arrival = match outcome {
+            Outcome::Refused(refusal) => Arrival::Refused(refusal.into()),
+            Outcome::Accepted | Outcome::Existing { .. } | Outcome::Reserved(_) => {
+                Arrival::Imported
+            }
+        };
+        Ok(incoming)
+    }
+
+    /// Whether the home holds this very file as a dispatch that was followed.
+    fn is_held(&self, received: &Folder, bytes: &[u8]) -> bool {
+        let Ok(claim) = envelope::claim(bytes, DISPATCH_BYTES_MAX) else {
+            return false;
+        };
+        let mut followed = self.state().dispatches().seen.values();
+        followed.any(|seen| *seen == claim.fingerprint)
+            && received
+                .read_limited(file_name(&claim.context.id), DISPATCH_BYTES_MAX as u64)
+                .is_ok_and(|held| held == bytes)
+    }
+}
+
+/// Keeps a dispatch as it was received, before the log names it. The inner error is the verdict that another authentic
+/// one of the same place was kept before.
+fn keep(received: &Folder, id: &str, bytes: &[u8]) -> Result<std::result::Result<(), Error>> {
+    let name = file_name(id);
+    match received.write_new(&name, bytes) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.kind() == files::Kind::Exists => {
+            // An import was interrupted between keeping it and the log's naming it.
+            let held = received.read_limited(&name, DISPATCH_BYTES_MAX as u64)?;
+            let fingerprint = |bytes: &[u8]| {
+                envelope::claim(bytes, DISPATCH_BYTES_MAX)
+                    .ok()
+                    .map(|claim| claim.fingerprint)
+            };
+            let same = held == bytes || fingerprint(&held) == fingerprint(bytes);
+            Ok(if same {
+                Ok(())
+            } else {
+                Err(dispatch::fork(id))
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of a dispatch in the home: without the folder that it has on media.
+fn file_name(id: &str) -> String {
+    format!("{id}.cose")
+}
+
+fn trust_expired(error: mintmark_protocol::Error) -> Error {
+    Error::environment(
+        "TRUST-EXPIRED",
+        "the newest trust manifest of this vault has expired",
+    )
+    .cause(error)
+    .hint("import the newest trust manifest from headquarters, then this again")
+}

@@ -1,0 +1,342 @@
+//! The one place that orders the effects of issuing:
+//!
+//! 1. decide, and reserve a unit for each request that the ledger allows;
+//! 2. make that durable: from here on the unit is spent, on exactly the certificate that the reservation pins;
+//! 3. sign what is pinned, in parallel; the key store verifies each signature before it returns it;
+//! 4. record the signatures, and make that durable: only now may anybody see a certificate.
+//!
+//! What is interrupted after 2 is completed by the same steps 3 and 4, here, before anything else is done: it gives the
+//! same certificates for the same units.
+
+use std::collections::BTreeMap;
+
+use mintmark_ledger::decide::{Input, Reservation, Submitted};
+use mintmark_ledger::entry::{LogSequence, Reserved};
+use mintmark_ledger::ledger::{DeviceHistory, Ledger, Outcome, Unfinished};
+use mintmark_ledger::refusal::Refusal;
+use mintmark_ledger::serial::{Serial, serial_of};
+use mintmark_protocol::identifier::{DeviceId, EntitlementId, Sku, StationId};
+use p256::ecdsa::Signature;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+
+use super::Vault;
+use crate::commands::now;
+use crate::failure::{Error, Result};
+use crate::submission::Submission;
+
+/// Certificates, DER, by reservation.
+type Certificates = BTreeMap<LogSequence, Vec<u8>>;
+
+/// A certificate whose record is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issued {
+    /// The unit.
+    pub(crate) unit: Unit,
+    /// The certificate, DER.
+    pub(crate) der: Vec<u8>,
+}
+
+/// A spent unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// The device.
+    pub(crate) device_id: DeviceId,
+    /// The entitlement that it is spent from.
+    pub(crate) entitlement: EntitlementId,
+    /// Its slot.
+    pub(crate) slot: u64,
+    /// The serial number of its certificate.
+    pub(crate) serial: Option<Serial>,
+}
+
+impl From<&Reserved> for Unit {
+    fn from(reserved: &Reserved) -> Self {
+        Self {
+            device_id: reserved.device_id.clone(),
+            entitlement: reserved.entitlement.clone(),
+            slot: reserved.slot,
+            serial: serial_of(&reserved.tbs),
+        }
+    }
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A unit was spent on it.
+    Issued(Issued),
+    /// It was answered before, by this certificate.
+    Existing(Issued),
+    /// No unit was spent.
+    Refused(Refusal),
+    /// A unit is spent and could not be signed for yet.
+    Open,
+}
+
+/// What came of signing what is pinned.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    /// How many are complete.
+    pub(crate) completed: usize,
+    /// Why others are not; they stay reserved.
+    pub(crate) failed: Option<Error>,
+}
+
+/// A spent unit that waits for its signature.
+trait Pinned: Sync {
+    fn sequence(&self) -> LogSequence;
+    fn tbs(&self) -> &[u8];
+    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()>;
+}
+
+impl Pinned for Reservation {
+    fn sequence(&self) -> LogSequence {
+        self.sequence()
+    }
+
+    fn tbs(&self) -> &[u8] {
+        self.tbs()
+    }
+
+    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()> {
+        ledger.signed(now(), self, signature)?;
+        Ok(())
+    }
+}
+
+impl Pinned for Unfinished {
+    fn sequence(&self) -> LogSequence {
+        self.reservation
+    }
+
+    fn tbs(&self) -> &[u8] {
+        &self.tbs
+    }
+
+    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()> {
+        ledger.signed_unfinished(now(), self.reservation, signature)?;
+        Ok(())
+    }
+}
+
+impl Vault<'_> {
+    /// Completes what an interrupted process left reserved.
+    ///
+    /// # Errors
+    /// What the token or the log failed with; what was completed before stays so.
+    pub(crate) fn complete_unfinished(&mut self) -> Result<Completion> {
+        let unfinished = self.ledger.unfinished();
+        if unfinished.is_empty() {
+            return Ok(Completion {
+                completed: 0,
+                failed: None,
+            });
+        }
+        let count = unfinished.len();
+        self.console
+            .note(format!("completing {}", reservations(count)));
+        let mut completion = Completion {
+            completed: 0,
+            failed: None,
+        };
+        let mut unfinished = unfinished.into_iter().peekable();
+        while unfinished.peek().is_some() && completion.failed.is_none() {
+            let group: Vec<Unfinished> = unfinished.by_ref().take(GROUP_MAX).collect();
+            let (certificates, failed) = self.complete(group)?;
+            completion.completed += certificates.len();
+            completion.failed = failed;
+        }
+        Ok(completion)
+    }
+
+    /// Completes what is reserved, and stops if that is not possible: for commands that go on to other things.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        match self.complete_unfinished()?.failed {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers a group of requests for one product, each in its place.
+    ///
+    /// # Errors
+    /// What keeps all of them from being answered. If the token fails on some, those stay open, and the error stands
+    /// beside the answers.
+    pub(crate) fn issue(
+        &mut self,
+        product: &Sku,
+        submissions: &[&Submission],
+    ) -> Result<(Vec<Answer>, Option<Error>)> {
+        // The keys first: without them nothing must be reserved.
+        if self.state().is_enrolled() {
+            self.keyring()?;
+        }
+        let outcomes = self.decide(product, submissions)?;
+        self.ledger.commit()?;
+        let mut reserved = Vec::new();
+        let mut pending = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            pending.push(match outcome {
+                Outcome::Reserved(reservation) => {
+                    let unit = Unit::from(reservation.reserved());
+                    let sequence = reservation.sequence();
+                    reserved.push(reservation);
+                    Pending::New(sequence, unit)
+                }
+                Outcome::Existing { reservation } => Pending::Existing(reservation),
+                Outcome::Refused(refusal) => Pending::Refused(refusal),
+                Outcome::Accepted => return Err(accepted_request()),
+            });
+        }
+        let (mut certificates, failed) = self.complete(reserved).map_err(Error::leaving_open)?;
+        let mut answers = Vec::with_capacity(pending.len());
+        for (pending, submission) in pending.into_iter().zip(submissions) {
+            answers.push(match pending {
+                Pending::Refused(refusal) => Answer::Refused(refusal),
+                Pending::New(sequence, unit) => match certificates.remove(&sequence) {
+                    Some(der) => Answer::Issued(Issued { unit, der }),
+                    None => Answer::Open,
+                },
+                Pending::Existing(sequence) => self
+                    .existing(product, submission, sequence)?
+                    .map_or(Answer::Open, Answer::Existing),
+            });
+        }
+        Ok((answers, failed.map(Error::leaving_open)))
+    }
+
+    /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.
+    pub(crate) fn rehearse(
+        &mut self,
+        product: &Sku,
+        submissions: &[&Submission],
+    ) -> Result<Vec<Outcome>> {
+        self.decide(product, submissions)
+    }
+
+    /// Step 1.
+    fn decide(&mut self, product: &Sku, submissions: &[&Submission]) -> Result<Vec<Outcome>> {
+        self.serials()?;
+        let station = StationId::console();
+        let mut outcomes = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            let submission = match submission {
+                Submission::Verified(csr) => Submitted::Verified(csr),
+                Submission::Unreadable { sha256, error } => Submitted::Unreadable {
+                    sha256: *sha256,
+                    code: error.code(),
+                },
+            };
+            let input = Input::Request {
+                product,
+                station: &station,
+                submission,
+            };
+            outcomes.push(self.ledger.submit(self.serials.get(), now(), input)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Steps 3 and 4. Gives the certificates, and the first failure of the token, if any: what it concerns stays
+    /// reserved, and what it does not is complete.
+    fn complete<P: Pinned>(&mut self, pinned: Vec<P>) -> Result<(Certificates, Option<Error>)> {
+        let mut certificates = Certificates::new();
+        if pinned.is_empty() {
+            return Ok((certificates, None));
+        }
+        let key = match self.keyring() {
+            Ok(keyring) => keyring.device_ca(),
+            Err(error) => return Ok((certificates, Some(error))),
+        };
+        let signatures: Vec<std::result::Result<Signature, mintmark_keys::Error>> = pinned
+            .par_iter()
+            .map(|pinned| key.sign(pinned.tbs()))
+            .collect();
+        let mut failed = None;
+        for (pinned, signature) in pinned.into_iter().zip(signatures) {
+            match signature {
+                Ok(signature) => {
+                    let der = mintmark_pki::assemble(pinned.tbs(), &signature)?;
+                    let sequence = pinned.sequence();
+                    pinned.record(&mut self.ledger, signature.to_bytes().into())?;
+                    certificates.insert(sequence, der);
+                }
+                Err(error) => {
+                    failed.get_or_insert(Error::from(error));
+                }
+            }
+        }
+        self.ledger.commit()?;
+        Ok((certificates, failed))
+    }
+
+    /// What a request was answered with before, from its records; none while its reservation is open.
+    fn existing(
+        &self,
+        product: &Sku,
+        submission: &Submission,
+        reservation: LogSequence,
+    ) -> Result<Option<Issued>> {
+        let Submission::Verified(csr) = submission else {
+            return Ok(None);
+        };
+        // The entitlement says which of the two it goes by.
+        let names = [csr.subject_serial_number(), csr.common_name()];
+        for device_id in names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.parse().ok())
+        {
+            let history = self.ledger.device(Some(product), &device_id)?;
+            let issue = history
+                .into_iter()
+                .find(|issue| issue.reservation == reservation);
+            if let Some(DeviceHistory {
+                device_id,
+                entitlement,
+                slot,
+                serial,
+                certificate,
+                ..
+            }) = issue
+            {
+                let unit = Unit {
+                    device_id,
+                    entitlement,
+                    slot,
+                    serial,
+                };
+                return Ok(certificate.map(|der| Issued { unit, der }));
+            }
+        }
+        Err(Error::integrity(
+            "LOG-RECORD-UNREADABLE",
+            "the records of an earlier answer are not found",
+        )
+        .hint("run `site audit verify`"))
+    }
+}
+
+/// How many reservations are signed and recorded together.
+pub(crate) const GROUP_MAX: usize = 512;
+
+enum Pending {
+    New(LogSequence, Unit),
+    Existing(LogSequence),
+    Refused(Refusal),
+}
+
+/// A number of reservations, in words.
+pub(crate) fn reservations(count: usize) -> String {
+    match count {
+        1 => "1 reservation that was interrupted".to_owned(),
+        more => format!("{more} reservations that were interrupted"),
+    }
+}
+
+fn accepted_request() -> Error {
+    Error::unknown(
+        "INTERNAL",
+        "a request was answered as if it were a dispatch",
+    )
+}

@@ -1,0 +1,62 @@
+//! A vault that is only looked at: no lock, no token, no PIN, also while another process changes it.
+
+use std::path::Path;
+
+use mintmark_console::Console;
+use mintmark_ledger::ledger::{Opened, View};
+use mintmark_ledger::state::State;
+
+use super::Facts;
+use crate::failure::Result;
+use crate::home::Home;
+
+/// A home and its log, as they are now.
+pub(crate) struct Reading {
+    home: Home,
+    view: View,
+    facts: Facts,
+}
+
+impl Reading {
+    /// Opens the home that `--home` or SITE_HOME names.
+    pub(crate) fn open(home: Option<&Path>) -> Result<Self> {
+        let home = Home::open(home)?;
+        let view = View::open(home.path())?;
+        // Read after the log: a trust manifest is kept before the log names it.
+        let facts = Facts::read(&home, view.state())?;
+        Ok(Self { home, view, facts })
+    }
+
+    /// The home.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The log.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What the log adds up to.
+    pub(crate) fn state(&self) -> &State {
+        self.view.state()
+    }
+
+    /// What stands beside the log and agrees with it.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Says what opening a log to write had to put right.
+pub(crate) fn report_opening(opened: &Opened, console: &Console) {
+    if opened.torn_bytes > 0 {
+        console.note(format!(
+            "{} bytes of a write that was interrupted were cut off the log; nothing that depended on them was released",
+            opened.torn_bytes
+        ));
+    }
+    if let Some(reason) = &opened.index_rebuilt {
+        console.note(format!("the index was made again from the log: {reason}"));
+    }
+}

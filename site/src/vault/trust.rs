@@ -1,0 +1,169 @@
+//! The trust manifests of this vault: from the one that was pinned, each verified by the one before.
+
+use mintmark_console::files::{self, Folder};
+use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::media::MediaName;
+use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
+
+use crate::failure::{Error, Result};
+use crate::home::{Home, TRUST};
+
+/// A manifest in its place: what the log says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrustPoint {
+    /// Its version.
+    pub(crate) version: u64,
+    /// Its fingerprint.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// Every manifest from the pinned one to the newest, all verified.
+#[derive(Debug)]
+pub(crate) struct TrustChain {
+    before: Vec<Verified<TrustManifest>>,
+    newest: Verified<TrustManifest>,
+}
+
+/// What a manifest from outside is to a chain.
+pub(crate) enum Standing {
+    /// It is the one that follows: verified, and not yet part of the chain.
+    Next(Box<Verified<TrustManifest>>),
+    /// It is part of the chain already, or older than it.
+    Known,
+}
+
+/// The name of a manifest's file.
+pub(crate) fn file_name(version: u64) -> String {
+    MediaName::Trust { version }.to_string()
+}
+
+impl TrustChain {
+    /// Reads the chain from the home: from what the log's first record pins to what its last one says.
+    pub(crate) fn load(home: &Home, pinned: TrustPoint, newest: TrustPoint) -> Result<Self> {
+        let folder = home.folder(TRUST)?;
+        let corrupt = |version, what: &dyn std::fmt::Display| {
+            home.corrupt(&format!("{TRUST}/{}", file_name(version)), what)
+        };
+        let read = |version| match folder.read_limited(file_name(version), TRUST_BYTES_MAX as u64) {
+            Err(error) if error.is_missing() => Err(corrupt(version, &"missing")),
+            read => read.map_err(Error::from),
+        };
+        let broken = |version| {
+            move |error: mintmark_protocol::Error| {
+                corrupt(version, &"not the one that was imported").cause(error)
+            }
+        };
+        let first = TrustManifest::pin(&read(pinned.version)?, &pinned.fingerprint)
+            .map_err(broken(pinned.version))?;
+        let mut chain = Self {
+            before: Vec::new(),
+            newest: first,
+        };
+        for version in pinned.version.saturating_add(1)..=newest.version {
+            let next = chain
+                .newest
+                .successor(&read(version)?)
+                .map_err(broken(version))?;
+            chain.push(next);
+        }
+        if chain.point() != newest {
+            return Err(corrupt(newest.version, &"not the one that the log names"));
+        }
+        Ok(chain)
+    }
+
+    /// The manifest that everything is judged by.
+    pub(crate) fn newest(&self) -> &Verified<TrustManifest> {
+        &self.newest
+    }
+
+    /// The newest manifest's place.
+    pub(crate) fn point(&self) -> TrustPoint {
+        point(&self.newest)
+    }
+
+    /// What a manifest that was carried here is to this chain.
+    ///
+    /// # Errors
+    /// TRUST-FORK if it is authentic and another one than the one that this vault holds; TRUST-MISSING if others
+    /// come before it; and what the protocol refuses.
+    pub(crate) fn judge(&self, bytes: &[u8]) -> Result<Standing> {
+        let proposal = Proposal::read(bytes, TRUST_BYTES_MAX)?;
+        let version = TrustManifest::proposed(&proposal)?.version;
+        let newest = self.newest.content().version;
+        if version > newest.saturating_add(1) {
+            let message = format!(
+                "trust manifest {version} came without version {}",
+                newest + 1
+            );
+            return Err(Error::environment("TRUST-MISSING", message)
+                .hint("import it together with every manifest in between, from a full HQ export"));
+        }
+        if version > newest {
+            return Ok(Standing::Next(Box::new(self.newest.successor(bytes)?)));
+        }
+        let known = self
+            .manifests()
+            .find(|manifest| manifest.content().version == version);
+        let expected = match known {
+            Some(manifest) => Some(manifest.fingerprint()),
+            // The oldest that is held names the one before it; of those before that, nothing is known.
+            None => self.manifests().next().and_then(|oldest| {
+                let follows = version.checked_add(1) == Some(oldest.content().version);
+                oldest.content().previous.filter(|_| follows)
+            }),
+        };
+        let found = proposal.fingerprint();
+        if expected.is_none_or(|expected| expected == found) {
+            return Ok(Standing::Known);
+        }
+        // What nobody signed proves nothing: it is refused for that, before it is called a fork.
+        let before = self
+            .manifests()
+            .find(|manifest| manifest.content().version + 1 == version);
+        match before {
+            Some(before) => before.successor(bytes)?,
+            None => TrustManifest::pin(bytes, &found)?,
+        };
+        Err(fork(version))
+    }
+
+    /// Adds what [`TrustChain::judge`] found to come next.
+    pub(crate) fn push(&mut self, next: Verified<TrustManifest>) {
+        self.before.push(std::mem::replace(&mut self.newest, next));
+    }
+
+    fn manifests(&self) -> impl Iterator<Item = &Verified<TrustManifest>> {
+        self.before.iter().chain([&self.newest])
+    }
+}
+
+/// The place of a manifest.
+pub(crate) fn point(manifest: &Verified<TrustManifest>) -> TrustPoint {
+    TrustPoint {
+        version: manifest.content().version,
+        fingerprint: manifest.fingerprint(),
+    }
+}
+
+fn fork(version: u64) -> Error {
+    let message =
+        format!("this is another trust manifest {version} than the one that this vault holds");
+    Error::integrity("TRUST-FORK", message).hint(
+        "stop the line, keep the medium and tell your security officer: headquarters has two histories, or this is \
+         another headquarters' medium",
+    )
+}
+
+/// Keeps a manifest as it was received, before the log names it.
+///
+/// A file that an interrupted import left is replaced: the log does not name it, so nothing rests on it.
+pub(crate) fn keep(
+    folder: &Folder,
+    version: u64,
+    bytes: &[u8],
+) -> std::result::Result<(), files::Error> {
+    folder.write_replace(file_name(version), bytes)
+}
