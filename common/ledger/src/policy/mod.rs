@@ -10,8 +10,10 @@ mod document;
 mod error;
 mod explain;
 mod hours;
+mod language;
 mod parse;
 mod pattern;
+mod product;
 mod source;
 mod summary;
 mod warning;
@@ -25,7 +27,8 @@ use mintmark_protocol::identifier::{EntitlementId, Fingerprint, Sku, StationId, 
 
 pub use error::PolicyError;
 pub use hours::{HoursError, WorkingHours};
-pub use pattern::{DeviceIdPattern, Language, PATTERN_BYTES_MAX, PatternError};
+pub use language::Language;
+pub use pattern::{DeviceIdPattern, PATTERN_BYTES_MAX, PatternError};
 pub use summary::{CreditSummary, HoursSummary, KeySummary, PolicySummary, ProductSummary};
 pub use warning::Warning;
 

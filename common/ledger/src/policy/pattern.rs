@@ -5,17 +5,18 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use mintmark_protocol::identifier::{DEVICE_ID_BYTES_MAX, DeviceId};
+use mintmark_protocol::identifier::DEVICE_ID_BYTES_MAX;
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
-use regex_automata::nfa::thompson::{Compiler, NFA, State, WhichCaptures};
+use regex_automata::nfa::thompson::{Compiler, NFA, WhichCaptures};
 use regex_automata::util::pool::Pool;
-use regex_automata::util::primitives::StateID;
 use regex_automata::{Anchored, Input};
 use regex_syntax::ast::{self, Ast};
 use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
+
+use super::language::Language;
 
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 256;
@@ -36,6 +37,8 @@ pub struct DeviceIdPattern {
     engine: Arc<PikeVM>,
     /// Scratch space of the engine: one for each thread that is matching right now.
     caches: Arc<CachePool>,
+    /// Counted when it is first asked for.
+    language: Arc<OnceLock<Language>>,
 }
 
 /// Why a text is no pattern.
@@ -59,10 +62,11 @@ impl DeviceIdPattern {
         self.engine.is_match(&mut self.caches.get(), input)
     }
 
-    /// Which device identifiers match, as far as it can be counted. Slow beside [`Self::matches`]: it is for people
-    /// who review a policy.
+    /// Which device identifiers match, as far as it can be counted. The first call is slow beside
+    /// [`Self::matches`]: it is for people who review a policy.
     pub fn language(&self) -> Language {
-        Paths::of(self.engine.get_nfa()).language()
+        let count = || Language::of(self.engine.get_nfa());
+        self.language.get_or_init(count).clone()
     }
 }
 
@@ -115,6 +119,7 @@ impl FromStr for DeviceIdPattern {
             text: text.into(),
             engine,
             caches: Arc::new(Pool::new(caches)),
+            language: Arc::default(),
         })
     }
 }
@@ -202,151 +207,6 @@ impl PartialEq for DeviceIdPattern {
 }
 
 impl Eq for DeviceIdPattern {}
-
-/// What can be said about all the device identifiers that match a pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Language {
-    /// A shortest one of them; none if the pattern matches no device identifier at all.
-    pub example: Option<DeviceId>,
-    /// No more than this many match. Exact where each of them matches in one way only, as with `TH200-[0-9]{8}`;
-    /// `u128::MAX` stands for that many or more.
-    pub size_max: u128,
-}
-
-/// Bytes from `start` to `end` lead on to the place `next`.
-struct Step {
-    start: u8,
-    end: u8,
-    next: usize,
-}
-
-/// What can follow in one state of the automaton, its empty moves made.
-#[derive(Default)]
-struct Place {
-    /// Whether the identifier may end here.
-    ends: bool,
-    steps: Vec<Step>,
-}
-
-/// The automaton without its empty moves, over the alphabet of device identifiers.
-struct Paths {
-    /// One for each state of the automaton.
-    places: Vec<Place>,
-    start: usize,
-    /// The bytes that a device identifier may hold, in order.
-    alphabet: Vec<u8>,
-}
-
-impl Paths {
-    fn of(nfa: &NFA) -> Self {
-        let is_allowed = |byte: &u8| char::from(*byte).to_string().parse::<DeviceId>().is_ok();
-        Self {
-            places: (0..nfa.states().len())
-                .map(|state| place(nfa, state))
-                .collect(),
-            start: nfa.start_anchored().as_usize(),
-            alphabet: (0..=u8::MAX).filter(is_allowed).collect(),
-        }
-    }
-
-    /// For each length of rest, for each place: in how many ways a rest of that length leads from there to the end.
-    fn ways(&self) -> Vec<Vec<u128>> {
-        let ends = self
-            .places
-            .iter()
-            .map(|place| u128::from(place.ends))
-            .collect();
-        let mut ways: Vec<Vec<u128>> = vec![ends];
-        for length in 1..=DEVICE_ID_BYTES_MAX {
-            let Some(shorter) = ways.get(length - 1) else {
-                break;
-            };
-            let from = |place: &Place| {
-                place.steps.iter().fold(0_u128, |sum, step| {
-                    let bytes = self
-                        .alphabet
-                        .iter()
-                        .filter(|b| (step.start..=step.end).contains(b));
-                    let rest = shorter.get(step.next).copied().unwrap_or_default();
-                    sum.saturating_add(rest.saturating_mul(bytes.count() as u128))
-                })
-            };
-            ways.push(self.places.iter().map(from).collect());
-        }
-        ways
-    }
-
-    fn language(&self) -> Language {
-        let ways = self.ways();
-        let lead = |length: usize, place: usize| {
-            ways.get(length)
-                .and_then(|ways| ways.get(place))
-                .copied()
-                .unwrap_or_default()
-        };
-        let lengths = 1..=DEVICE_ID_BYTES_MAX;
-        let sizes = lengths.clone().map(|length| lead(length, self.start));
-        let size_max = sizes.fold(0, u128::saturating_add);
-        let shortest = lengths.clone().find(|length| lead(*length, self.start) > 0);
-        let example = shortest.and_then(|length| {
-            let mut at = self.start;
-            let mut text = String::with_capacity(length);
-            for rest in (0..length).rev() {
-                let steps = &self.places.get(at)?.steps;
-                let (byte, next) = self.alphabet.iter().find_map(|byte| {
-                    let leads =
-                        |s: &&Step| (s.start..=s.end).contains(byte) && lead(rest, s.next) > 0;
-                    steps.iter().find(leads).map(|step| (*byte, step.next))
-                })?;
-                text.push(char::from(byte));
-                at = next;
-            }
-            text.parse().ok()
-        });
-        Language { example, size_max }
-    }
-}
-
-fn place(nfa: &NFA, state: usize) -> Place {
-    let mut place = Place::default();
-    let mut seen = vec![false; nfa.states().len()];
-    let mut open: Vec<StateID> = StateID::new(state).into_iter().collect();
-    while let Some(id) = open.pop() {
-        match seen.get_mut(id.as_usize()) {
-            Some(seen) if !*seen => *seen = true,
-            _ => continue,
-        }
-        let mut step = |start, end, next: StateID| {
-            place.steps.push(Step {
-                start,
-                end,
-                next: next.as_usize(),
-            });
-        };
-        match nfa.state(id) {
-            State::ByteRange { trans } => step(trans.start, trans.end, trans.next),
-            State::Sparse(sparse) => {
-                for trans in &sparse.transitions {
-                    step(trans.start, trans.end, trans.next);
-                }
-            }
-            State::Dense(dense) => {
-                for (byte, next) in (0..=u8::MAX).zip(&dense.transitions) {
-                    if *next != StateID::ZERO {
-                        step(byte, byte, *next);
-                    }
-                }
-            }
-            // The only look-around left is the end of the text, and nothing but the match follows it.
-            State::Look { next, .. } | State::Capture { next, .. } => open.push(*next),
-            State::Union { alternates } => open.extend(alternates.iter()),
-            State::BinaryUnion { alt1, alt2 } => open.extend([*alt1, *alt2]),
-            State::Match { .. } => place.ends = true,
-            State::Fail => {}
-        }
-    }
-    place
-}
 
 #[cfg(test)]
 mod tests {
@@ -460,38 +320,6 @@ mod tests {
         let trap = pattern("(a*)*(a*)*(a|aa)*b");
         assert!(!trap.matches(&"a".repeat(64)));
         assert!(trap.matches(&format!("{}b", "a".repeat(63))));
-    }
-
-    #[test]
-    fn the_language_of_a_pattern_is_counted() {
-        let language = |text: &str| pattern(text).language();
-        let th200 = language("TH200-[0-9]{8}");
-        assert_eq!(th200.size_max, 100_000_000);
-        assert_eq!(th200.example.unwrap().as_str(), "TH200-00000000");
-        assert_eq!(language("a?b|c{2,3}").size_max, 4);
-        assert_eq!(language("x*").size_max, 64);
-        assert_eq!(language("x*").example.unwrap().as_str(), "x");
-        assert_eq!(
-            language("[A-Za-z0-9-]{1,64}").size_max,
-            (1..=64).fold(0_u128, |sum, n| {
-                sum.saturating_add(63_u128.saturating_pow(n))
-            })
-        );
-    }
-
-    #[test]
-    fn a_pattern_that_no_device_identifier_can_match_is_known() {
-        for text in ["#[0-9]", "a{65}", r"[a&&b]", r"\xff", "()", "a_b"] {
-            let language = pattern(text).language();
-            assert_eq!(
-                language,
-                Language {
-                    example: None,
-                    size_max: 0
-                },
-                "{text}"
-            );
-        }
     }
 
     #[test]
