@@ -23,6 +23,7 @@ mod error;
 pub mod ledger;
 pub mod refusal;
 pub mod replay;
+pub mod row;
 pub mod serial;
 mod snapshot;
 pub mod state;
