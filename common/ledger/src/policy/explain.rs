@@ -25,10 +25,6 @@ impl Policy {
             counted(self.credit.unreported_units_max, "unit"),
             counted(self.credit.unreported_days_max, "day"),
         ));
-        sentences.push(format!(
-            "After an unclean stop, up to {} of each product stay spent until headquarters grants them again.",
-            counted(self.anchor_lease_max, "unit"),
-        ));
         for key in &self.keys {
             sentences.push(format!(
                 "A key \"{}\" ({}) for {}, used at most {}.",
