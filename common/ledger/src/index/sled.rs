@@ -11,7 +11,7 @@
 //! ```
 
 use std::cell::Cell;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
+use crate::log::lock::Locked;
 use crate::log::{Head, Position};
 use crate::storage_error::io_error;
 
@@ -62,8 +63,7 @@ pub struct SledIndex {
     head: Option<Head>,
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
-    /// Holds the lock.
-    lock: File,
+    lock: Locked,
 }
 
 impl std::fmt::Debug for SledIndex {
@@ -87,7 +87,7 @@ impl SledIndex {
         let missing = || StorageError::IndexMissing {
             path: folder.to_owned(),
         };
-        let mut lock = match OpenOptions::new()
+        let lock = match OpenOptions::new()
             .read(true)
             .write(true)
             .open(lock_path(folder))
@@ -96,12 +96,12 @@ impl SledIndex {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             Err(error) => return Err(io_error("open", &lock_path(folder))(error)),
         };
-        take_lock(&lock, folder)?;
+        let lock = take_lock(lock, folder)?;
         if !database_file(folder).is_file() {
             return Err(missing());
         }
         let mut left = String::new();
-        let readable = (&mut lock).take(256).read_to_string(&mut left).is_ok();
+        let readable = (&*lock).take(256).read_to_string(&mut left).is_ok();
         // Of a process that was killed the operating system keeps every write; of a machine that
         // went down nobody knows which ones it kept.
         let whole = left == CLOSED || boot().is_some_and(|boot| left == boot);
@@ -134,7 +134,7 @@ impl SledIndex {
             .mode(0o600)
             .open(lock_path(folder))
             .map_err(io_error("create", &lock_path(folder)))?;
-        take_lock(&lock, folder)?;
+        let lock = take_lock(lock, folder)?;
         // Not one that was half removed: until the new one is open, there is none.
         mark(&lock, "").map_err(io_error("write", &lock_path(folder)))?;
         let database = database_folder(folder);
@@ -155,7 +155,7 @@ impl SledIndex {
     }
 
     /// Opens the database; the lock is ours.
-    fn start(folder: &Path, lock: File) -> Result<Self, StorageError> {
+    fn start(folder: &Path, lock: Locked) -> Result<Self, StorageError> {
         let config = sled::Config::new()
             .path(database_folder(folder))
             .cache_capacity(CACHE_BYTES)
@@ -366,14 +366,12 @@ fn sync_database(folder: &Path) -> Result<(), StorageError> {
         .map_err(io_error("sync", &path))
 }
 
-fn take_lock(lock: &File, folder: &Path) -> Result<(), StorageError> {
-    match lock.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(StorageError::IndexLocked {
+fn take_lock(file: File, folder: &Path) -> Result<Locked, StorageError> {
+    Locked::take(file)
+        .map_err(io_error("lock", &lock_path(folder)))?
+        .ok_or_else(|| StorageError::IndexLocked {
             path: folder.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path(folder))(error)),
-    }
+        })
 }
 
 /// Writes into the lock file how the index is left, durably.

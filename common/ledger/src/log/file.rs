@@ -1,7 +1,7 @@
 //! The log in files.
 
 use std::cell::RefCell;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -9,12 +9,11 @@ use std::path::Path;
 use super::chain::Chain;
 use super::disk::{Disk, OperatingSystem};
 use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
+use super::group::{encode_group, stored_bytes};
+use super::lock::Locked;
 use super::recovery::survey;
 use super::segment::{self, Frames, Segment, Segments, Stop, read_up_to};
-use super::{
-    GROUP_BYTES_MAX, GROUP_RECORDS_MAX, Head, LogStore, Position, RECORD_BYTES_MAX, Record,
-    Records, link,
-};
+use super::{Head, LogStore, Position, Record, Records, link};
 use crate::StorageError;
 use crate::storage_error::io_error;
 
@@ -55,8 +54,7 @@ pub struct FileLog {
 
 struct Writer {
     disk: Box<dyn Disk>,
-    /// Holds the lock.
-    folder: File,
+    folder: Locked,
     /// The last segment.
     file: File,
     /// The group as it is stored; kept for its allocation.
@@ -456,61 +454,8 @@ impl Iterator for Scan {
     }
 }
 
-/// The size of a group as stored, within the limits.
-pub(super) fn stored_bytes(records: &[Vec<u8>]) -> Result<u64, StorageError> {
-    if let Some(record) = records.iter().find(|r| r.len() > RECORD_BYTES_MAX) {
-        return Err(StorageError::RecordTooLarge {
-            bytes: record.len() as u64,
-            bytes_max: RECORD_BYTES_MAX as u64,
-        });
-    }
-    let bytes: u64 = records
-        .iter()
-        .map(|r| (HEADER_BYTES + r.len()) as u64)
-        .sum();
-    if records.is_empty() || records.len() > GROUP_RECORDS_MAX || bytes > GROUP_BYTES_MAX as u64 {
-        return Err(StorageError::GroupOutOfBounds {
-            records: records.len() as u64,
-            bytes,
-            records_max: GROUP_RECORDS_MAX as u64,
-            bytes_max: GROUP_BYTES_MAX as u64,
-        });
-    }
-    Ok(bytes)
-}
-
-/// Writes the frames of a group that follows `head` into `out`; returns the head behind it and
-/// where its records begin.
-pub(super) fn encode_group(
-    head: &Head,
-    records: &[Vec<u8>],
-    out: &mut Vec<u8>,
-) -> (Head, Vec<Position>) {
-    out.clear();
-    let mut next = *head;
-    let mut positions = Vec::with_capacity(records.len());
-    // `stored_bytes` keeps the number of records far below this.
-    let group_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-    for record in records {
-        let frame = Frame {
-            sequence: next.size,
-            group_first: head.size,
-            group_count,
-            previous: next.link,
-        };
-        frame.encode(next.end, record, out);
-        positions.push(next.end);
-        next = Head {
-            size: next.size.saturating_add(1),
-            link: link(&next.link, record),
-            end: Position(head.end.0.saturating_add(out.len() as u64)),
-        };
-    }
-    (next, positions)
-}
-
 /// Opens a folder and takes the lock of its one writer.
-fn lock(folder: &Path) -> Result<File, StorageError> {
+fn lock(folder: &Path) -> Result<Locked, StorageError> {
     let handle = File::open(folder).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             StorageError::LogMissing {
@@ -521,13 +466,11 @@ fn lock(folder: &Path) -> Result<File, StorageError> {
             io_error("open", folder)(error)
         }
     })?;
-    match handle.try_lock() {
-        Ok(()) => Ok(handle),
-        Err(TryLockError::WouldBlock) => Err(StorageError::LogLocked {
+    Locked::take(handle)
+        .map_err(io_error("lock", folder))?
+        .ok_or_else(|| StorageError::LogLocked {
             path: folder.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_error("lock", folder)(error)),
-    }
+        })
 }
 
 /// Whether a folder holds any file of a log.

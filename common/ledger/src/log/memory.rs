@@ -1,6 +1,6 @@
 //! A log in memory, for tests: same positions, same links, same refusals as the one in files.
 
-use super::file::{encode_group, stored_bytes};
+use super::group::{encode_group, stored_bytes};
 use super::{Head, LogStore, Position, Record, Records};
 use crate::StorageError;
 

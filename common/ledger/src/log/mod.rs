@@ -12,12 +12,12 @@
 
 mod chain;
 mod disk;
-#[cfg(test)]
-mod disk_tests;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
 mod file;
 mod frame;
+mod group;
+pub(crate) mod lock;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod recovery;

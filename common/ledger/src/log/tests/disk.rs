@@ -6,10 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::disk::{Disk, OperatingSystem};
-use super::file::FileLog;
-use super::tests::{all, append, code, group, groups};
-use super::{Head, LogStore, Opened, Position};
+use super::{all, append, code, group, groups};
+use crate::log::disk::{Disk, OperatingSystem};
+use crate::log::{FileLog, Head, LogStore, Opened, Position};
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,315 +1,13 @@
 //! What opening a log makes of every kind of damage.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 
-use super::disk::{Disk, OperatingSystem};
-use super::frame::HEADER_BYTES;
 use super::*;
-
-/// Tells the test that is run again in a process of its own which folder to write to.
-const CHILD_FOLDER: &str = "MINTMARK_TEST_LOG";
-
-/// The operating system without waiting for the disk, where thousands of logs are opened and none
-/// has to outlive the machine.
-struct Unsynced;
-
-impl Disk for Unsynced {
-    fn create(&self, path: &Path) -> io::Result<File> {
-        OperatingSystem.create(path)
-    }
-
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        OperatingSystem.write_at(file, bytes, offset)
-    }
-
-    fn sync_file(&self, _: &File) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn sync_folder(&self, _: &File) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn truncate(&self, file: &File, bytes: u64) -> io::Result<()> {
-        OperatingSystem.truncate(file, bytes)
-    }
-}
-
-fn create(folder: &Path) -> FileLog {
-    FileLog::create_on(folder, Box::new(Unsynced)).unwrap()
-}
-
-fn open(folder: &Path, known: Option<Head>) -> Result<(FileLog, Opened), StorageError> {
-    FileLog::open_on(folder, known, Box::new(Unsynced))
-}
-
-pub(super) fn code<T>(result: Result<T, StorageError>) -> &'static str {
-    result.err().map_or("no error", |error| error.code())
-}
-
-/// A record that says which one it is.
-pub(super) fn record(group: u64, index: u64) -> Vec<u8> {
-    let mut bytes = format!("record {index} of group {group} ").into_bytes();
-    bytes.resize(bytes.len() + ((group * 7 + index * 13) % 60) as usize, b'.');
-    bytes
-}
-
-pub(super) fn group(group: u64) -> Vec<Vec<u8>> {
-    (0..1 + group % 3)
-        .map(|index| record(group, index))
-        .collect()
-}
-
-pub(super) fn append(log: &mut dyn LogStore, records: &[Vec<u8>]) -> Vec<Position> {
-    let head = log.head();
-    log.append(&head, records).unwrap()
-}
-
-/// A new log of some groups, closed; with its head after each group, the empty one first.
-fn sample(folder: &Path, groups: u64, segment_bytes_max: u64) -> (PathBuf, Vec<Head>) {
-    let folder = folder.join("log");
-    let _ = fs::remove_dir_all(&folder);
-    let mut log = create(&folder).with_segment_bytes_max(segment_bytes_max);
-    let mut heads = vec![log.head()];
-    for n in 0..groups {
-        append(&mut log, &group(n));
-        heads.push(log.head());
-    }
-    (folder, heads)
-}
-
-pub(super) fn all(log: &dyn LogStore) -> Vec<Vec<u8>> {
-    log.scan(Position::START)
-        .unwrap()
-        .map(|record| record.unwrap().bytes)
-        .collect()
-}
-
-pub(super) fn groups(count: u64) -> Vec<Vec<u8>> {
-    (0..count).flat_map(group).collect()
-}
-
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.clone(), fs::read(&path).unwrap()))
-        .collect()
-}
-
-fn restore(contents: &BTreeMap<PathBuf, Vec<u8>>) {
-    for (path, bytes) in contents {
-        fs::write(path, bytes).unwrap();
-    }
-}
-
-/// Opens a damaged log in both ways and expects this refusal, and no change.
-fn assert_refused(folder: &Path, known: Option<Head>, expected: &str) -> StorageError {
-    let before = contents(folder);
-    let error = open(folder, known).unwrap_err();
-    assert_eq!(error.code(), expected, "{error}");
-    let read_only = FileLog::open_read_only(folder, known).unwrap_err();
-    assert_eq!(read_only.code(), expected);
-    assert!(contents(folder) == before, "a refused log was changed");
-    error
-}
-
-/// Opens a log whose last group is torn; expects `kept` groups, and that the log goes on.
-fn assert_cut(folder: &Path, known: Option<Head>, kept: u64, heads: &[Head]) {
-    let head = heads[kept as usize];
-    let before = contents(folder);
-    let stored: u64 = before.values().map(|bytes| bytes.len() as u64).sum();
-
-    let (log, opened) = FileLog::open_read_only(folder, known).unwrap();
-    assert_eq!(log.head(), head);
-    assert_eq!(opened.torn_bytes, stored - head.end.0);
-    assert_eq!(all(&log), groups(kept));
-    assert!(contents(folder) == before, "reading changed the log");
-
-    let (mut log, opened) = open(folder, known).unwrap();
-    assert_eq!(log.head(), head);
-    assert_eq!(opened.torn_bytes, stored - head.end.0);
-    append(&mut log, &group(kept));
-    assert_eq!(
-        log.head(),
-        heads.get(kept as usize + 1).copied().unwrap_or(log.head())
-    );
-    drop(log);
-    let (log, opened) = open(folder, None).unwrap();
-    assert_eq!(opened.torn_bytes, 0);
-    assert_eq!(all(&log), groups(kept + 1));
-}
-
-#[test]
-fn records_are_read_back_as_they_were_appended() {
-    let temporary = tempfile::tempdir().unwrap();
-    let folder = temporary.path().join("log");
-    let mut log = create(&folder);
-    assert_eq!(log.head(), Head::default());
-    let mut positions = Vec::new();
-    for n in 0..10 {
-        positions.extend(append(&mut log, &group(n)));
-    }
-    let head = log.head();
-    drop(log);
-
-    let (log, opened) = open(&folder, None).unwrap();
-    assert_eq!(log.head(), head);
-    assert_eq!(
-        opened,
-        Opened {
-            torn_bytes: 0,
-            records_checked: head.size
-        }
-    );
-    let mut previous = [0; 32];
-    for (sequence, (at, bytes)) in positions.iter().zip(groups(10)).enumerate() {
-        let read = log.read(*at).unwrap();
-        assert_eq!(read.sequence, sequence as u64);
-        assert_eq!(read.position, *at);
-        assert_eq!(read.bytes, bytes);
-        assert_eq!(read.link, link(&previous, &bytes));
-        previous = read.link;
-        assert_eq!(log.scan(*at).unwrap().next().unwrap().unwrap(), read);
-    }
-    assert_eq!(head.link, previous);
-    assert_eq!(all(&log), groups(10));
-    assert_eq!(log.scan(head.end).unwrap().count(), 0);
-}
-
-#[test]
-fn the_files_of_a_log_are_for_their_owner_alone() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (folder, _) = sample(temporary.path(), 20, 500);
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&folder), 0o700);
-    for path in contents(&folder).keys() {
-        assert_eq!(mode(path), 0o600);
-    }
-}
-
-#[test]
-fn a_log_goes_on_in_a_new_file_when_one_is_full() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (folder, heads) = sample(temporary.path(), 40, 1000);
-    let files = contents(&folder);
-    assert!(files.len() > 8);
-    let mut end = 0;
-    for (path, bytes) in &files {
-        assert_eq!(
-            path.file_name().unwrap().to_str().unwrap(),
-            format!("{end:016x}.log")
-        );
-        assert!(bytes.len() <= 1000);
-        end += bytes.len() as u64;
-    }
-    // Wherever reading begins, it reaches the end.
-    for (n, known) in heads.iter().enumerate() {
-        let (log, opened) = open(&folder, Some(*known)).unwrap();
-        assert_eq!(log.head(), heads[40]);
-        assert_eq!(opened.records_checked, heads[40].size - known.size);
-        let rest: Vec<_> = log
-            .scan(known.end)
-            .unwrap()
-            .map(|r| r.unwrap().bytes)
-            .collect();
-        assert_eq!(rest, (n as u64..40).flat_map(group).collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn a_group_is_never_divided_between_files() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (folder, _) = sample(temporary.path(), 6, 1);
-    assert_eq!(contents(&folder).len(), 6);
-    assert_eq!(all(&open(&folder, None).unwrap().0), groups(6));
-}
-
-#[test]
-fn a_group_outside_the_limits_is_refused_and_nothing_is_stored() {
-    let temporary = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(&temporary.path().join("log")).unwrap();
-    let head = log.head();
-    for (records, expected) in [
-        (vec![], "GROUP-OUT-OF-BOUNDS"),
-        (vec![vec![0; RECORD_BYTES_MAX + 1]], "RECORD-TOO-LARGE"),
-        (vec![vec![]; GROUP_RECORDS_MAX + 1], "GROUP-OUT-OF-BOUNDS"),
-        (
-            vec![vec![0; RECORD_BYTES_MAX]; GROUP_BYTES_MAX / RECORD_BYTES_MAX],
-            "GROUP-OUT-OF-BOUNDS",
-        ),
-    ] {
-        assert_eq!(code(log.append(&head, &records)), expected);
-    }
-    assert_eq!(log.head(), head);
-    let largest = vec![vec![1; RECORD_BYTES_MAX]; GROUP_BYTES_MAX / RECORD_BYTES_MAX - 1];
-    append(&mut log, &largest);
-    assert_eq!(all(&log), largest);
-}
-
-#[test]
-fn an_append_to_a_head_that_moved_is_refused() {
-    let temporary = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(&temporary.path().join("log")).unwrap();
-    let head = log.head();
-    append(&mut log, &group(0));
-    assert_eq!(code(log.append(&head, &group(1))), "HEAD-MOVED");
-    assert_eq!(all(&log), groups(1));
-}
-
-#[test]
-fn only_create_makes_a_log_and_only_where_there_is_none() {
-    let temporary = tempfile::tempdir().unwrap();
-    let folder = temporary.path().join("log");
-    assert_eq!(code(open(&folder, None)), "LOG-MISSING");
-    assert_eq!(code(FileLog::open_read_only(&folder, None)), "LOG-MISSING");
-    assert!(!folder.exists());
-    fs::create_dir(&folder).unwrap();
-    assert_refused(&folder, None, "LOG-MISSING");
-    drop(create(&folder));
-    assert_eq!(code(FileLog::create(&folder)), "LOG-EXISTS");
-    assert_eq!(open(&folder, None).unwrap().0.head(), Head::default());
-}
-
-#[test]
-fn a_log_has_one_writer_and_any_number_of_readers() {
-    let temporary = tempfile::tempdir().unwrap();
-    let folder = temporary.path().join("log");
-    let mut log = create(&folder);
-    append(&mut log, &group(0));
-    assert_eq!(code(open(&folder, None)), "LOG-LOCKED");
-    let (mut reader, _) = FileLog::open_read_only(&folder, None).unwrap();
-    append(&mut log, &group(1));
-    assert_eq!(all(&reader), groups(1));
-    let head = reader.head();
-    assert_eq!(code(reader.append(&head, &group(1))), "LOG-READ-ONLY");
-    let (reader, _) = FileLog::open_read_only(&folder, Some(head)).unwrap();
-    assert_eq!(all(&reader), groups(2));
-    drop(log);
-    open(&folder, None).unwrap();
-}
-
-#[test]
-fn a_reader_does_not_see_the_half_of_a_group_that_is_being_written() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (folder, heads) = sample(temporary.path(), 6, SEGMENT_BYTES_MAX);
-    let path = folder.join("0000000000000000.log");
-    let whole = fs::read(&path).unwrap();
-    for length in heads[5].end.0..heads[6].end.0 {
-        fs::write(&path, &whole[..length as usize]).unwrap();
-        let (log, opened) = FileLog::open_read_only(&folder, None).unwrap();
-        assert_eq!(opened.torn_bytes, length - heads[5].end.0);
-        assert_eq!(all(&log), groups(5));
-        assert_eq!(code(log.read(log.head().end)), "LOG-NO-RECORD");
-    }
-}
+use crate::log::frame::{Frame, HEADER_BYTES};
+use crate::storage_error::StorageErrorClass;
 
 #[test]
 fn a_last_group_torn_at_any_byte_is_cut_off_and_the_rest_is_intact() {
@@ -593,77 +291,88 @@ fn files_in_another_place_are_not_believed() {
 }
 
 #[test]
-fn a_position_where_no_record_begins_is_refused() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (folder, heads) = sample(temporary.path(), 3, SEGMENT_BYTES_MAX);
-    let (log, _) = open(&folder, None).unwrap();
-    let end = heads[3].end.0;
-    let begins: Vec<_> = log
-        .scan(Position::START)
-        .unwrap()
-        .map(|record| record.unwrap().position.0)
-        .collect();
-    for at in (0..end).filter(|at| !begins.contains(at)) {
-        assert_eq!(code(log.read(Position(at))), "LOG-CORRUPT");
-        let first = log.scan(Position(at)).unwrap().next().unwrap();
-        assert_eq!(code(first), "LOG-CORRUPT");
-    }
-    for at in [end, end + 1, u64::MAX] {
-        assert_eq!(code(log.read(Position(at))), "LOG-NO-RECORD");
-    }
-    assert_eq!(code(log.scan(Position(end + 1))), "LOG-NO-RECORD");
-}
-
-/// Not a test of its own: what the next test runs in another process.
-#[test]
-fn a_log_is_written_for_another_test() {
-    let Some(folder) = std::env::var_os(CHILD_FOLDER) else {
-        return;
+fn a_record_that_does_not_follow_the_one_before_it_is_corruption_however_good_its_checksum() {
+    let first = Frame {
+        sequence: 0,
+        group_first: 0,
+        group_count: 1,
+        previous: [0; 32],
     };
-    let (log, _) = FileLog::open(Path::new(&folder), None).unwrap();
-    let mut log = log.with_segment_bytes_max(5000);
-    // Every group is one more record of the chain: which one it is follows from the size.
-    loop {
-        let size = log.head().size;
-        let records: Vec<_> = (size..size + 1 + size % 5).map(|n| record(n, 0)).collect();
-        append(&mut log, &records);
-        println!("\nacknowledged {}", log.head().size);
-    }
-}
-
-#[test]
-fn everything_acknowledged_by_a_process_that_was_killed_is_there() {
-    let temporary = tempfile::tempdir().unwrap();
-    let folder = temporary.path().join("log");
-    drop(FileLog::create(&folder).unwrap());
-    let mut before = 0;
-    for round in 0..5 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture"])
-            .arg("log::tests::a_log_is_written_for_another_test")
-            .env(CHILD_FOLDER, &folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok)
-            .filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<u64>().ok());
-        let early = lines.nth(10 + round * 7);
-        let locked = FileLog::open(&folder, None);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let acknowledged = lines.last().or(early).unwrap();
-        assert_eq!(code(locked), "LOG-LOCKED");
-        assert!(acknowledged > before);
-
-        let (log, _) = FileLog::open(&folder, None).unwrap();
-        let size = log.head().size;
-        // At most the one group that was not acknowledged yet is there as well.
-        assert!((acknowledged..=acknowledged + 5).contains(&size));
-        let expected: Vec<_> = (0..size).map(|n| record(n, 0)).collect();
-        assert_eq!(all(&log), expected);
-        before = size;
+    let right = Frame {
+        sequence: 1,
+        group_first: 1,
+        group_count: 2,
+        previous: link(&[0; 32], b"first"),
+    };
+    let last = Frame {
+        sequence: 2,
+        previous: link(&right.previous, b"second"),
+        ..right
+    };
+    let third = |frame: Frame| [(first, "first"), (right, "second"), (frame, "third")];
+    let second = |frame: Frame| [(first, "first"), (frame, "second"), (last, "third")];
+    for (wrong, frames) in [
+        ("nothing", third(last)),
+        ("the first record", third(last).map(|(f, _)| (f, "altered"))),
+        (
+            "a gap",
+            second(Frame {
+                sequence: 2,
+                group_first: 2,
+                ..right
+            }),
+        ),
+        (
+            "a gap in a group",
+            third(Frame {
+                sequence: 3,
+                group_count: 3,
+                ..last
+            }),
+        ),
+        (
+            "another link",
+            second(Frame {
+                previous: [1; 32],
+                ..right
+            }),
+        ),
+        (
+            "a group that began earlier",
+            second(Frame {
+                group_first: 0,
+                ..right
+            }),
+        ),
+        (
+            "a group that grows",
+            third(Frame {
+                group_count: 3,
+                ..last
+            }),
+        ),
+        (
+            "a group in a group",
+            third(Frame {
+                group_first: 2,
+                group_count: 1,
+                ..last
+            }),
+        ),
+    ] {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("log");
+        drop(create(&folder));
+        let mut bytes = Vec::new();
+        for (frame, record) in frames {
+            frame.encode(Position(bytes.len() as u64), record.as_bytes(), &mut bytes);
+        }
+        fs::write(folder.join("0000000000000000.log"), bytes).unwrap();
+        if wrong == "nothing" {
+            assert_eq!(all(&open(&folder, None).unwrap().0).len(), 3);
+        } else {
+            assert_refused(&folder, None, "LOG-CORRUPT");
+        }
     }
 }
 
@@ -729,7 +438,7 @@ proptest! {
         let before = contents(&folder);
         match open(&folder, known) {
             Err(error) => {
-                prop_assert_eq!(error.class(), crate::storage_error::StorageErrorClass::Integrity);
+                prop_assert_eq!(error.class(), StorageErrorClass::Integrity);
                 prop_assert!(contents(&folder) == before);
             }
             Ok((mut log, _)) => {
