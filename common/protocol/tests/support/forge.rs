@@ -178,7 +178,7 @@ pub fn signature_header(key: &Key) -> Vec<u8> {
 
 /// The content key and the ephemeral key of everything that is forged: fixed, as only lies are encrypted with them.
 const CONTENT_KEY: [u8; 32] = [0x55; 32];
-const IV: [u8; 12] = [0x66; 12];
+pub const IV: [u8; 12] = [0x66; 12];
 
 fn ephemeral() -> Key {
     Key::new(77)
@@ -200,15 +200,19 @@ fn wrapping_key(own: &Key, peer: &PublicKey) -> [u8; 32] {
 }
 
 pub fn recipient(key: &PublicKey) -> Value {
+    recipient_of(&CONTENT_KEY, key)
+}
+
+fn recipient_of(content_key: &[u8; 32], key: &PublicKey) -> Value {
     let mut wrapped = [0; 40];
     KwAes256::new((&wrapping_key(&ephemeral(), key)).into())
-        .wrap_key(&CONTENT_KEY, &mut wrapped)
+        .wrap_key(content_key, &mut wrapped)
         .unwrap();
     let unprotected = map([(4, bytes(key_id(key))), (-1, cose_key(&ephemeral().public))]);
     Value::Array(vec![bytes(recipient_header()), unprotected, bytes(wrapped)])
 }
 
-fn additional_data(protected: &[u8]) -> Vec<u8> {
+pub fn additional_data(protected: &[u8]) -> Vec<u8> {
     write(&Value::Array(vec![
         "Encrypt".into(),
         bytes(protected),
@@ -218,8 +222,18 @@ fn additional_data(protected: &[u8]) -> Vec<u8> {
 
 /// A COSE_Encrypt under this protected header.
 pub fn encrypt(protected: Vec<u8>, plaintext: &[u8], recipients: &[PublicKey]) -> Parts {
+    encrypt_with(&CONTENT_KEY, protected, plaintext, recipients)
+}
+
+/// As [`encrypt`], with this content key.
+pub fn encrypt_with(
+    content_key: &[u8; 32],
+    protected: Vec<u8>,
+    plaintext: &[u8],
+    recipients: &[PublicKey],
+) -> Parts {
     let aad = additional_data(&protected);
-    let ciphertext = Aes256Gcm::new((&CONTENT_KEY).into())
+    let ciphertext = Aes256Gcm::new(content_key.into())
         .encrypt(
             (&IV).into(),
             Payload {
@@ -228,6 +242,7 @@ pub fn encrypt(protected: Vec<u8>, plaintext: &[u8], recipients: &[PublicKey]) -
             },
         )
         .unwrap();
+    let recipient = |key| recipient_of(content_key, key);
     Parts {
         tag: ENCRYPT,
         protected,
