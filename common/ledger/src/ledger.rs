@@ -350,6 +350,11 @@ impl Ledger {
         .collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
     fn usable(&self) -> Result<(), Error> {
         if self.poisoned {
             Err(Error::Poisoned)

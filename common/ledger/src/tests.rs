@@ -5,4 +5,5 @@ mod dispatches;
 mod engine;
 mod fixture;
 mod frauds;
+mod golden;
 mod model;

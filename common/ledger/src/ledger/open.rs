@@ -1,5 +1,8 @@
 //! Making and opening a ledger: the log is the record, and whatever else is there is checked against it or made again.
 
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::index::{Overlay, broken, decode};
@@ -52,8 +55,19 @@ impl Ledger {
     /// that no entry can hold; others of [`StorageError`].
     pub fn create(folder: &Path, genesis: Genesis, now: u64) -> Result<Self, Error> {
         text_fits(&genesis.software)?;
+        make_folder(folder)?;
         let folder = Folder::new(folder);
-        let mut log = FileLog::create(&folder.log)?;
+        let mut log = match FileLog::create(&folder.log) {
+            Err(exists @ StorageError::LogExists { .. }) => {
+                // Without a single record it is what a crash left of this very call.
+                let (log, _) = FileLog::open(&folder.log, None)?;
+                if log.head() != Head::default() {
+                    return Err(exists.into());
+                }
+                log
+            }
+            other => other?,
+        };
         begin(&mut log, &genesis, now)?;
         let index = SledIndex::rebuild(&folder.index)?;
         let snapshot = Some(folder.snapshot);
@@ -185,6 +199,30 @@ impl Ledger {
         }
         self.index.write(batch, head)?;
         Ok(())
+    }
+}
+
+/// Makes the folder of a ledger, for its owner alone.
+fn make_folder(folder: &Path) -> Result<(), StorageError> {
+    let error = |action| {
+        move |source| StorageError::Io {
+            action,
+            path: folder.to_owned(),
+            source,
+        }
+    };
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => match folder
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            Some(parent) => File::open(parent)
+                .and_then(|p| p.sync_all())
+                .map_err(error("sync")),
+            None => Ok(()),
+        },
+        Err(exists) if exists.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(other) => Err(error("create")(other)),
     }
 }
 

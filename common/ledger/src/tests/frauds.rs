@@ -313,7 +313,8 @@ fn a_signature_for_nothing_is_found() {
 
 #[test]
 fn a_start_of_another_history_count_or_rules_is_found() {
-    let changes: [(&str, fn(&mut Start)); 3] = [
+    type Change = fn(&mut Start);
+    let changes: [(&str, Change); 3] = [
         ("LINEAGE-MISMATCH", |start| start.lineage = Lineage::new([9; 16])),
         ("BOOT-MISMATCH", |start| start.boot = 7),
         ("RULES-VERSION-UNKNOWN", |start| start.rules_version = 2),

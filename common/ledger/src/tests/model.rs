@@ -43,13 +43,20 @@ const PRODUCTS: [&str; 2] = ["TH-200", "TH-300"];
 const UNITS_PER_HOUR: u64 = 3;
 const CREDIT: u64 = 6;
 
+/// A spent unit.
+struct Unit {
+    product: usize,
+    time: u64,
+    reported: bool,
+    signed: bool,
+}
+
 /// The model: plain lists, and every rule written out once more.
 #[derive(Default)]
 struct Model {
     units: [u64; 2],
     version: u64,
-    /// For each unit: product, time, whether it is reported, whether it is signed.
-    spent: Vec<(usize, u64, bool, bool)>,
+    spent: Vec<Unit>,
     /// (product, device) to key.
     devices: BTreeMap<(usize, u8), u8>,
     keys: BTreeSet<u8>,
@@ -65,16 +72,16 @@ impl Model {
         if self.keys.contains(&key) {
             return "KEY-REUSED";
         }
-        let count = |of: &dyn Fn(&&(usize, u64, bool, bool)) -> bool| {
-            self.spent.iter().filter(|unit| of(unit)).count() as u64
-        };
-        if count(&|unit| unit.0 == product) >= self.units[product] {
+        let count =
+            |of: &dyn Fn(&Unit) -> bool| self.spent.iter().filter(|unit| of(unit)).count() as u64;
+        if count(&|unit| unit.product == product) >= self.units[product] {
             return "QUOTA-EXHAUSTED";
         }
-        if count(&|unit| unit.0 == product && unit.1 / HOUR == now / HOUR) >= UNITS_PER_HOUR {
+        let this_hour = |unit: &Unit| unit.product == product && unit.time / HOUR == now / HOUR;
+        if count(&this_hour) >= UNITS_PER_HOUR {
             return "RATE-HOUR";
         }
-        if count(&|unit| !unit.2) >= CREDIT {
+        if count(&|unit| !unit.reported) >= CREDIT {
             return "CREDIT-UNITS-EXHAUSTED";
         }
         "reserved"
@@ -111,14 +118,14 @@ proptest! {
                 Step::Report => {
                     vault.report();
                     for unit in &mut model.spent {
-                        unit.2 = true;
+                        unit.reported = true;
                     }
                 }
                 Step::Amend { product, units } => {
                     let mut amended = model.units;
                     amended[product] = units;
                     let version = model.version + 1;
-                    let spent = model.spent.iter().filter(|unit| unit.0 == product).count() as u64;
+                    let spent = model.spent.iter().filter(|unit| unit.product == product).count() as u64;
                     let result = vault.entitle(&terms(version, amended));
                     prop_assert_eq!(result.is_ok(), units >= spent);
                     if result.is_ok() {
@@ -132,9 +139,10 @@ proptest! {
                     let decision = vault.request(PRODUCTS[product], &csr);
                     prop_assert_eq!(decision.code().unwrap_or(decision.kind()), expected);
                     let Body::Reserved(reserved) = decision else { continue };
-                    let before = model.spent.iter().filter(|unit| unit.0 == product).count();
+                    let before = model.spent.iter().filter(|unit| unit.product == product).count();
                     prop_assert_eq!(reserved.slot, before as u64);
-                    model.spent.push((product, vault.now, false, signs));
+                    let time = vault.now;
+                    model.spent.push(Unit { product, time, reported: false, signed: signs });
                     model.devices.insert((product, device), key);
                     model.keys.insert(key);
                     if signs {
@@ -147,13 +155,13 @@ proptest! {
             for (at, _) in PRODUCTS.into_iter().enumerate() {
                 let account = vault.state.account(tag(at as u64 + 1)).unwrap();
                 let units = |signed| {
-                    model.spent.iter().filter(|u| u.0 == at && u.3 == signed).count() as u64
+                    model.spent.iter().filter(|u| u.product == at && u.signed == signed).count() as u64
                 };
                 prop_assert_eq!(account.good, units(true));
                 prop_assert_eq!(account.unresolved, units(false));
                 prop_assert_eq!(account.authorised, account.spent() + account.unspent());
             }
-            let unreported = model.spent.iter().filter(|unit| !unit.2).count() as u64;
+            let unreported = model.spent.iter().filter(|unit| !unit.reported).count() as u64;
             prop_assert_eq!(vault.state.units_unreported(), unreported);
         }
         let (replay, divergences) = replay(&vault.records);
