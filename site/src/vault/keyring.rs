@@ -55,9 +55,8 @@ impl Identity {
     }
 }
 
-/// Asks for PINs on the terminal, and warns of a PIN file that others can read.
+/// Opens a key store; where the URI names no file with the PIN, it is asked for on the terminal.
 pub(crate) fn open_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyStore>> {
-    warn_of_pin_source(uri, console);
     Ok(mintmark_keys::open(uri, &|question| {
         console.secret(question)
     })?)
@@ -65,16 +64,12 @@ pub(crate) fn open_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyS
 
 /// As [`open_store`], but a key folder is made where there is none.
 pub(crate) fn create_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyStore>> {
-    warn_of_pin_source(uri, console);
-    Ok(mintmark_keys::create(uri, &|question| {
-        console.secret(question)
-    })?)
-}
-
-fn warn_of_pin_source(uri: &KeyUri, console: &Console) {
     if let Some(warning) = pin_source_warning(uri) {
         console.warn(warning);
     }
+    Ok(mintmark_keys::create(uri, &|question| {
+        console.secret(question)
+    })?)
 }
 
 /// The three keys, open.
