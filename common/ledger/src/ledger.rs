@@ -7,6 +7,7 @@
 //! In the folder of a ledger, `log/` is the record. `index/` and `state.snapshot` follow from it, and can be deleted.
 
 mod index;
+mod input;
 mod open;
 mod read;
 mod view;
@@ -16,14 +17,15 @@ use std::path::PathBuf;
 use mintmark_protocol::identifier::Fingerprint;
 
 use self::index::Overlay;
+use self::input::{body_of, text_fits, too_large};
 pub use self::open::Opened;
 pub use self::read::{DeviceHistory, Entries};
 pub use self::view::View;
 use crate::apply::{Effect, apply};
-use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, Submitted, decide_at};
+use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, decide_at};
 use crate::entry::{
-    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, LogSequence, Request, Signed, Start,
-    Submission, TEXT_BYTES_MAX, Trust, Verdict, is_code,
+    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, LogSequence, Signed, Start, Trust,
+    Verdict,
 };
 use crate::error::Error;
 use crate::index::{Batch, IndexStore};
@@ -459,67 +461,4 @@ impl Ledger {
             let _ = Snapshot::write(path, &self.checkpoint.0, &head);
         }
     }
-}
-
-fn too_large(bytes: usize) -> Error {
-    Error::Input {
-        why: format!("an entry of {bytes} bytes is above the limit of {ENTRY_BYTES_MAX}"),
-    }
-}
-
-/// The entry of an input, once its texts are known to fit.
-fn body_of(input: Input<'_>) -> Result<Body, Error> {
-    let code_fits = |code: &str| {
-        let why = || format!("`{}` is not a code", code.escape_default());
-        if is_code(code) {
-            Ok(())
-        } else {
-            Err(Error::Input { why: why() })
-        }
-    };
-    Ok(match input {
-        Input::Request {
-            product,
-            station,
-            submission,
-        } => Body::Request(Request {
-            product: product.clone(),
-            station: station.clone(),
-            submission: match submission {
-                Submitted::Verified(csr) => Submission::Csr {
-                    der: csr.der().to_vec(),
-                },
-                Submitted::Unreadable { sha256, code } => {
-                    code_fits(code)?;
-                    Submission::Unreadable {
-                        sha256,
-                        code: code.to_owned(),
-                    }
-                }
-            },
-        }),
-        Input::Dispatch(dispatch) => {
-            text_fits(&dispatch.kind)?;
-            text_fits(&dispatch.id)?;
-            if let Verdict::Rejected { code } = &dispatch.content {
-                code_fits(code)?;
-            }
-            Body::Dispatch(dispatch.clone())
-        }
-    })
-}
-
-/// Whether an entry can hold a text.
-fn text_fits(text: &str) -> Result<(), Error> {
-    if text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control) {
-        return Ok(());
-    }
-    let shown: String = text
-        .chars()
-        .take(TEXT_BYTES_MAX)
-        .flat_map(char::escape_default)
-        .collect();
-    Err(Error::Input {
-        why: format!("`{shown}` is too long or not printable"),
-    })
 }

@@ -178,7 +178,8 @@ pub(super) fn slot(state: &State, found: &Body) -> Option<Verdict> {
         );
         return Some(("OVER-ISSUE", Severity::Critical, due));
     }
-    if reserved.slot < account.next_slot && reserved.issue == 0 {
+    // No rules so far raise a slot's issue number, so whatever number it has, a spent slot is spent again.
+    if reserved.slot < account.next_slot {
         let due = format!("slot {} of account {}", account.next_slot, account.tag);
         return Some(("SLOT-REUSE", Severity::Critical, due));
     }

@@ -121,6 +121,19 @@ fn a_slot_spent_twice_is_a_slot_reuse() {
 }
 
 #[test]
+fn a_spent_slot_under_another_issue_number_is_a_slot_reuse_too() {
+    let mut vault = vault();
+    let csr = csr("A9", 9);
+    let mut reserved = honest(&vault, "TH-200", &csr);
+    reserved.slot = 1;
+    reserved.issue = 1;
+    let at = forge(&mut vault, "TH-200", &csr, reserved);
+    goes_on(&mut vault);
+    let found = the_one(&vault);
+    assert_eq!((found.code, found.sequence), ("SLOT-REUSE", LogSequence(at)));
+}
+
+#[test]
 fn a_slot_that_was_skipped_is_a_divergence() {
     let mut vault = vault();
     let csr = csr("A9", 9);
