@@ -525,3 +525,41 @@ fn a_refusal_reads_as_one_sentence_with_advice() {
         )
     );
 }
+
+#[test]
+fn many_files_are_written_as_one_is_and_each_is_judged_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("taken"), "before").unwrap();
+    let opened = Folder::open(folder.path()).unwrap();
+    let files = [
+        ("a", "one"),
+        ("taken", "two"),
+        ("../b", "three"),
+        ("c", "four"),
+    ];
+    let written = opened.write_public_new_all(&files);
+    let kinds: Vec<Option<Kind>> = written
+        .iter()
+        .map(|written| written.as_ref().err().map(Error::kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [None, Some(Kind::Exists), Some(Kind::NameInvalid), None]
+    );
+    let mut found: Vec<(String, String)> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert!(mode == 0o644 || entry.file_name() == "taken", "{mode:o}");
+            let text = fs::read_to_string(entry.path()).unwrap();
+            (entry.file_name().into_string().unwrap(), text)
+        })
+        .collect();
+    found.sort();
+    let expected = [("a", "one"), ("c", "four"), ("taken", "before")];
+    assert_eq!(
+        found,
+        expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
+    );
+}

@@ -187,6 +187,46 @@ impl Folder {
         )
     }
 
+    /// Writes new files that everybody may read (mode 0644), as [`write_public_new`](super::write_public_new) writes
+    /// one, but with two syncs for all of them, of which the first is of the whole file system. What came of each
+    /// stands in its place.
+    ///
+    /// # Errors
+    /// As there, for each file by itself.
+    pub fn write_public_new_all(
+        &self,
+        files: &[(impl AsRef<OsStr>, impl AsRef<[u8]>)],
+    ) -> Vec<Result<(), Error>> {
+        let operation = Operation::Write;
+        let mut parts: Vec<Result<(Part<'_>, PathBuf), Error>> = files
+            .iter()
+            .map(|(name, bytes)| {
+                let (name, path) = self.named(operation, name.as_ref())?;
+                let content = Content::Bytes(bytes.as_ref());
+                match Part::write_unsynced(self, operation, name, &content, FILE_MODE_PUBLIC) {
+                    Ok(part) => Ok((part, path)),
+                    Err(error) => Err(Error::new(operation, &path, error)),
+                }
+            })
+            .collect();
+        let failed = |path: &Path, errno: Errno| Error::new(operation, path, errno);
+        if let Err(errno) = syncfs(&self.descriptor) {
+            parts = parts
+                .into_iter()
+                .map(|part| part.and_then(|(_, path)| Err(failed(&path, errno))))
+                .collect();
+        }
+        let placed: Vec<Result<PathBuf, Error>> = parts
+            .into_iter()
+            .map(|part| part.and_then(|(part, path)| part.place(&path).map(|()| path)))
+            .collect();
+        let synced = self.sync();
+        placed
+            .into_iter()
+            .map(|placed| placed.and_then(|path| synced.map_err(|errno| failed(&path, errno))))
+            .collect()
+    }
+
     /// See [`write_replace`](super::write_replace).
     ///
     /// # Errors

@@ -43,6 +43,29 @@ impl<'a> Part<'a> {
         content: &Content<'_>,
         mode: u32,
     ) -> io::Result<Self> {
+        let (part, file) = Self::begin(folder, operation, name, content, mode)?;
+        fsync(&file)?;
+        Ok(part)
+    }
+
+    /// Writes a file beside `name`; the caller syncs it, together with others, before it gets its name.
+    pub(super) fn write_unsynced(
+        folder: &'a Folder,
+        operation: Operation,
+        name: &'a OsStr,
+        content: &Content<'_>,
+        mode: u32,
+    ) -> io::Result<Self> {
+        Self::begin(folder, operation, name, content, mode).map(|(part, _)| part)
+    }
+
+    fn begin(
+        folder: &'a Folder,
+        operation: Operation,
+        name: &'a OsStr,
+        content: &Content<'_>,
+        mode: u32,
+    ) -> io::Result<(Self, File)> {
         let (descriptor, part_name) = create(folder, name)?;
         let part = Self {
             folder,
@@ -59,8 +82,7 @@ impl<'a> Part<'a> {
         }
         let mut file = File::from(descriptor);
         content.copy_to(&mut file)?;
-        fsync(&file)?;
-        Ok(part)
+        Ok((part, file))
     }
 
     /// Gives the file its name unless something has it.
