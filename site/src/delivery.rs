@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::files::{self, Folder};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Issuer, to_pem};
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 
 use crate::failure::{Error, Result};
 
 /// The largest file that is compared with what would be written, in bytes.
 const EXISTING_BYTES_MAX: u64 = 2 * CERTIFICATE_FILE_BYTES_MAX as u64;
+
+/// As many files are synced one by one; more share one sync of the whole file system.
+const FILES_SYNCED_ALONE_MAX: usize = 8;
 
 /// The folder that certificates are written to, as `<stem>.pem` and `<stem>.chain.pem`.
 pub(crate) struct Output {
@@ -63,43 +65,52 @@ impl Output {
 
     /// Writes certificates; what came of each stands in its place.
     pub(crate) fn deliver(&self, parcels: &[Parcel<'_>]) -> Vec<Result<Delivered>> {
-        // Those that want one name go one after another, in their order.
-        let mut by_stem: BTreeMap<OsString, Vec<usize>> = BTreeMap::new();
-        for (at, parcel) in parcels.iter().enumerate() {
-            by_stem.entry(stem(parcel.file)).or_default().push(at);
-        }
-        let mut delivered: Vec<(usize, Result<Delivered>)> = by_stem
-            .into_par_iter()
-            .flat_map_iter(|(stem, places)| {
-                places
-                    .into_iter()
-                    .map(move |at| (at, self.place(&stem, parcels.get(at))))
-            })
+        let mut plan = Plan::default();
+        let placed: Vec<Result<Placed>> = parcels
+            .iter()
+            .map(|parcel| self.place(&mut plan, parcel))
             .collect();
-        delivered.sort_by_key(|(at, _)| *at);
-        delivered
+        let mut failed = self.write(&plan.missing);
+        placed
             .into_iter()
-            .map(|(_, delivered)| delivered)
+            .map(|placed| {
+                let Placed { names, renamed } = placed?;
+                match names.iter().find_map(|name| failed.remove(name)) {
+                    Some(error) => Err(error.into()),
+                    None => {
+                        let [certificate, _] = names;
+                        Ok(Delivered {
+                            path: self.folder.path().join(certificate),
+                            renamed,
+                        })
+                    }
+                }
+            })
             .collect()
     }
 
-    fn place(&self, stem: &OsStr, parcel: Option<&Parcel<'_>>) -> Result<Delivered> {
-        let parcel = parcel.ok_or_else(|| Error::unknown("INTERNAL", "a certificate was lost"))?;
+    /// Decides on the names of one certificate: the ones that it should have, unless something else has them.
+    fn place(&self, plan: &mut Plan, parcel: &Parcel<'_>) -> Result<Placed> {
         let certificate = to_pem("CERTIFICATE", parcel.der);
         let chain = format!("{certificate}{}", self.issuer_pem);
-        let mut unique = stem.to_owned();
+        let stem = stem(parcel.file);
+        let mut unique = stem.clone();
         unique.push(format!("-{}", parcel.serial));
-        for (renamed, stem) in [(false, stem), (true, &unique)] {
-            let (leaf_name, chain_name) =
-                (with_suffix(stem, ".pem"), with_suffix(stem, ".chain.pem"));
-            if self.is_free(&leaf_name, &certificate)? && self.is_free(&chain_name, &chain)? {
-                self.write(&leaf_name, &certificate)?;
-                self.write(&chain_name, &chain)?;
-                return Ok(Delivered {
-                    path: self.folder.path().join(leaf_name),
-                    renamed,
-                });
+        for (renamed, stem) in [(false, &stem), (true, &unique)] {
+            let names = [".pem", ".chain.pem"].map(|suffix| with_suffix(stem, suffix));
+            let [leaf_name, chain_name] = &names;
+            let leaf_stands = self.stands(plan, leaf_name, &certificate)?;
+            let chain_stands = self.stands(plan, chain_name, &chain)?;
+            let (Some(leaf_stands), Some(chain_stands)) = (leaf_stands, chain_stands) else {
+                continue;
+            };
+            if !leaf_stands {
+                plan.missing.insert(leaf_name.clone(), certificate);
             }
+            if !chain_stands {
+                plan.missing.insert(chain_name.clone(), chain);
+            }
+            return Ok(Placed { names, renamed });
         }
         let path = self.folder.path().join(with_suffix(&unique, ".pem"));
         Err(Error::environment(
@@ -109,24 +120,50 @@ impl Output {
         .hint("move it away, then run the same command again: no unit is spent twice"))
     }
 
-    /// Whether a name is not taken, or taken by what would be written.
-    fn is_free(&self, name: &OsStr, text: &str) -> Result<bool> {
+    /// Whether this text stands under a name, or will; none if something else does.
+    fn stands(&self, plan: &Plan, name: &OsStr, text: &str) -> Result<Option<bool>> {
+        if let Some(planned) = plan.missing.get(name) {
+            return Ok((planned == text).then_some(true));
+        }
         match self.folder.read_limited(name, EXISTING_BYTES_MAX) {
-            Ok(there) => Ok(there == text.as_bytes()),
-            Err(error) if error.is_missing() => Ok(true),
+            Ok(there) => Ok((there == text.as_bytes()).then_some(true)),
+            Err(error) if error.is_missing() => Ok(Some(false)),
             Err(error) => match error.kind() {
-                files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => Ok(false),
+                files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => Ok(None),
                 _ => Err(error.into()),
             },
         }
     }
 
-    fn write(&self, name: &OsStr, text: &str) -> Result<()> {
-        match self.folder.write_public_new(name, text.as_bytes()) {
-            Err(error) if error.is_exists() => Ok(()),
-            written => Ok(written?),
-        }
+    /// Writes what is missing, and gives what could not be written.
+    fn write(&self, missing: &BTreeMap<OsString, String>) -> BTreeMap<OsString, files::Error> {
+        let written: Vec<_> = if missing.len() > FILES_SYNCED_ALONE_MAX {
+            let files: Vec<(&OsString, &String)> = missing.iter().collect();
+            self.folder.write_public_new_all(&files)
+        } else {
+            let write = |(name, text): (&OsString, &String)| {
+                self.folder.write_public_new(name, text.as_bytes())
+            };
+            missing.iter().map(write).collect()
+        };
+        let failed = missing
+            .keys()
+            .zip(written)
+            .filter_map(|(name, written)| Some((name.clone(), written.err()?)));
+        failed.collect()
     }
+}
+
+/// The names that a certificate and its chain get.
+struct Placed {
+    names: [OsString; 2],
+    renamed: bool,
+}
+
+/// What has to be written, by name.
+#[derive(Default)]
+struct Plan {
+    missing: BTreeMap<OsString, String>,
 }
 
 /// The name of a file without its last extension.
@@ -138,4 +175,100 @@ fn with_suffix(stem: &OsStr, suffix: &str) -> OsString {
     let mut name = stem.to_owned();
     name.push(suffix);
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel<'a>(file: &'a str, serial: &str, der: &'a [u8]) -> Parcel<'a> {
+        Parcel {
+            file: OsStr::new(file),
+            serial: serial.to_owned(),
+            der,
+        }
+    }
+
+    fn output(path: &Path) -> Output {
+        Output {
+            folder: Folder::open(path).unwrap(),
+            issuer_pem: "ISSUER\n".to_owned(),
+        }
+    }
+
+    fn name(delivered: &Result<Delivered>) -> (String, bool) {
+        let delivered = delivered.as_ref().unwrap();
+        (
+            delivered
+                .path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned(),
+            delivered.renamed,
+        )
+    }
+
+    #[test]
+    fn two_certificates_of_one_name_both_arrive_and_the_same_one_arrives_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = output(folder.path());
+        for _ in 0..2 {
+            let delivered = output.deliver(&[
+                parcel("a.csr", "01", b"one"),
+                parcel("a.der", "02", b"two"),
+                parcel("a.pem", "01", b"one"),
+            ]);
+            let names: Vec<_> = delivered.iter().map(name).collect();
+            assert_eq!(
+                names,
+                [("a.pem", false), ("a-02.pem", true), ("a.pem", false)]
+                    .map(|(name, renamed)| (name.to_owned(), renamed))
+            );
+        }
+        let count = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(count, 4, "two certificates, two chains");
+    }
+
+    #[test]
+    fn what_stands_in_the_folder_is_never_overwritten_and_a_missing_chain_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.chain.pem"), "the operator's own").unwrap();
+        std::fs::write(folder.path().join("b.pem"), to_pem("CERTIFICATE", b"two")).unwrap();
+        std::fs::create_dir(folder.path().join("c.pem")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("d.pem")).unwrap();
+        let parcels = [
+            parcel("a.csr", "01", b"one"),
+            parcel("b.csr", "02", b"two"),
+            parcel("c.csr", "03", b"three"),
+            parcel("d.csr", "04", b"four"),
+        ];
+        let delivered = output(folder.path()).deliver(&parcels);
+        let names: Vec<_> = delivered
+            .iter()
+            .map(|delivered| name(delivered).0)
+            .collect();
+        assert_eq!(names, ["a-01.pem", "b.pem", "c-03.pem", "d-04.pem"]);
+        let chain = std::fs::read_to_string(folder.path().join("b.chain.pem")).unwrap();
+        assert!(chain.ends_with("ISSUER\n"), "{chain}");
+        let own = std::fs::read_to_string(folder.path().join("a.chain.pem")).unwrap();
+        assert_eq!(own, "the operator's own");
+    }
+
+    #[test]
+    fn many_certificates_arrive_as_few_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..100).map(|number| format!("{number}.csr")).collect();
+        let parcels: Vec<_> = names
+            .iter()
+            .map(|name| parcel(name, "01", name.as_bytes()))
+            .collect();
+        let delivered = output(folder.path()).deliver(&parcels);
+        for (delivered, parcel) in delivered.iter().zip(&parcels) {
+            let text = std::fs::read_to_string(&delivered.as_ref().unwrap().path).unwrap();
+            assert_eq!(text, to_pem("CERTIFICATE", parcel.der));
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 200);
+    }
 }
