@@ -68,6 +68,13 @@ impl Record {
             .join(format!("{lineage}-{sequence:06}.seg{number:04}"))
     }
 
+    /// What proves something against a vault, by its file's name.
+    pub(crate) fn evidence(&self, vault: &VaultName, file: &str) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        let folder = self.0.join("evidence").join(format!("{site}_{vault}"));
+        folder.join(file)
+    }
+
     fn received(&self, vault: &VaultName) -> PathBuf {
         let VaultName { site, vault } = vault;
         self.0.join("received").join(format!("{site}_{vault}"))

@@ -3,15 +3,19 @@
 use std::path::Path;
 
 use mintmark_console::{Exit, Failure};
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, OpenFlags, Savepoint, Transaction};
 
 use crate::failure;
 
+pub(crate) mod accounts;
 pub(crate) mod bundles;
+pub(crate) mod devices;
 pub(crate) mod dispatches;
 pub(crate) mod drafts;
 pub(crate) mod entitlements;
+pub(crate) mod findings;
 pub(crate) mod officers;
+pub(crate) mod replays;
 pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
@@ -83,7 +87,25 @@ impl Registry {
     pub(crate) fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
         self.sql.transaction().map_err(failure::sql)
     }
+
+    /// The same, within a transaction that may be under way.
+    pub(crate) fn savepoint(&mut self) -> Result<Savepoint<'_>, Failure> {
+        self.sql.savepoint().map_err(failure::sql)
+    }
+
+    /// Begins what will not last: whatever is written before [`Registry::forget`] is as if it never was.
+    pub(crate) fn rehearse(&self) -> Result<(), Failure> {
+        self.sql.execute_batch("BEGIN").map_err(failure::sql)
+    }
+
+    /// Ends a rehearsal.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        self.sql.execute_batch("ROLLBACK").map_err(failure::sql)
+    }
 }
+
+/// What a registry may keep in memory of itself, in KiB: a replay looks up random devices among all there are.
+const CACHE_KIB: i64 = 128 * 1024;
 
 fn configure(sql: &Connection) -> Result<(), Failure> {
     sql.busy_timeout(std::time::Duration::from_secs(10))
@@ -91,6 +113,8 @@ fn configure(sql: &Connection) -> Result<(), Failure> {
     sql.pragma_update(None, "journal_mode", "WAL")
         .map_err(failure::sql)?;
     sql.pragma_update(None, "synchronous", "FULL")
+        .map_err(failure::sql)?;
+    sql.pragma_update(None, "cache_size", -CACHE_KIB)
         .map_err(failure::sql)?;
     sql.pragma_update(None, "foreign_keys", true)
         .map_err(failure::sql)

@@ -24,12 +24,13 @@ pub(crate) struct Collected {
     pub(crate) new: bool,
 }
 
-/// Takes in one approval.
+/// Takes in one approval; on a dry run, only says whether it counts.
 pub(crate) fn take(
     registry: &mut Registry,
     record: &Record,
     manifest: Option<&Verified<TrustManifest>>,
     bytes: &[u8],
+    dry_run: bool,
 ) -> Result<Collected, Failure> {
     let approval = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)?;
     let fingerprint = approval.fingerprint();
@@ -105,6 +106,13 @@ pub(crate) fn take(
             format!("`{}` could be approved until {until}", draft.id),
             "draft it again",
         ));
+    }
+    if dry_run {
+        return Ok(Collected {
+            id: draft.id,
+            officer,
+            new: true,
+        });
     }
     record.replace(&record.approval(&draft.id, &text, &officer), bytes)?;
     let transaction = registry.transaction()?;

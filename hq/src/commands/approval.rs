@@ -404,7 +404,9 @@ fn import(home: Option<&Path>, path: &Path, console: &Console) -> Result<Exit, F
             .unwrap_or_default();
         let taken = files::read_limited(&file, PROPOSAL_BYTES_MAX as u64)
             .map_err(Failure::from)
-            .and_then(|bytes| collect::take(&mut registry, &record, manifest.as_ref(), &bytes));
+            .and_then(|bytes| {
+                collect::take(&mut registry, &record, manifest.as_ref(), &bytes, false)
+            });
         let (outcome, code, id, officer) = match taken {
             Ok(Collected { id, officer, new }) => {
                 let outcome = if new { "imported" } else { "already" };

@@ -54,13 +54,24 @@ struct Item {
     id: String,
     outcome: &'static str,
     failure: Option<Failure>,
+    /// What a bundle that was imported shows: it counts, and what it shows does too.
+    findings: u64,
 }
 
 impl Item {
     fn exit(&self) -> Exit {
-        self.failure
-            .as_ref()
-            .map_or(Exit::Done, |failure| failure.exit)
+        match &self.failure {
+            Some(failure) => failure.exit,
+            None if self.findings > 0 => Exit::Negative,
+            None => Exit::Done,
+        }
+    }
+
+    fn code(&self) -> Option<&str> {
+        match &self.failure {
+            Some(failure) => Some(failure.code.as_ref()),
+            None => (self.findings > 0).then_some("FINDINGS"),
+        }
     }
 }
 
@@ -79,7 +90,8 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
                     "type": item.kind,
                     "id": item.id,
                     "outcome": item.outcome,
-                    "code": failure.map(|failure| failure.code.as_ref()),
+                    "code": item.code(),
+                    "findings": item.findings,
                     "message": failure.map(|failure| failure.message.as_str()),
                     "hint": failure.and_then(|failure| failure.hint.as_deref()),
                 })

@@ -1,8 +1,8 @@
 //! Audit bundles that HQ holds.
 
 use mintmark_console::Failure;
-use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultName};
+use rusqlite::{Connection, Row, params};
 
 use super::parsed;
 use crate::failure;
@@ -10,43 +10,180 @@ use crate::failure;
 /// A bundle that HQ holds whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
+    pub(crate) vault: VaultName,
     pub(crate) lineage: Lineage,
     pub(crate) sequence: u64,
     pub(crate) fingerprint: Fingerprint,
+    /// The sequence of the first record that it brought.
+    pub(crate) first: u64,
     pub(crate) log_size: u64,
     pub(crate) log_root: Fingerprint,
+    /// How many segments it has.
+    pub(crate) segments: u64,
+    /// The time of the last record, Unix seconds.
+    pub(crate) checkpoint_time: u64,
+    /// Unix seconds, by the vault's clock.
+    pub(crate) sealed_at: u64,
+    pub(crate) imported_at: u64,
+    /// The newest dispatch that the vault had seen: epoch and sequence.
+    pub(crate) dispatch_seen: Option<(u64, u64)>,
+    pub(crate) acknowledged: bool,
+}
+
+const COLUMNS: &str = "site, vault, lineage, sequence, fingerprint, first_record, log_size, log_root, segments, \
+                       checkpoint_time, sealed_at, imported_at, dispatch_epoch, dispatch_sequence, acknowledged";
+
+/// Notes a bundle whose record is kept and whose replay is done.
+pub(crate) fn add(sql: &Connection, held: &Held) -> Result<(), Failure> {
+    // SQL's numbers end where a hostile clock need not.
+    let time = |unix: u64| i64::try_from(unix).unwrap_or(i64::MAX);
+    sql.execute(
+        "INSERT INTO bundles (site, vault, lineage, sequence, fingerprint, first_record, log_size, log_root, segments,
+             checkpoint_time, sealed_at, imported_at, dispatch_epoch, dispatch_sequence, acknowledged)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        params![
+            held.vault.site.as_str(),
+            held.vault.vault.as_str(),
+            held.lineage.to_string(),
+            held.sequence,
+            held.fingerprint.to_string(),
+            held.first,
+            held.log_size,
+            held.log_root.to_string(),
+            held.segments,
+            time(held.checkpoint_time),
+            time(held.sealed_at),
+            held.imported_at,
+            held.dispatch_seen.map(|seen| seen.0),
+            held.dispatch_seen.map(|seen| seen.1),
+            held.acknowledged,
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// The newest bundle of a vault in one history.
+pub(crate) fn newest(
+    sql: &Connection,
+    vault: &VaultName,
+    lineage: &Lineage,
+) -> Result<Option<Held>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 AND lineage = ?3
+         ORDER BY sequence DESC LIMIT 1"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    one(sql, &query, params![names.0, names.1, lineage.to_string()])
+}
+
+/// One bundle.
+pub(crate) fn find(
+    sql: &Connection,
+    vault: &VaultName,
+    lineage: &Lineage,
+    sequence: u64,
+) -> Result<Option<Held>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 AND lineage = ?3 AND sequence = ?4"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    // No bundle has a sequence beyond SQL's numbers.
+    let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+    one(
+        sql,
+        &query,
+        params![names.0, names.1, lineage.to_string(), sequence],
+    )
+}
+
+/// Every bundle, by vault and sequence.
+pub(crate) fn all(sql: &Connection) -> Result<Vec<Held>, Failure> {
+    let query = format!("SELECT {COLUMNS} FROM bundles ORDER BY site, vault, lineage, sequence");
+    select(sql, &query, [])
+}
+
+/// Every bundle of a vault, by sequence.
+pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Held>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 ORDER BY lineage, sequence"
+    );
+    select(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
+}
+
+/// The time of the newest checkpoint of a site, or of all, Unix seconds.
+pub(crate) fn as_of(sql: &Connection, site: Option<&SiteId>) -> Result<Option<u64>, Failure> {
+    sql.query_row(
+        "SELECT MAX(checkpoint_time) FROM bundles WHERE ?1 IS NULL OR site = ?1",
+        [site.map(SiteId::as_str)],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
+}
+
+/// Whether any other vault has reported yet.
+pub(crate) fn any_elsewhere(sql: &Connection, vault: &VaultName) -> Result<bool, Failure> {
+    sql.query_row(
+        "SELECT COUNT(*) > 0 FROM bundles WHERE NOT (site = ?1 AND vault = ?2)",
+        [vault.site.as_str(), vault.vault.as_str()],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
 }
 
 /// The newest bundle of a vault, if it has not been acknowledged.
 pub(crate) fn unacknowledged(sql: &Connection, vault: &VaultName) -> Result<Option<Held>, Failure> {
-    let row: Option<(String, u64, String, u64, String)> = sql
-        .query_row(
-            "SELECT lineage, sequence, fingerprint, log_size, log_root FROM bundles
-             WHERE site = ?1 AND vault = ?2 AND acknowledged = 0
-             ORDER BY log_size DESC, sequence DESC LIMIT 1",
-            [vault.site.as_str(), vault.vault.as_str()],
-            |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                ))
-            },
-        )
-        .optional()
-        .map_err(failure::sql)?;
-    row.map(|(lineage, sequence, fingerprint, log_size, log_root)| {
-        Ok(Held {
-            lineage: parsed("lineage", &lineage)?,
-            sequence,
-            fingerprint: parsed("fingerprint", &fingerprint)?,
-            log_size,
-            log_root: parsed("log_root", &log_root)?,
-        })
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 AND acknowledged = 0
+         ORDER BY log_size DESC, sequence DESC LIMIT 1"
+    );
+    one(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
+}
+
+fn one(
+    sql: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Option<Held>, Failure> {
+    Ok(select(sql, query, parameters)?.into_iter().next())
+}
+
+fn select(
+    sql: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Held>, Failure> {
+    let mut statement = sql.prepare_cached(query).map_err(failure::sql)?;
+    let mut rows = statement.query(parameters).map_err(failure::sql)?;
+    let mut held = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        held.push(read(row)?);
+    }
+    Ok(held)
+}
+
+fn read(row: &Row<'_>) -> Result<Held, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let number = |column: usize| row.get::<_, u64>(column).map_err(failure::sql);
+    let optional = |column: usize| row.get::<_, Option<u64>>(column).map_err(failure::sql);
+    Ok(Held {
+        vault: VaultName {
+            site: parsed("site", &text(0)?)?,
+            vault: parsed("vault", &text(1)?)?,
+        },
+        lineage: parsed("lineage", &text(2)?)?,
+        sequence: number(3)?,
+        fingerprint: parsed("fingerprint", &text(4)?)?,
+        first: number(5)?,
+        log_size: number(6)?,
+        log_root: parsed("log_root", &text(7)?)?,
+        segments: number(8)?,
+        checkpoint_time: number(9)?,
+        sealed_at: number(10)?,
+        imported_at: number(11)?,
+        dispatch_seen: optional(12)?.zip(optional(13)?),
+        acknowledged: row.get(14).map_err(failure::sql)?,
     })
-    .transpose()
 }
 
 /// Notes that a bundle, and with it every one before, was acknowledged.

@@ -97,6 +97,21 @@ CREATE TABLE accounts (
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 
+-- What a log spends from although HQ never granted it. A row here is always beside a finding.
+CREATE TABLE ungranted_accounts (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    tag BIGINT NOT NULL,
+    entitlement TEXT NOT NULL,
+    sku TEXT NOT NULL,
+    good BIGINT NOT NULL,
+    scrapped BIGINT NOT NULL,
+    voided BIGINT NOT NULL,
+    unresolved BIGINT NOT NULL,
+    PRIMARY KEY (site, vault, tag),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
 CREATE TABLE dispatches (
     site TEXT NOT NULL,
     vault TEXT NOT NULL,
@@ -121,6 +136,7 @@ CREATE TABLE bundles (
     log_size BIGINT NOT NULL,
     log_root TEXT NOT NULL,
     segments BIGINT NOT NULL,
+    checkpoint_time BIGINT NOT NULL,
     sealed_at BIGINT NOT NULL,
     imported_at BIGINT NOT NULL,
     dispatch_epoch BIGINT,
@@ -139,7 +155,8 @@ CREATE TABLE replays (
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 
--- One row per unit that a log reserved. A serial needs no index: it decrypts to account and slot.
+-- One row per unit that a log reserved, by the record that did. A serial needs no index: it decrypts to account and
+-- slot. Of a key's digest the first 8 bytes are the index, as a signed number; slots beyond the signed range wrap.
 CREATE TABLE devices (
     site TEXT NOT NULL,
     vault TEXT NOT NULL,
@@ -152,22 +169,24 @@ CREATE TABLE devices (
     slot BIGINT NOT NULL,
     issue BIGINT NOT NULL,
     reserved_at BIGINT NOT NULL,
+    signed BIGINT,
     issued_at BIGINT,
     PRIMARY KEY (site, vault, reservation),
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
-CREATE INDEX devices_by_id ON devices (device_id);
-CREATE INDEX devices_by_key ON devices (key_prefix);
+CREATE INDEX devices_by_id ON devices (device_id, reservation);
+CREATE INDEX devices_by_key ON devices (key_prefix, reservation);
 CREATE INDEX devices_by_slot ON devices (site, vault, account, slot);
 
+-- What departs from the rules. Of one about no single record, log_sequence is -1.
 CREATE TABLE findings (
     id INTEGER PRIMARY KEY,
     site TEXT NOT NULL,
     vault TEXT NOT NULL,
     lineage TEXT NOT NULL,
-    log_sequence BIGINT,
+    log_sequence BIGINT NOT NULL,
     code TEXT NOT NULL,
-    severity TEXT NOT NULL CHECK (severity IN ('critical', 'major', 'minor')),
+    severity TEXT NOT NULL CHECK (severity IN ('critical', 'major', 'minor', 'note')),
     text TEXT NOT NULL,
     serials TEXT NOT NULL,
     evidence TEXT NOT NULL,

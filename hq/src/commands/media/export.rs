@@ -86,6 +86,7 @@ pub(super) fn run(
             id,
             outcome,
             failure: None,
+            findings: 0,
         });
     }
     progress.finish();

@@ -1,17 +1,25 @@
-//! `hq media import`: what vaults and officers sent.
+//! `hq media import`: what vaults and officers sent; in an officer's or auditor's home, what HQ published.
 
 use std::path::Path;
 
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::approval::PROPOSAL_BYTES_MAX;
+use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
-use mintmark_protocol::envelope::{Kind, claim};
+use mintmark_protocol::envelope::{Kind, Verified, claim};
+use mintmark_protocol::identifier::{Lineage, VaultName};
 use mintmark_protocol::media::MediaName;
+use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
+use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 
 use super::stick::{Found, Stick};
 use super::{Item, say_items};
 use crate::approvals::collect;
+use crate::config::Role;
 use crate::home::Home;
+use crate::import::{Importer, Taken};
+use crate::keyring::Keyring;
+use crate::registry::{Registry, vaults};
 use crate::{failure, trust};
 
 pub(super) fn run(
@@ -22,55 +30,247 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let home = Home::change(home)?;
     let stick = Stick::open(dir)?;
-    let mut items = Vec::new();
-    for found in stick.files(console)? {
-        let Found { name, path } = found;
-        match name {
-            MediaName::Approval { id, .. } => {
-                let mut registry = home.registry()?;
-                let manifest = trust::newest(&home)?;
-                let taken = stick.read(&path, PROPOSAL_BYTES_MAX).and_then(|bytes| {
-                    collect::take(&mut registry, &home.record(), manifest.as_ref(), &bytes)
-                });
-                let (outcome, failure) = match taken {
-                    Ok(collected) if collected.new => ("imported", None),
-                    Ok(_) => ("already", None),
-                    Err(failure) => ("refused", Some(failure)),
-                };
-                items.push(Item {
-                    file: path,
-                    kind: "approval".to_owned(),
-                    id: id.to_string(),
-                    outcome,
-                    failure,
-                });
-            }
-            MediaName::Enrolment { vault } => {
-                let claimed = stick
-                    .read(&path, REQUEST_BYTES_MAX)
-                    .and_then(|bytes| claim(&bytes, REQUEST_BYTES_MAX).map_err(failure::protocol));
-                let kind = Kind::EnrolmentRequest.to_string();
-                match claimed {
-                    Ok(claim) => {
-                        console.note(format!(
-                            "{path}: to let {vault} in, compare its fingerprint with the operator and run \
-                             `hq site enrol --request {} --fingerprint ...`",
-                            dir.join("mintmark").join(&path).display()
-                        ));
-                        let _ = claim;
-                    }
-                    Err(failure) => items.push(Item {
-                        file: path,
-                        kind,
-                        id: vault.to_string(),
-                        outcome: "refused",
-                        failure: Some(failure),
-                    }),
-                }
-            }
-            _ => {}
-        }
+    let found = stick.files(console)?;
+    let items = match home.config.role {
+        Role::Hq => at_hq(&home, &stick, found, dry_run, console)?,
+        Role::Member => at_member(&home, &stick, found, dry_run)?,
+    };
+    if dry_run {
+        console.note("nothing was changed (--dry-run)");
     }
-    let _ = dry_run;
+    for item in items.iter().filter(|item| item.findings > 0) {
+        console.warn(format!(
+            "{}: {} findings; `hq reconcile` shows them",
+            item.id, item.findings
+        ));
+    }
     say_items(&items, console)
+}
+
+/// The manifest of trust that a home's is followed by, and so on.
+fn at_member(
+    home: &Home,
+    stick: &Stick,
+    found: Vec<Found>,
+    dry_run: bool,
+) -> Result<Vec<Item>, Failure> {
+    let mut chain = trust::chain(home)?;
+    let mut items = Vec::new();
+    for Found { name, path } in found {
+        let MediaName::Trust { version } = name else {
+            continue;
+        };
+        let outcome = stick
+            .read(&path, TRUST_BYTES_MAX)
+            .and_then(|bytes| follow(home, &mut chain, version, &bytes, dry_run));
+        let (outcome, failure) = outcome.map_or_else(
+            |failure| match failure.code.as_ref() {
+                "TRUST-MISSING" => ("held", Some(failure)),
+                _ => ("refused", Some(failure)),
+            },
+            |outcome| (outcome, None),
+        );
+        items.push(Item {
+            file: path,
+            kind: Kind::TrustManifest.to_string(),
+            id: format!("trust-{version:06}"),
+            outcome,
+            failure,
+            findings: 0,
+        });
+    }
+    Ok(items)
+}
+
+/// Follows the chain of manifests by one step. Nothing but the signatures of the officers before decides.
+fn follow(
+    home: &Home,
+    chain: &mut Vec<Verified<TrustManifest>>,
+    version: u64,
+    bytes: &[u8],
+    dry_run: bool,
+) -> Result<&'static str, Failure> {
+    let newest = chain.last();
+    let newest = newest.ok_or_else(|| failure::home_corrupt("no manifest is pinned"))?;
+    let known = newest.content().version;
+    if version <= known {
+        let fingerprint = claim(bytes, TRUST_BYTES_MAX)
+            .map_err(failure::protocol)?
+            .fingerprint;
+        // One from before the pinned one was never anything to this home.
+        let forked = chain.iter().any(|manifest| {
+            manifest.content().version == version && manifest.fingerprint() != fingerprint
+        });
+        if forked {
+            let message = format!("there are two trust manifests of version {version}");
+            return Err(
+                Failure::new(Exit::Integrity, "TRUST-FORK", message).hint(
+                    "believe neither; compare the fingerprint of the one you hold (`hq trust show`) with headquarters",
+                ),
+            );
+        }
+        return Ok("already");
+    }
+    if version > known.saturating_add(1) {
+        let message = format!(
+            "trust manifest {version} comes after version {}, which is not here",
+            known.saturating_add(1)
+        );
+        return Err(Failure::new(Exit::Environment, "TRUST-MISSING", message)
+            .hint("import a stick that has every version; `hq media export` writes them all"));
+    }
+    let next = newest.successor(bytes).map_err(failure::protocol)?;
+    if !dry_run {
+        let record = home.record();
+        record.replace(&record.trust(version), bytes)?;
+    }
+    chain.push(next);
+    Ok("imported")
+}
+
+fn at_hq(
+    home: &Home,
+    stick: &Stick,
+    found: Vec<Found>,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Vec<Item>, Failure> {
+    let mut registry = home.registry()?;
+    if dry_run {
+        registry.rehearse()?;
+    }
+    let ring = Keyring::new(&home.config, console)?;
+    let importer = Importer::new(home, &ring, console, dry_run)?;
+    let mut items = Vec::new();
+    for Found { name, path } in found {
+        let item = match name {
+            MediaName::Approval { id, .. } => {
+                approval(home, &mut registry, stick, path, id.to_string(), dry_run)?
+            }
+            MediaName::Enrolment { vault } => enrolment(&registry, stick, path, &vault, console)?,
+            MediaName::Bundle {
+                vault,
+                lineage,
+                sequence,
+            } => {
+                let named = (&vault, &lineage, sequence);
+                bundle(&importer, &mut registry, stick, path, named)?
+            }
+            // Segments are read with their bundles; the rest went out from here.
+            _ => continue,
+        };
+        items.push(item);
+    }
+    if dry_run {
+        registry.forget()?;
+    }
+    Ok(items)
+}
+
+fn approval(
+    home: &Home,
+    registry: &mut Registry,
+    stick: &Stick,
+    path: String,
+    id: String,
+    dry_run: bool,
+) -> Result<Item, Failure> {
+    let manifest = trust::newest(home)?;
+    let taken = stick.read(&path, PROPOSAL_BYTES_MAX).and_then(|bytes| {
+        collect::take(registry, &home.record(), manifest.as_ref(), &bytes, dry_run)
+    });
+    let (outcome, failure) = match taken {
+        Ok(collected) if collected.new => ("imported", None),
+        Ok(_) => ("already", None),
+        Err(failure) => ("refused", Some(failure)),
+    };
+    Ok(Item {
+        file: path,
+        kind: "approval".to_owned(),
+        id,
+        outcome,
+        failure,
+        findings: 0,
+    })
+}
+
+/// A vault asks to be let in. Nothing follows from that before a person has compared its fingerprint.
+fn enrolment(
+    registry: &Registry,
+    stick: &Stick,
+    path: String,
+    vault: &VaultName,
+    console: &Console,
+) -> Result<Item, Failure> {
+    let claimed = stick
+        .read(&path, REQUEST_BYTES_MAX)
+        .and_then(|bytes| claim(&bytes, REQUEST_BYTES_MAX).map_err(failure::protocol));
+    let (outcome, failure) = match claimed {
+        Ok(claim) if claim.context.kind != Kind::EnrolmentRequest => {
+            let (expected, found) = (
+                Kind::EnrolmentRequest.to_string(),
+                claim.context.kind.to_string(),
+            );
+            let error = mintmark_protocol::Error::WrongType { expected, found };
+            ("refused", Some(failure::protocol(error)))
+        }
+        Ok(claim) => {
+            let known = vaults::find(&registry.sql, vault)?;
+            if known.is_some_and(|known| known.request_fingerprint == claim.fingerprint) {
+                ("already", None)
+            } else {
+                console.note(format!(
+                    "{vault} asks to be enrolled: have the operator read out its fingerprint, then run `hq site enrol \
+                     --request {} --fingerprint ...`",
+                    stick.path_of(&path).display()
+                ));
+                ("imported", None)
+            }
+        }
+        Err(failure) => ("refused", Some(failure)),
+    };
+    Ok(Item {
+        file: path,
+        kind: Kind::EnrolmentRequest.to_string(),
+        id: vault.to_string(),
+        outcome,
+        failure,
+        findings: 0,
+    })
+}
+
+fn bundle(
+    importer: &Importer<'_>,
+    registry: &mut Registry,
+    stick: &Stick,
+    path: String,
+    (vault, lineage, sequence): (&VaultName, &Lineage, u64),
+) -> Result<Item, Failure> {
+    let segment = |number| {
+        let name = MediaName::Segment {
+            vault: vault.clone(),
+            lineage: *lineage,
+            sequence,
+            number,
+        };
+        stick.find(&name, SEGMENT_FILE_BYTES_MAX)
+    };
+    let taken = match stick.read(&path, BUNDLE_BYTES_MAX) {
+        Ok(bytes) => importer.bundle(registry, vault, &bytes, &segment)?,
+        Err(failure) => Taken::Refused(failure),
+    };
+    let (outcome, failure, findings) = match taken {
+        Taken::Imported { found } => ("imported", None, found),
+        Taken::Already => ("already", None, 0),
+        Taken::Held(failure) => ("held", Some(failure), 0),
+        Taken::Refused(failure) => ("refused", Some(failure), 0),
+    };
+    Ok(Item {
+        file: path,
+        kind: Kind::AuditBundle.to_string(),
+        id: Bundle::object_id(lineage, sequence),
+        outcome,
+        failure,
+        findings,
+    })
 }

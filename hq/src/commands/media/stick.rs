@@ -98,6 +98,34 @@ impl Stick {
         Ok(folder.read_limited(name, bytes_max as u64)?)
     }
 
+    /// The path of a file of ours, for a person to use.
+    pub(crate) fn path_of(&self, path: &str) -> PathBuf {
+        self.root.join(MEDIA_FOLDER).join(path)
+    }
+
+    /// As [`Stick::read`]; none if there is no such file.
+    pub(crate) fn find(
+        &self,
+        name: &MediaName,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let path = name.to_string();
+        let read = || {
+            let mut folder = self.mount.subfolder(MEDIA_FOLDER)?;
+            let mut file = path.as_str();
+            if let Some((inner, name)) = path.split_once('/') {
+                folder = folder.subfolder(inner)?;
+                file = name;
+            }
+            folder.read_limited(file, bytes_max as u64)
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes a file of ours. Returns whether it was not there before, with the same bytes.
     pub(crate) fn write(&self, name: &MediaName, bytes: &[u8]) -> Result<bool, Failure> {
         let path = name.to_string();

@@ -1,0 +1,129 @@
+//! Findings: what a vault's report shows that it should not.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mintmark_ledger::replay::{Divergence, Severity as ReplaySeverity};
+use mintmark_protocol::identifier::{Lineage, VaultName};
+use serde_json::{Value, json};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// Good to know; nothing is wrong.
+    Note,
+    /// To be looked at.
+    Minor,
+    /// Something does not work as it should; nobody gained by it.
+    Major,
+    /// Units, identities or the record itself were tampered with.
+    Critical,
+}
+
+impl Severity {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Minor => "minor",
+            Self::Major => "major",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Note, Self::Minor, Self::Major, Self::Critical]
+            .into_iter()
+            .find(|severity| severity.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is no severity"))
+    }
+}
+
+impl From<ReplaySeverity> for Severity {
+    fn from(severity: ReplaySeverity) -> Self {
+        match severity {
+            ReplaySeverity::Notice => Self::Note,
+            ReplaySeverity::Warning => Self::Major,
+            _ => Self::Critical,
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) vault: VaultName,
+    pub(crate) lineage: Lineage,
+    /// The record that it is about; none if it is about no single one.
+    pub(crate) log_sequence: Option<u64>,
+    /// The kind, stable.
+    pub(crate) code: String,
+    pub(crate) severity: Severity,
+    /// Certificate serials that it concerns, hexadecimal.
+    pub(crate) serials: Vec<String>,
+    /// What was expected and what was found, or whatever else shows it.
+    pub(crate) evidence: Value,
+    /// In words.
+    pub(crate) text: String,
+}
+
+impl Finding {
+    /// Something wrong with one record.
+    pub(crate) fn of_record(
+        vault: &VaultName,
+        lineage: Lineage,
+        log_sequence: u64,
+        code: &str,
+        (expected, found): (impl fmt::Display, impl fmt::Display),
+    ) -> Self {
+        Self {
+            vault: vault.clone(),
+            lineage,
+            log_sequence: Some(log_sequence),
+            code: code.to_owned(),
+            severity: Severity::Critical,
+            serials: Vec::new(),
+            evidence: json!({ "expected": expected.to_string(), "found": found.to_string() }),
+            text: format!("record {log_sequence}: expected {expected}; found {found}"),
+        }
+    }
+
+    /// What a replay found.
+    pub(crate) fn of_replay(vault: &VaultName, lineage: Lineage, found: &Divergence) -> Self {
+        let sequence = found.sequence.number();
+        let words = (&found.expected, &found.found);
+        Self {
+            severity: found.severity.into(),
+            serials: found.serials.iter().map(hex::encode).collect(),
+            ..Self::of_record(vault, lineage, sequence, found.code, words)
+        }
+    }
+
+    /// Whether it is more than a remark: a verdict is negative because of it.
+    pub(crate) fn counts(&self) -> bool {
+        self.severity > Severity::Note
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "code": self.code,
+            "severity": self.severity.as_str(),
+            "site": self.vault.site.as_str(),
+            "vault": self.vault.vault.as_str(),
+            "lineage": self.lineage.to_string(),
+            "log_sequence": self.log_sequence,
+            "serials": self.serials,
+            "evidence": self.evidence,
+            "text": self.text,
+        })
+    }
+}

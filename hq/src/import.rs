@@ -1,0 +1,293 @@
+//! Audit bundles that come in: each is verified whole and replayed before anything of it counts.
+
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Savepoint;
+use serde_json::json;
+
+use self::chain::{Offence, Place};
+use self::checks::Checks;
+use self::records::{ReadSegment, Records};
+use self::replaying::Replaying;
+use crate::home::Home;
+use crate::keyring::{self, AUDIT, Keyring};
+use crate::record::Record;
+use crate::registry::bundles::{self, Held};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{Registry, accounts, findings, replays};
+use crate::serials::Serials;
+use crate::{clock, failure, trust};
+
+pub(crate) mod chain;
+mod checks;
+mod lookup;
+pub(crate) mod records;
+mod replaying;
+
+/// What became of a bundle.
+pub(crate) enum Taken {
+    /// It was replayed, and HQ holds it now.
+    Imported {
+        /// New findings that make a verdict negative.
+        found: u64,
+    },
+    /// HQ held it before.
+    Already,
+    /// Something is missing that must come first.
+    Held(Failure),
+    /// It is not believed.
+    Refused(Failure),
+}
+
+/// Takes bundles in.
+pub(crate) struct Importer<'a> {
+    record: Record,
+    manifests: Vec<Verified<TrustManifest>>,
+    ring: &'a Keyring<'a>,
+    serials: Serials<'a>,
+    console: &'a Console,
+    dry_run: bool,
+}
+
+impl<'a> Importer<'a> {
+    /// For the home of headquarters. On a dry run nothing is written to the record; the registry is the caller's to
+    /// roll back.
+    pub(crate) fn new(
+        home: &Home,
+        ring: &'a Keyring<'a>,
+        console: &'a Console,
+        dry_run: bool,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            record: home.record(),
+            manifests: trust::chain(home)?,
+            ring,
+            serials: Serials::new(ring),
+            console,
+            dry_run,
+        })
+    }
+
+    /// Takes in one bundle of `name`, its segments read by `read`.
+    pub(crate) fn bundle(
+        &self,
+        registry: &mut Registry,
+        name: &VaultName,
+        bytes: &[u8],
+        read: ReadSegment<'_>,
+    ) -> Result<Taken, Failure> {
+        let vault = vaults::find(&registry.sql, name)?.filter(|vault| vault.granted);
+        let Some(vault) = vault else {
+            return Ok(Taken::Refused(failure::refused(
+                "VAULT-UNKNOWN",
+                format!("the vault {name} is not enrolled here"),
+                "check which stick this is; a vault is let in with `hq site enrol` and `hq site grant`",
+            )));
+        };
+        let bundle = match Bundle::open(bytes, name, &vault.signing_key) {
+            Ok(bundle) => bundle,
+            Err(error) => return Ok(Taken::Refused(records::untrusted(error))),
+        };
+        let arrived = Arrived {
+            vault: &vault,
+            bundle: &bundle,
+            bytes,
+            read,
+        };
+        let fingerprint = bundle.fingerprint();
+        match chain::place(&registry.sql, &vault, bundle.content(), &fingerprint)? {
+            Place::Already => return Ok(Taken::Already),
+            Place::Ahead(failure) => return Ok(Taken::Held(failure)),
+            Place::Offence(offence) => return self.accuse(registry, &arrived, *offence),
+            Place::Next => {}
+        }
+        let sql = registry.savepoint()?;
+        let outcome = self.replay(&sql, &arrived);
+        match outcome {
+            Ok(Ok(found)) => {
+                self.keep(&arrived)?;
+                sql.commit().map_err(failure::sql)?;
+                Ok(Taken::Imported { found })
+            }
+            Ok(Err(offence)) => {
+                drop(sql);
+                self.accuse(registry, &arrived, *offence)
+            }
+            // What the stick holds is at fault, or the stick is; the machine is well.
+            Err(failure) if failure.code == "SEGMENT-MISSING" => Ok(Taken::Held(failure)),
+            Err(failure) if failure.exit == Exit::Negative => Ok(Taken::Refused(failure)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Verifies and replays a bundle whose place is right. Returns the number of findings, or why it is refused.
+    fn replay(
+        &self,
+        sql: &Savepoint<'_>,
+        arrived: &Arrived<'_>,
+    ) -> Result<Result<u64, Box<Offence>>, Failure> {
+        let Arrived { vault, .. } = arrived;
+        let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
+        let checks = Checks::new(sql, &self.record, vault, &self.manifests)?;
+        if let Some(seen) = bundle.dispatch_seen
+            && !checks.was_sent(seen.epoch, seen.sequence, &seen.fingerprint)
+        {
+            let evidence = json!({
+                "epoch": seen.epoch,
+                "sequence": seen.sequence,
+                "fingerprint": seen.fingerprint.to_string(),
+                "bundle": fingerprint.to_string(),
+            });
+            let text = format!(
+                "bundle {} of {} says that the vault saw dispatch {} of epoch {} with fingerprint {}, which HQ never \
+                 sent",
+                bundle.sequence, vault.name, seen.sequence, seen.epoch, seen.fingerprint
+            );
+            let codes = ("DISPATCH-UNKNOWN", "DISPATCH-UNKNOWN");
+            return Ok(Err(Box::new(Offence::new(vault, codes, evidence, text))));
+        }
+        records::expect_whole(bundle, arrived.read)?;
+
+        let replay = replays::load(sql, &vault.name)?;
+        if replay.state().size() != bundle.first {
+            let what = format!("the replay of {} is not of its newest bundle", vault.name);
+            return Err(failure::home_corrupt(what));
+        }
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let opener = Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+        };
+        let records = Records::new(bundle, arrived.read, opener);
+        let count = bundle.checkpoint.size.saturating_sub(bundle.first);
+        let progress = self
+            .console
+            .progress(&format!("replaying {}", vault.name), Some(count));
+        let mut replaying = Replaying::new(sql, vault, &checks, &self.serials, replay)?;
+        replaying.run(records, &progress)?;
+        progress.finish();
+
+        let root = replaying.replay().state().root();
+        if root != bundle.checkpoint.root {
+            return Ok(Err(Box::new(inconsistent(arrived, &root.to_string()))));
+        }
+        replaying.compare_with_bundle(bundle)?;
+        let (replay, found) = (replaying.replay(), replaying.found());
+        bundles::add(sql, &arrived.held(replay.state().mark()))?;
+        accounts::update(sql, &vault.name, replay.state())?;
+        replays::keep(sql, &vault.name, replay)?;
+        Ok(Ok(found))
+    }
+
+    /// Keeps a bundle and its segments in the record. A file that is there is of an import that was not finished.
+    fn keep(&self, arrived: &Arrived<'_>) -> Result<(), Failure> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
+        for (number, facts) in (1..).zip(&bundle.segments) {
+            let file = records::file(bundle, number, facts, arrived.read)?;
+            let path = self
+                .record
+                .segment(name, &bundle.lineage, bundle.sequence, number);
+            self.record.replace(&path, &file)?;
+        }
+        let path = self.record.bundle(name, &bundle.lineage, bundle.sequence);
+        self.record.replace(&path, arrived.bytes)
+    }
+
+    /// Notes what a bundle proves against its vault, and keeps the bundle, with what is there of its segments.
+    fn accuse(
+        &self,
+        registry: &mut Registry,
+        arrived: &Arrived<'_>,
+        offence: Offence,
+    ) -> Result<Taken, Failure> {
+        let Offence { finding, failure } = offence;
+        if !self.dry_run {
+            let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
+            let stem = arrived.bundle.fingerprint().to_string();
+            for (number, facts) in (1..).zip(&bundle.segments) {
+                if let Ok(file) = records::file(bundle, number, facts, arrived.read) {
+                    let path = self
+                        .record
+                        .evidence(name, &format!("{stem}.seg{number:04}"));
+                    self.record.replace(&path, &file)?;
+                }
+            }
+            let path = self.record.evidence(name, &format!("{stem}.cose"));
+            self.record.keep(&path, arrived.bytes)?;
+        }
+        let sql = registry.savepoint()?;
+        findings::add(&sql, &finding, clock::now_unix())?;
+        sql.commit().map_err(failure::sql)?;
+        Ok(Taken::Refused(failure))
+    }
+}
+
+/// A bundle that its vault signed, and where the rest of it is.
+struct Arrived<'a> {
+    vault: &'a Vault,
+    bundle: &'a Verified<Bundle>,
+    bytes: &'a [u8],
+    read: ReadSegment<'a>,
+}
+
+impl Arrived<'_> {
+    fn held(&self, checkpoint_time: u64) -> Held {
+        let bundle = self.bundle.content();
+        Held {
+            vault: self.vault.name.clone(),
+            lineage: bundle.lineage,
+            sequence: bundle.sequence,
+            fingerprint: self.bundle.fingerprint(),
+            first: bundle.first,
+            log_size: bundle.checkpoint.size,
+            log_root: bundle.checkpoint.root,
+            segments: bundle.segments.len() as u64,
+            checkpoint_time,
+            sealed_at: bundle.sealed_at,
+            imported_at: clock::now_unix(),
+            dispatch_seen: bundle.dispatch_seen.map(|seen| (seen.epoch, seen.sequence)),
+            acknowledged: false,
+        }
+    }
+}
+
+/// The root that the vault signed is not that of the records which HQ holds and of those that came.
+fn inconsistent(arrived: &Arrived<'_>, root: &str) -> Offence {
+    let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
+    let evidence = json!({
+        "bundle": arrived.bundle.fingerprint().to_string(),
+        "checkpoint_sequence": bundle.sequence,
+        "checkpoint_size": bundle.checkpoint.size,
+        "expected_root": root,
+        "found_root": bundle.checkpoint.root.to_string(),
+        "records_before": bundle.first,
+    });
+    let (code, text) = if bundle.first > 0 {
+        let text = format!(
+            "the log of {name} before record {first} is not the one that HQ holds: the checkpoint of bundle {sequence}, \
+             over {size} records, does not continue that of bundle {before}, over {first}",
+            first = bundle.first,
+            sequence = bundle.sequence,
+            size = bundle.checkpoint.size,
+            before = bundle.sequence.saturating_sub(1),
+        );
+        ("RECORD-EDITED", text)
+    } else {
+        let text = format!(
+            "the checkpoint of bundle {} of {name}, over {} records, is not that of the records in it",
+            bundle.sequence, bundle.checkpoint.size
+        );
+        ("CHECKPOINT-MISMATCH", text)
+    };
+    let mut offence = Offence::new(arrived.vault, (code, "LOG-INCONSISTENT"), evidence, text);
+    offence.finding.log_sequence = Some(bundle.first);
+    offence
+}

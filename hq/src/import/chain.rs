@@ -1,0 +1,140 @@
+//! Where a bundle stands in its vault's chain: whether it is the next one, and whether it belongs there.
+
+use mintmark_console::{Exit, Failure};
+use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::identifier::Fingerprint;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::findings::{Finding, Severity};
+use crate::registry::bundles;
+use crate::registry::vaults::Vault;
+
+/// Something that an honest vault never signs: a finding, kept with the bundle that proves it.
+pub(crate) struct Offence {
+    pub(crate) finding: Finding,
+    pub(crate) failure: Failure,
+}
+
+impl Offence {
+    /// About no single record.
+    pub(super) fn new(
+        vault: &Vault,
+        (finding_code, code): (&str, &'static str),
+        evidence: Value,
+        text: String,
+    ) -> Self {
+        let failure = Failure::new(Exit::Integrity, code, text.clone()).hint(
+            "the bundle is kept as evidence; stop production at this vault and tell your security officer",
+        );
+        Self {
+            finding: Finding {
+                vault: vault.name.clone(),
+                lineage: vault.lineage,
+                log_sequence: None,
+                code: finding_code.to_owned(),
+                severity: Severity::Critical,
+                serials: Vec::new(),
+                evidence,
+                text,
+            },
+            failure,
+        }
+    }
+}
+
+/// Where an authentic bundle stands.
+pub(crate) enum Place {
+    /// HQ holds it.
+    Already,
+    /// It is the next one.
+    Next,
+    /// There is another one to be imported first.
+    Ahead(Failure),
+    /// It does not belong to this chain.
+    Offence(Box<Offence>),
+}
+
+/// Finds the place of a bundle.
+pub(crate) fn place(
+    sql: &Connection,
+    vault: &Vault,
+    bundle: &Bundle,
+    fingerprint: &Fingerprint,
+) -> Result<Place, Failure> {
+    let name = &vault.name;
+    let offence = |codes, evidence, text| {
+        Ok(Place::Offence(Box::new(Offence::new(
+            vault, codes, evidence, text,
+        ))))
+    };
+    let Bundle {
+        lineage, sequence, ..
+    } = bundle;
+    if *lineage != vault.lineage {
+        let evidence = json!({
+            "expected": vault.lineage.to_string(),
+            "found": lineage.to_string(),
+            "bundle": fingerprint.to_string(),
+        });
+        let text = format!(
+            "bundle {sequence} of {name} is of lineage {lineage}, and the vault was enrolled with {}",
+            vault.lineage
+        );
+        return offence(("LINEAGE-UNKNOWN", "LINEAGE-UNKNOWN"), evidence, text);
+    }
+    let last = bundles::newest(sql, name, lineage)?;
+    let held_up_to = last.as_ref().map_or(0, |last| last.sequence);
+    if *sequence <= held_up_to {
+        let held = bundles::find(sql, name, lineage, *sequence)?;
+        let Some(held) = held.filter(|held| held.fingerprint != *fingerprint) else {
+            return Ok(Place::Already);
+        };
+        let evidence = json!({
+            "sequence": sequence,
+            "held": held.fingerprint.to_string(),
+            "held_log_size": held.log_size,
+            "held_log_root": held.log_root.to_string(),
+            "other": fingerprint.to_string(),
+            "other_log_size": bundle.checkpoint.size,
+            "other_log_root": bundle.checkpoint.root.to_string(),
+        });
+        let text = format!(
+            "{name} has signed two bundles {sequence}: {} and {fingerprint}; its log has forked",
+            held.fingerprint
+        );
+        return offence(("FORK", "BUNDLE-FORK"), evidence, text);
+    }
+    if *sequence > held_up_to.saturating_add(1) {
+        let message = format!(
+            "bundle {sequence} of {name} comes after bundle {}, which has not arrived",
+            held_up_to.saturating_add(1)
+        );
+        return Ok(Place::Ahead(
+            Failure::new(Exit::Environment, "BUNDLE-GAP", message).hint(
+                "import the sticks in the order in which the site wrote them, or have the site export again",
+            ),
+        ));
+    }
+    let previous = last.as_ref().map(|last| last.fingerprint);
+    let first = last.as_ref().map_or(0, |last| last.log_size);
+    if bundle.previous != previous || bundle.first != first {
+        let hex = |digest: Option<Fingerprint>| digest.map(|digest| digest.to_string());
+        let evidence = json!({
+            "sequence": sequence,
+            "expected_previous": hex(previous),
+            "found_previous": hex(bundle.previous),
+            "expected_first": first,
+            "found_first": bundle.first,
+            "bundle": fingerprint.to_string(),
+        });
+        let text = format!(
+            "bundle {sequence} of {name} does not continue the one that HQ holds: it begins at record {}, after the \
+             bundle {}",
+            bundle.first,
+            hex(bundle.previous).unwrap_or_else(|| "none".to_owned()),
+        );
+        return offence(("BUNDLE-CHAIN", "BUNDLE-CHAIN"), evidence, text);
+    }
+    Ok(Place::Next)
+}

@@ -1,0 +1,263 @@
+//! What a log says about HQ itself, held against what HQ knows: how the vault was enrolled, what it was sent, which
+//! manifests there are, which bundles arrived.
+//!
+//! The replay takes these as facts. Without these checks a vault could replay itself, without a flaw, under an
+//! entitlement that HQ never sent.
+
+use std::collections::BTreeMap;
+
+use mintmark_console::Failure;
+use mintmark_ledger::entry::{
+    Body, BundleSealed, Content, Dispatch as Logged, Entry, Genesis, LogSequence, Trust, Verdict,
+};
+use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::envelope::{Verified, claim};
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::failure;
+use crate::findings::{Finding, Severity};
+use crate::record::Record;
+use crate::registry::bundles;
+use crate::registry::dispatches::{self, Sent};
+use crate::registry::vaults::Vault;
+
+/// Everything that HQ knows of one vault's beginnings and mail.
+pub(super) struct Checks<'a> {
+    sql: &'a Connection,
+    record: &'a Record,
+    vault: &'a Vault,
+    manifests: &'a [Verified<TrustManifest>],
+    sent: BTreeMap<(u64, u64), Sent>,
+}
+
+/// What was expected, and what was found.
+type Mismatch = (String, String);
+
+impl<'a> Checks<'a> {
+    pub(super) fn new(
+        sql: &'a Connection,
+        record: &'a Record,
+        vault: &'a Vault,
+        manifests: &'a [Verified<TrustManifest>],
+    ) -> Result<Self, Failure> {
+        let sent = dispatches::all(sql, &vault.name)?
+            .into_iter()
+            .map(|sent| ((sent.epoch, sent.sequence), sent))
+            .collect();
+        Ok(Self {
+            sql,
+            record,
+            vault,
+            manifests,
+            sent,
+        })
+    }
+
+    /// Whether HQ sent this dispatch.
+    pub(super) fn was_sent(&self, epoch: u64, sequence: u64, fingerprint: &Fingerprint) -> bool {
+        self.sent
+            .get(&(epoch, sequence))
+            .is_some_and(|sent| sent.fingerprint == *fingerprint)
+    }
+
+    /// What is wrong with an entry, in the light of what HQ knows.
+    pub(super) fn entry(
+        &self,
+        sequence: LogSequence,
+        entry: &Entry,
+    ) -> Result<Option<Finding>, Failure> {
+        let (code, mismatch) = match &entry.body {
+            Body::Genesis(genesis) => ("GENESIS-MISMATCH", self.genesis(genesis)),
+            Body::Trust(trust) => ("TRUST-UNKNOWN", self.trust(trust)),
+            Body::Dispatch(dispatch) => ("DISPATCH-CONTENT", self.dispatch(dispatch)?),
+            Body::BundleSealed(sealed) => ("BUNDLE-SEALED-MISMATCH", self.sealed(sealed)?),
+            _ => return Ok(None),
+        };
+        let (vault, lineage) = (&self.vault.name, self.vault.lineage);
+        Ok(
+            mismatch
+                .map(|words| Finding::of_record(vault, lineage, sequence.number(), code, words)),
+        )
+    }
+
+    /// Officers want to know that what they sent is not in force: the vault saw it and refused it, by a rule.
+    pub(super) fn refused(
+        &self,
+        sequence: LogSequence,
+        input: &Entry,
+        entry: &Entry,
+    ) -> Option<Finding> {
+        let (Body::Dispatch(dispatch), Body::DispatchRefused { code }) = (&input.body, &entry.body)
+        else {
+            return None;
+        };
+        let Logged {
+            kind, id, version, ..
+        } = dispatch;
+        Some(Finding {
+            vault: self.vault.name.clone(),
+            lineage: self.vault.lineage,
+            log_sequence: Some(sequence.number()),
+            code: "DISPATCH-REFUSED".to_owned(),
+            severity: Severity::Note,
+            serials: Vec::new(),
+            evidence: json!({ "type": kind, "id": id, "version": version, "rule": code }),
+            text: format!("the vault did not accept the {kind} `{id}`, by the rule {code}"),
+        })
+    }
+
+    fn genesis(&self, genesis: &Genesis) -> Option<Mismatch> {
+        let Vault {
+            name,
+            lineage,
+            request_fingerprint,
+            ..
+        } = self.vault;
+        let known = self.manifest(genesis.trust_version, &genesis.trust_fingerprint);
+        if genesis.vault == *name
+            && genesis.lineage == *lineage
+            && genesis.enrolment_fingerprint == *request_fingerprint
+            && known
+        {
+            return None;
+        }
+        let expected = format!(
+            "the vault {name} of lineage {lineage} that asked for enrolment with {request_fingerprint}, and a \
+             published trust manifest"
+        );
+        let found = format!(
+            "the vault {} of lineage {} that asked with {}, and trust manifest {} with {}",
+            genesis.vault,
+            genesis.lineage,
+            genesis.enrolment_fingerprint,
+            genesis.trust_version,
+            genesis.trust_fingerprint,
+        );
+        Some((expected, found))
+    }
+
+    fn trust(&self, trust: &Trust) -> Option<Mismatch> {
+        if self.manifest(trust.version, &trust.fingerprint) {
+            return None;
+        }
+        let found = format!(
+            "version {} with fingerprint {}",
+            trust.version, trust.fingerprint
+        );
+        Some(("a published trust manifest".to_owned(), found))
+    }
+
+    fn manifest(&self, version: u64, fingerprint: &Fingerprint) -> bool {
+        self.manifests.iter().any(|manifest| {
+            manifest.content().version == version && manifest.fingerprint() == *fingerprint
+        })
+    }
+
+    /// A vault may log nothing but what HQ sent, to the byte.
+    fn dispatch(&self, logged: &Logged) -> Result<Option<Mismatch>, Failure> {
+        let place = format!("dispatch {} of epoch {}", logged.sequence, logged.epoch);
+        let found = format!(
+            "{place}: {} `{}` version {} with fingerprint {}",
+            logged.kind, logged.id, logged.version, logged.fingerprint
+        );
+        let Some(sent) = self.sent.get(&(logged.epoch, logged.sequence)) else {
+            return Ok(Some((format!("no {place}: HQ sent none"), found)));
+        };
+        let named = (&logged.kind, &logged.id, logged.version, logged.fingerprint);
+        if named != (&sent.kind, &sent.object, sent.version, sent.fingerprint) {
+            let expected = format!(
+                "{place}: {} `{}` version {} with fingerprint {}",
+                sent.kind, sent.object, sent.version, sent.fingerprint
+            );
+            return Ok(Some((expected, found)));
+        }
+        let Verdict::Authentic(content) = &logged.content else {
+            return Ok(None);
+        };
+        if self.is_what_was_sent(sent, content)? {
+            return Ok(None);
+        }
+        let expected = format!("{place}: the content that HQ sent");
+        Ok(Some((expected, format!("{place}: another content"))))
+    }
+
+    /// The content has the fingerprint of what was sent, and is what that commits to.
+    fn is_what_was_sent(&self, sent: &Sent, content: &Content) -> Result<bool, Failure> {
+        let dispatch = self.kept(sent)?;
+        let message = claim(&dispatch.content, dispatch.content.len());
+        let message = message.map_err(failure::home_corrupt)?;
+        let (fingerprint, plaintext, certificates) = match content {
+            Content::Grant {
+                fingerprint,
+                plaintext,
+                identity_certificate,
+                device_ca_certificate,
+            } => {
+                let certificates = vec![identity_certificate, device_ca_certificate];
+                (fingerprint, plaintext, certificates)
+            }
+            Content::Entitlement {
+                fingerprint,
+                plaintext,
+            }
+            | Content::Acknowledgement {
+                fingerprint,
+                plaintext,
+            } => (fingerprint, plaintext, Vec::new()),
+        };
+        let expected_kind = match content {
+            Content::Grant { .. } => "enrolment-grant",
+            Content::Entitlement { .. } => "entitlement",
+            Content::Acknowledgement { .. } => "acknowledgement",
+        };
+        Ok(sent.kind == expected_kind
+            && *fingerprint == message.fingerprint
+            && message.context.commitment == Some(Fingerprint::of(plaintext))
+            && dispatch.certificates.iter().eq(certificates))
+    }
+
+    /// A dispatch as HQ sent it, from the record.
+    fn kept(&self, sent: &Sent) -> Result<Dispatch, Failure> {
+        let vault = &self.vault.name;
+        let path = self.record.dispatch(vault, sent.epoch, sent.sequence);
+        let bytes = self.record.read(&path)?;
+        // The dispatch key may have changed since: the manifests say which it was.
+        let opened = self
+            .manifests
+            .iter()
+            .rev()
+            .find_map(|manifest| Dispatch::open(&bytes, manifest, vault).ok());
+        match opened {
+            Some(dispatch) if dispatch.fingerprint() == sent.fingerprint => {
+                Ok(dispatch.into_content())
+            }
+            _ => Err(failure::home_corrupt(format!(
+                "{} is not what was sent",
+                path.display()
+            ))),
+        }
+    }
+
+    fn sealed(&self, sealed: &BundleSealed) -> Result<Option<Mismatch>, Failure> {
+        let Vault { name, lineage, .. } = self.vault;
+        let held = bundles::find(self.sql, name, lineage, sealed.sequence)?;
+        let describe = |fingerprint: &Fingerprint, log_size: u64| {
+            format!(
+                "bundle {} covering {log_size} records, with fingerprint {fingerprint}",
+                sealed.sequence
+            )
+        };
+        let found = describe(&sealed.fingerprint, sealed.log_size);
+        Ok(match held {
+            Some(held) => {
+                let same =
+                    (held.fingerprint, held.log_size) == (sealed.fingerprint, sealed.log_size);
+                (!same).then(|| (describe(&held.fingerprint, held.log_size), found))
+            }
+            None => Some(("a bundle that HQ holds".to_owned(), found)),
+        })
+    }
+}

@@ -1,0 +1,372 @@
+//! The replay of one bundle, on top of those before: every record is decided again, every fact is verified again, and
+//! what comes of it is written, all in the caller's transaction.
+//!
+//! Signatures cost most. While one chunk of records is replayed, the requests of the next one and the certificates of
+//! the one before are verified by the other processors.
+
+use mintmark_console::{Failure, Progress};
+use mintmark_ledger::apply::Effect;
+use mintmark_ledger::decide::{DecideError, DeviceRecord};
+use mintmark_ledger::entry::{Body, Entry, LogSequence, Submission};
+use mintmark_ledger::replay::Replay;
+use mintmark_ledger::serial::{SerialCipher, serial_of};
+use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
+use mintmark_protocol::bundle::Bundle;
+use p256::PublicKey;
+use p256::ecdsa::Signature;
+use rayon::prelude::*;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::checks::Checks;
+use super::lookup::Devices;
+use super::records::{Record, Records};
+use crate::findings::{Finding, Severity};
+use crate::registry::devices::{self, Unit};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{bundles, findings};
+use crate::serials::{self, Serials};
+use crate::{clock, failure};
+
+/// Records that are verified ahead of the replay. What waits in memory is twice this.
+const CHUNK_RECORDS: usize = 1024;
+
+/// A record, and its certification request if it holds one that proves possession.
+struct Prepared {
+    sequence: u64,
+    raw: Vec<u8>,
+    request: Option<CertificationRequest>,
+}
+
+/// A certificate that the log says was signed.
+struct Certified {
+    /// The `Signed` record.
+    sequence: LogSequence,
+    reservation: LogSequence,
+    tbs: Vec<u8>,
+    signature: [u8; 64],
+}
+
+/// The replay of one bundle.
+pub(super) struct Replaying<'a> {
+    sql: &'a Connection,
+    vault: &'a Vault,
+    checks: &'a Checks<'a>,
+    serials: &'a Serials<'a>,
+    cipher: SerialCipher,
+    device_ca: PublicKey,
+    devices: Devices<'a>,
+    replay: Replay,
+    /// Whether another vault can hold the same devices.
+    elsewhere: bool,
+    /// The entry before, if a decision follows it.
+    input: Option<Entry>,
+    /// New findings that make a verdict negative.
+    found: u64,
+}
+
+impl<'a> Replaying<'a> {
+    pub(super) fn new(
+        sql: &'a Connection,
+        vault: &'a Vault,
+        checks: &'a Checks<'a>,
+        serials: &'a Serials<'a>,
+        replay: Replay,
+    ) -> Result<Self, Failure> {
+        let certificates = vault
+            .certificates
+            .as_ref()
+            .ok_or_else(|| failure::home_corrupt(format!("{} has no certificates", vault.name)))?;
+        let device_ca =
+            Issuer::from_certificate_der(&certificates.device_ca).map_err(failure::home_corrupt)?;
+        Ok(Self {
+            sql,
+            vault,
+            checks,
+            serials,
+            cipher: serials.of(vault)?,
+            device_ca: *device_ca.public_key(),
+            devices: Devices::new(sql, &vault.name),
+            elsewhere: bundles::any_elsewhere(sql, &vault.name)?,
+            replay,
+            input: None,
+            found: 0,
+        })
+    }
+
+    /// Replays every record of a bundle.
+    pub(super) fn run(
+        &mut self,
+        mut records: Records<'_>,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let device_ca = self.device_ca;
+        let mut chunk = prepare(records.chunk(CHUNK_RECORDS)?);
+        let mut certified = Vec::new();
+        while !chunk.is_empty() {
+            let next = records.chunk(CHUNK_RECORDS)?;
+            let (mut prepared, mut invalid) = (Vec::new(), Vec::new());
+            let count = chunk.len() as u64;
+            let fed = rayon::in_place_scope(|scope| {
+                scope.spawn(|_| prepared = prepare(next));
+                scope.spawn(|_| invalid = not_signed(&device_ca, &certified));
+                self.feed(chunk)
+            });
+            self.accuse_signatures(invalid)?;
+            certified = fed?;
+            chunk = prepared;
+            progress.advance(count);
+        }
+        let invalid = not_signed(&device_ca, &certified);
+        self.accuse_signatures(invalid)
+    }
+
+    /// The state that the records have led to.
+    pub(super) fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    /// New findings that make a verdict negative.
+    pub(super) fn found(&self) -> u64 {
+        self.found
+    }
+
+    fn feed(&mut self, chunk: Vec<Prepared>) -> Result<Vec<Certified>, Failure> {
+        let mut certified = Vec::new();
+        for record in chunk {
+            self.record(record, &mut certified)?;
+        }
+        self.devices.flush()?;
+        Ok(certified)
+    }
+
+    fn record(&mut self, record: Prepared, certified: &mut Vec<Certified>) -> Result<(), Failure> {
+        let (lookup, cipher) = (&self.devices, Some(&self.cipher));
+        let replayed = self
+            .replay
+            .feed(lookup, cipher, &record.raw, record.request.as_ref())
+            .map_err(undecided)?;
+        debug_assert_eq!(replayed.sequence.number(), record.sequence);
+        let sequence = replayed.sequence;
+        for divergence in &replayed.divergences {
+            let finding = Finding::of_replay(&self.vault.name, self.vault.lineage, divergence);
+            self.accuse(&finding)?;
+        }
+        let Some(entry) = replayed.entry else {
+            self.input = None;
+            return Ok(());
+        };
+        if let Some(finding) = self.checks.entry(sequence, &entry)? {
+            self.accuse(&finding)?;
+        }
+        if let Some(input) = self.input.take()
+            && replayed.divergences.is_empty()
+            && let Some(finding) = self.checks.refused(sequence, &input, &entry)
+        {
+            self.accuse(&finding)?;
+        }
+        match replayed.effect {
+            Some(Effect::Reserved(device)) => {
+                if self.elsewhere {
+                    self.compare_with_others(&device)?;
+                }
+                self.devices.reserve(device, entry.time);
+            }
+            Some(Effect::Signed {
+                reservation,
+                reserved,
+                signature,
+            }) => {
+                self.devices.sign(reservation, sequence, entry.time)?;
+                certified.push(Certified {
+                    sequence,
+                    reservation,
+                    tbs: reserved.tbs,
+                    signature,
+                });
+            }
+            None => {}
+        }
+        if matches!(entry.body, Body::Dispatch(_)) {
+            self.input = Some(entry);
+        }
+        Ok(())
+    }
+
+    /// Notes a finding.
+    pub(super) fn accuse(&mut self, finding: &Finding) -> Result<(), Failure> {
+        let new = findings::add(self.sql, finding, clock::now_unix())?;
+        if new && finding.counts() {
+            self.found += 1;
+        }
+        Ok(())
+    }
+
+    fn accuse_signatures(&mut self, invalid: Vec<&Certified>) -> Result<(), Failure> {
+        for certified in invalid {
+            let Vault { name, lineage, .. } = self.vault;
+            let sequence = certified.sequence.number();
+            let words = (
+                "the device CA's signature over the certificate that was reserved",
+                format!(
+                    "a signature for record {} that does not verify",
+                    certified.reservation
+                ),
+            );
+            let serial = serial_of(&certified.tbs).map(hex::encode);
+            self.accuse(&Finding {
+                serials: serial.into_iter().collect(),
+                ..Finding::of_record(name, *lineage, sequence, "SIGNATURE-INVALID", words)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// One device is one device, wherever it was made.
+    fn compare_with_others(&mut self, device: &DeviceRecord) -> Result<(), Failure> {
+        let name = &self.vault.name;
+        let by_key = devices::key_elsewhere(self.sql, name, &device.spki_sha256)?;
+        let by_id = devices::device_elsewhere(self.sql, name, &device.sku, &device.device_id)?;
+        if let Some(other) = by_key {
+            let what = "whose key is";
+            self.accuse_duplicate("DUPLICATE-KEY", Severity::Critical, what, device, &other)?;
+        }
+        if let Some(other) = by_id {
+            let what = "which is";
+            self.accuse_duplicate("DUPLICATE-DEVICE", Severity::Major, what, device, &other)?;
+        }
+        Ok(())
+    }
+
+    fn accuse_duplicate(
+        &mut self,
+        code: &str,
+        severity: Severity,
+        what: &str,
+        device: &DeviceRecord,
+        other: &Unit,
+    ) -> Result<(), Failure> {
+        let Vault { name, lineage, .. } = self.vault;
+        let mut serials = vec![serials::of_unit(&self.cipher, device)];
+        if let Some(vault) = vaults::find(self.sql, &other.vault)? {
+            serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
+        }
+        let sequence = device.reservation.number();
+        let evidence = json!({
+            "device_id": device.device_id.as_str(),
+            "product": device.sku.as_str(),
+            "public_key_sha256": device.spki_sha256.to_string(),
+            "other_site": other.vault.site.as_str(),
+            "other_vault": other.vault.vault.as_str(),
+            "other_device_id": other.record.device_id.as_str(),
+            "other_product": other.record.sku.as_str(),
+            "other_log_sequence": other.record.reservation.number(),
+        });
+        let text = format!(
+            "record {sequence} spends a unit on device {} of {}, {what} that of record {} of {}: device {} of {}",
+            device.device_id,
+            device.sku,
+            other.record.reservation,
+            other.vault,
+            other.record.device_id,
+            other.record.sku,
+        );
+        self.accuse(&Finding {
+            vault: name.clone(),
+            lineage: *lineage,
+            log_sequence: Some(sequence),
+            code: code.to_owned(),
+            severity,
+            serials,
+            evidence,
+            text,
+        })
+    }
+
+    /// What the bundle says of the log, held against the log.
+    pub(super) fn compare_with_bundle(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        let (name, lineage) = (self.vault.name.clone(), self.vault.lineage);
+        let state = self.replay.state();
+        let last = bundle.checkpoint.size.saturating_sub(1);
+        let finding = |code, words| Finding {
+            severity: Severity::Major,
+            ..Finding::of_record(&name, lineage, last, code, words)
+        };
+        let mut wrong = Vec::new();
+        let (logged, claimed) = (state.mark(), bundle.checkpoint.time);
+        if logged != claimed {
+            let time = mintmark_console::time::rfc3339;
+            let words = (
+                format!("a checkpoint of {}", time(logged)),
+                format!("one of {}", time(claimed)),
+            );
+            wrong.push(finding("CHECKPOINT-TIME", words));
+        }
+        let chain = state.dispatches();
+        let head = chain.epoch.zip(chain.fingerprint);
+        let logged = head.map(|(epoch, fingerprint)| (epoch, chain.sequence, fingerprint));
+        let claimed = bundle.dispatch_seen;
+        let claimed = claimed.map(|seen| (seen.epoch, seen.sequence, seen.fingerprint));
+        // Where the log names what HQ never sent, that is the finding.
+        let genuine = logged.is_none_or(|(epoch, sequence, fingerprint)| {
+            self.checks.was_sent(epoch, sequence, &fingerprint)
+        });
+        if logged != claimed && genuine {
+            let describe = |seen: Option<(u64, u64, _)>| match seen {
+                Some((epoch, sequence, _)) => {
+                    format!("dispatch {sequence} of epoch {epoch} as the newest in the log")
+                }
+                None => "no dispatch in the log".to_owned(),
+            };
+            let words = (describe(logged), describe(claimed));
+            wrong.push(finding("DISPATCH-SEEN-MISMATCH", words));
+        }
+        for finding in wrong {
+            self.accuse(&finding)?;
+        }
+        Ok(())
+    }
+}
+
+fn prepare(records: Vec<Record>) -> Vec<Prepared> {
+    records
+        .into_par_iter()
+        .map(|(sequence, raw)| Prepared {
+            sequence,
+            request: request(&raw),
+            raw,
+        })
+        .collect()
+}
+
+/// The certification request of a record, verified. One that does not verify is for the replay to name.
+fn request(raw: &[u8]) -> Option<CertificationRequest> {
+    let Body::Request(request) = Entry::from_cbor(raw).ok()?.body else {
+        return None;
+    };
+    let Submission::Csr { der } = &request.submission else {
+        return None;
+    };
+    CertificationRequest::from_der(der).ok()
+}
+
+/// Those that the device CA did not sign.
+fn not_signed<'c>(device_ca: &PublicKey, certified: &'c [Certified]) -> Vec<&'c Certified> {
+    certified
+        .par_iter()
+        .filter(|certified| {
+            let signature = Signature::from_slice(&certified.signature);
+            !signature.is_ok_and(|signature| verify_p256(device_ca, &certified.tbs, &signature))
+        })
+        .collect()
+}
+
+fn undecided(error: DecideError) -> Failure {
+    match error {
+        DecideError::Lookup(source) => match source.downcast::<Failure>() {
+            Ok(failure) => *failure,
+            Err(source) => failure::home_corrupt(source),
+        },
+        other => failure::home_corrupt(other),
+    }
+}

@@ -1,0 +1,136 @@
+//! What was granted and what became of it: the counters of the newest replay.
+
+use mintmark_console::Failure;
+use mintmark_ledger::state::{Account as Replayed, State};
+use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
+use rusqlite::{Connection, Row, params};
+
+use super::parsed;
+use crate::failure;
+
+/// One product of one entitlement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) vault: VaultName,
+    pub(crate) tag: u64,
+    pub(crate) entitlement: EntitlementId,
+    pub(crate) sku: Sku,
+    /// What HQ granted; 0 if it granted nothing.
+    pub(crate) authorised: u64,
+    pub(crate) good: u64,
+    pub(crate) scrapped: u64,
+    pub(crate) voided: u64,
+    pub(crate) unresolved: u64,
+}
+
+impl Account {
+    /// Units spent: good, scrapped, voided or unresolved.
+    pub(crate) fn spent(&self) -> u64 {
+        [self.scrapped, self.voided, self.unresolved]
+            .into_iter()
+            .fold(self.good, u64::saturating_add)
+    }
+
+    /// Units left; none of an account that is overspent.
+    pub(crate) fn unspent(&self) -> u64 {
+        self.authorised.saturating_sub(self.spent())
+    }
+
+    /// Whether what was granted is what was spent and what is left.
+    pub(crate) fn balances(&self) -> bool {
+        self.spent().checked_add(self.unspent()) == Some(self.authorised)
+    }
+}
+
+/// Brings the counters of a vault to what its replay says. What was granted stays HQ's own word.
+pub(crate) fn update(sql: &Connection, vault: &VaultName, state: &State) -> Result<(), Failure> {
+    sql.execute(
+        "DELETE FROM ungranted_accounts WHERE site = ?1 AND vault = ?2",
+        [vault.site.as_str(), vault.vault.as_str()],
+    )
+    .map_err(failure::sql)?;
+    for account in state.accounts() {
+        let granted = sql
+            .execute(
+                "UPDATE accounts SET spent = ?6, good = ?7, scrapped = ?8, voided = ?9, unresolved = ?10
+                 WHERE site = ?1 AND vault = ?2 AND tag = ?3 AND entitlement = ?4 AND sku = ?5 AND sent = 1",
+                params![
+                    vault.site.as_str(),
+                    vault.vault.as_str(),
+                    account.tag.number(),
+                    account.entitlement.as_str(),
+                    account.sku.as_str(),
+                    account.spent(),
+                    account.good,
+                    account.scrapped,
+                    account.voided,
+                    account.unresolved,
+                ],
+            )
+            .map_err(failure::sql)?;
+        if granted == 0 {
+            add_ungranted(sql, vault, account)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_ungranted(sql: &Connection, vault: &VaultName, account: &Replayed) -> Result<(), Failure> {
+    sql.execute(
+        "INSERT INTO ungranted_accounts (site, vault, tag, entitlement, sku, good, scrapped, voided, unresolved)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            account.tag.number(),
+            account.entitlement.as_str(),
+            account.sku.as_str(),
+            account.good,
+            account.scrapped,
+            account.voided,
+            account.unresolved,
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Every account that was granted to a vault of a site, or of any, and after them those that were not and that a log
+/// spends from all the same.
+pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Account>, Failure> {
+    const QUERY: &str = "
+        SELECT site, vault, tag, entitlement, sku, authorised, good, scrapped, voided, unresolved, 0 AS strange
+        FROM accounts WHERE sent = 1 AND (?1 IS NULL OR site = ?1)
+        UNION ALL
+        SELECT site, vault, tag, entitlement, sku, 0, good, scrapped, voided, unresolved, 1
+        FROM ungranted_accounts WHERE ?1 IS NULL OR site = ?1
+        ORDER BY site, vault, strange, tag";
+    let mut statement = sql.prepare(QUERY).map_err(failure::sql)?;
+    let mut rows = statement
+        .query([site.map(SiteId::as_str)])
+        .map_err(failure::sql)?;
+    let mut accounts = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        accounts.push(read(row)?);
+    }
+    Ok(accounts)
+}
+
+fn read(row: &Row<'_>) -> Result<Account, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let number = |column: usize| row.get::<_, u64>(column).map_err(failure::sql);
+    Ok(Account {
+        vault: VaultName {
+            site: parsed("site", &text(0)?)?,
+            vault: parsed("vault", &text(1)?)?,
+        },
+        tag: number(2)?,
+        entitlement: parsed("entitlement", &text(3)?)?,
+        sku: parsed("sku", &text(4)?)?,
+        authorised: number(5)?,
+        good: number(6)?,
+        scrapped: number(7)?,
+        voided: number(8)?,
+        unresolved: number(9)?,
+    })
+}

@@ -1,0 +1,245 @@
+//! Every unit that a log reserved, and for which device.
+
+use mintmark_console::Failure;
+use mintmark_ledger::decide::DeviceRecord;
+use mintmark_ledger::entry::LogSequence;
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, VaultName};
+use rusqlite::{Connection, Row, params};
+
+use super::parsed;
+use crate::failure;
+
+/// A unit, and when it was spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    pub(crate) vault: VaultName,
+    pub(crate) record: DeviceRecord,
+    /// Unix seconds.
+    pub(crate) reserved_at: u64,
+    /// When its certificate was signed, Unix seconds; none while it is unresolved.
+    pub(crate) issued_at: Option<u64>,
+}
+
+const COLUMNS: &str = "site, vault, reservation, sku, device_id, key_digest, account, slot, issue, reserved_at, \
+                       signed, issued_at";
+
+/// A time as the registry holds it: SQL's numbers end where a hostile clock need not.
+fn time(unix: u64) -> i64 {
+    i64::try_from(unix).unwrap_or(i64::MAX)
+}
+
+/// The part of a key's digest that is indexed.
+fn prefix(digest: &Fingerprint) -> i64 {
+    digest
+        .as_bytes()
+        .first_chunk()
+        .map_or(0, |prefix| i64::from_be_bytes(*prefix))
+}
+
+/// Adds a unit.
+pub(crate) fn add(sql: &Connection, unit: &Unit) -> Result<(), Failure> {
+    let Unit { vault, record, .. } = unit;
+    let mut statement = sql
+        .prepare_cached(
+            "INSERT INTO devices (site, vault, reservation, sku, device_id, key_prefix, key_digest, account, slot,
+                 issue, reserved_at, signed, issued_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )
+        .map_err(failure::sql)?;
+    statement
+        .execute(params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            record.reservation.number(),
+            record.sku.as_str(),
+            record.device_id.as_str(),
+            prefix(&record.spki_sha256),
+            record.spki_sha256.as_bytes(),
+            record.account.number(),
+            record.slot.cast_signed(),
+            record.issue,
+            time(unit.reserved_at),
+            record.signed.map(LogSequence::number),
+            unit.issued_at.map(time),
+        ])
+        .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Notes the signature of a unit that was added before.
+pub(crate) fn sign(
+    sql: &Connection,
+    vault: &VaultName,
+    reservation: LogSequence,
+    signed: LogSequence,
+    issued_at: u64,
+) -> Result<(), Failure> {
+    let mut statement = sql
+        .prepare_cached(
+            "UPDATE devices SET signed = ?4, issued_at = ?5 WHERE site = ?1 AND vault = ?2 AND reservation = ?3",
+        )
+        .map_err(failure::sql)?;
+    statement
+        .execute(params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            reservation.number(),
+            signed.number(),
+            time(issued_at),
+        ])
+        .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Every unit of this device id, at any vault and of any product, oldest first within each vault.
+pub(crate) fn by_id(sql: &Connection, device_id: &DeviceId) -> Result<Vec<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices WHERE device_id = ?1 ORDER BY site, vault, reservation"
+    );
+    select(sql, &query, [device_id.as_str()])
+}
+
+/// The newest unit of a device of a product at a vault.
+pub(crate) fn newest_of_device(
+    sql: &Connection,
+    vault: &VaultName,
+    sku: &Sku,
+    device_id: &DeviceId,
+) -> Result<Option<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices WHERE device_id = ?1 AND site = ?2 AND vault = ?3 AND sku = ?4
+         ORDER BY reservation DESC LIMIT 1"
+    );
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    let parameters = [device_id.as_str(), names[0], names[1], sku.as_str()];
+    Ok(select(sql, &query, parameters)?.pop())
+}
+
+/// A unit of this device of this product at another vault.
+pub(crate) fn device_elsewhere(
+    sql: &Connection,
+    vault: &VaultName,
+    sku: &Sku,
+    device_id: &DeviceId,
+) -> Result<Option<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices WHERE device_id = ?1 AND NOT (site = ?2 AND vault = ?3) AND sku = ?4
+         ORDER BY reservation LIMIT 1"
+    );
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    let parameters = [device_id.as_str(), names[0], names[1], sku.as_str()];
+    Ok(select(sql, &query, parameters)?.pop())
+}
+
+/// The newest unit of a key at a vault. Keys share a prefix by chance, or because somebody looked for one that does.
+pub(crate) fn newest_of_key(
+    sql: &Connection,
+    vault: &VaultName,
+    digest: &Fingerprint,
+) -> Result<Option<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices WHERE key_prefix = ?1 AND key_digest = ?2 AND site = ?3 AND vault = ?4
+         ORDER BY reservation DESC LIMIT 1"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    let parameters = params![prefix(digest), digest.as_bytes(), names.0, names.1];
+    Ok(select(sql, &query, parameters)?.pop())
+}
+
+/// A unit of a key at another vault.
+pub(crate) fn key_elsewhere(
+    sql: &Connection,
+    vault: &VaultName,
+    digest: &Fingerprint,
+) -> Result<Option<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices
+         WHERE key_prefix = ?1 AND key_digest = ?2 AND NOT (site = ?3 AND vault = ?4)
+         ORDER BY reservation LIMIT 1"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    let parameters = params![prefix(digest), digest.as_bytes(), names.0, names.1];
+    Ok(select(sql, &query, parameters)?.pop())
+}
+
+/// Every unit in this place: more than one if a slot was spent twice.
+pub(crate) fn by_slot(
+    sql: &Connection,
+    vault: &VaultName,
+    account: AccountTag,
+    slot: u64,
+    issue: u16,
+) -> Result<Vec<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices
+         WHERE site = ?1 AND vault = ?2 AND account = ?3 AND slot = ?4 AND issue = ?5 ORDER BY reservation"
+    );
+    select(
+        sql,
+        &query,
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            account.number(),
+            slot.cast_signed(),
+            issue
+        ],
+    )
+}
+
+/// The unit that a record reserved.
+pub(crate) fn by_reservation(
+    sql: &Connection,
+    vault: &VaultName,
+    reservation: LogSequence,
+) -> Result<Option<Unit>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM devices WHERE site = ?1 AND vault = ?2 AND reservation = ?3"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    let units = select(sql, &query, params![names.0, names.1, reservation.number()])?;
+    Ok(units.into_iter().next())
+}
+
+fn select(
+    sql: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Unit>, Failure> {
+    let mut statement = sql.prepare_cached(query).map_err(failure::sql)?;
+    let mut rows = statement.query(parameters).map_err(failure::sql)?;
+    let mut units = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        units.push(read(row)?);
+    }
+    Ok(units)
+}
+
+fn read(row: &Row<'_>) -> Result<Unit, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let number = |column: usize| row.get::<_, u64>(column).map_err(failure::sql);
+    let optional = |column: usize| row.get::<_, Option<u64>>(column).map_err(failure::sql);
+    let digest: Vec<u8> = row.get(5).map_err(failure::sql)?;
+    let slot: i64 = row.get(7).map_err(failure::sql)?;
+    Ok(Unit {
+        vault: VaultName {
+            site: parsed("site", &text(0)?)?,
+            vault: parsed("vault", &text(1)?)?,
+        },
+        record: DeviceRecord {
+            reservation: LogSequence(number(2)?),
+            sku: parsed("sku", &text(3)?)?,
+            device_id: parsed("device_id", &text(4)?)?,
+            spki_sha256: Fingerprint::try_from(digest.as_slice())
+                .map_err(|error| failure::home_corrupt(format!("registry, key_digest: {error}")))?,
+            account: AccountTag::new(number(6)?)
+                .ok_or_else(|| failure::home_corrupt("registry, account: no account tag"))?,
+            slot: slot.cast_unsigned(),
+            issue: row.get(8).map_err(failure::sql)?,
+            signed: optional(10)?.map(LogSequence),
+        },
+        reserved_at: number(9)?,
+        issued_at: optional(11)?,
+    })
+}

@@ -1,0 +1,107 @@
+//! What was found, each once.
+
+use mintmark_console::Failure;
+use mintmark_protocol::identifier::{SiteId, VaultName};
+use rusqlite::{Connection, Row, params};
+
+use super::parsed;
+use crate::failure;
+use crate::findings::Finding;
+
+const COLUMNS: &str = "site, vault, lineage, log_sequence, code, severity, text, serials, evidence";
+/// Stands for no record, since a null would be another one each time.
+const NO_RECORD: i64 = -1;
+
+/// Adds a finding, unless it is there. Returns whether it is new.
+pub(crate) fn add(sql: &Connection, finding: &Finding, now: u64) -> Result<bool, Failure> {
+    let sequence = finding.log_sequence.map_or(NO_RECORD, |sequence| {
+        i64::try_from(sequence).unwrap_or(i64::MAX)
+    });
+    let mut statement = sql
+        .prepare_cached(
+            "INSERT INTO findings (site, vault, lineage, log_sequence, code, severity, text, serials, evidence,
+                 found_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (site, vault, lineage, log_sequence, code, evidence) DO NOTHING",
+        )
+        .map_err(failure::sql)?;
+    let added = statement
+        .execute(params![
+            finding.vault.site.as_str(),
+            finding.vault.vault.as_str(),
+            finding.lineage.to_string(),
+            sequence,
+            finding.code,
+            finding.severity.as_str(),
+            finding.text,
+            finding.serials.join(" "),
+            finding.evidence.to_string(),
+            now,
+        ])
+        .map_err(failure::sql)?;
+    Ok(added > 0)
+}
+
+/// Every finding of a site, or of all, by vault and record.
+pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Finding>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM findings WHERE ?1 IS NULL OR site = ?1
+         ORDER BY site, vault, log_sequence, id"
+    );
+    select(sql, &query, [site.map(SiteId::as_str)])
+}
+
+/// The findings of a vault about records from `first` up to, not including, `end`.
+pub(crate) fn of_records(
+    sql: &Connection,
+    vault: &VaultName,
+    first: u64,
+    end: u64,
+) -> Result<Vec<Finding>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM findings
+         WHERE site = ?1 AND vault = ?2 AND log_sequence >= ?3 AND log_sequence < ?4 ORDER BY log_sequence, id"
+    );
+    let names = (vault.site.as_str(), vault.vault.as_str());
+    select(sql, &query, params![names.0, names.1, first, end])
+}
+
+/// The findings that name a serial.
+pub(crate) fn naming(sql: &Connection, serial: &str) -> Result<Vec<Finding>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM findings WHERE ' ' || serials || ' ' LIKE '% ' || ?1 || ' %' ORDER BY id"
+    );
+    select(sql, &query, [serial])
+}
+
+fn select(
+    sql: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<Finding>, Failure> {
+    let mut statement = sql.prepare(query).map_err(failure::sql)?;
+    let mut rows = statement.query(parameters).map_err(failure::sql)?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        findings.push(read(row)?);
+    }
+    Ok(findings)
+}
+
+fn read(row: &Row<'_>) -> Result<Finding, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    let sequence: i64 = row.get(3).map_err(failure::sql)?;
+    Ok(Finding {
+        vault: VaultName {
+            site: parsed("site", &text(0)?)?,
+            vault: parsed("vault", &text(1)?)?,
+        },
+        lineage: parsed("lineage", &text(2)?)?,
+        log_sequence: u64::try_from(sequence).ok(),
+        code: text(4)?,
+        severity: parsed("severity", &text(5)?)?,
+        text: text(6)?,
+        serials: text(7)?.split_whitespace().map(str::to_owned).collect(),
+        evidence: parsed("evidence", &text(8)?)?,
+    })
+}

@@ -1,0 +1,56 @@
+//! The serial ciphers of vaults: what turns a certificate's serial number into account and slot.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mintmark_console::Failure;
+use mintmark_keys::Agreement;
+use mintmark_ledger::decide::DeviceRecord;
+use mintmark_ledger::serial::SerialCipher;
+use mintmark_protocol::identifier::VaultName;
+
+use crate::failure;
+use crate::keyring::{Keyring, SERIAL_MASTER};
+use crate::registry::vaults::Vault;
+
+/// The ciphers, each derived when it is first needed.
+pub(crate) struct Serials<'a> {
+    ring: &'a Keyring<'a>,
+    master: OnceCell<Arc<dyn Agreement>>,
+    ciphers: RefCell<BTreeMap<VaultName, SerialCipher>>,
+}
+
+impl<'a> Serials<'a> {
+    pub(crate) fn new(ring: &'a Keyring<'a>) -> Self {
+        Self {
+            ring,
+            master: OnceCell::new(),
+            ciphers: RefCell::default(),
+        }
+    }
+
+    /// A vault's cipher.
+    pub(crate) fn of(&self, vault: &Vault) -> Result<SerialCipher, Failure> {
+        if let Some(cipher) = self.ciphers.borrow().get(&vault.name) {
+            return Ok(cipher.clone());
+        }
+        let master = match self.master.get() {
+            Some(master) => master,
+            None => {
+                let master = self.ring.agreement(SERIAL_MASTER)?;
+                self.master.get_or_init(|| master)
+            }
+        };
+        let shared = master.agree(&vault.agreement_key).map_err(failure::keys)?;
+        let cipher = SerialCipher::derive(&shared, &vault.name);
+        let mut ciphers = self.ciphers.borrow_mut();
+        ciphers.insert(vault.name.clone(), cipher.clone());
+        Ok(cipher)
+    }
+}
+
+/// The serial of a unit, hexadecimal.
+pub(crate) fn of_unit(cipher: &SerialCipher, unit: &DeviceRecord) -> String {
+    hex::encode(cipher.serial(unit.account, unit.slot, unit.issue))
+}
