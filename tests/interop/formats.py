@@ -1,0 +1,384 @@
+"""The messages of Mintmark, read as formats.cddl says and not otherwise. Section numbers are those of formats.cddl."""
+
+import hashlib
+import re
+
+from libraries import key_id
+from strict_cbor import Malformed, Tagged, decode
+
+SIGN1, ENCRYPT, SIGN = 18, 96, 98
+CONTEXT = -65537
+ENCRYPTED = 'application/cose; cose-type="cose-encrypt"'
+ROLES = ("mint", "enrol", "revoke", "trust")
+ROLE_OF = {"trust-manifest": "trust", "enrolment-grant": "enrol", "entitlement": "mint"}
+
+
+# Section 1: types. Each is a function that gives back what it accepts.
+
+
+def need(accepted, name, what):
+    if not accepted:
+        raise Malformed(f"{name}: {what}")
+
+
+def uint(value, name):
+    need(isinstance(value, int) and not isinstance(value, bool) and value >= 0, name, "not an unsigned integer")
+    return value
+
+
+def boolean(value, name):
+    need(isinstance(value, bool), name, "not a boolean")
+    return value
+
+
+def text(value, name):
+    need(isinstance(value, str), name, "not a text")
+    return value
+
+
+def octets(size=None):
+    def check(value, name):
+        need(isinstance(value, bytes) and size in (None, len(value)), name, f"not a byte string of {size} bytes")
+        return value
+
+    return check
+
+
+def matching(pattern):
+    def check(value, name):
+        need(isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII), name, f"does not match {pattern}")
+        return value
+
+    return check
+
+
+def exactly(*allowed):
+    def check(value, name):
+        need(any(value == one and type(value) is type(one) for one in allowed), name, f"not one of {allowed}")
+        return value
+
+    return check
+
+
+def nullable(of):
+    return lambda value, name: None if value is None else of(value, name)
+
+
+def array(of, least, most):
+    def check(value, name):
+        need(isinstance(value, list) and least <= len(value) <= most, name, f"not {least} to {most} values")
+        return [of(each, name) for each in value]
+
+    return check
+
+
+class Map:
+    """A closed map: every field is listed, `optional` names those that may be missing."""
+
+    def __init__(self, fields, optional=()):
+        self.fields, self.optional = fields, optional
+
+    def __call__(self, value, name):
+        need(isinstance(value, dict), name, "not a map")
+        unknown = [key for key in value if key not in self.fields]
+        missing = [key for key in self.fields if key not in value and key not in self.optional]
+        need(not unknown and not missing, name, f"unknown keys {unknown}, missing keys {missing}")
+        return {key: self.fields[key](each, f"{name}, key {key}") for key, each in value.items()}
+
+
+unix_time = uint
+identifier = matching("[a-z0-9-]{1,32}")
+object_id = matching("[a-z0-9-]{1,64}")
+sku = matching("[A-Za-z0-9._-]{1,32}")
+digest, salt, lineage, der = octets(32), octets(32), octets(16), octets()
+cose_key = Map({1: exactly(2), -1: exactly(1), -2: octets(32), -3: octets(32)})
+version_1 = exactly(1)
+
+
+# Section 2: headers.
+
+PARTY = "hq|all|vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}|officer:[a-z0-9-]{1,32}"
+CONTEXT_FIELDS = {1: version_1, 2: text, 3: matching(PARTY), 4: matching(PARTY), 5: object_id}
+CONTEXT_MAP = Map(CONTEXT_FIELDS)
+COMMITTING_CONTEXT_MAP = Map({**CONTEXT_FIELDS, 6: digest})
+
+
+def media_type(kind):
+    return f"application/vnd.mintmark.{kind}+cbor"
+
+
+class Message:
+    """A message taken apart, its form checked, and believed by nobody yet."""
+
+    def __init__(self, data, kind=None):
+        self.data = data
+        message = decode(data)
+        need(isinstance(message, Tagged) and isinstance(message.value, list), "message", "no COSE structure")
+        need(len(message.value) == 4, "message", "not of four parts")
+        self.tag = message.tag
+        self.protected, self.unprotected, self.payload, self.last = message.value
+        octets()(self.protected, "protected header")
+        octets()(self.payload, "payload")
+        header = decode(self.protected, "protected header")
+        need(isinstance(header, dict) and isinstance(header.get(CONTEXT), dict), "protected header", "no context")
+        self.kind = header[CONTEXT].get(2)
+        need(kind in (None, self.kind), "message", f"of type {self.kind}, not {kind}")
+        commits = self.tag != ENCRYPT and self.kind in ("enrolment-grant", "entitlement", "acknowledgement")
+        fields = {
+            3: exactly(ENCRYPTED if commits else media_type(self.kind)),
+            CONTEXT: COMMITTING_CONTEXT_MAP if commits else CONTEXT_MAP,
+        }
+        if self.tag == SIGN1:
+            fields.update({1: exactly(-7), 4: digest})
+        if self.tag == ENCRYPT:
+            fields.update({1: exactly(3)})
+        self.header = Map(fields)(header, "protected header")
+        self.context = self.header[CONTEXT]
+        unprotected = Map({5: octets(12)}) if self.tag == ENCRYPT else Map({})
+        unprotected(self.unprotected, "unprotected header")
+        if self.tag == SIGN1:
+            octets(64)(self.last, "signature")
+        elif self.tag == SIGN:
+            self.signers = array(self._officer_signature, 0, 64)(self.last, "signatures")
+        else:
+            self.recipients = array(self._recipient, 1, 80)(self.last, "recipients")
+            need(len(set(self.recipients)) == len(self.recipients), "recipients", "one stands twice")
+
+    @staticmethod
+    def _officer_signature(value, name):
+        need(isinstance(value, list) and len(value) == 3, name, "not of three parts")
+        header = decode(octets()(value[0], name), "header of a signature")
+        Map({})(value[1], name)
+        octets(64)(value[2], name)
+        return Map({1: exactly(-7), 4: digest})(header, "header of a signature")[4]
+
+    @staticmethod
+    def _recipient(value, name):
+        need(isinstance(value, list) and len(value) == 3, name, "not of three parts")
+        Map({1: exactly(-31)})(decode(octets()(value[0], name), name), name)
+        octets(40)(value[2], name)
+        return Map({4: digest, -1: cose_key})(value[1], name)[4]
+
+    @property
+    def fingerprint(self):
+        return hashlib.sha256(self.payload).digest()
+
+    def expect(self, sender, recipient, identity):
+        context = (self.context[3], self.context[4], self.context[5])
+        need(context == (sender, recipient, identity), "context", f"{context}, not {(sender, recipient, identity)}")
+
+
+# Section 3: who signed.
+
+
+def verify_one(library, message, key):
+    need(message.tag == SIGN1, "message", "no COSE_Sign1")
+    need(message.header[4] == key_id(key), "signature", "not by the key that signs this type")
+    library.verify_sign1(message.data, key)
+
+
+def approvers(library, message, manifest, role, others_allowed=False):
+    """The officers who approved it; unless others are allowed, every signature must be that of a holder of the role."""
+    need(message.tag == SIGN, "message", "no COSE_Sign")
+    found = []
+    for number, signer in enumerate(message.signers):
+        listed = [(officer, key) for officer in manifest[8] for key in officer[2] if key_id(key) == signer]
+        listed = [(officer, key) for officer, key in listed if role in officer[4]]
+        if others_allowed and not listed:
+            continue
+        need(listed, "signature", f"{signer.hex()} belongs to no officer with role {role}")
+        officer, key = listed[0]
+        library.verify_signature(message.data, number, key)
+        need(officer[1] not in found, "signature", f"{officer[1]} signed twice")
+        found.append(officer[1])
+    threshold = manifest[9][1 + ROLES.index(role)]
+    need(len(found) >= threshold, "signatures", f"{len(found)} of {threshold} officers")
+    return sorted(found)
+
+
+# Section 4: encryption.
+
+
+def decrypt(library, message, private):
+    """The plaintext of a signed message, which it commits to."""
+    inner = Message(message.payload, message.kind)
+    need(inner.tag == ENCRYPT, "payload", "not encrypted")
+    outer = {key: value for key, value in message.context.items() if key != 6}
+    need(inner.context == outer, "payload", "encrypted for another message")
+    plaintext = library.decrypt(message.payload, private)
+    need(hashlib.sha256(plaintext).digest() == message.context[6], "plaintext", "not what was committed to")
+    return plaintext, inner.recipients
+
+
+# Sections 5 to 11: contents.
+
+
+def hq_name(value, name):
+    need(1 <= len(text(value, name).encode()) <= 64 and value.isprintable(), name, "not 1 to 64 bytes of plain text")
+    return value
+
+
+def roles(value, name):
+    array(exactly(*ROLES), 0, 4)(value, name)
+    need([role for role in ROLES if role in value] == value, name, "roles out of order")
+    return value
+
+
+OFFICER = Map({1: identifier, 2: array(cose_key, 1, 4), 3: cose_key, 4: roles})
+
+TRUST_MANIFEST = Map(
+    {
+        1: version_1,
+        2: uint,
+        3: hq_name,
+        4: unix_time,
+        5: unix_time,
+        6: nullable(digest),
+        7: der,
+        8: array(OFFICER, 1, 64),
+        9: Map({1: uint, 2: uint, 3: uint, 4: uint}),
+        10: cose_key,
+        11: cose_key,
+        12: array(Map({1: identifier, 2: cose_key, 3: boolean}), 2, 8),
+        13: uint,
+    }
+)
+
+OFFICER_REQUEST = Map({1: version_1, 2: identifier, 3: cose_key, 4: cose_key, 5: unix_time, 6: text})
+
+
+def facts(value, name):
+    need(isinstance(value, dict), name, "not a map")
+    return {text(key, name): text(each, name) for key, each in value.items()}
+
+
+ENROLMENT_REQUEST = Map(
+    {
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: lineage,
+        5: uint,
+        6: digest,
+        7: cose_key,
+        8: cose_key,
+        9: der,
+        10: der,
+        11: facts,
+        12: unix_time,
+    }
+)
+
+ENROLMENT_GRANT = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: digest,
+        5: lineage,
+        6: der,
+        7: der,
+        8: cose_key,
+        9: uint,
+        10: unix_time,
+        11: unix_time,
+    }
+)
+
+INTERVAL = array(unix_time, 2, 2)
+CERTIFICATE_TERMS = Map({1: text, 2: uint, 3: array(text, 0, 16)}, optional=(2,))
+
+PRODUCT = Map(
+    {
+        1: uint,
+        2: sku,
+        3: uint,
+        4: uint,
+        5: uint,
+        6: text,
+        7: array(text, 1, 8),
+        8: uint,
+        9: array(identifier, 1, 64),
+        10: array(INTERVAL, 0, 8192),
+        11: CERTIFICATE_TERMS,
+        12: exactly("serialNumber", "commonName"),
+    },
+    optional=(4, 5, 6, 9, 10),
+)
+
+ENTITLEMENT = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: uint,
+        4: identifier,
+        5: identifier,
+        6: unix_time,
+        7: unix_time,
+        8: unix_time,
+        9: unix_time,
+        10: Map({1: uint, 2: uint}),
+        11: uint,
+        12: array(PRODUCT, 1, 32),
+        13: digest,
+    }
+)
+
+ACKNOWLEDGEMENT = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: unix_time,
+        5: lineage,
+        6: uint,
+        7: digest,
+        8: uint,
+        9: digest,
+        10: uint,
+    }
+)
+
+DISPATCH = Map(
+    {
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: uint,
+        5: uint,
+        6: nullable(digest),
+        7: nullable(Map({1: lineage, 2: uint, 3: digest})),
+        8: text,
+        9: object_id,
+        10: uint,
+        11: octets(),
+        12: array(der, 0, 8),
+        13: unix_time,
+    }
+)
+
+SEGMENT_FACTS = Map({1: uint, 2: uint, 3: digest, 4: uint, 5: digest})
+
+AUDIT_BUNDLE = Map(
+    {
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: lineage,
+        5: uint,
+        6: nullable(digest),
+        7: nullable(Map({1: uint, 2: uint, 3: digest})),
+        8: Map({1: uint, 2: digest, 3: unix_time}),
+        9: uint,
+        10: array(SEGMENT_FACTS, 0, 9999),
+        11: uint,
+        12: unix_time,
+        13: der,
+    },
+    optional=(13,),
+)
+
+AUDIT_SEGMENT = Map({0: salt, 1: version_1, 2: uint, 3: uint, 4: octets()})
