@@ -55,8 +55,8 @@ use crate::envelope::{Context, Kind, Party, Verified};
 use crate::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
 use crate::trust::{Role, TrustManifest};
 
-/// The largest entitlement plaintext, in bytes.
-pub const ENTITLEMENT_BYTES_MAX: usize = 1 << 20;
+/// The largest entitlement plaintext, in bytes: a log record holds it whole.
+pub const ENTITLEMENT_BYTES_MAX: usize = 96 * 1024;
 /// The most products of one entitlement.
 pub const PRODUCTS_MAX: usize = 32;
 /// The most working-hours intervals of one product.

@@ -88,8 +88,10 @@ impl Ledger {
         let mut snapshot = Snapshot::read(&folder.snapshot);
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
         let (log, found) = match FileLog::open(&folder.log, known) {
-            Err(StorageError::LogCorrupt { .. }) if snapshot.is_some() => {
-                // Perhaps it is the snapshot that belongs to another log; the log is the record.
+            Err(corrupt @ StorageError::LogCorrupt { .. }) => {
+                // Perhaps it is the snapshot that belongs to another log; the log is the record. But a log that has
+                // fewer whole records than the snapshot knows of has lost some: then nothing may be cut off as torn.
+                expect_whole(&folder.log, known, corrupt)?;
                 snapshot = None;
                 FileLog::open(&folder.log, None)?
             }
@@ -244,6 +246,22 @@ pub(super) fn apply_from(log: &dyn LogStore, state: &mut State, from: &Head) -> 
         let record = record?;
         let entry = decode(&record)?;
         apply(state, &record.bytes, &entry);
+    }
+    Ok(())
+}
+
+/// Refuses a log that was found corrupt with what a snapshot knows, unless it holds at least as many records without it.
+pub(super) fn expect_whole(
+    log: &Path,
+    known: Option<Head>,
+    corrupt: StorageError,
+) -> Result<(), StorageError> {
+    let Some(known) = known else {
+        return Err(corrupt);
+    };
+    let (log, _) = FileLog::open_read_only(log, None)?;
+    if log.head().size < known.size {
+        return Err(corrupt);
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ impl View {
         let mut snapshot = Snapshot::read(&paths.snapshot);
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
         let (log, _) = match FileLog::open_read_only(&paths.log, known) {
-            Err(StorageError::LogCorrupt { .. }) if snapshot.is_some() => {
+            Err(corrupt @ StorageError::LogCorrupt { .. }) => {
+                super::open::expect_whole(&paths.log, known, corrupt)?;
                 snapshot = None;
                 FileLog::open_read_only(&paths.log, None)?
             }

@@ -183,6 +183,24 @@ fn records_taken_away_are_noticed_by_whatever_still_knows_them() {
 }
 
 #[test]
+fn a_damaged_last_record_that_a_clean_stop_knew_is_refused_and_not_cut_off() {
+    let (_dir, path, mut ledger) = vault();
+    let reservation = reserve(&mut ledger, "TH-200", &csr("A1", 1));
+    ledger.commit().unwrap();
+    complete(&mut ledger, reservation);
+    ledger.commit().unwrap();
+    ledger.close().unwrap();
+    let segment = segment(&path);
+    let mut bytes = fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let error = open(&path).err().unwrap();
+    assert_eq!((error.code(), error.class()), ("LOG-CORRUPT", ErrorClass::Integrity));
+    assert_eq!(View::open(&path).err().unwrap().code(), "LOG-CORRUPT");
+    assert_eq!(fs::read(&segment).unwrap(), bytes);
+}
+
+#[test]
 fn an_index_or_a_snapshot_of_another_vault_is_not_believed() {
     let (_folder_a, path_a, mut a) = vault();
     let (_folder_b, path_b, mut b) = vault();
