@@ -4,27 +4,27 @@
 //! always followed directly by that decision, in the same commit group.
 //!
 //! ```cddl
-//! entry = { 0: kind, 1: time, ? 2: uint, * fields of the kind }
+//! entry = { 0: kind, 1: unix-time, ? 2: uint, * fields of the kind }
 //! ; 1: never below that of the entry before; 2: seconds by which the vault's clock stood behind that time (absent: 0)
 //!
-//! genesis          = { 0: 1, 1: time, 3: identifier, 4: identifier, 5: lineage, 6: uint, 7: digest, 8: digest, 9: tstr }
+//! genesis          = { 0: 1, 1: unix-time, 3: identifier, 4: identifier, 5: lineage, 6: uint, 7: digest, 8: digest, 9: tstr }
 //!                    ; site, vault, lineage, trust manifest: version, fingerprint; enrolment request: fingerprint; software
-//! start            = { 0: 2, 1: time, ? 2: uint, 3: lineage, 4: uint, 5: uint, 6: tstr }
+//! start            = { 0: 2, 1: unix-time, ? 2: uint, 3: lineage, 4: uint, 5: uint, 6: tstr }
 //!                    ; lineage, boot count, rules version, software
-//! trust            = { 0: 3, 1: time, ? 2: uint, 3: uint, 4: digest }      ; version, fingerprint
-//! dispatch         = { 0: 4, 1: time, ? 2: uint, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
+//! trust            = { 0: 3, 1: unix-time, ? 2: uint, 3: uint, 4: digest }      ; version, fingerprint
+//! dispatch         = { 0: 4, 1: unix-time, ? 2: uint, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
 //!                    ; epoch, sequence, fingerprint of the dispatch; kind, id, version of its content
-//! request          = { 0: 5, 1: time, ? 2: uint, 3: sku, 4: identifier, 5: submission }      ; product, station
-//! signed           = { 0: 6, 1: time, ? 2: uint, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
-//! bundle-sealed    = { 0: 7, 1: time, ? 2: uint, 3: uint, 4: digest, 5: uint, 6: uint }
+//! request          = { 0: 5, 1: unix-time, ? 2: uint, 3: sku, 4: identifier, 5: submission }      ; product, station
+//! signed           = { 0: 6, 1: unix-time, ? 2: uint, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
+//! bundle-sealed    = { 0: 7, 1: unix-time, ? 2: uint, 3: uint, 4: digest, 5: uint, 6: uint }
 //!                    ; sequence, fingerprint, log size that it covers, requests answered and not logged
 //!
-//! dispatch-accepted = { 0: 16, 1: time, ? 2: uint }
-//! dispatch-refused  = { 0: 17, 1: time, ? 2: uint, 3: code }
-//! reserved         = { 0: 18, 1: time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr }
+//! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: uint }
+//! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: uint, 3: code }
+//! reserved         = { 0: 18, 1: unix-time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr }
 //!                    ; entitlement, account tag, slot, issue, device id, SHA-256 of the public key, TBSCertificate (DER)
-//! existing         = { 0: 19, 1: time, ? 2: uint, 3: sequence }
-//! refused          = { 0: 20, 1: time, ? 2: uint, 3: code, ? 4: identifier }      ; the entitlement that came closest
+//! existing         = { 0: 19, 1: unix-time, ? 2: uint, 3: sequence }
+//! refused          = { 0: 20, 1: unix-time, ? 2: uint, 3: code, ? 4: identifier }      ; the entitlement that came closest
 //!
 //! verdict    = { 1: 0, 2: code }                       ; what the vault found while verifying it
 //!            / { 1: 1, 2: digest, 3: bstr, 4: bstr, 5: bstr }

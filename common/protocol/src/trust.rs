@@ -343,6 +343,15 @@ impl TrustManifest {
         recipients
     }
 
+    /// Whether it lists this key, whoever's and for whatever.
+    pub fn lists(&self, key: &PublicKey) -> bool {
+        let officers = self.officers.iter();
+        let officers = officers.flat_map(|officer| officer.signing_keys.iter().chain([&officer.agreement_key]));
+        let own = self.encryption_keys.iter().map(|key| &key.key);
+        let mut keys = officers.chain(own).chain([&self.dispatch_key, &self.report_key]);
+        keys.any(|listed| listed == key)
+    }
+
     /// Whether it still verifies things other than its successor.
     ///
     /// # Errors

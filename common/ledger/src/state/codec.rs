@@ -1,8 +1,8 @@
-//! The state as bytes, so that a log need not be read from its beginning each time. Whoever keeps them vouches for them:
+//! The state as bytes, so that a log need not be read from its beginning each unix-time. Whoever keeps them vouches for them:
 //! a vault checks them against the log, HQ keeps them beside what it verified.
 //!
 //! ```cddl
-//! state = { 0: 1, 1: uint, 2: bstr, 3: time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint, 8: [uint, bstr] / null,
+//! state = { 0: 1, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint, 8: [uint, bstr] / null,
 //!           9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement], 13: [* account], 14: [* reservation],
 //!           15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null, 20: entry / sku / null }
 //! enrolment = { 1: digest, 2: bstr, 3: bstr, 4: COSE_Key, 5: uint }
@@ -11,7 +11,7 @@
 //! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint }         ; version, fingerprint, terms, accepted at
 //! account = { 1: uint, 2: identifier, 3: sku, 4: [10 uint] }
 //! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr }
-//! run = [first: uint, stride: uint, count: uint, time]
+//! run = [first: uint, stride: uint, count: uint, unix-time]
 //! ```
 
 use std::sync::Arc;
