@@ -6,11 +6,15 @@ use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 mod approval;
+mod audit;
+mod ca;
+mod device;
 mod entitlement;
 mod init;
 mod media;
 mod officer;
 mod policy;
+mod reconcile;
 mod site;
 mod trust;
 
@@ -65,6 +69,17 @@ enum Command {
     /// Sticks and other media that go back and forth.
     #[command(subcommand)]
     Media(media::Media),
+    /// What vaults reported.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Hold what was granted against what was made, and say what does not fit.
+    Reconcile(reconcile::Reconcile),
+    /// Devices: what the logs say of one.
+    #[command(subcommand)]
+    Device(device::Device),
+    /// The certificates of the root, of device CAs and of vaults.
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -92,6 +107,10 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
         Command::Policy(policy) => policy.run(home, console),
         Command::Entitlement(entitlement) => entitlement.run(home, console),
         Command::Media(media) => media.run(home, console),
+        Command::Audit(audit) => audit.run(home, console),
+        Command::Reconcile(reconcile) => reconcile.run(home, console),
+        Command::Device(device) => device.run(home, console),
+        Command::Ca(ca) => ca.run(home, console),
         Command::Completion { shell } => {
             mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
                 .map_err(|error| Failure::output(&error))?;

@@ -24,6 +24,7 @@ use crate::{clock, failure, trust};
 
 pub(crate) mod chain;
 mod checks;
+pub(crate) mod kept;
 mod lookup;
 pub(crate) mod records;
 mod replaying;

@@ -2,6 +2,7 @@
 
 use crate::printable::printable_styled;
 use crate::style::{Style, plain};
+use std::fmt;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The side of its column to which a cell is set.
@@ -119,6 +120,13 @@ impl Table {
     }
 }
 
+impl fmt::Display for Table {
+    /// The table as it is written into a file: every cell whole, nothing coloured, each line ended by a line feed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(None, false))
+    }
+}
+
 /// Takes width from the widest column, again and again, until the line fits or nothing more can be taken.
 fn shrink(widths: &mut [usize], width_max: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
@@ -175,6 +183,11 @@ TH-200   th200-2027q1  50000
 P-9      p9                7
 ";
         assert_eq!(accounts().render(None, false), expected);
+    }
+
+    #[test]
+    fn a_table_displays_as_it_goes_into_a_file() {
+        assert_eq!(accounts().to_string(), accounts().render(None, false));
     }
 
     #[test]

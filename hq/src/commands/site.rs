@@ -141,6 +141,7 @@ fn enrol(
         || keys[0] == keys[1]
         || keys[1] == keys[2]
         || keys[0] == keys[2]
+        || keys.iter().any(|key| manifest.content().lists(key))
     {
         return Err(failure::refused(
             "ENROLMENT-KEY",

@@ -43,7 +43,10 @@ pub(crate) fn file(
         )
     };
     let bytes = read(number)
-        .map_err(|failure| missing("cannot be read").cause(failure))?
+        .map_err(|failure| match failure.exit {
+            Exit::Integrity => failure,
+            _ => missing("cannot be read").cause(failure),
+        })?
         .ok_or_else(|| missing("is not there"))?;
     if (bytes.len() as u64) < facts.file_bytes {
         return Err(missing("is cut short"));

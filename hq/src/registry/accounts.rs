@@ -2,6 +2,7 @@
 
 use mintmark_console::Failure;
 use mintmark_ledger::state::{Account as Replayed, State};
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
 use rusqlite::{Connection, Row, params};
 
@@ -114,6 +115,17 @@ pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Account
         accounts.push(read(row)?);
     }
     Ok(accounts)
+}
+
+/// One account, granted or not.
+pub(crate) fn find(
+    sql: &Connection,
+    vault: &VaultName,
+    tag: AccountTag,
+) -> Result<Option<Account>, Failure> {
+    let accounts = all(sql, Some(&vault.site))?;
+    let is = |account: &Account| account.vault == *vault && account.tag == tag.number();
+    Ok(accounts.into_iter().find(is))
 }
 
 fn read(row: &Row<'_>) -> Result<Account, Failure> {

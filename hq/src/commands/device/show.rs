@@ -1,0 +1,315 @@
+//! `hq device show`: from a serial number, a device id or a certificate to the unit that was spent on it.
+
+use std::path::Path;
+
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_ledger::serial::{SERIAL_BYTES, Serial};
+use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate, Issuer, verify_chain};
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, OfficerId, VaultName};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::commands::say;
+use crate::failure;
+use crate::findings::Finding;
+use crate::home::Home;
+use crate::keyring::Keyring;
+use crate::registry::devices::{self, Unit};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{Registry, accounts, entitlements, findings};
+use crate::serials::{self, Serials};
+
+/// What a person asks about.
+enum Asked {
+    Certificate(Box<Certificate>),
+    Serial(Serial),
+    Id(DeviceId),
+}
+
+pub(super) fn run(home: Option<&Path>, asked: &str, console: &Console) -> Result<Exit, Failure> {
+    let home = Home::read_hq(home)?;
+    let registry = home.registry()?;
+    let ring = Keyring::new(&home.config, console)?;
+    let tracing = Tracing {
+        registry: &registry,
+        serials: Serials::new(&ring),
+        vaults: vaults::all(&registry.sql)?
+            .into_iter()
+            .filter(|vault| vault.granted)
+            .collect(),
+    };
+    let (units, chain) = match read(asked)? {
+        Asked::Certificate(certificate) => (tracing.by_certificate(&certificate)?, Some("valid")),
+        Asked::Serial(serial) => (tracing.by_serial(&serial)?, None),
+        Asked::Id(device_id) => (devices::by_id(&registry.sql, &device_id)?, None),
+    };
+    let mut traced = Vec::new();
+    for unit in units {
+        traced.push(tracing.trace(unit)?);
+    }
+    // A stable sort: of units of one second, the one further on in its log is the newer one.
+    traced.sort_by_key(|traced| traced.unit.reserved_at);
+    let Some(newest) = traced.last() else {
+        return Err(failure::refused(
+            "DEVICE-UNKNOWN",
+            format!("no imported log holds `{asked}`"),
+            "check the spelling; what was made since the last stick came in is not known yet",
+        ));
+    };
+    let mut json = newest.to_json();
+    json["schema"] = "mintmark/device/1".into();
+    json["chain"] = chain.into();
+    json["devices"] = traced.iter().map(Traced::to_json).collect();
+    let mut lines = Vec::new();
+    for traced in &traced {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(traced.lines());
+    }
+    if chain.is_some() {
+        lines.push("chain        valid".to_owned());
+    }
+    say(console, &json, lines)?;
+    let accused = traced
+        .iter()
+        .any(|traced| traced.findings.iter().any(Finding::counts));
+    Ok(if accused { Exit::Negative } else { Exit::Done })
+}
+
+/// A certificate if there is such a file, a serial number if it looks like one, else a device id.
+fn read(asked: &str) -> Result<Asked, Failure> {
+    let path = Path::new(asked);
+    if path.is_file() {
+        let bytes = files::read_limited(path, CERTIFICATE_FILE_BYTES_MAX as u64)?;
+        let certificate = Certificate::from_pem_or_der(&bytes).map_err(failure::pki)?;
+        return Ok(Asked::Certificate(Box::new(certificate)));
+    }
+    let digits: String = asked
+        .chars()
+        .filter(|character| !matches!(character, ':' | ' '))
+        .collect();
+    if digits.len() == 2 * SERIAL_BYTES {
+        let mut serial = [0; SERIAL_BYTES];
+        if hex::decode_to_slice(digits.to_ascii_lowercase(), &mut serial).is_ok() {
+            return Ok(Asked::Serial(serial));
+        }
+    }
+    asked.parse().map(Asked::Id).map_err(|_| {
+        failure::usage(
+            "DEVICE-INVALID",
+            format!("`{asked}` is no file, no serial number and no device id"),
+            "give the serial number in hexadecimal, the device id, or the path of a certificate",
+        )
+    })
+}
+
+struct Tracing<'a> {
+    registry: &'a Registry,
+    serials: Serials<'a>,
+    /// Those that were let in.
+    vaults: Vec<Vault>,
+}
+
+impl Tracing<'_> {
+    /// The units that a serial number stands for, at whichever vault's.
+    fn by_serial(&self, serial: &Serial) -> Result<Vec<Unit>, Failure> {
+        let mut units = Vec::new();
+        for vault in &self.vaults {
+            if let Some((account, slot, issue)) = self.serials.of(vault)?.open(serial) {
+                let sql = &self.registry.sql;
+                units.extend(devices::by_slot(sql, &vault.name, account, slot, issue)?);
+            }
+        }
+        Ok(units)
+    }
+
+    /// The unit of a certificate that one of our device CAs signed.
+    fn by_certificate(&self, certificate: &Certificate) -> Result<Vec<Unit>, Failure> {
+        let root = self.registry.bytes("root_certificate")?;
+        let root = Issuer::from_certificate_der(&root).map_err(failure::home_corrupt)?;
+        let vault = self.vaults.iter().find(|vault| {
+            let certificates = vault.certificates.as_ref();
+            certificates.is_some_and(|certificates| {
+                Issuer::from_certificate_der(&certificates.device_ca)
+                    .and_then(|device_ca| verify_chain(certificate, &device_ca, &root))
+                    .is_ok()
+            })
+        });
+        let Some(vault) = vault else {
+            return Err(failure::refused(
+                "DEVICE-UNKNOWN",
+                format!(
+                    "not issued by us: no device CA of ours signed the certificate of `{}`",
+                    certificate.subject()
+                ),
+                "treat the device as counterfeit",
+            ));
+        };
+        let serial = hex::encode(certificate.serial());
+        let unaccounted = |why: String| {
+            let message = format!(
+                "chain valid, accounting unknown: no imported log of {} holds serial {serial}",
+                vault.name
+            );
+            failure::refused(
+                "DEVICE-UNKNOWN",
+                message,
+                "import the vault's newest bundles, then ask again; do not accept the device before",
+            )
+            .cause(why)
+        };
+        let opened = self.serials.of(vault)?.open(certificate.serial());
+        let Some((account, slot, issue)) = opened else {
+            return Err(unaccounted("this is no serial number of ours".to_owned()));
+        };
+        let sql = &self.registry.sql;
+        let mut units = devices::by_slot(sql, &vault.name, account, slot, issue)?;
+        if units.is_empty() {
+            return Err(unaccounted(place(sql, &vault.name, account, slot, issue)?));
+        }
+        let key = Fingerprint::new(certificate.spki_sha256());
+        units.retain(|unit| unit.record.spki_sha256 == key);
+        if units.is_empty() {
+            return Err(failure::refused(
+                "DEVICE-MISMATCH",
+                format!(
+                    "the log of {} holds serial {serial} for another key: its device CA has signed two certificates \
+                     with one serial",
+                    vault.name
+                ),
+                "keep the certificate; stop production at this vault and tell your security officer",
+            ));
+        }
+        Ok(units)
+    }
+
+    fn trace(&self, unit: Unit) -> Result<Traced, Failure> {
+        let sql = &self.registry.sql;
+        let vault = self.vaults.iter().find(|vault| vault.name == unit.vault);
+        let vault = vault
+            .ok_or_else(|| failure::home_corrupt(format!("{} is not enrolled", unit.vault)))?;
+        let serial = serials::of_unit(&self.serials.of(vault)?, &unit.record);
+        let account = accounts::find(sql, &unit.vault, unit.record.account)?;
+        let entitlement = account.map(|account| account.entitlement);
+        let approvers = match &entitlement {
+            Some(entitlement) => approvers(sql, &unit.vault, entitlement)?,
+            None => Vec::new(),
+        };
+        Ok(Traced {
+            findings: findings::naming(sql, &serial)?,
+            unit,
+            serial,
+            entitlement,
+            approvers,
+        })
+    }
+}
+
+/// Where a serial that no log holds would belong: HQ can tell without any log whether it lies within a quota.
+fn place(
+    sql: &Connection,
+    vault: &VaultName,
+    tag: AccountTag,
+    slot: u64,
+    issue: u16,
+) -> Result<String, Failure> {
+    let account = accounts::find(sql, vault, tag)?;
+    Ok(match account {
+        Some(account) if slot < account.authorised => format!(
+            "it is slot {slot} (issue {issue}) of the {} units of {} in {}, which has not been reported",
+            account.authorised, account.sku, account.entitlement
+        ),
+        _ => "it lies outside everything that was ever granted".to_owned(),
+    })
+}
+
+/// The officers who approved the newest version of an entitlement that was sent.
+fn approvers(
+    sql: &Connection,
+    vault: &VaultName,
+    entitlement: &EntitlementId,
+) -> Result<Vec<OfficerId>, Failure> {
+    let sent = entitlements::all(sql)?.into_iter().rfind(|listed| {
+        listed.terms.vault == *vault && listed.terms.id == *entitlement && listed.state == "sent"
+    });
+    Ok(sent.map_or_else(Vec::new, |listed| listed.approvers))
+}
+
+/// A unit with everything that is known of it.
+struct Traced {
+    unit: Unit,
+    serial: String,
+    entitlement: Option<EntitlementId>,
+    approvers: Vec<OfficerId>,
+    findings: Vec<Finding>,
+}
+
+impl Traced {
+    fn status(&self) -> &'static str {
+        match self.unit.issued_at {
+            Some(_) => "good",
+            None => "unresolved",
+        }
+    }
+
+    fn codes(&self) -> Vec<&str> {
+        let mut codes: Vec<&str> = self.findings.iter().map(|f| f.code.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    }
+
+    fn to_json(&self) -> Value {
+        let Unit { vault, record, .. } = &self.unit;
+        json!({
+            "serial": self.serial,
+            "slot": record.slot,
+            "issue": record.issue,
+            "device_id": record.device_id.as_str(),
+            "product": record.sku.as_str(),
+            "status": self.status(),
+            "reserved_at": rfc3339(self.unit.reserved_at),
+            "issued_at": self.unit.issued_at.map(rfc3339),
+            "entitlement": self.entitlement.as_ref().map(EntitlementId::as_str),
+            "approvers": self.approvers.iter().map(OfficerId::as_str).collect::<Vec<_>>(),
+            "site": vault.site.as_str(),
+            "vault": vault.vault.as_str(),
+            "log_sequence": record.reservation.number(),
+            "public_key_sha256": record.spki_sha256.to_string(),
+            "findings": self.codes(),
+        })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Unit { vault, record, .. } = &self.unit;
+        let entitlement = self.entitlement.as_ref().map(ToString::to_string);
+        let approvers: Vec<&str> = self.approvers.iter().map(OfficerId::as_str).collect();
+        let mut lines = vec![
+            format!("device       {} of {}", record.device_id, record.sku),
+            format!("serial       {}", self.serial),
+            format!("status       {}", self.status()),
+            format!(
+                "issued       {} at {vault}",
+                rfc3339(self.unit.issued_at.unwrap_or(self.unit.reserved_at))
+            ),
+            format!(
+                "slot         {} (issue {}) of {}",
+                record.slot,
+                record.issue,
+                entitlement.as_deref().unwrap_or("no entitlement of ours")
+            ),
+            format!("approved by  {}", approvers.join(", ")),
+            format!("record       {} of the log", record.reservation),
+        ];
+        lines.extend(self.findings.iter().map(|finding| {
+            format!(
+                "finding      {} {}: {}",
+                finding.severity, finding.code, finding.text
+            )
+        }));
+        lines
+    }
+}

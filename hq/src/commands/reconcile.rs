@@ -1,0 +1,414 @@
+//! `hq reconcile`: what was granted, held against what was made.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_ledger::serial::serial_of;
+use mintmark_protocol::identifier::SiteId;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::failure;
+use crate::findings::{Finding, Severity};
+use crate::home::Home;
+use crate::registry::accounts::{self, Account};
+use crate::registry::{bundles, findings, replays, vaults};
+
+/// Hold what was granted against what was made, and say what does not fit.
+#[derive(Debug, Args)]
+pub(super) struct Reconcile {
+    /// One site; all if none is given.
+    #[arg(long, value_name = "S")]
+    site: Option<SiteId>,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// A file to write it to, in place of standard output.
+    #[arg(long, value_name = "F")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// The same as --json.
+    Json,
+    /// One row for each account, then one for each finding.
+    Csv,
+}
+
+/// What there is to say.
+struct Report {
+    accounts: Vec<Account>,
+    findings: Vec<Finding>,
+    /// The time of the newest checkpoint, Unix seconds.
+    as_of: Option<u64>,
+}
+
+impl Reconcile {
+    pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+        let home = Home::read_hq(home)?;
+        let registry = home.registry()?;
+        let report = Report::new(&registry.sql, self.site.as_ref())?;
+        let format = if console.is_json() {
+            Format::Json
+        } else {
+            self.format
+        };
+        match (&self.output, format) {
+            (None, Format::Json) => console
+                .json(&report.to_json())
+                .map_err(|error| Failure::output(&error))?,
+            (None, Format::Table) => report.show(console),
+            (None, Format::Csv) => console.line(report.to_csv().trim_end()),
+            (Some(output), format) => {
+                let text = match format {
+                    Format::Json => format!("{:#}\n", report.to_json()),
+                    Format::Table => report.to_text(),
+                    Format::Csv => report.to_csv(),
+                };
+                files::write_replace(output, text.as_bytes())?;
+                console.note(format!("{}: {}", output.display(), report.summary()));
+            }
+        }
+        Ok(report.exit())
+    }
+}
+
+impl Report {
+    fn new(sql: &Connection, site: Option<&SiteId>) -> Result<Self, Failure> {
+        if let Some(site) = site
+            && !vaults::all(sql)?
+                .iter()
+                .any(|vault| vault.name.site == *site)
+        {
+            return Err(failure::usage(
+                "SITE-UNKNOWN",
+                format!("there is no site `{site}`"),
+                "`hq site list` shows which there are",
+            ));
+        }
+        let accounts = accounts::all(sql, site)?;
+        let mut findings = findings::all(sql, site)?;
+        findings.extend(unresolved(sql, &accounts)?);
+        Ok(Self {
+            accounts,
+            findings,
+            as_of: bundles::as_of(sql, site)?,
+        })
+    }
+
+    fn balanced(&self) -> bool {
+        self.accounts.iter().all(Account::balances)
+    }
+
+    fn exit(&self) -> Exit {
+        if self.balanced() && !self.findings.iter().any(Finding::counts) {
+            Exit::Done
+        } else {
+            Exit::Negative
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let accounts: Vec<_> = self
+            .accounts
+            .iter()
+            .map(|account| {
+                json!({
+                    "site": account.vault.site.as_str(),
+                    "vault": account.vault.vault.as_str(),
+                    "product": account.sku.as_str(),
+                    "entitlement": account.entitlement.as_str(),
+                    "authorised": account.authorised,
+                    "good": account.good,
+                    "scrapped": account.scrapped,
+                    "voided": account.voided,
+                    "unresolved": account.unresolved,
+                    "unspent": account.unspent(),
+                })
+            })
+            .collect();
+        json!({
+            "schema": "mintmark/reconcile/1",
+            "as_of": self.as_of.map(rfc3339),
+            "balanced": self.balanced(),
+            "accounts": accounts,
+            "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn summary(&self) -> String {
+        let count = |severity| {
+            let of = |finding: &&Finding| finding.severity == severity;
+            self.findings.iter().filter(of).count()
+        };
+        let mut counted: Vec<String> = [
+            Severity::Critical,
+            Severity::Major,
+            Severity::Minor,
+            Severity::Note,
+        ]
+        .into_iter()
+        .filter(|severity| count(*severity) > 0)
+        .map(|severity| format!("{} {severity}", count(severity)))
+        .collect();
+        if counted.is_empty() {
+            counted.push("none".to_owned());
+        }
+        let as_of = match self.as_of {
+            Some(as_of) => format!("as of {}", rfc3339(as_of)),
+            None => "nothing was reported yet".to_owned(),
+        };
+        format!(
+            "{} accounts, {}; findings: {}; {as_of}",
+            self.accounts.len(),
+            if self.balanced() {
+                "balanced"
+            } else {
+                "NOT BALANCED"
+            },
+            counted.join(", "),
+        )
+    }
+
+    fn account_table(&self) -> Table {
+        let names = ["SITE", "VAULT", "PRODUCT", "ENTITLEMENT"].map(|name| (name, Align::Left));
+        let counts = [
+            "AUTHORISED",
+            "GOOD",
+            "SCRAPPED",
+            "VOIDED",
+            "UNRESOLVED",
+            "UNSPENT",
+        ]
+        .map(|name| (name, Align::Right));
+        let mut table = Table::new(names.into_iter().chain(counts));
+        for account in &self.accounts {
+            table.row(account_cells(account));
+        }
+        table
+    }
+
+    fn finding_table(&self) -> Table {
+        let columns = ["SEVERITY", "CODE", "SITE", "VAULT"].map(|name| (name, Align::Left));
+        let more = [
+            ("RECORD", Align::Right),
+            ("SERIALS", Align::Left),
+            ("WHAT", Align::Left),
+        ];
+        let mut table = Table::new(columns.into_iter().chain(more));
+        for finding in &self.findings {
+            let sequence = finding.log_sequence.map(|at| at.to_string());
+            table.row([
+                finding.severity.to_string(),
+                finding.code.clone(),
+                finding.vault.site.to_string(),
+                finding.vault.vault.to_string(),
+                sequence.unwrap_or_default(),
+                finding.serials.join(" "),
+                finding.text.clone(),
+            ]);
+        }
+        table
+    }
+
+    fn show(&self, console: &Console) {
+        console.line(self.summary());
+        if !self.accounts.is_empty() {
+            console.line("");
+            console.table(&self.account_table());
+        }
+        if !self.findings.is_empty() {
+            console.line("");
+            console.table(&self.finding_table());
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = self.summary() + "\n";
+        if !self.accounts.is_empty() {
+            text += &format!("\n{}", self.account_table());
+        }
+        if !self.findings.is_empty() {
+            text += &format!("\n{}", self.finding_table());
+        }
+        text
+    }
+
+    /// One row for each account, then one for each finding; the first column says which (RFC 4180).
+    fn to_csv(&self) -> String {
+        const HEADER: &str = "row,site,vault,product,entitlement,authorised,good,scrapped,voided,unresolved,unspent,\
+                              code,severity,log_sequence,serials,text\r\n";
+        let mut csv = HEADER.to_owned();
+        for account in &self.accounts {
+            let cells = std::iter::once("account".to_owned()).chain(account_cells(account));
+            push_row(&mut csv, cells.chain(std::iter::repeat_n(String::new(), 5)));
+        }
+        for finding in &self.findings {
+            let names = [
+                "finding".to_owned(),
+                finding.vault.site.to_string(),
+                finding.vault.vault.to_string(),
+            ];
+            let sequence = finding.log_sequence.map(|at| at.to_string());
+            let rest = [
+                finding.code.clone(),
+                finding.severity.to_string(),
+                sequence.unwrap_or_default(),
+                finding.serials.join(" "),
+                finding.text.clone(),
+            ];
+            let nothing = std::iter::repeat_n(String::new(), 8);
+            push_row(&mut csv, names.into_iter().chain(nothing).chain(rest));
+        }
+        csv
+    }
+}
+
+fn account_cells(account: &Account) -> [String; 10] {
+    [
+        account.vault.site.to_string(),
+        account.vault.vault.to_string(),
+        account.sku.to_string(),
+        account.entitlement.to_string(),
+        account.authorised.to_string(),
+        account.good.to_string(),
+        account.scrapped.to_string(),
+        account.voided.to_string(),
+        account.unresolved.to_string(),
+        account.unspent().to_string(),
+    ]
+}
+
+fn push_row(csv: &mut String, cells: impl Iterator<Item = String>) {
+    let cells: Vec<String> = cells.map(cell).collect();
+    csv.push_str(&cells.join(","));
+    csv.push_str("\r\n");
+}
+
+/// A cell, quoted where it has to be. What a spreadsheet would take for a formula is made plain text: parts of it come
+/// from a factory.
+fn cell(text: String) -> String {
+    let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text
+    };
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
+}
+
+/// Units that were reserved and have no certificate, as of the newest bundle: they count as spent until somebody looks.
+fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Failure> {
+    let mut found = Vec::new();
+    for account in accounts.iter().filter(|account| account.unresolved > 0) {
+        let replay = replays::load(sql, &account.vault)?;
+        let open: Vec<_> = replay
+            .state()
+            .reservations()
+            .iter()
+            .filter(|(_, open)| open.account.number() == account.tag)
+            .collect();
+        let devices: Vec<_> = open
+            .iter()
+            .map(|(_, open)| open.device_id.as_str())
+            .collect();
+        let serials = open.iter().filter_map(|(_, open)| serial_of(&open.tbs));
+        let Some(lineage) = replay.state().lineage() else {
+            continue;
+        };
+        found.push(Finding {
+            vault: account.vault.clone(),
+            lineage,
+            log_sequence: open.first().map(|(sequence, _)| sequence.number()),
+            code: "UNRESOLVED".to_owned(),
+            severity: Severity::Minor,
+            serials: serials.map(hex::encode).collect(),
+            evidence: json!({
+                "product": account.sku.as_str(),
+                "entitlement": account.entitlement.as_str(),
+                "unresolved": account.unresolved,
+                "devices": devices,
+            }),
+            text: format!(
+                "{} units of {} from {} are spent and have no certificate; have the site run `site recover` and export \
+                 again",
+                account.unresolved, account.sku, account.entitlement
+            ),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(authorised: u64, good: u64) -> Account {
+        Account {
+            vault: mintmark_protocol::identifier::VaultName {
+                site: "berlin".parse().unwrap(),
+                vault: "v1".parse().unwrap(),
+            },
+            tag: 1,
+            entitlement: "e".parse().unwrap(),
+            sku: "TH-200".parse().unwrap(),
+            authorised,
+            good,
+            scrapped: 0,
+            voided: 0,
+            unresolved: 0,
+        }
+    }
+
+    #[test]
+    fn an_account_that_spent_more_than_was_granted_does_not_balance() {
+        assert!(account(5, 5).balances());
+        assert!(account(5, 0).balances());
+        assert!(!account(5, 6).balances());
+        assert_eq!(account(5, 6).unspent(), 0);
+        assert!(!account(5, u64::MAX).balances());
+    }
+
+    #[test]
+    fn a_csv_cell_can_neither_break_its_row_nor_be_a_formula() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("a,b", "\"a,b\""),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("=1+1", "'=1+1"),
+            ("@x,y", "\"'@x,y\""),
+        ] {
+            assert_eq!(cell(text.to_owned()), expected);
+        }
+    }
+
+    #[test]
+    fn every_csv_row_has_as_many_cells_as_the_header() {
+        let finding = Finding::of_record(
+            &account(1, 0).vault,
+            mintmark_protocol::identifier::Lineage::new([1; 16]),
+            3,
+            "OVER-ISSUE",
+            ("a", "b"),
+        );
+        let report = Report {
+            accounts: vec![account(5, 1)],
+            findings: vec![finding],
+            as_of: None,
+        };
+        let counts: Vec<usize> = report
+            .to_csv()
+            .lines()
+            .map(|line| line.split(',').count())
+            .collect();
+        assert_eq!(counts, [16, 16, 16]);
+    }
+}
