@@ -18,6 +18,7 @@ const FILES_SYNCED_ALONE_MAX: usize = 8;
 /// The folder that certificates are written to, as `<stem>.pem` and `<stem>.chain.pem`.
 pub(crate) struct Output {
     folder: Folder,
+    path: PathBuf,
     issuer_pem: String,
 }
 
@@ -44,21 +45,31 @@ impl Output {
     /// Opens the folder, which is made if its parent is there, and tries whether it can be written to: that has to be
     /// known before a unit is spent.
     pub(crate) fn open(path: &Path, issuer: &Issuer) -> Result<Self> {
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                let message = format!("the output folder {} cannot be made", path.display());
-                return Err(Error::environment("OUTPUT-FOLDER", message)
-                    .cause(error)
-                    .hint("nothing was issued; name a folder whose parent folder exists"));
+        let folder = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if !path.exists() => {
+                let here = Path::new(".");
+                let parent = if parent == Path::new("") {
+                    here
+                } else {
+                    parent
+                };
+                // Certificates are public, whatever the mask says.
+                Folder::open(parent).and_then(|parent| parent.create_public_subfolder(name))
             }
-            _ => {}
-        }
-        let folder = Folder::open(path)?;
+            _ => Folder::open(path),
+        };
+        let folder = folder.map_err(|error| {
+            let message = format!("the output folder {} cannot be used", path.display());
+            Error::environment("OUTPUT-FOLDER", message)
+                .cause(error)
+                .hint("nothing was issued; name a folder that exists, or whose parent folder does")
+        })?;
         let probe = format!(".mintmark-{}.part", std::process::id());
         folder.write_new(&probe, b"")?;
         folder.remove(&probe)?;
         Ok(Self {
             folder,
+            path: path.to_owned(),
             issuer_pem: to_pem("CERTIFICATE", issuer.certificate_der()),
         })
     }
@@ -112,7 +123,7 @@ impl Output {
             }
             return Ok(Placed { names, renamed });
         }
-        let path = self.folder.path().join(with_suffix(&unique, ".pem"));
+        let path = self.path.join(with_suffix(&unique, ".pem"));
         Err(Error::environment(
             "OUTPUT-TAKEN",
             format!("{} is something else", path.display()),
@@ -192,6 +203,7 @@ mod tests {
     fn output(path: &Path) -> Output {
         Output {
             folder: Folder::open(path).unwrap(),
+            path: path.to_owned(),
             issuer_pem: "ISSUER\n".to_owned(),
         }
     }

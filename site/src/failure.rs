@@ -64,7 +64,10 @@ impl Error {
     /// something was tampered with stays as grave as it is.
     pub(crate) fn leaving_open(self) -> Self {
         let exit = self.0.exit.worst(Exit::Unknown);
-        Self(Failure { exit, ..self.0 })
+        Self(Failure { exit, ..self.0 }).hint(
+            "nothing is lost and no unit will be spent twice: put right what is named, then run `site recover`, or the \
+             same command again",
+        )
     }
 
     /// The stable code.

@@ -366,10 +366,7 @@ impl Tally<'_> {
             "{units} reserved and not signed for: {}",
             error.failure().message
         );
-        error.saying(message).hint(
-            "nothing is lost and no unit will be spent twice: put the token right, then run `site recover`, or the same \
-             command again",
-        )
+        error.saying(message)
     }
 
     fn finish(&self, dry_run: bool) {

@@ -2,13 +2,15 @@
 //! cut off, the next run gives every device its certificate, the same as may have left already, and no slot twice.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use mintmark_protocol::media::MediaName;
 use serde_json::json;
 
-use crate::support::{Hq, Run, Vault};
+use crate::support::hq::put;
+use crate::support::{Hq, Run, Vault, now};
 
-const DEVICES: u8 = 3;
+const DEVICES: u8 = 5;
 
 /// A vault with a token, an entitlement of one unit for each device, and their requests.
 fn vault() -> Vault {
@@ -20,10 +22,8 @@ fn vault() -> Vault {
     vault
 }
 
-/// Runs `site issue` and kills it at the entry of the `count`th call of `syscall`. None if it did not get there.
-fn killed_issue(vault: &Vault, syscall: &str, count: u32) -> Option<()> {
-    let arguments = vault.issue_arguments();
-    let site = vault.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+/// Runs a command and kills it at the entry of the `count`th call of `syscall`. False if it ended before.
+fn killed(site: Command, syscall: &str, count: u32) -> bool {
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-qq", "-o", "/dev/null", "-e"])
@@ -33,61 +33,151 @@ fn killed_issue(vault: &Vault, syscall: &str, count: u32) -> Option<()> {
     for (name, value) in site.get_envs() {
         strace.env(name, value.unwrap());
     }
-    let run = strace.output().unwrap();
+    let run = strace.stdin(Stdio::null()).output().unwrap();
     match run.status.code() {
-        Some(0) => None,
+        Some(0) => false,
         Some(code) => panic!("{code}: {:?}", Run::of(run)),
         // strace ends as the process that it traced did.
-        None => Some(()),
+        None => true,
+    }
+}
+
+/// The system calls that make something durable or visible.
+const SYSCALLS: [&str; 4] = ["fdatasync", "fsync", "renameat2", "rename"];
+
+/// Kills a command at each of those calls, each time in a new copy of the vault, and has `check` look at that.
+fn kill_everywhere(
+    kills_min: u32,
+    vault: &Vault,
+    arguments: impl Fn(&Vault) -> Vec<String>,
+    check: impl Fn(&Vault, &str),
+) {
+    let mut kills = 0;
+    for syscall in SYSCALLS {
+        for count in 1.. {
+            let copy = vault.fork();
+            let arguments = arguments(&copy);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            if !killed(copy.command(&arguments), syscall, count) {
+                break;
+            }
+            kills += 1;
+            check(&copy, &format!("killed at {syscall} {count}"));
+        }
+    }
+    assert!(kills >= kills_min, "only {kills} kills");
+}
+
+fn media(verb: &'static str) -> impl Fn(&Vault) -> Vec<String> {
+    move |vault| {
+        ["media", verb, vault.stick().to_str().unwrap()]
+            .map(str::to_owned)
+            .to_vec()
     }
 }
 
 #[test]
-fn killed_at_any_durable_step_the_next_run_gives_the_same_certificates_and_no_slot_twice() {
-    for syscall in ["fdatasync", "fsync", "renameat2"] {
-        let mut kills = 0;
-        for count in 1.. {
-            // One vault for each kill, so that each starts from the same place.
-            let vault = vault();
-            if killed_issue(&vault, syscall, count).is_none() {
-                break;
-            }
-            kills += 1;
-            let left_already = vault.certificates();
-            let run = vault.issue().expect(0);
-            let rows = run.lines();
-            assert_eq!(
-                rows.len(),
-                usize::from(DEVICES),
-                "{syscall} {count}: {run:?}"
+fn issuing_that_was_killed_gives_the_same_certificates_and_no_slot_twice() {
+    kill_everywhere(8, &vault(), Vault::issue_arguments, |vault, at| {
+        let left_already = vault.certificates();
+        let run = vault.issue().expect(0);
+        let rows = run.lines();
+        assert_eq!(rows.len(), usize::from(DEVICES), "{at}: {run:?}");
+        let slots: BTreeSet<u64> = rows
+            .iter()
+            .map(|row| row["slot"].as_u64().unwrap())
+            .collect();
+        assert_eq!(slots.len(), usize::from(DEVICES), "{at}: {run:?}");
+        let certificates = vault.certificates();
+        assert_eq!(certificates.len(), usize::from(DEVICES), "{at}");
+        for certificate in left_already {
+            assert!(
+                certificates.contains(&certificate),
+                "{at}: another certificate"
             );
-            let slots: BTreeSet<u64> = rows
-                .iter()
-                .map(|row| row["slot"].as_u64().unwrap())
-                .collect();
-            assert_eq!(
-                slots.len(),
-                usize::from(DEVICES),
-                "{syscall} {count}: {run:?}"
-            );
-            let certificates = vault.certificates();
-            assert_eq!(certificates.len(), usize::from(DEVICES));
-            for certificate in left_already {
-                assert!(
-                    certificates.contains(&certificate),
-                    "{syscall} {count}: another certificate"
-                );
-            }
-            let account = vault.status()["accounts"][0].clone();
-            assert_eq!(account["good"], json!(DEVICES), "{syscall} {count}");
-            assert_eq!(
-                (&account["unresolved"], &account["unspent"]),
-                (&json!(0), &json!(0))
-            );
-            vault.run(&["audit", "verify"]).expect(0);
         }
-        assert!(kills >= 2, "{syscall} was reached {kills} times");
-    }
+        let account = vault.status()["accounts"][0].clone();
+        assert_eq!(account["good"], json!(DEVICES), "{at}");
+        assert_eq!(
+            (&account["unresolved"], &account["unspent"]),
+            (&json!(0), &json!(0)),
+            "{at}"
+        );
+        vault.run(&["audit", "verify"]).expect(0);
+    });
+}
+
+#[test]
+fn an_import_that_was_killed_is_finished_by_the_next_one() {
+    let (vault, mut hq) = (Vault::with_softhsm(), Hq::new(1));
+    let init = vault.init(&hq).expect(0).json();
+    vault.export().expect(0);
+    let second = hq.manifest(2, Some(hq.manifests[0].2), now() + 7200);
+    hq.publish(second);
+    hq.carry_trust(&vault.stick());
+    let fingerprint = init["enrolment_fingerprint"].as_str().unwrap();
+    let (name, grant) = hq.grant(&vault.stick(), &vault.name, fingerprint);
+    put(&vault.stick(), &name, &grant);
+    kill_everywhere(6, &vault, media("import"), |vault, at| {
+        for (outcome, code) in vault.import().expect(0).outcomes() {
+            assert!(
+                matches!(outcome.as_str(), "imported" | "already"),
+                "{at}: {outcome} {code:?}"
+            );
+        }
+        let status = vault.status();
+        let (enrolled, trust_version) = (&status["enrolled"], &status["trust_version"]);
+        assert_eq!((enrolled, trust_version), (&json!(true), &json!(2)), "{at}");
+        assert_eq!(
+            status["dispatch"],
+            json!({"epoch": 1, "sequence": 1}),
+            "{at}"
+        );
+        vault.run(&["audit", "verify"]).expect(0);
+    });
+}
+
+#[test]
+fn an_export_that_was_killed_is_finished_by_the_next_one_and_hq_can_read_it() {
+    let (vault, mut hq) = (Vault::with_softhsm(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    kill_everywhere(6, &vault, media("export"), |vault, at| {
+        let items = vault.export().expect(0).json()["items"]
+            .as_array()
+            .unwrap()
+            .clone();
+        assert_eq!(items.len(), 2, "{at}: {items:?}");
+        let name = MediaName::parse(items[1]["file"].as_str().unwrap()).unwrap();
+        let (bundle, records) = hq.receive(&vault.stick(), &name);
+        assert_eq!(bundle.content().sequence, 1, "{at}");
+        assert_eq!(
+            bundle.content().checkpoint.size,
+            records.len() as u64,
+            "{at}"
+        );
+        vault.run(&["audit", "verify"]).expect(0);
+        // Nothing that nobody knows of stays in the outbox.
+        let kept = std::fs::read_dir(vault.home().join("outbox"))
+            .unwrap()
+            .count();
+        assert_eq!(kept, 2, "{at}");
+    });
+}
+
+#[test]
+fn an_init_that_was_killed_leaves_no_home_or_a_whole_one() {
+    let (vault, hq) = (Vault::with_softhsm(), Hq::new(1));
+    let (_, trust, fingerprint) = &hq.manifests[0];
+    std::fs::write(vault.path("trust.cose"), trust).unwrap();
+    let arguments = |vault: &Vault| vault.init_arguments(&fingerprint.to_string());
+    kill_everywhere(6, &vault, arguments, |vault, at| {
+        if vault.home().exists() {
+            assert_eq!(vault.status()["enrolled"], json!(false), "{at}");
+        } else {
+            vault.init(&hq).expect(0);
+        }
+        vault.export().expect(0);
+    });
 }
 
 #[test]

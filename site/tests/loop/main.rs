@@ -5,6 +5,7 @@
 
 mod chain;
 mod crash;
+mod hostile;
 mod journey;
 mod support;
 

@@ -14,3 +14,14 @@ pub(crate) fn now() -> u64 {
         .unwrap()
         .as_secs()
 }
+
+/// Copies a folder, as `cp -a` does.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}

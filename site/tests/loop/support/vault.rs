@@ -130,6 +130,23 @@ impl Vault {
         vault
     }
 
+    /// The same vault in another place, with the same keys, which stay where they are.
+    pub(crate) fn fork(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["home", "stick", "csr", "trust.cose"] {
+            if self.path(name).exists() {
+                super::copy(&self.path(name), folder.path());
+            }
+        }
+        let (keys, environment) = (self.keys.clone(), self.environment.clone());
+        Self {
+            folder,
+            name: self.name.clone(),
+            keys,
+            environment,
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -166,18 +183,27 @@ impl Vault {
     }
 
     pub(crate) fn init_with(&self, fingerprint: &str) -> Run {
+        let arguments = self.init_arguments(fingerprint);
+        self.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    pub(crate) fn init_arguments(&self, fingerprint: &str) -> Vec<String> {
         let trust = self.path("trust.cose");
-        self.run(&[
+        let trust = trust.to_str().unwrap();
+        let keys = &self.keys;
+        [
             "init",
             "--site-id",
             "berlin",
             "--keys",
-            &self.keys,
+            keys,
             "--trust",
-            trust.to_str().unwrap(),
+            trust,
             "--fingerprint",
             fingerprint,
-        ])
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     pub(crate) fn import(&self) -> Run {
