@@ -209,8 +209,12 @@ fn show(report: &Report, console: &Console) -> Result<Exit> {
     match &report.enrolment_fingerprint {
         None => console.line(format!("would make vault {vault} of site {site} in {home}")),
         Some(fingerprint) => {
-            console.line(format!("made vault {vault} of site {site} in {home}"));
-            console.line(format!("enrolment fingerprint: {fingerprint}"));
+            console.line(format!("made vault {vault} of site {site}"));
+            console.line(format!("home                   {home}"));
+            if let Some(lineage) = &report.lineage {
+                console.line(format!("lineage                {lineage}"));
+            }
+            console.line(format!("enrolment_fingerprint  {fingerprint}"));
             console.note(
                 "next: `site media export DIR`, carry the medium to headquarters, and read the enrolment fingerprint \
                  out to the security officer over another channel",

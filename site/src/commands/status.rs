@@ -193,7 +193,7 @@ fn show(report: &Report, console: &Console) {
         };
         console.line(format!("credit      {credit}"));
     } else if let Some(fingerprint) = &report.enrolment_fingerprint {
-        console.line(format!("enrolment   {fingerprint}"));
+        console.line(format!("enrolment_fingerprint  {fingerprint}"));
     }
     let (dispatch, bundle) = (&report.dispatch, &report.bundle);
     let epoch = dispatch

@@ -2,12 +2,14 @@
 //! cut off, the next run gives every device its certificate, the same as may have left already, and no slot twice.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mintmark_protocol::media::MediaName;
 use serde_json::json;
 
 use crate::support::hq::put;
+use crate::support::vault::SOFTHSM;
 use crate::support::{Hq, Run, Vault, now};
 
 const DEVICES: u8 = 5;
@@ -66,6 +68,77 @@ fn kill_everywhere(
         }
     }
     assert!(kills >= kills_min, "only {kills} kills");
+}
+
+/// Runs `site issue` with a token that makes so many signatures and no more.
+fn issue_on_failing_token(vault: &Vault, module: &Path, signatures: u32) -> Run {
+    let config = vault.home().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace(SOFTHSM, module.to_str().unwrap())).unwrap();
+    let arguments = vault.issue_arguments();
+    let mut site = vault.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    site.env("FAULTY_TARGET", SOFTHSM)
+        .env("FAULTY_SIGNATURES", signatures.to_string());
+    let run = Run::of(site.output().unwrap());
+    std::fs::write(&config, text).unwrap();
+    run
+}
+
+#[test]
+fn a_token_that_fails_amid_issuing_leaves_reservations_that_recovery_completes() {
+    let vault = vault();
+    let module = vault.path("faulty.so");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-o"])
+        .arg(&module)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loop/faulty.c"))
+        .arg("-ldl")
+        .status();
+    assert!(compiled.unwrap().success());
+    let (mut before, mut amid, mut partly) = (0, 0, 0);
+    for signatures in 0.. {
+        let copy = vault.fork();
+        let run = issue_on_failing_token(&copy, &module, signatures);
+        let account = copy.status()["accounts"][0].clone();
+        let open = account["unresolved"].as_u64().unwrap();
+        match run.code {
+            Some(0) => break,
+            // The keys prove themselves when they are opened: nothing was reserved yet.
+            Some(3) => {
+                assert_eq!(account["unspent"], json!(DEVICES), "{run:?}");
+                before += 1;
+                continue;
+            }
+            Some(5) => amid += 1,
+            _ => panic!("{run:?}"),
+        }
+        assert!(open > 0, "{run:?}");
+        assert!(run.err.contains("site recover"), "{run:?}");
+        let given = copy.certificates();
+        assert_eq!(run.lines().len(), given.len(), "{run:?}");
+        assert_eq!(given.len() as u64 + open, u64::from(DEVICES), "{run:?}");
+        partly += u32::from(!given.is_empty());
+        let recovered = copy.run(&["recover"]).expect(0).json();
+        assert_eq!(
+            (&recovered["completed"], &recovered["unresolved"]),
+            (&json!(open), &json!(0))
+        );
+        let rows = copy.issue().expect(0).lines();
+        assert!(
+            rows.iter().all(|row| row["outcome"] == "existing"),
+            "{rows:?}"
+        );
+        assert_eq!(rows.len(), usize::from(DEVICES));
+        assert!(
+            given
+                .iter()
+                .all(|given| copy.certificates().contains(given))
+        );
+    }
+    assert!(
+        before > 0 && amid > 0 && partly > 0,
+        "{before} before, {amid} amid, {partly} partly"
+    );
 }
 
 fn media(verb: &'static str) -> impl Fn(&Vault) -> Vec<String> {

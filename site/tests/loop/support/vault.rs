@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use super::hq::{Hq, Key, put};
 
+/// The token that the tests use.
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
 /// How a run of the binary ended.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -124,7 +127,7 @@ impl Vault {
             .unwrap();
         assert!(made.success());
         vault.keys = format!(
-            "pkcs11:token=vault?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:{}/pin",
+            "pkcs11:token=vault?module-path={SOFTHSM}&pin-source=file:{}/pin",
             vault.folder.path().display()
         );
         vault
