@@ -15,6 +15,9 @@ use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
 use crate::vault::{Arrival, Effort, Incoming, Vault};
 
+/// The most files of a dry run: the ledger keeps what they bring in memory until then.
+const REHEARSAL_FILES_MAX: usize = 64;
+
 /// What `site media import` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -46,7 +49,13 @@ pub(crate) fn execute(
     };
     let mut items = Vec::new();
     let mut stopped = None;
-    for file in files {
+    for (at, file) in files.into_iter().enumerate() {
+        if effort == Effort::Rehearse && at >= REHEARSAL_FILES_MAX {
+            console.warn(format!(
+                "the dry run stopped after the first {REHEARSAL_FILES_MAX} files"
+            ));
+            break;
+        }
         match import(&mut vault, &medium, file, effort) {
             Ok(item) => items.push(item),
             Err(error) => {
