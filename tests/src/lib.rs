@@ -1,1 +1,23 @@
-//! End-to-end, interop, fault and scale tests over the built binaries.
+//! What the end-to-end tests share: a [`World`] in a temporary folder, in which the built `hq` and `site` meet, with key
+//! stores, officers, media and requests, and OpenSSL and OpenSC to judge what comes out.
+//!
+//! The tests see what a person sees: command lines, standard output, standard error, exit codes and files. Only the
+//! frauds reach behind that: a vault that lies is played with the libraries that an honest one is made of.
+
+// Clippy takes no part of a library for a test, and this one is nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod binaries;
+pub mod clock;
+pub mod command;
+pub mod files;
+pub mod judge;
+pub mod once;
+pub mod request;
+pub mod shape;
+pub mod stores;
+pub mod world;
+
+pub use command::{Run, Tool};
+pub use stores::Stores;
+pub use world::World;

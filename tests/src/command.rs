@@ -1,0 +1,250 @@
+//! Running a command of ours, and what came of it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{binaries, clock};
+
+/// A command line that is ready to run: no terminal, nothing on standard input, `--json` unless text is asked for.
+#[derive(Debug)]
+pub struct Tool {
+    tool: &'static str,
+    words: Vec<String>,
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+    clock_seconds: i64,
+    json: bool,
+}
+
+impl Tool {
+    /// A command in a folder.
+    pub fn new(tool: &'static str, words: Vec<String>, folder: PathBuf) -> Self {
+        Self {
+            tool,
+            words,
+            environment: Vec::new(),
+            folder,
+            clock_seconds: 0,
+            json: true,
+        }
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Has its clock run that far ahead, or behind.
+    #[must_use]
+    pub fn clock(mut self, seconds: i64) -> Self {
+        self.clock_seconds = seconds;
+        self
+    }
+
+    /// Without `--json`.
+    #[must_use]
+    #[track_caller]
+    pub fn text(mut self) -> Self {
+        self.json = false;
+        self
+    }
+
+    /// One more argument, blanks and all.
+    #[must_use]
+    pub fn arg(mut self, word: impl Into<String>) -> Self {
+        self.words.push(word.into());
+        self
+    }
+
+    /// The process, not started yet.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binaries::path(self.tool));
+        command
+            .args(&self.words)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        if self.json {
+            command.arg("--json");
+        }
+        for name in [
+            "HQ_HOME",
+            "SITE_HOME",
+            "SOFTHSM2_CONF",
+            "NO_COLOR",
+            "CLICOLOR_FORCE",
+            "RUST_BACKTRACE",
+        ] {
+            command.env_remove(name);
+        }
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        if self.clock_seconds != 0 {
+            clock::set(&mut command, self.clock_seconds);
+        }
+        command
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(&self) -> Run {
+        // A terminal of the tests' own is none of the command's: what wants to ask somebody must fail.
+        let mut command = Command::new("setsid");
+        let inner = self.command();
+        command
+            .arg("--wait")
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command.output().expect("setsid runs");
+        Run {
+            line: format!("{} {}", self.tool, self.words.join(" ")),
+            exit: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+
+    /// Runs it; it must succeed.
+    #[track_caller]
+    pub fn ok(&self) -> Run {
+        self.run().exits(0)
+    }
+
+    /// Runs it; it must end with this exit code.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> Run {
+        self.run().exits(code)
+    }
+
+    /// Runs it; it must end with this exit code, and say this code last of its errors, with a hint.
+    #[track_caller]
+    pub fn fails(&self, exit: i32, code: &str) -> Run {
+        let run = self.run().exits(exit);
+        let errors = run.errors();
+        let error = errors
+            .last()
+            .unwrap_or_else(|| panic!("no error is shown\n{run}"));
+        assert_eq!(error["code"], code, "{run}");
+        assert_eq!(error["exit_code"], exit, "{run}");
+        let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+        assert!(!text("message").is_empty(), "no message\n{run}");
+        assert!(!text("hint").is_empty(), "no hint\n{run}");
+        run
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The command line, as it could be typed.
+    pub line: String,
+    /// The exit code; -1 if a signal ended it.
+    pub exit: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// It must have ended with this exit code.
+    #[must_use]
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.exit, code, "\n{self}");
+        self
+    }
+
+    /// The one JSON object on standard output.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON: {error}\n{self}"))
+    }
+
+    /// The JSON Lines on standard output.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("no JSON line: {error}\n{self}"))
+        };
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// A text field of the JSON object.
+    #[track_caller]
+    pub fn text(&self, field: &str) -> String {
+        let json = self.json();
+        let text = json[field].as_str();
+        text.unwrap_or_else(|| panic!("no text field `{field}`\n{self}"))
+            .to_owned()
+    }
+
+    /// Every error on standard error, in order.
+    pub fn errors(&self) -> Vec<Value> {
+        self.remarks("error")
+    }
+
+    /// Every warning on standard error, in order.
+    pub fn warnings(&self) -> Vec<String> {
+        let message = |remark: Value| remark["message"].as_str().unwrap().to_owned();
+        self.remarks("warning").into_iter().map(message).collect()
+    }
+
+    /// The codes of the errors, in order.
+    pub fn codes(&self) -> Vec<String> {
+        let code = |error: Value| error["code"].as_str().unwrap().to_owned();
+        self.errors().into_iter().map(code).collect()
+    }
+
+    fn remarks(&self, kind: &str) -> Vec<Value> {
+        let lines = self.stderr.lines();
+        let objects = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        objects
+            .filter_map(|object| object.get(kind).cloned())
+            .collect()
+    }
+
+    /// The item of `media import` or `media export` for a file whose path ends so.
+    #[track_caller]
+    pub fn item(&self, end: &str) -> Value {
+        let json = self.json();
+        let items = json["items"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no items\n{self}"));
+        let found = items
+            .iter()
+            .find(|item| item["file"].as_str().unwrap().ends_with(end));
+        found
+            .unwrap_or_else(|| panic!("no item for a file {end}\n{self}"))
+            .clone()
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            line,
+            exit,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "$ {line}\n-- exit code {exit}\n-- standard output\n{stdout}\n-- standard error\n{stderr}"
+        )
+    }
+}

@@ -1,0 +1,101 @@
+//! Key stores: SoftHSM tokens, or folders of encrypted key files, each with a PIN of its own in a file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use p256::elliptic_curve::Generate as _;
+
+use crate::judge;
+
+/// What kind of key stores a world has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stores {
+    /// PKCS#11 tokens of SoftHSM.
+    Tokens,
+    /// Folders of encrypted key files.
+    Files,
+}
+
+/// SoftHSM's module; it is a requirement of these tests, never skipped.
+pub fn module() -> &'static Path {
+    const CANDIDATES: [&str; 3] = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+        "/usr/lib64/pkcs11/libsofthsm2.so",
+    ];
+    let found = CANDIDATES.iter().map(Path::new).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("SoftHSM (package softhsm2) is at none of {CANDIDATES:?}"))
+}
+
+/// The file that tells SoftHSM where a world's tokens are.
+pub fn configuration(folder: &Path) -> PathBuf {
+    folder.join("softhsm2.conf")
+}
+
+/// The URI of a store, which is made if it is not there yet.
+pub fn uri(folder: &Path, stores: Stores, name: &str) -> String {
+    let pin = pin_file(folder, name);
+    match stores {
+        Stores::Files => {
+            let keys = folder.join("keys");
+            fs::create_dir_all(&keys).unwrap();
+            format!(
+                "file:{}?pin-source=file:{}",
+                keys.join(name).display(),
+                pin.display()
+            )
+        }
+        Stores::Tokens => {
+            let made = folder.join("tokens").join(format!(".made-{name}"));
+            if !made.exists() {
+                token(folder, name, &fs::read_to_string(&pin).unwrap());
+                fs::write(made, "").unwrap();
+            }
+            let module = module().display();
+            format!(
+                "pkcs11:token={name}?module-path={module}&pin-source=file:{}",
+                pin.display()
+            )
+        }
+    }
+}
+
+/// Makes a token.
+pub fn token(folder: &Path, label: &str, pin: &str) {
+    let tokens = folder.join("tokens");
+    fs::create_dir_all(&tokens).unwrap();
+    let settings = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+        tokens.display()
+    );
+    fs::write(configuration(folder), settings).unwrap();
+    judge::succeed(
+        Command::new("softhsm2-util")
+            .env("SOFTHSM2_CONF", configuration(folder))
+            .args([
+                "--init-token",
+                "--free",
+                "--label",
+                label,
+                "--so-pin",
+                "0000471100",
+                "--pin",
+                pin,
+            ]),
+    );
+}
+
+/// The file that holds the PIN of a store. A PIN is random, so that it can be looked for.
+pub fn pin_file(folder: &Path, name: &str) -> PathBuf {
+    let pins = folder.join("pins");
+    fs::create_dir_all(&pins).unwrap();
+    let file = pins.join(format!("{name}.pin"));
+    if !file.exists() {
+        let secret = p256::SecretKey::generate().to_bytes();
+        fs::write(&file, hex::encode(&secret[..8])).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    file
+}

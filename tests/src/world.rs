@@ -1,0 +1,380 @@
+//! A world of its own for a test: headquarters, two officers, vaults and a stick, in a temporary folder.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::{Run, Tool};
+use crate::stores::{self, Stores};
+use crate::{files, judge, once, request};
+
+/// The officers of every world; both hold every role, and each role needs both.
+pub const OFFICERS: [&str; 2] = ["alice", "bob"];
+
+/// A policy for one product; what a test does not name is as good as without limit.
+pub const POLICY: &str = r#"schema = 1
+id = "th200"
+valid_for_days = 90
+[credit]
+max_unreported_units = 20000
+max_unreported_days = 14
+[[product]]
+sku = "TH-200"
+units = 1000
+device_id_pattern = "TH200-[0-9]{8}"
+key_algorithms = ["P-256"]
+[product.certificate]
+subject = "O=Acme, OU=TH-200, serialNumber={device_id}"
+validity_days = 7300
+extended_key_usage = ["clientAuth"]
+"#;
+
+/// One world. In command lines `$D` is its folder, and `@NAME` the key store of that name.
+#[derive(Debug)]
+pub struct World {
+    folder: TempDir,
+    stores: Stores,
+    clock_seconds: Cell<i64>,
+}
+
+impl World {
+    /// An empty world.
+    pub fn empty(stores: Stores) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("mintmark-")
+            .tempdir()
+            .unwrap();
+        for name in ["media", "officers", "csr", "out"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self {
+            folder,
+            stores,
+            clock_seconds: Cell::new(0),
+        }
+    }
+
+    /// A world with key files, after the key ceremony: two officers, a published and pinned trust manifest.
+    pub fn with_headquarters() -> Self {
+        Self::like("headquarters", Self::new, |world| {
+            drop(world.ceremony(&OFFICERS, ""))
+        })
+    }
+
+    /// A world with key files and a vault `berlin/v1` that HQ let in, and nothing to issue yet.
+    pub fn with_vault() -> Self {
+        Self::like("vault", Self::with_headquarters, |world| {
+            world.enrol("berlin")
+        })
+    }
+
+    /// A world with key files and a vault `berlin/v1` that may issue 1000 TH-200 by [`POLICY`].
+    pub fn ready() -> Self {
+        Self::like("ready", Self::with_vault, |world| {
+            world.grant("berlin", POLICY)
+        })
+    }
+
+    /// A world with key files and a vault `berlin/v1` that may issue by this policy.
+    pub fn with_policy(policy: &str) -> Self {
+        let world = Self::with_vault();
+        world.grant("berlin", policy);
+        world
+    }
+
+    fn new() -> Self {
+        Self::empty(Stores::Files)
+    }
+
+    /// A copy of a world that is made once for all tests of a run. Two copies share their keys and their history: what
+    /// becomes of them is up to their tests.
+    fn like(name: &str, before: impl FnOnce() -> Self, make: impl FnOnce(&Self)) -> Self {
+        let pattern = once::made(name, |folder| {
+            let world = before();
+            make(&world);
+            files::copy(world.folder(), folder);
+            fs::write(folder.join("made-in"), world.folder().to_str().unwrap()).unwrap();
+        });
+        let world = Self::new();
+        files::copy(&pattern, world.folder());
+        // The homes name the folders of their keys.
+        let (before, now) = (
+            fs::read_to_string(pattern.join("made-in")).unwrap(),
+            world.folder(),
+        );
+        for config in files::below(now)
+            .iter()
+            .filter(|path| path.ends_with("config.toml"))
+        {
+            let text = fs::read_to_string(config).unwrap();
+            fs::write(config, text.replace(&before, now.to_str().unwrap())).unwrap();
+        }
+        world
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// A path on the stick, below `mintmark/`.
+    pub fn on_stick(&self, name: &str) -> PathBuf {
+        self.path("media/mintmark").join(name)
+    }
+
+    /// The URI of a key store, which is made if it is not there yet.
+    pub fn keys(&self, name: &str) -> String {
+        stores::uri(self.folder(), self.stores, name)
+    }
+
+    /// Writes a file and gives its path.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// From now on every clock is that far ahead, or behind.
+    pub fn set_clock(&self, seconds: i64) {
+        self.clock_seconds.set(seconds);
+    }
+
+    /// `hq`, at headquarters unless the line names another home.
+    pub fn hq(&self, line: &str) -> Tool {
+        self.tool("hq", line)
+    }
+
+    /// `site`, at the vault `berlin/v1` unless the line names another home.
+    pub fn site(&self, line: &str) -> Tool {
+        self.tool("site", line)
+    }
+
+    fn tool(&self, tool: &'static str, line: &str) -> Tool {
+        let folder = self.folder().to_str().unwrap();
+        let word = |word: &str| match word.strip_prefix('@') {
+            Some(name) => self.keys(name),
+            None => word.replace("$D", folder),
+        };
+        let words = line.split_whitespace().map(word).collect();
+        Tool::new(tool, words, self.folder().to_owned())
+            .env("HQ_HOME", format!("{folder}/hq"))
+            .env("SITE_HOME", format!("{folder}/berlin"))
+            .env(
+                "SOFTHSM2_CONF",
+                stores::configuration(self.folder()).to_str().unwrap(),
+            )
+            .clock(self.clock_seconds.get())
+    }
+
+    /// The key ceremony: headquarters with a root apart, officers, the first trust manifest, which every officer pins.
+    /// Gives the manifest's fingerprint.
+    pub fn ceremony(&self, officers: &[&str], draft_options: &str) -> String {
+        judge::openssl(
+            self.folder(),
+            "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out escrow.key",
+        );
+        judge::openssl(self.folder(), "pkey -in escrow.key -pubout -out escrow.pem");
+        self.hq("init --name Acme --keys @hq --root-keys @root --escrow-key $D/escrow.pem")
+            .ok();
+        for name in officers {
+            self.add_officer(name, "");
+        }
+        let fingerprint = self
+            .hq(&format!(
+                "trust draft --output $D/officers/trust.draft {draft_options}"
+            ))
+            .ok()
+            .text("fingerprint");
+        for name in officers {
+            self.hq(&format!(
+                "approval sign $D/officers/trust.draft --officer {name} --keys @{name} \
+                 --fingerprint {fingerprint} --output $D/officers/trust.{name}"
+            ))
+            .ok();
+            self.hq(&format!("approval import $D/officers/trust.{name}"))
+                .ok();
+        }
+        self.hq("trust publish --media $D/media").ok();
+        for name in officers {
+            self.hq(&format!(
+                "--home $D/officers/{name} trust pin --trust $D/media/mintmark/trust-000001.cose \
+                 --fingerprint {fingerprint}"
+            ))
+            .ok();
+        }
+        fingerprint
+    }
+
+    /// Has an officer ask to be listed, and adds them.
+    pub fn add_officer(&self, name: &str, options: &str) {
+        let request = format!(
+            "officer request --name {name} --keys @{name} --output $D/officers/{name}.request"
+        );
+        let fingerprint = self.hq(&request).ok().text("fingerprint");
+        let add = "officer add --request $D/officers";
+        self.hq(&format!(
+            "{add}/{name}.request --fingerprint {fingerprint} {options}"
+        ))
+        .ok();
+    }
+
+    /// The fingerprint of the newest trust manifest.
+    pub fn trust_fingerprint(&self) -> String {
+        self.hq("trust show").ok().text("fingerprint")
+    }
+
+    /// One officer signs a draft in their own home; gives the approval's file.
+    #[track_caller]
+    pub fn sign(&self, draft: &str, officer: &str) -> String {
+        let approval = format!("{draft}.{officer}");
+        self.hq(&format!(
+            "--home $D/officers/{officer} approval sign {draft} --officer {officer} --keys @{officer} --output {approval}"
+        ))
+        .ok();
+        approval
+    }
+
+    /// Both officers approve a draft, and HQ collects.
+    #[track_caller]
+    pub fn approve(&self, draft: &str) {
+        for officer in OFFICERS {
+            let approval = self.sign(draft, officer);
+            self.hq(&format!("approval import {approval}")).ok();
+        }
+    }
+
+    /// Makes the home of a vault `SITE/v1` in `$D/SITE`, with keys in a store of the site's name. Gives what it said.
+    #[track_caller]
+    pub fn site_init(&self, site: &str) -> Run {
+        let fingerprint = self.trust_fingerprint();
+        self.site(&format!(
+            "--home $D/{site} init --site-id {site} --keys @{site} --trust $D/media/mintmark/trust-000001.cose \
+             --fingerprint {fingerprint}"
+        ))
+        .ok()
+    }
+
+    /// Enrols a vault `SITE/v1` and brings it its grant.
+    #[track_caller]
+    pub fn enrol(&self, site: &str) {
+        let fingerprint = self.site_init(site).text("enrolment_fingerprint");
+        self.site(&format!("--home $D/{site} media export $D/media"))
+            .ok();
+        let draft = format!("$D/officers/enrol-{site}.draft");
+        let id = self
+            .hq(&format!(
+                "site enrol --request $D/media/mintmark/enrol-{site}_v1.cose --fingerprint {fingerprint} --output {draft}"
+            ))
+            .ok()
+            .text("id");
+        self.approve(&draft);
+        self.hq(&format!("site grant {id}")).ok();
+        self.carry_out(site).exits_done();
+    }
+
+    /// Drafts an entitlement for a vault. Gives its draft's id; the draft is `$D/officers/ID.draft`.
+    #[track_caller]
+    pub fn draft(&self, site: &str, policy: &str) -> String {
+        let id = policy
+            .lines()
+            .find_map(|line| line.strip_prefix("id = "))
+            .unwrap()
+            .trim_matches('"');
+        self.write(&format!("policies/{id}.toml"), policy);
+        let draft =
+            format!("entitlement draft --site {site} --vault v1 --policy $D/policies/{id}.toml");
+        self.hq(&format!("{draft} --output $D/officers/{id}.draft"))
+            .ok()
+            .text("id")
+    }
+
+    /// Drafts, approves and seals an entitlement for a vault.
+    #[track_caller]
+    pub fn mint(&self, site: &str, policy: &str) {
+        let draft = self.draft(site, policy);
+        let id = policy
+            .lines()
+            .find_map(|line| line.strip_prefix("id = "))
+            .unwrap()
+            .trim_matches('"');
+        self.approve(&format!("$D/officers/{id}.draft"));
+        self.hq(&format!("entitlement export {draft}")).ok();
+    }
+
+    /// Mints an entitlement and brings it to its vault.
+    #[track_caller]
+    pub fn grant(&self, site: &str, policy: &str) {
+        self.mint(site, policy);
+        self.carry_out(site).exits_done();
+    }
+
+    /// HQ writes the stick, and a vault imports it.
+    #[track_caller]
+    pub fn carry_out(&self, site: &str) -> Run {
+        self.hq("media export $D/media").ok();
+        self.site(&format!("--home $D/{site} media import $D/media"))
+            .run()
+    }
+
+    /// A vault writes the stick, and HQ imports it.
+    #[track_caller]
+    pub fn carry_home(&self, site: &str) -> Run {
+        self.site(&format!("--home $D/{site} media export $D/media"))
+            .ok();
+        self.hq("media import $D/media").run()
+    }
+
+    /// Writes requests for the devices of these numbers into `$D/csr/NAME`.
+    pub fn requests(&self, name: &str, numbers: impl IntoIterator<Item = u32>) {
+        request::write_many(&self.path("csr").join(name), numbers);
+    }
+
+    /// `site issue` of a folder or file in `$D/csr`, into `$D/out`.
+    pub fn issue(&self, name: &str) -> Tool {
+        self.site(&format!(
+            "issue --product TH-200 --csr $D/csr/{name} --output $D/out"
+        ))
+    }
+
+    /// `site status` of a vault.
+    #[track_caller]
+    pub fn status(&self, site: &str) -> Value {
+        self.site(&format!("--home $D/{site} status")).ok().json()
+    }
+
+    /// `hq reconcile`, whatever its verdict.
+    pub fn reconcile_run(&self) -> Run {
+        self.hq("reconcile").run()
+    }
+
+    /// What `hq reconcile` reports.
+    #[track_caller]
+    pub fn reconcile(&self) -> Value {
+        self.reconcile_run().json()
+    }
+
+    /// The rows of `site audit log`.
+    #[track_caller]
+    pub fn log(&self, site: &str) -> Vec<Value> {
+        self.site(&format!("--home $D/{site} audit log"))
+            .ok()
+            .lines()
+    }
+}
+
+impl Run {
+    /// It must have succeeded.
+    #[track_caller]
+    pub fn exits_done(self) -> Self {
+        self.exits(0)
+    }
+}
