@@ -231,11 +231,11 @@ fn manifest_for(
     fingerprint: Option<&Fingerprint>,
 ) -> Result<TrustManifest, Failure> {
     let pinned = match home {
-        None => None,
-        Some(path) => {
-            let home = Home::read(Some(path))?;
-            trust::newest(&home)?
+        // Before there is a home to pin it in, the first manifest is judged by its fingerprint alone.
+        Some(path) if fingerprint.is_none() || path.exists() => {
+            trust::newest(&Home::read(Some(path))?)?
         }
+        _ => None,
     };
     if let Some(expected) = fingerprint {
         let found = proposal.fingerprint();

@@ -51,6 +51,8 @@ struct Row {
     slot: Option<u64>,
     serial: Option<String>,
     certificate: Option<String>,
+    /// What is behind the code, in words.
+    message: Option<String>,
     #[serde(skip)]
     error: Option<Error>,
 }
@@ -241,6 +243,7 @@ impl Tally<'_> {
             slot: None,
             serial: None,
             certificate: None,
+            message: None,
             error: None,
         }
     }
@@ -294,7 +297,7 @@ impl Tally<'_> {
         // What the ledger says of bytes that are no request is short; what the parser says is exact.
         let error = match submission {
             Submission::Unreadable { error: parser, .. } if parser.code() == error.code() => {
-                error.cause(parser)
+                error.saying(parser.to_string())
             }
             _ => error,
         };
@@ -318,7 +321,11 @@ impl Tally<'_> {
         }
     }
 
-    fn add(&mut self, row: Row) -> Result<()> {
+    fn add(&mut self, mut row: Row) -> Result<()> {
+        row.message = row
+            .error
+            .as_ref()
+            .map(|error| error.failure().message.clone());
         match row.outcome {
             "issued" => self.issued += 1,
             "existing" => self.existing += 1,
