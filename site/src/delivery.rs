@@ -67,6 +67,8 @@ impl Output {
         let probe = format!(".mintmark-{}.part", std::process::id());
         folder.write_new(&probe, b"")?;
         folder.remove(&probe)?;
+        // What a killed process was writing here was never a certificate; it is written again where it is asked for.
+        folder.remove_abandoned_parts()?;
         Ok(Self {
             folder,
             path: path.to_owned(),

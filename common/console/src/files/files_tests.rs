@@ -563,3 +563,35 @@ fn many_files_are_written_as_one_is_and_each_is_judged_alone() {
         expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
     );
 }
+
+#[test]
+fn only_the_parts_of_writers_that_are_gone_are_abandoned() {
+    let medium = tempfile::tempdir().unwrap();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let own = std::process::id();
+    let stays = [
+        format!("a.pem.{own}-1.part"),
+        "b.part".to_owned(),
+        "c.pem".to_owned(),
+        "d.1-x.part".to_owned(),
+    ];
+    for name in &stays {
+        fs::write(medium.path().join(name), b"").unwrap();
+    }
+    fs::write(
+        medium.path().join(format!("a.pem.{}-7.part", gone.id())),
+        b"",
+    )
+    .unwrap();
+    assert_eq!(
+        Folder::open(medium.path())
+            .unwrap()
+            .remove_abandoned_parts()
+            .unwrap(),
+        1
+    );
+    for name in stays {
+        assert!(medium.path().join(&name).exists(), "{name}");
+    }
+}

@@ -309,6 +309,27 @@ impl Folder {
         Ok(removed)
     }
 
+    /// Removes what writers left that were killed on this machine, and says how many files there were. Those of a writer
+    /// that still runs stay.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn remove_abandoned_parts(&self) -> Result<usize, Error> {
+        let mut removed = 0;
+        for name in self.names(usize::MAX)? {
+            let abandoned = writer(&name).is_some_and(|process| {
+                process != std::process::id()
+                    && !Path::new("/proc").join(process.to_string()).exists()
+            });
+            if abandoned && self.kind_of(&name) == Ok(FileType::RegularFile) {
+                unlinkat(&self.descriptor, &name, AtFlags::empty())
+                    .map_err(|error| self.error(Operation::Remove, &name, error))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     pub(super) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
     }
@@ -455,4 +476,12 @@ fn regular(kind: FileType) -> Result<(), Kind> {
 
 fn is_part(name: &OsStr) -> bool {
     name.as_bytes().ends_with(b".part")
+}
+
+/// The process that a part is being written by: `<name>.<process>-<number>.part`.
+fn writer(name: &OsStr) -> Option<u32> {
+    let (_, writer) = name.to_str()?.strip_suffix(".part")?.rsplit_once('.')?;
+    let (process, number) = writer.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    process.parse().ok()
 }
