@@ -47,7 +47,7 @@ impl HasGlobal for Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make headquarters: its keys, its root certificate, its home folder.
-    Init(init::Init),
+    Init(Box<init::Init>),
     /// Officers: those who approve.
     #[command(subcommand)]
     Officer(officer::Officer),

@@ -127,10 +127,9 @@ fn draft(
         ));
     }
     let mut tags = std::collections::BTreeMap::new();
-    let mut fresh = 0;
-    for sku in policy.products().iter().map(|product| &product.sku) {
+    for (fresh, product) in (0..).zip(policy.products()) {
+        let sku = &product.sku;
         let tag = entitlements::account_tag(&registry.sql, name, id.as_str(), sku.as_str(), fresh)?;
-        fresh += 1;
         tags.insert(sku.clone(), tag);
     }
     let approve_until = now + APPROVE_DAYS * DAY_SECONDS;

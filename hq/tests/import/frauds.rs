@@ -1,0 +1,317 @@
+//! Changed programs: each way of cheating is one finding, by its name, and the report is imported all the same.
+
+use mintmark_ledger::entry::{Body, BundleSealed, Content, Dispatch, Refused, Trust, Verdict};
+use mintmark_protocol::identifier::Fingerprint;
+use serde_json::json;
+
+use super::support::{Hq, Vault, csr};
+
+/// A headquarters, and a vault that has issued three of its five units.
+fn issuing() -> (Hq, Vault) {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    for unit in 0..3 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    (hq, vault)
+}
+
+/// What an honest vault goes on to do, then reports; exactly this is found, critical, at this record.
+fn finds(hq: &Hq, vault: &mut Vault, code: &str, sequence: u64) {
+    vault.issue("GW-1", &csr("B7", 107));
+    let stick = vault.report(&hq.path("one"));
+    let imported = (1, "imported".to_owned(), Some("FINDINGS".to_owned()));
+    assert_eq!(hq.import_one(&stick), imported, "{:?}", hq.findings());
+    let expected = [(code.to_owned(), "critical".to_owned(), Some(sequence))];
+    assert_eq!(hq.findings(), expected);
+    assert_eq!(hq.reconcile().0, 1);
+    // Known already, it is not found again.
+    assert_eq!(hq.import_one(&stick), (0, "already".to_owned(), None));
+    // The next report is not blamed for this one.
+    vault.issue("GW-1", &csr("B8", 108));
+    let stick = vault.report(&hq.path("two"));
+    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    assert_eq!(hq.findings().len(), 1);
+}
+
+#[test]
+fn a_unit_beyond_the_quota() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let reserved = vault.reserved("TH-200", &request, 5);
+    for unit in 3..5 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    let serial = hex::encode(mintmark_ledger::serial::serial_of(&reserved.tbs).unwrap());
+    let at = vault.forge("TH-200", &request, reserved);
+    finds(&hq, &mut vault, "OVER-ISSUE", at);
+    let (_, report) = hq.reconcile();
+    assert_eq!(report["balanced"], json!(false));
+    let serials = report["findings"][0]["serials"].as_array().unwrap();
+    assert!(serials.contains(&json!(serial)), "{serials:?}");
+    // Whoever asks about the device is told.
+    let shown = hq.run(&["device", "show", "A9"]);
+    assert_eq!(
+        (shown.exit, &shown.json()["findings"]),
+        (1, &json!(["OVER-ISSUE"]))
+    );
+    let shown = hq.run(&["device", "show", "A0"]);
+    assert_eq!((shown.exit, &shown.json()["findings"]), (0, &json!([])));
+}
+
+#[test]
+fn a_slot_spent_twice() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let reserved = vault.reserved("TH-200", &request, 1);
+    let at = vault.forge("TH-200", &request, reserved);
+    finds(&hq, &mut vault, "SLOT-REUSE", at);
+}
+
+#[test]
+fn a_decision_that_was_edited_before_it_was_reported() {
+    let (hq, mut vault) = issuing();
+    let at = vault.state.size() + 1;
+    vault.write_request("TH-200", csr("A0", 50).der());
+    let rewritten = Refused {
+        code: "QUOTA-EXHAUSTED".to_owned(),
+        entitlement: None,
+    };
+    vault.write(Body::Refused(rewritten));
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let expected = ("DECISION-DIVERGES".to_owned(), "major".to_owned(), Some(at));
+    assert_eq!(hq.findings(), [expected]);
+}
+
+#[test]
+fn a_unit_against_a_rule() {
+    let (hq, mut vault) = issuing();
+    // The same device with another key: the rules refuse it.
+    let request = csr("A0", 60);
+    let fresh = hq.vault("berlin").reserved("TH-200", &request, 3);
+    let at = vault.forge("TH-200", &request, fresh);
+    finds(&hq, &mut vault, "DEVICE-DUPLICATE", at);
+}
+
+#[test]
+fn a_signature_that_does_not_verify() {
+    let (hq, mut vault) = issuing();
+    vault.ask("TH-200", &csr("A9", 9));
+    let reservation = vault.state.size() - 1;
+    let at = vault.state.size();
+    vault.sign_with(reservation, [7; 64]);
+    finds(&hq, &mut vault, "SIGNATURE-INVALID", at);
+}
+
+#[test]
+fn a_signature_that_is_no_signature() {
+    let (hq, mut vault) = issuing();
+    vault.ask("TH-200", &csr("A9", 9));
+    let at = vault.state.size();
+    vault.sign_with(at - 1, [0; 64]);
+    finds(&hq, &mut vault, "SIGNATURE-INVALID", at);
+}
+
+#[test]
+fn a_request_without_proof_of_possession() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let reserved = vault.reserved("TH-200", &request, 3);
+    let mut der = request.der().to_vec();
+    // The last byte is within the signature.
+    *der.last_mut().unwrap() ^= 1;
+    let at = vault.state.size();
+    vault.write_request("TH-200", &der);
+    let tbs = reserved.tbs.clone();
+    vault.write(Body::Reserved(reserved));
+    vault.sign(at + 1, &tbs);
+    finds(&hq, &mut vault, "FACT-FALSE", at);
+}
+
+/// An entitlement that nobody at headquarters has seen, with everything that a vault would log of it.
+fn forged(vault: &Vault) -> Dispatch {
+    let mut terms = vault.entitlement();
+    terms.id = "bonus".parse().unwrap();
+    for (product, tag) in terms.products.iter_mut().zip(100..) {
+        product.account = mintmark_protocol::entitlement::AccountTag::new(tag).unwrap();
+    }
+    let plaintext = terms.to_cbor();
+    Dispatch {
+        epoch: 1,
+        sequence: vault.state.dispatches().sequence + 1,
+        fingerprint: Fingerprint::of(b"forged"),
+        kind: "entitlement".to_owned(),
+        id: "bonus".to_owned(),
+        version: 1,
+        content: Verdict::Authentic(Content::Entitlement {
+            fingerprint: Fingerprint::of(&plaintext),
+            plaintext,
+        }),
+    }
+}
+
+#[test]
+fn an_entitlement_that_was_never_sent() {
+    let (hq, mut vault) = issuing();
+    let at = vault.state.size();
+    let seen = vault.seen();
+    let dispatch = forged(&vault);
+    vault.see(dispatch);
+    // A bundle that admits it would not be believed at all: see `chain`.
+    vault.claim_seen(seen);
+    for unit in 3..8 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    finds(&hq, &mut vault, "DISPATCH-CONTENT", at);
+    // What was spent from it was never granted.
+    let (_, report) = hq.reconcile();
+    assert_eq!(report["balanced"], json!(false));
+    let accounts = report["accounts"].as_array().unwrap();
+    let bonus = accounts
+        .iter()
+        .find(|account| account["entitlement"] == "bonus" && account["product"] == "TH-200");
+    let bonus = bonus.unwrap();
+    assert_eq!(
+        (&bonus["authorised"], &bonus["unspent"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(bonus["good"], json!(5));
+}
+
+#[test]
+fn other_terms_than_those_that_were_sent() {
+    let hq = Hq::new();
+    // The dispatches as they were sent, but the entitlement's units are a thousand times as many.
+    let genuine = hq.vault("berlin");
+    let mut vault = Vault::new("berlin", &hq.path("stick/mintmark"));
+    let at = vault.import_changed(&hq.path("stick/mintmark"), &|content| {
+        if let Content::Entitlement { plaintext, .. } = content {
+            let mut terms = genuine.entitlement();
+            terms
+                .products
+                .iter_mut()
+                .for_each(|product| product.units *= 1000);
+            *plaintext = terms.to_cbor();
+            true
+        } else {
+            false
+        }
+    });
+    for unit in 0..6 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    finds(&hq, &mut vault, "DISPATCH-CONTENT", at.unwrap());
+    assert_eq!(hq.reconcile().1["balanced"], json!(false));
+}
+
+#[test]
+fn certificates_that_the_root_did_not_make() {
+    let hq = Hq::new();
+    let mut vault = Vault::new("berlin", &hq.path("stick/mintmark"));
+    let at = vault.import_changed(&hq.path("stick/mintmark"), &|content| {
+        if let Content::Grant {
+            device_ca_certificate,
+            ..
+        } = content
+        {
+            // Another valid encoding of nothing that the root signed: its last byte is within the signature.
+            *device_ca_certificate.last_mut().unwrap() ^= 1;
+            true
+        } else {
+            false
+        }
+    });
+    finds(&hq, &mut vault, "DISPATCH-CONTENT", at.unwrap());
+}
+
+#[test]
+fn a_beginning_that_was_never_enrolled() {
+    let hq = Hq::new();
+    let stick = hq.path("stick/mintmark");
+    let mut vault = Vault::with_genesis("berlin", &stick, |genesis| {
+        genesis.trust_fingerprint = Fingerprint::of(b"another manifest");
+    });
+    vault.import(&stick);
+    finds(&hq, &mut vault, "GENESIS-MISMATCH", 0);
+}
+
+#[test]
+fn a_manifest_that_was_never_published() {
+    let (hq, mut vault) = issuing();
+    let at = vault.state.size();
+    vault.write(Body::Trust(Trust {
+        version: 2,
+        fingerprint: Fingerprint::of(b"mine"),
+    }));
+    finds(&hq, &mut vault, "TRUST-UNKNOWN", at);
+}
+
+#[test]
+fn a_sealed_bundle_that_never_arrived() {
+    let (hq, mut vault) = issuing();
+    let first = vault.report(&hq.path("zero"));
+    assert_eq!(hq.import_one(&first).0, 0);
+    // The record of that bundle names another one.
+    let at = vault.state.size() - 1;
+    vault.edit(at, |body| {
+        if let Body::BundleSealed(BundleSealed { fingerprint, .. }) = body {
+            *fingerprint = Fingerprint::of(b"another");
+        }
+    });
+    finds(&hq, &mut vault, "BUNDLE-SEALED-MISMATCH", at);
+}
+
+#[test]
+fn one_key_in_devices_of_two_vaults() {
+    let (hq, mut vault) = issuing();
+    let stick = vault.report(&hq.path("zero"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let mut lyon = hq.vault("lyon");
+    let at = lyon.issue("TH-200", &csr("L0", 1));
+    finds(&hq, &mut lyon, "DUPLICATE-KEY", at);
+    let (_, report) = hq.reconcile();
+    assert_eq!(
+        report["findings"][0]["serials"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(report["findings"][0]["evidence"]["other_device_id"], "A1");
+}
+
+#[test]
+fn one_device_at_two_vaults() {
+    let (hq, mut vault) = issuing();
+    let stick = vault.report(&hq.path("zero"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let mut lyon = hq.vault("lyon");
+    let at = lyon.issue("TH-200", &csr("A1", 70));
+    let stick = lyon.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let expected = ("DUPLICATE-DEVICE".to_owned(), "major".to_owned(), Some(at));
+    assert_eq!(hq.findings(), [expected]);
+    // The id names both; the newest first of all.
+    let shown = hq.run(&["device", "show", "A1"]).json();
+    assert_eq!(shown["devices"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["site"], "lyon");
+}
+
+#[test]
+fn a_certificate_signed_beside_the_log() {
+    let (hq, mut vault) = issuing();
+    // The serial of a unit that was made, in the certificate of another key.
+    let twin = hq.vault("berlin");
+    let tbs = twin.reserved("TH-200", &csr("A0", 900), 0).tbs;
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let file = hq.path("twin.pem");
+    std::fs::write(
+        &file,
+        mintmark_pki::to_pem("CERTIFICATE", &vault.certificate(&tbs)),
+    )
+    .unwrap();
+    let run = hq.run(&["device", "show", file.to_str().unwrap()]);
+    assert_eq!(
+        (run.exit, run.error_code().as_str()),
+        (1, "DEVICE-MISMATCH")
+    );
+}

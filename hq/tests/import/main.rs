@@ -1,0 +1,10 @@
+//! What vaults report, honestly and otherwise, and what headquarters makes of it. The vaults here are made of the same
+//! ledger as real ones, but can be told to write anything; headquarters is the built `hq`.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod chain;
+mod frauds;
+mod honest;
+mod media;
+mod support;

@@ -1,0 +1,283 @@
+//! The built `hq`, with one officer, two vaults and an entitlement for each. Made once; every test has a copy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use p256::pkcs8::{EncodePublicKey as _, LineEnding};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::vault::{self, Vault};
+
+const POLICY: &str = r#"
+schema = 1
+id = "demo-1"
+valid_for_days = 90
+[credit]
+max_unreported_units = 1000
+max_unreported_days = 14
+[[product]]
+sku = "TH-200"
+units = 5
+device_id_source = "commonName"
+key_algorithms = ["P-256"]
+[product.certificate]
+subject = "O=Acme, OU=TH-200, serialNumber={device_id}"
+validity_days = 7300
+[[product]]
+sku = "GW-1"
+units = 10
+device_id_source = "commonName"
+key_algorithms = ["P-256"]
+[product.certificate]
+subject = "O=Acme, OU=GW-1, serialNumber={device_id}"
+no_expiry = true
+"#;
+
+/// The result of one command.
+pub(crate) struct Run {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Its one JSON value.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+
+    /// The code of the error that it ended with.
+    pub(crate) fn error_code(&self) -> String {
+        let errors = self.stderr.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            Some(line["error"]["code"].as_str()?.to_owned())
+        });
+        errors.fold(String::new(), |_, last| last)
+    }
+}
+
+/// A headquarters.
+pub(crate) struct Hq {
+    folder: TempDir,
+}
+
+impl Hq {
+    /// A headquarters that has enrolled `berlin/v1` and `lyon/v1` and sent each an entitlement for 5 TH-200 and 10 GW-1.
+    pub(crate) fn new() -> Self {
+        static TEMPLATE: OnceLock<(TempDir, TempDir)> = OnceLock::new();
+        // The key stores stay where they were made, as every copy's configuration names them.
+        let (template, _) = TEMPLATE.get_or_init(|| {
+            let keys = tempfile::tempdir().unwrap();
+            let template = tempfile::tempdir().unwrap();
+            ceremony(template.path(), keys.path());
+            (template, keys)
+        });
+        let folder = tempfile::tempdir().unwrap();
+        copy(template.path(), folder.path());
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `hq --json`.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        run(&self.path("home"), arguments)
+    }
+
+    /// A vault that was let in, with what it was sent.
+    pub(crate) fn vault(&self, site: &str) -> Vault {
+        let mut vault = Vault::new(site, &self.path("stick/mintmark"));
+        vault.import(&self.path("stick/mintmark"));
+        vault
+    }
+
+    /// Imports a stick; what became of the files on it.
+    pub(crate) fn import(&self, stick: &Path) -> (i32, Vec<Value>) {
+        let run = self.run(&["media", "import", stick.to_str().unwrap()]);
+        let items = run.json()["items"].as_array().unwrap().clone();
+        (run.exit, items)
+    }
+
+    /// Imports a stick with one bundle: exit, outcome and code.
+    pub(crate) fn import_one(&self, stick: &Path) -> (i32, String, Option<String>) {
+        let (exit, items) = self.import(stick);
+        assert_eq!(items.len(), 1, "{items:?}");
+        let text = |name: &str| items[0][name].as_str().map(str::to_owned);
+        (exit, text("outcome").unwrap(), text("code"))
+    }
+
+    /// What `hq reconcile` says.
+    pub(crate) fn reconcile(&self) -> (i32, Value) {
+        let run = self.run(&["reconcile"]);
+        (run.exit, run.json())
+    }
+
+    /// The findings: code, severity, record.
+    pub(crate) fn findings(&self) -> Vec<(String, String, Option<u64>)> {
+        let (_, report) = self.reconcile();
+        let findings = report["findings"].as_array().unwrap();
+        let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+        findings
+            .iter()
+            .map(|finding| {
+                let sequence = finding["log_sequence"].as_u64();
+                (text(finding, "code"), text(finding, "severity"), sequence)
+            })
+            .collect()
+    }
+
+    /// Seals what is owed to the vaults and writes it to the stick that the vaults read.
+    pub(crate) fn export(&self) {
+        let stick = self.path("stick");
+        let run = self.run(&["media", "export", stick.to_str().unwrap()]);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+    }
+}
+
+fn run(home: &Path, arguments: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_hq"))
+        .arg("--home")
+        .arg(home)
+        .arg("--json")
+        .args(arguments)
+        .env_remove("HQ_HOME")
+        .output()
+        .unwrap();
+    Run {
+        exit: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn done(home: &Path, arguments: &[&str]) -> Value {
+    let run = run(home, arguments);
+    assert_eq!(run.exit, 0, "{arguments:?}: {}{}", run.stdout, run.stderr);
+    serde_json::from_str(&run.stdout).unwrap_or_default()
+}
+
+fn text<'a>(json: &'a Value, name: &str) -> &'a str {
+    json[name].as_str().unwrap()
+}
+
+fn ceremony(folder: &Path, keys: &Path) {
+    let home = &folder.join("home");
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    fs::write(keys.join("pin"), "a long passphrase\n").unwrap();
+    let uri = |name: &str| {
+        let pin = keys.join("pin");
+        format!(
+            "file:{}?pin-source=file:{}",
+            keys.join(name).display(),
+            pin.display()
+        )
+    };
+    let escrow = vault::key(9)
+        .verifying_key()
+        .to_public_key_pem(LineEnding::LF);
+    fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
+    let (hq, alice) = (uri("hq"), uri("alice"));
+    done(
+        home,
+        &[
+            "init",
+            "--name",
+            "Acme",
+            "--keys",
+            &hq,
+            "--escrow-key",
+            &at("escrow.pem"),
+        ],
+    );
+    let request = at("alice.cose");
+    let officer = [
+        "officer", "request", "--name", "alice", "--keys", &alice, "--output", &request,
+    ];
+    let officer = done(home, &officer);
+    let fingerprint = text(&officer, "fingerprint");
+    done(
+        home,
+        &[
+            "officer",
+            "add",
+            "--request",
+            &request,
+            "--fingerprint",
+            fingerprint,
+        ],
+    );
+
+    let mut approvals = 0;
+    let mut approve = |draft: &Value| {
+        approvals += 1;
+        let approval = at(&format!("approval-{approvals}.cose"));
+        let (file, fingerprint) = (text(draft, "file"), text(draft, "fingerprint"));
+        let sign = [
+            "approval",
+            "sign",
+            file,
+            "--officer",
+            "alice",
+            "--keys",
+            &alice,
+        ];
+        let sign = [
+            &sign[..],
+            &["--output", &approval, "--fingerprint", fingerprint],
+        ]
+        .concat();
+        done(home, &sign);
+        done(home, &["approval", "import", &approval]);
+    };
+    let draft = done(home, &["trust", "draft", "--output", &at("trust.cose")]);
+    approve(&draft);
+    fs::create_dir(at("stick")).unwrap();
+    done(home, &["trust", "publish", "--media", &at("stick")]);
+    fs::write(at("policy.toml"), POLICY).unwrap();
+    for site in ["berlin", "lyon"] {
+        let (bytes, fingerprint) = Vault::request(site, Path::new(&at("stick/mintmark")));
+        let request = at(&format!("enrol-{site}.cose"));
+        fs::write(&request, bytes).unwrap();
+        let fingerprint = fingerprint.to_string();
+        let output = at(&format!("grant-{site}.cose"));
+        let enrol = [
+            "site",
+            "enrol",
+            "--request",
+            &request,
+            "--fingerprint",
+            &fingerprint,
+        ];
+        let draft = done(home, &[&enrol[..], &["--output", &output]].concat());
+        approve(&draft);
+        done(home, &["site", "grant", text(&draft, "id")]);
+        let output = at(&format!("entitlement-{site}.cose"));
+        let policy = at("policy.toml");
+        let draft = ["entitlement", "draft", "--site", site, "--policy", &policy];
+        let draft = done(home, &[&draft[..], &["--output", &output]].concat());
+        approve(&draft);
+        done(home, &["entitlement", "export", text(&draft, "id")]);
+    }
+    done(home, &["media", "export", &at("stick")]);
+}
+
+/// Copies a folder, modes included.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            fs::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
