@@ -1,5 +1,6 @@
 //! `fixtures/csr`: requests that other people's tools made, and one failure each, named by the code that it is refused
 //! with.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -346,9 +346,12 @@ impl TrustManifest {
     /// Whether it lists this key, whoever's and for whatever.
     pub fn lists(&self, key: &PublicKey) -> bool {
         let officers = self.officers.iter();
-        let officers = officers.flat_map(|officer| officer.signing_keys.iter().chain([&officer.agreement_key]));
+        let officers = officers
+            .flat_map(|officer| officer.signing_keys.iter().chain([&officer.agreement_key]));
         let own = self.encryption_keys.iter().map(|key| &key.key);
-        let mut keys = officers.chain(own).chain([&self.dispatch_key, &self.report_key]);
+        let mut keys = officers
+            .chain(own)
+            .chain([&self.dispatch_key, &self.report_key]);
         keys.any(|listed| listed == key)
     }
 

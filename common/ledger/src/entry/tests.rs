@@ -132,10 +132,18 @@ fn every_kind_of_entry_survives_its_encoding() {
 fn every_kind_of_entry_matches_the_specification_of_records() {
     let formats = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/formats.cddl");
     // The first rule is the one that is matched.
-    let formats = format!("root = log-record\n{}", std::fs::read_to_string(formats).unwrap());
+    let formats = format!(
+        "root = log-record\n{}",
+        std::fs::read_to_string(formats).unwrap()
+    );
     for body in each_body() {
         for clock_behind_seconds in [0, 7] {
-            let bytes = Entry { time: 9, clock_behind_seconds, body: body.clone() }.to_cbor();
+            let bytes = Entry {
+                time: 9,
+                clock_behind_seconds,
+                body: body.clone(),
+            }
+            .to_cbor();
             let matched = cddl::validate_cbor_from_slice(&formats, &bytes, None);
             assert!(matched.is_ok(), "{body:?}: {matched:?}");
         }

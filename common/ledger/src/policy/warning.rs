@@ -38,7 +38,11 @@ impl Policy {
             let text = "The policy has [[key]]: key sets are not minted by this version, so it cannot be drafted.";
             warnings.add("KEYS-UNSUPPORTED", text.to_owned());
         }
-        if self.products.iter().any(|product| product.reissues_per_device > 0) {
+        if self
+            .products
+            .iter()
+            .any(|product| product.reissues_per_device > 0)
+        {
             let text = "reissues_per_device is agreed on and not used yet: vaults of this version re-issue for no other key.";
             warnings.add("REISSUES-UNSUPPORTED", text.to_owned());
         }

@@ -32,7 +32,9 @@ const ACTIONS: [Action; 7] = [
     |ledger| {
         for unfinished in ledger.unfinished() {
             let signature = sign(&authorities().device_ca_key, &unfinished.tbs);
-            ledger.signed_unfinished(NEW_YEAR, unfinished.reservation, signature).unwrap();
+            ledger
+                .signed_unfinished(NEW_YEAR, unfinished.reservation, signature)
+                .unwrap();
         }
         let _ = submit(ledger, "TH-900", &csr("A1", 9));
         ledger.commit().unwrap();
@@ -50,12 +52,19 @@ const ACTIONS: [Action; 7] = [
     |ledger| {
         let fingerprint = Fingerprint::of(b"bundle");
         let log_size = ledger.size();
-        let sealed = Fact::BundleSealed { sequence: 1, fingerprint, log_size };
+        let sealed = Fact::BundleSealed {
+            sequence: 1,
+            fingerprint,
+            log_size,
+        };
         ledger.record(NEW_YEAR, sealed).unwrap();
         ledger.commit().unwrap();
         let acknowledgement = acknowledgement(1, fingerprint, log_size);
         let content = acknowledgement_content(&acknowledgement);
-        assert!(matches!(import(ledger, Verdict::Authentic(content)), Outcome::Accepted));
+        assert!(matches!(
+            import(ledger, Verdict::Authentic(content)),
+            Outcome::Accepted
+        ));
         ledger.commit().unwrap();
     },
     |ledger| {
@@ -83,7 +92,12 @@ fn crash(path: &Path, actions: usize) -> State {
 #[test]
 fn a_crash_between_any_two_commits_loses_nothing_that_was_durable() {
     for actions in 0..=ACTIONS.len() {
-        for lost in [&[][..], &["index"], &["state.snapshot"], &["index", "state.snapshot"]] {
+        for lost in [
+            &[][..],
+            &["index"],
+            &["state.snapshot"],
+            &["index", "state.snapshot"],
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("ledger");
             let durable = crash(&path, actions);
@@ -93,7 +107,11 @@ fn a_crash_between_any_two_commits_loses_nothing_that_was_durable() {
             }
             assert_eq!(View::open(&path).unwrap().state(), &durable);
             let (mut ledger, opened) = open(&path).unwrap();
-            assert_eq!(ledger.state(), &durable, "after {actions} actions, without {lost:?}");
+            assert_eq!(
+                ledger.state(),
+                &durable,
+                "after {actions} actions, without {lost:?}"
+            );
             assert_eq!(opened.index_rebuilt.is_some(), lost.contains(&"index"));
             assert_eq!(ledger.unfinished().len(), durable.reservations().len());
             // The same code that issues completes what the crash left open.
@@ -113,7 +131,13 @@ fn a_crash_between_any_two_commits_loses_nothing_that_was_durable() {
                 .entries(LogSequence(0))
                 .unwrap()
                 .filter_map(|entry| match entry.unwrap() {
-                    (sequence, Entry { body: Body::Reserved(reserved), .. }) => {
+                    (
+                        sequence,
+                        Entry {
+                            body: Body::Reserved(reserved),
+                            ..
+                        },
+                    ) => {
                         let name = reserved.device_id.as_str().to_owned();
                         let number = match name.as_str() {
                             "A3" => 30,
@@ -125,7 +149,11 @@ fn a_crash_between_any_two_commits_loses_nothing_that_was_durable() {
                 })
                 .collect::<Vec<_>>()
             {
-                let product = if name.starts_with('A') { "TH-200" } else { "TH-300" };
+                let product = if name.starts_with('A') {
+                    "TH-200"
+                } else {
+                    "TH-300"
+                };
                 let again = submit(&mut ledger, product, &csr(&name, number));
                 assert!(
                     matches!(again, Outcome::Existing { reservation: r } if r == reservation),
@@ -153,7 +181,10 @@ fn a_group_that_was_being_written_is_cut_off_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger");
     let durable = crash(&path, 4);
-    let mut file = OpenOptions::new().append(true).open(segment(&path)).unwrap();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(segment(&path))
+        .unwrap();
     file.write_all(&[0; 100]).unwrap();
     drop(file);
     assert_eq!(View::open(&path).unwrap().state(), &durable);
@@ -173,12 +204,19 @@ fn records_taken_away_are_noticed_by_whatever_still_knows_them() {
         let file = OpenOptions::new().write(true).open(segment(&path)).unwrap();
         file.set_len(before).unwrap();
         drop(file);
-        for name in ["index", "state.snapshot"].into_iter().filter(|name| *name != keep) {
+        for name in ["index", "state.snapshot"]
+            .into_iter()
+            .filter(|name| *name != keep)
+        {
             let _ = fs::remove_file(path.join(name));
             let _ = fs::remove_dir_all(path.join(name));
         }
         let error = open(&path).err().unwrap();
-        assert_eq!((error.code(), error.class()), ("LOG-TRUNCATED", ErrorClass::Integrity), "{keep}");
+        assert_eq!(
+            (error.code(), error.class()),
+            ("LOG-TRUNCATED", ErrorClass::Integrity),
+            "{keep}"
+        );
     }
 }
 
@@ -195,7 +233,10 @@ fn a_damaged_last_record_that_a_clean_stop_knew_is_refused_and_not_cut_off() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&segment, &bytes).unwrap();
     let error = open(&path).err().unwrap();
-    assert_eq!((error.code(), error.class()), ("LOG-CORRUPT", ErrorClass::Integrity));
+    assert_eq!(
+        (error.code(), error.class()),
+        ("LOG-CORRUPT", ErrorClass::Integrity)
+    );
     assert_eq!(View::open(&path).err().unwrap().code(), "LOG-CORRUPT");
     assert_eq!(fs::read(&segment).unwrap(), bytes);
 }
@@ -256,7 +297,10 @@ fn a_full_disk_changes_nothing_and_the_same_request_takes_the_same_slot_later() 
         let mut commit = |ledger: &mut Ledger, before: &State| match ledger.commit() {
             Ok(()) => true,
             Err(error) => {
-                assert_eq!((error.code(), error.class()), ("DISK-FULL", ErrorClass::Environment));
+                assert_eq!(
+                    (error.code(), error.class()),
+                    ("DISK-FULL", ErrorClass::Environment)
+                );
                 assert_eq!(ledger.state(), before);
                 failures += 1;
                 false
@@ -291,7 +335,9 @@ fn a_full_disk_changes_nothing_and_the_same_request_takes_the_same_slot_later() 
                 if !commit(&mut ledger, &before) {
                     let tbs = ledger.unfinished()[0].tbs.clone();
                     let signature = sign(&authorities().device_ca_key, &tbs);
-                    ledger.signed_unfinished(NEW_YEAR, sequence, signature).unwrap();
+                    ledger
+                        .signed_unfinished(NEW_YEAR, sequence, signature)
+                        .unwrap();
                     ledger.commit().unwrap();
                 }
                 assert!(ledger.certificate(sequence).unwrap().is_some());
@@ -320,8 +366,10 @@ fn after_a_write_of_unknown_outcome_nothing_more_is_done() {
             ledger.signed(NEW_YEAR, reservation, [1; 64]).unwrap_err(),
         ];
         for error in errors {
-            assert_eq!((error.code(), error.class()), ("OUTCOME-UNKNOWN", ErrorClass::OutcomeUnknown));
+            assert_eq!(
+                (error.code(), error.class()),
+                ("OUTCOME-UNKNOWN", ErrorClass::OutcomeUnknown)
+            );
         }
     }
 }
-

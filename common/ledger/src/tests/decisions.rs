@@ -33,7 +33,10 @@ fn a_unit_takes_the_next_slot_and_its_certificate_is_the_one_that_the_terms_say(
     for slot in 0..5 {
         let request = csr(&format!("TH200-{slot}"), slot);
         let reserved = reserved(vault.request("TH-200", &request));
-        assert_eq!((reserved.account, reserved.slot, reserved.issue), (tag(1), slot, 0));
+        assert_eq!(
+            (reserved.account, reserved.slot, reserved.issue),
+            (tag(1), slot, 0)
+        );
         assert_eq!(reserved.entitlement.as_str(), "five");
         let serial = serial_of(&reserved.tbs).unwrap();
         assert_eq!(serials().open(&serial), Some((tag(1), slot, 0)));
@@ -41,15 +44,23 @@ fn a_unit_takes_the_next_slot_and_its_certificate_is_the_one_that_the_terms_say(
         let signature = p256::ecdsa::Signature::from_slice(&signature).unwrap();
         let der = mintmark_pki::assemble(&reserved.tbs, &signature).unwrap();
         let certificate = mintmark_pki::Certificate::from_der(&der).unwrap();
-        certificate.verify_issued_by(&authorities().device_ca).unwrap();
-        assert_eq!(certificate.subject_serial_number(), Some(reserved.device_id.as_str()));
+        certificate
+            .verify_issued_by(&authorities().device_ca)
+            .unwrap();
+        assert_eq!(
+            certificate.subject_serial_number(),
+            Some(reserved.device_id.as_str())
+        );
         assert_eq!(certificate.spki_sha256(), *reserved.spki_sha256.as_bytes());
         assert_eq!(certificate.not_before_unix(), NEW_YEAR);
     }
     let refused = vault.request("TH-200", &csr("TH200-5", 5));
     assert_eq!(code(&refused), "QUOTA-EXHAUSTED");
     let account = vault.state.account(tag(1)).unwrap();
-    assert_eq!((account.unresolved, account.good, account.unspent()), (5, 0, 0));
+    assert_eq!(
+        (account.unresolved, account.good, account.unspent()),
+        (5, 0, 0)
+    );
     assert_eq!(vault.findings(), []);
 }
 
@@ -61,23 +72,44 @@ fn asking_twice_is_free_even_when_nothing_else_is_possible() {
     for unit in 1..5 {
         vault.issue("TH-200", &csr(&format!("TH200-{unit}"), unit));
     }
-    assert_eq!(vault.request("TH-200", &request), Body::Existing { reservation });
+    assert_eq!(
+        vault.request("TH-200", &request),
+        Body::Existing { reservation }
+    );
     vault.now = NEW_YEAR + 1000 * DAY;
-    assert_eq!(vault.request("TH-200", &request), Body::Existing { reservation });
-    assert_eq!(code(&vault.decision("TH-200", &csr("TH200-9", 9))), "WINDOW-CLOSED");
+    assert_eq!(
+        vault.request("TH-200", &request),
+        Body::Existing { reservation }
+    );
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("TH200-9", 9))),
+        "WINDOW-CLOSED"
+    );
     vault.now = NEW_YEAR;
-    assert_eq!(vault.request("TH-200", &request), Body::Existing { reservation });
-    assert_eq!(code(&vault.decision("TH-200", &csr("TH200-9", 9))), "CLOCK-BACK");
+    assert_eq!(
+        vault.request("TH-200", &request),
+        Body::Existing { reservation }
+    );
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("TH200-9", 9))),
+        "CLOCK-BACK"
+    );
     assert_eq!(vault.state.account(tag(1)).unwrap().spent(), 5);
     assert_eq!(vault.findings(), []);
 }
 
 #[test]
 fn a_device_keeps_its_key_and_a_key_its_device() {
-    let both = entitlement("both", vec![product(1, "TH-200", 5), product(2, "TH-300", 5)]);
+    let both = entitlement(
+        "both",
+        vec![product(1, "TH-200", 5), product(2, "TH-300", 5)],
+    );
     let mut vault = Chronicle::entitled(&[both]);
     vault.issue("TH-200", &csr("A", 1));
-    assert_eq!(code(&vault.request("TH-200", &csr("A", 2))), "DEVICE-KEY-CHANGED");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A", 2))),
+        "DEVICE-KEY-CHANGED"
+    );
     assert_eq!(code(&vault.request("TH-200", &csr("B", 1))), "KEY-REUSED");
     assert_eq!(code(&vault.request("TH-300", &csr("A", 1))), "KEY-REUSED");
     // The same identifier of another product is another device.
@@ -97,7 +129,11 @@ fn an_enrolled_vault_without_its_serial_key_decides_nothing() {
     let vault = Chronicle::enrolled();
     let (product, station, request) = (sku("TH-200"), StationId::console(), csr("A", 1));
     let submission = Submitted::Verified(&request);
-    let input = Input::Request { product: &product, station: &station, submission };
+    let input = Input::Request {
+        product: &product,
+        station: &station,
+        submission,
+    };
     let decision = decide(&vault.state, &vault.devices, None, vault.now, input);
     assert!(matches!(decision, Err(DecideError::SerialKeyMissing)));
 }
@@ -107,15 +143,37 @@ fn what_was_not_a_request_is_refused_by_the_code_that_says_why() {
     let mut vault = Chronicle::entitled(&[five(|_| {})]);
     let (product, station) = (sku("TH-200"), StationId::console());
     let sha256 = Fingerprint::of(b"junk");
-    let submission = Submitted::Unreadable { sha256, code: "CSR-PROOF-INVALID" };
-    let input = Input::Request { product: &product, station: &station, submission };
-    let decision = decide(&vault.state, &vault.devices, Some(&serials()), vault.now, input);
+    let submission = Submitted::Unreadable {
+        sha256,
+        code: "CSR-PROOF-INVALID",
+    };
+    let input = Input::Request {
+        product: &product,
+        station: &station,
+        submission,
+    };
+    let decision = decide(
+        &vault.state,
+        &vault.devices,
+        Some(&serials()),
+        vault.now,
+        input,
+    );
     let decision = decision.unwrap();
-    assert!(decision.refusal().unwrap().to_string().contains("did not prove possession"));
+    assert!(
+        decision
+            .refusal()
+            .unwrap()
+            .to_string()
+            .contains("did not prove possession")
+    );
     vault.write(Body::Request(Request {
         product,
         station,
-        submission: Submission::Unreadable { sha256, code: "CSR-PROOF-INVALID".to_owned() },
+        submission: Submission::Unreadable {
+            sha256,
+            code: "CSR-PROOF-INVALID".to_owned(),
+        },
     }));
     vault.write(decision.to_body());
     assert_eq!(vault.findings(), []);
@@ -124,23 +182,38 @@ fn what_was_not_a_request_is_refused_by_the_code_that_says_why() {
 #[test]
 fn a_product_that_no_entitlement_names_is_refused_before_the_device_is_looked_at() {
     let vault = Chronicle::entitled(&[five(|_| {})]);
-    assert_eq!(code(&vault.decision("TH-300", &csr("A", 1))), "PRODUCT-NOT-ENTITLED");
-    assert_eq!(code(&Chronicle::enrolled().decision("X", &csr("ä", 1))), "PRODUCT-NOT-ENTITLED");
+    assert_eq!(
+        code(&vault.decision("TH-300", &csr("A", 1))),
+        "PRODUCT-NOT-ENTITLED"
+    );
+    assert_eq!(
+        code(&Chronicle::enrolled().decision("X", &csr("ä", 1))),
+        "PRODUCT-NOT-ENTITLED"
+    );
 }
 
 #[test]
 fn the_device_id_is_where_the_policy_says_or_nowhere() {
     let serial_number = five(|e| e.products[0].device_id_source = DeviceIdSource::SerialNumber);
     let vault = Chronicle::entitled(&[serial_number]);
-    assert_eq!(code(&vault.decision("TH-200", &csr("A", 1))), "DEVICE-ID-MISSING");
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("A", 1))),
+        "DEVICE-ID-MISSING"
+    );
     let vault = Chronicle::entitled(&[five(|_| {})]);
-    assert_eq!(code(&vault.decision("TH-200", &csr("TH200_1", 1))), "DEVICE-ID-INVALID");
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("TH200_1", 1))),
+        "DEVICE-ID-INVALID"
+    );
 }
 
 #[test]
 fn the_first_and_the_last_second_of_a_window_are_as_the_entitlement_says() {
     let mut vault = Chronicle::entitled(&[five(|e| {
-        e.window = Interval { from: NEW_YEAR + 10, until: NEW_YEAR + 20 };
+        e.window = Interval {
+            from: NEW_YEAR + 10,
+            until: NEW_YEAR + 20,
+        };
     })]);
     for (second, expected) in [
         (9, "WINDOW-NOT-OPEN"),
@@ -149,7 +222,11 @@ fn the_first_and_the_last_second_of_a_window_are_as_the_entitlement_says() {
         (20, "WINDOW-CLOSED"),
     ] {
         vault.now = NEW_YEAR + second;
-        assert_eq!(code(&vault.decision("TH-200", &csr("A", 1))), expected, "{second}");
+        assert_eq!(
+            code(&vault.decision("TH-200", &csr("A", 1))),
+            expected,
+            "{second}"
+        );
     }
 }
 
@@ -158,12 +235,21 @@ fn stations_keys_and_device_ids_are_those_that_the_entitlement_allows() {
     let line_1: StationId = "line-1".parse().unwrap();
     let stations = five(|e| e.products[0].stations = Some(vec!["line-1".parse().unwrap()]));
     let vault = Chronicle::entitled(&[stations]);
-    assert_eq!(code(&vault.decision("TH-200", &csr("A", 1))), "STATION-NOT-ALLOWED");
-    assert_eq!(code(&vault.decision_at(&line_1, "TH-200", &csr("A", 1))), "reserved");
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("A", 1))),
+        "STATION-NOT-ALLOWED"
+    );
+    assert_eq!(
+        code(&vault.decision_at(&line_1, "TH-200", &csr("A", 1))),
+        "reserved"
+    );
 
     let keys = five(|e| e.products[0].key_algorithms = vec!["P-384".to_owned()]);
     let vault = Chronicle::entitled(&[keys]);
-    assert_eq!(code(&vault.decision("TH-200", &csr("A", 1))), "KEY-ALGORITHM-FORBIDDEN");
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("A", 1))),
+        "KEY-ALGORITHM-FORBIDDEN"
+    );
 
     let pattern = "TH200-[0-9]{8}".to_owned();
     let vault = Chronicle::entitled(&[five(|e| e.products[0].device_id_pattern = Some(pattern))]);
@@ -173,30 +259,58 @@ fn stations_keys_and_device_ids_are_those_that_the_entitlement_allows() {
         ("xTH200-00000001", "DEVICE-ID-FORBIDDEN"),
         ("TH200-000000011", "DEVICE-ID-FORBIDDEN"),
     ] {
-        assert_eq!(code(&vault.decision("TH-200", &csr(device_id, 1))), expected, "{device_id}");
+        assert_eq!(
+            code(&vault.decision("TH-200", &csr(device_id, 1))),
+            expected,
+            "{device_id}"
+        );
     }
 }
 
 #[test]
 fn outside_of_working_hours_the_refusal_names_the_next() {
-    let hours = |from, until| Interval { from: NEW_YEAR + from * HOUR, until: NEW_YEAR + until * HOUR };
+    let hours = |from, until| Interval {
+        from: NEW_YEAR + from * HOUR,
+        until: NEW_YEAR + until * HOUR,
+    };
     let mut vault = Chronicle::entitled(&[five(|e| {
         e.products[0].working_hours = Some(vec![hours(6, 22), hours(30, 46)]);
     })]);
-    for (hour, expected) in
-        [(0, "OUT-OF-HOURS"), (6, "reserved"), (21, "reserved"), (22, "OUT-OF-HOURS"),
-         (30, "reserved"), (46, "OUT-OF-HOURS")]
-    {
+    for (hour, expected) in [
+        (0, "OUT-OF-HOURS"),
+        (6, "reserved"),
+        (21, "reserved"),
+        (22, "OUT-OF-HOURS"),
+        (30, "reserved"),
+        (46, "OUT-OF-HOURS"),
+    ] {
         vault.now = NEW_YEAR + hour * HOUR;
-        assert_eq!(code(&vault.decision("TH-200", &csr("A", 1))), expected, "{hour}");
+        assert_eq!(
+            code(&vault.decision("TH-200", &csr("A", 1))),
+            expected,
+            "{hour}"
+        );
     }
     vault.now = NEW_YEAR + 22 * HOUR;
     let (product, station, request) = (sku("TH-200"), StationId::console(), csr("A", 1));
     let submission = Submitted::Verified(&request);
-    let input = Input::Request { product: &product, station: &station, submission };
-    let decision = decide(&vault.state, &vault.devices, Some(&serials()), vault.now, input);
+    let input = Input::Request {
+        product: &product,
+        station: &station,
+        submission,
+    };
+    let decision = decide(
+        &vault.state,
+        &vault.devices,
+        Some(&serials()),
+        vault.now,
+        input,
+    );
     let refusal = decision.unwrap().refusal().unwrap().to_string();
-    assert!(refusal.ends_with("the next begin at 2027-01-02T06:00:00Z"), "{refusal}");
+    assert!(
+        refusal.ends_with("the next begin at 2027-01-02T06:00:00Z"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -232,14 +346,20 @@ fn credit_runs_out_by_units_and_by_days_until_headquarters_acknowledges() {
     vault.issue("TH-200", &csr("A2", 2));
     assert_eq!(vault.state.credit(vault.now).units, 0);
     assert_eq!(vault.state.credit(vault.now).until, Some(NEW_YEAR + DAY));
-    assert_eq!(code(&vault.request("TH-200", &csr("A3", 3))), "CREDIT-UNITS-EXHAUSTED");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A3", 3))),
+        "CREDIT-UNITS-EXHAUSTED"
+    );
     vault.report();
     assert_eq!(vault.state.credit(vault.now).units, 2);
     vault.issue("TH-200", &csr("A3", 3));
     vault.now = NEW_YEAR + DAY;
     assert_eq!(code(&vault.decision("TH-200", &csr("A4", 4))), "reserved");
     vault.now = NEW_YEAR + DAY + 1;
-    assert_eq!(code(&vault.request("TH-200", &csr("A4", 4))), "CREDIT-DAYS-EXHAUSTED");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A4", 4))),
+        "CREDIT-DAYS-EXHAUSTED"
+    );
     vault.report();
     vault.issue("TH-200", &csr("A4", 4));
     assert_eq!(vault.findings(), []);
@@ -260,7 +380,10 @@ fn units_issued_while_a_bundle_was_being_sealed_are_not_reported_by_it() {
     }));
     assert!(vault.state.needs_bundle());
     let content = acknowledgement_content(&acknowledgement(1, fingerprint, log_size));
-    assert_eq!(vault.import(crate::entry::Verdict::Authentic(content)), Ok(()));
+    assert_eq!(
+        vault.import(crate::entry::Verdict::Authentic(content)),
+        Ok(())
+    );
     assert_eq!(vault.state.units_unreported(), 1);
     assert_eq!(vault.findings(), []);
 }
@@ -272,13 +395,15 @@ fn the_entitlement_that_ends_first_is_spent_first() {
         entitlement.window.until = NEW_YEAR + days * DAY;
         entitlement
     };
-    let mut vault =
-        Chronicle::entitled(&[until("a", 1, 60), until("z", 2, 30), until("b", 3, 30)]);
+    let mut vault = Chronicle::entitled(&[until("a", 1, 60), until("z", 2, 30), until("b", 3, 30)]);
     for (unit, account) in [(1, 3), (2, 2), (3, 1)] {
         let reserved = reserved(vault.request("TH-200", &csr(&format!("A{unit}"), unit)));
         assert_eq!(reserved.account, tag(account));
     }
-    assert_eq!(code(&vault.request("TH-200", &csr("A4", 4))), "QUOTA-EXHAUSTED");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A4", 4))),
+        "QUOTA-EXHAUSTED"
+    );
     assert_eq!(vault.findings(), []);
 }
 
@@ -290,7 +415,10 @@ fn the_refusal_is_that_of_the_entitlement_that_came_closest() {
     let mut vault = Chronicle::entitled(&[closed, exhausted]);
     vault.now = NEW_YEAR + DAY;
     let entitlement = Some("exhausted".parse().unwrap());
-    let expected = Body::Refused(Refused { code: "QUOTA-EXHAUSTED".to_owned(), entitlement });
+    let expected = Body::Refused(Refused {
+        code: "QUOTA-EXHAUSTED".to_owned(),
+        entitlement,
+    });
     assert_eq!(vault.decision("TH-200", &csr("A", 1)), expected);
 }
 
@@ -308,9 +436,15 @@ fn an_account_that_looks_elsewhere_for_the_device_id_is_not_spent_on_another_dev
     ]);
     vault.issue("TH-200", &csr("A1", 1));
     // These requests have a common name and no serial number.
-    assert_eq!(code(&vault.request("TH-200", &csr("A2", 2))), "QUOTA-EXHAUSTED");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A2", 2))),
+        "QUOTA-EXHAUSTED"
+    );
     vault.now = NEW_YEAR + 40 * DAY;
-    assert_eq!(code(&vault.request("TH-200", &csr("A2", 2))), "DEVICE-ID-MISSING");
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A2", 2))),
+        "DEVICE-ID-MISSING"
+    );
     assert_eq!(vault.findings(), []);
 }
 
@@ -334,7 +468,10 @@ fn a_device_that_the_terms_give_no_certificate_is_refused() {
     let long = five(|e| e.products[0].certificate.subject = format!("CN={prefix}{{device_id}}"));
     let vault = Chronicle::entitled(&[long]);
     assert_eq!(code(&vault.decision("TH-200", &csr("A001", 1))), "reserved");
-    assert_eq!(code(&vault.decision("TH-200", &csr("A0001", 1))), "CERTIFICATE-UNBUILDABLE");
+    assert_eq!(
+        code(&vault.decision("TH-200", &csr("A0001", 1))),
+        "CERTIFICATE-UNBUILDABLE"
+    );
 }
 
 #[test]
@@ -358,8 +495,14 @@ fn only_decide_makes_a_reservation() {
         include_str!("../decide/request.rs"),
         include_str!("../decide/dispatch.rs"),
     ];
-    let made: usize = sources.iter().map(|s| s.matches("    Reservation {\n").count()).sum();
+    let made: usize = sources
+        .iter()
+        .map(|s| s.matches("    Reservation {\n").count())
+        .sum();
     assert_eq!(made, 1);
-    let calls: usize = sources.iter().map(|s| s.matches("reservation(\n").count()).sum();
+    let calls: usize = sources
+        .iter()
+        .map(|s| s.matches("reservation(\n").count())
+        .sum();
     assert_eq!(calls, 2, "its definition and one call");
 }

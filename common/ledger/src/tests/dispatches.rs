@@ -51,11 +51,19 @@ fn a_grant_for_anything_else_is_refused() {
 #[test]
 fn a_certificate_that_the_officers_did_not_approve_is_refused() {
     let mut content = grant_content(&grant());
-    if let Content::Grant { identity_certificate, device_ca_certificate, .. } = &mut content {
+    if let Content::Grant {
+        identity_certificate,
+        device_ca_certificate,
+        ..
+    } = &mut content
+    {
         std::mem::swap(identity_certificate, device_ca_certificate);
     }
     let mut vault = Chronicle::new();
-    assert_eq!(vault.import(Verdict::Authentic(content)), refused("GRANT-MISMATCH"));
+    assert_eq!(
+        vault.import(Verdict::Authentic(content)),
+        refused("GRANT-MISMATCH")
+    );
 }
 
 #[test]
@@ -79,11 +87,19 @@ fn content_that_comes_too_late_is_refused_at_its_place_in_the_chain() {
 #[test]
 fn what_did_not_verify_is_refused_by_the_code_of_the_verification() {
     let mut vault = Chronicle::enrolled();
-    let rejected = Verdict::Rejected { code: "THRESHOLD-NOT-MET".to_owned() };
+    let rejected = Verdict::Rejected {
+        code: "THRESHOLD-NOT-MET".to_owned(),
+    };
     assert_eq!(vault.import(rejected), refused("THRESHOLD-NOT-MET"));
     let fingerprint = Fingerprint::of(b"x");
-    let malformed = Content::Entitlement { fingerprint, plaintext: vec![0xff] };
-    assert_eq!(vault.import(Verdict::Authentic(malformed)), refused("CONTENT-MALFORMED"));
+    let malformed = Content::Entitlement {
+        fingerprint,
+        plaintext: vec![0xff],
+    };
+    assert_eq!(
+        vault.import(Verdict::Authentic(malformed)),
+        refused("CONTENT-MALFORMED")
+    );
     assert_eq!(vault.findings(), []);
 }
 
@@ -97,7 +113,10 @@ fn a_dispatch_out_of_its_place_is_refused_and_does_not_move_the_chain() {
     }
     let mut other_epoch = dispatch(2, content());
     other_epoch.epoch = 2;
-    assert_eq!(vault.dispatch(other_epoch), refused("DISPATCH-OUT-OF-ORDER"));
+    assert_eq!(
+        vault.dispatch(other_epoch),
+        refused("DISPATCH-OUT-OF-ORDER")
+    );
     assert_eq!(vault.dispatch(dispatch(2, content())), Ok(()));
     assert_eq!(vault.findings(), []);
 }
@@ -107,7 +126,10 @@ fn an_entitlement_needs_an_enrolled_vault_and_that_very_one() {
     assert_eq!(Chronicle::new().entitle(&five()), refused("NOT-ENROLLED"));
     let mut other = five();
     other.vault.site = "paris".parse().unwrap();
-    assert_eq!(Chronicle::enrolled().entitle(&other), refused("ENTITLEMENT-MISMATCH"));
+    assert_eq!(
+        Chronicle::enrolled().entitle(&other),
+        refused("ENTITLEMENT-MISMATCH")
+    );
 }
 
 #[test]
@@ -121,13 +143,25 @@ fn an_amendment_is_the_next_version_and_absolute() {
         amended.products[0].units = units;
         amended
     };
-    assert_eq!(vault.entitle(&version(1, 9)), refused("ENTITLEMENT-VERSION"));
-    assert_eq!(vault.entitle(&version(3, 9)), refused("ENTITLEMENT-VERSION"));
-    assert_eq!(vault.entitle(&version(2, 1)), refused("ENTITLEMENT-BELOW-SPENT"));
+    assert_eq!(
+        vault.entitle(&version(1, 9)),
+        refused("ENTITLEMENT-VERSION")
+    );
+    assert_eq!(
+        vault.entitle(&version(3, 9)),
+        refused("ENTITLEMENT-VERSION")
+    );
+    assert_eq!(
+        vault.entitle(&version(2, 1)),
+        refused("ENTITLEMENT-BELOW-SPENT")
+    );
     assert_eq!(vault.entitle(&version(2, 2)), Ok(()));
     let account = vault.state.account(tag(1)).unwrap();
     assert_eq!((account.authorised, account.unspent()), (2, 0));
-    assert_eq!(vault.request("TH-200", &csr("A3", 3)).code(), Some("QUOTA-EXHAUSTED"));
+    assert_eq!(
+        vault.request("TH-200", &csr("A3", 3)).code(),
+        Some("QUOTA-EXHAUSTED")
+    );
     assert_eq!(vault.entitle(&version(3, 7)), Ok(()));
     vault.issue("TH-200", &csr("A3", 3));
     // The same again changes nothing, whenever it comes.
@@ -142,7 +176,10 @@ fn an_amendment_is_the_next_version_and_absolute() {
 fn a_new_entitlement_begins_with_version_1() {
     let mut second = five();
     second.version = 2;
-    assert_eq!(Chronicle::enrolled().entitle(&second), refused("ENTITLEMENT-VERSION"));
+    assert_eq!(
+        Chronicle::enrolled().entitle(&second),
+        refused("ENTITLEMENT-VERSION")
+    );
 }
 
 #[test]
@@ -172,12 +209,21 @@ fn a_product_can_be_dropped_only_while_nothing_of_it_is_spent_and_comes_back_wit
     let mut vault = Chronicle::entitled(&[two(1, vec![a.clone(), b.clone()])]);
     vault.issue("TH-200", &csr("A1", 1));
     let without_a = two(2, vec![b.clone()]);
-    assert_eq!(vault.entitle(&without_a), refused("ENTITLEMENT-BELOW-SPENT"));
+    assert_eq!(
+        vault.entitle(&without_a),
+        refused("ENTITLEMENT-BELOW-SPENT")
+    );
     assert_eq!(vault.entitle(&two(2, vec![a.clone()])), Ok(()));
     assert_eq!(vault.state.account(tag(2)).unwrap().authorised, 0);
-    assert_eq!(vault.request("TH-300", &csr("B1", 2)).code(), Some("PRODUCT-NOT-ENTITLED"));
+    assert_eq!(
+        vault.request("TH-300", &csr("B1", 2)).code(),
+        Some("PRODUCT-NOT-ENTITLED")
+    );
     let other_tag = two(3, vec![a.clone(), product(3, "TH-300", 5)]);
-    assert_eq!(vault.entitle(&other_tag), refused("ENTITLEMENT-TAG-CHANGED"));
+    assert_eq!(
+        vault.entitle(&other_tag),
+        refused("ENTITLEMENT-TAG-CHANGED")
+    );
     assert_eq!(vault.entitle(&two(3, vec![a, b])), Ok(()));
     vault.issue("TH-300", &csr("B1", 2));
     assert_eq!(vault.findings(), []);
@@ -195,7 +241,10 @@ fn terms_that_cannot_be_enforced_are_refused() {
     for change in changes {
         let mut changed = five();
         change(&mut changed);
-        assert_eq!(Chronicle::enrolled().entitle(&changed), refused("ENTITLEMENT-TERMS"));
+        assert_eq!(
+            Chronicle::enrolled().entitle(&changed),
+            refused("ENTITLEMENT-TERMS")
+        );
     }
 }
 
@@ -210,8 +259,14 @@ fn only_a_bundle_that_was_sealed_can_be_acknowledged() {
     };
     let unknown = refused("ACK-UNKNOWN-BUNDLE");
     assert_eq!(vault.import(content(2, fingerprint, size)), unknown);
-    assert_eq!(vault.import(content(sequence, Fingerprint::of(b"x"), size)), unknown);
-    assert_eq!(vault.import(content(sequence, fingerprint, size + 1)), unknown);
+    assert_eq!(
+        vault.import(content(sequence, Fingerprint::of(b"x"), size)),
+        unknown
+    );
+    assert_eq!(
+        vault.import(content(sequence, fingerprint, size + 1)),
+        unknown
+    );
     for (change, what) in [("vault", 0), ("lineage", 1)] {
         let mut other = acknowledgement(sequence, fingerprint, size);
         match what {
@@ -240,16 +295,26 @@ fn carrying_messages_is_no_reason_for_a_new_bundle() {
     assert!(vault.state.needs_bundle());
     vault.report();
     vault.write(crate::entry::Body::Start(start(2)));
-    let mut foreign = dispatch(0, Verdict::Rejected { code: "NOT-RECIPIENT".to_owned() });
+    let mut foreign = dispatch(
+        0,
+        Verdict::Rejected {
+            code: "NOT-RECIPIENT".to_owned(),
+        },
+    );
     foreign.sequence = vault.state.dispatches().sequence + 1;
     foreign.kind = "acknowledgement".to_owned();
     assert_eq!(vault.dispatch(foreign), refused("NOT-RECIPIENT"));
     assert!(!vault.state.needs_bundle());
-    assert_eq!(vault.request("TH-300", &csr("A1", 1)).code(), Some("PRODUCT-NOT-ENTITLED"));
+    assert_eq!(
+        vault.request("TH-300", &csr("A1", 1)).code(),
+        Some("PRODUCT-NOT-ENTITLED")
+    );
     assert!(vault.state.needs_bundle());
     vault.report();
     assert!(!vault.state.needs_bundle());
-    let refusal = vault.import(Verdict::Rejected { code: "THRESHOLD-NOT-MET".to_owned() });
+    let refusal = vault.import(Verdict::Rejected {
+        code: "THRESHOLD-NOT-MET".to_owned(),
+    });
     assert_eq!(refusal, refused("THRESHOLD-NOT-MET"));
     assert!(vault.state.needs_bundle());
 }

@@ -31,11 +31,19 @@ pub(super) fn try_submit(
 ) -> Result<Outcome, Error> {
     let (product, station) = (sku(product), StationId::console());
     let submission = Submitted::Verified(csr);
-    let input = Input::Request { product: &product, station: &station, submission };
+    let input = Input::Request {
+        product: &product,
+        station: &station,
+        submission,
+    };
     ledger.submit(Some(&serials()), NEW_YEAR, input)
 }
 
-pub(super) fn reserve(ledger: &mut Ledger, product: &str, csr: &CertificationRequest) -> Reservation {
+pub(super) fn reserve(
+    ledger: &mut Ledger,
+    product: &str,
+    csr: &CertificationRequest,
+) -> Reservation {
     match submit(ledger, product, csr) {
         Outcome::Reserved(reservation) => reservation,
         other => panic!("{other:?}"),
@@ -60,14 +68,19 @@ pub(super) fn issue(ledger: &mut Ledger, product: &str, csr: &CertificationReque
 
 pub(super) fn import(ledger: &mut Ledger, content: Verdict) -> Outcome {
     let dispatch = dispatch(ledger.state().dispatches().sequence + 1, content);
-    ledger.submit(None, NEW_YEAR, Input::Dispatch(&dispatch)).unwrap()
+    ledger
+        .submit(None, NEW_YEAR, Input::Dispatch(&dispatch))
+        .unwrap()
 }
 
 /// A vault that is enrolled and may make 50 of each of two products.
 pub(super) fn furnish(ledger: &mut Ledger) {
     let grant = Verdict::Authentic(grant_content(&grant()));
     assert!(matches!(import(ledger, grant), Outcome::Accepted));
-    let both = entitlement("both", vec![product(1, "TH-200", 50), product(2, "TH-300", 50)]);
+    let both = entitlement(
+        "both",
+        vec![product(1, "TH-200", 50), product(2, "TH-300", 50)],
+    );
     let both = Verdict::Authentic(entitlement_content(&both));
     assert!(matches!(import(ledger, both), Outcome::Accepted));
     ledger.commit().unwrap();
@@ -82,7 +95,11 @@ pub(super) fn vault() -> (tempfile::TempDir, PathBuf, Ledger) {
 }
 
 pub(super) fn records(ledger: &Ledger) -> Vec<Vec<u8>> {
-    ledger.reader(LogSequence(0)).unwrap().map(|record| record.unwrap().bytes).collect()
+    ledger
+        .reader(LogSequence(0))
+        .unwrap()
+        .map(|record| record.unwrap().bytes)
+        .collect()
 }
 
 /// What HQ finds in the log: nothing, and the very same state.
@@ -104,7 +121,11 @@ fn a_unit_is_reserved_signed_and_released_and_everything_survives_a_restart() {
     assert_eq!(ledger.unfinished()[0].reservation, sequence);
     assert_eq!(ledger.unfinished()[0].tbs, reservation.tbs());
     complete(&mut ledger, reservation);
-    assert_eq!(ledger.certificate(sequence).unwrap(), None, "released before it is durable");
+    assert_eq!(
+        ledger.certificate(sequence).unwrap(),
+        None,
+        "released before it is durable"
+    );
     ledger.commit().unwrap();
     assert_eq!(ledger.unfinished(), []);
     let certificate = ledger.certificate(sequence).unwrap().unwrap();
@@ -134,10 +155,17 @@ fn a_reservation_that_is_not_durable_takes_no_signature() {
     let sequence = reservation.sequence();
     let signature = sign(&authorities().device_ca_key, reservation.tbs());
     let error = ledger.signed(NEW_YEAR, reservation, signature).unwrap_err();
-    assert_eq!((error.code(), error.class()), ("RESERVATION-NOT-DURABLE", ErrorClass::Caller));
+    assert_eq!(
+        (error.code(), error.class()),
+        ("RESERVATION-NOT-DURABLE", ErrorClass::Caller)
+    );
     ledger.commit().unwrap();
-    ledger.signed_unfinished(NEW_YEAR, sequence, signature).unwrap();
-    let error = ledger.signed_unfinished(NEW_YEAR, sequence, signature).unwrap_err();
+    ledger
+        .signed_unfinished(NEW_YEAR, sequence, signature)
+        .unwrap();
+    let error = ledger
+        .signed_unfinished(NEW_YEAR, sequence, signature)
+        .unwrap_err();
     assert_eq!(error.code(), "RESERVATION-UNKNOWN");
     ledger.commit().unwrap();
     check(&ledger);
@@ -185,7 +213,10 @@ impl IndexStore for FailingIndex {
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
         self.writes += 1;
         if self.writes == 3 {
-            return Err(StorageError::DiskFull { path: "index".into(), bytes: 1 });
+            return Err(StorageError::DiskFull {
+                path: "index".into(),
+                bytes: 1,
+            });
         }
         self.inner.write(batch, head)
     }
@@ -197,7 +228,10 @@ impl IndexStore for FailingIndex {
 
 #[test]
 fn an_index_that_missed_a_group_is_caught_up_before_the_next_decision() {
-    let index = FailingIndex { inner: MemoryIndex::new(), writes: 0 };
+    let index = FailingIndex {
+        inner: MemoryIndex::new(),
+        writes: 0,
+    };
     let log = Box::new(MemoryLog::new());
     let mut ledger = Ledger::over(log, Box::new(index), genesis(), NEW_YEAR).unwrap();
     furnish(&mut ledger);
@@ -222,7 +256,10 @@ fn answers_beyond_the_cap_are_given_and_counted_and_not_logged() {
     for (size, unlogged) in [(2, 0), (4, 0), (4, 1), (4, 2)] {
         let before = ledger.size();
         let outcome = submit(&mut ledger, "TH-200", &csr("A1", 9));
-        assert!(matches!(outcome, Outcome::Refused(Refusal::DeviceKeyChanged { .. })));
+        assert!(matches!(
+            outcome,
+            Outcome::Refused(Refusal::DeviceKeyChanged { .. })
+        ));
         let staged = ledger.state().size() - before;
         assert_eq!((staged, ledger.requests_unlogged()), (size, unlogged));
     }
@@ -234,7 +271,11 @@ fn answers_beyond_the_cap_are_given_and_counted_and_not_logged() {
     issue(&mut ledger, "TH-200", &csr("A2", 2));
     let log_size = ledger.size();
     let fingerprint = Fingerprint::of(b"bundle");
-    let sealed = Fact::BundleSealed { sequence: 1, fingerprint, log_size };
+    let sealed = Fact::BundleSealed {
+        sequence: 1,
+        fingerprint,
+        log_size,
+    };
     let at = ledger.record(NEW_YEAR, sealed).unwrap();
     ledger.commit().unwrap();
     let (_, entry) = ledger.entries(at).unwrap().next().unwrap().unwrap();
@@ -247,10 +288,14 @@ fn answers_beyond_the_cap_are_given_and_counted_and_not_logged() {
 fn content_too_large_for_a_record_is_refused_at_its_place_in_the_chain() {
     let (_folder, _path, mut ledger) = vault();
     let fingerprint = Fingerprint::of(b"large");
-    let content =
-        crate::entry::Content::Entitlement { fingerprint, plaintext: vec![0; 200 << 10] };
+    let content = crate::entry::Content::Entitlement {
+        fingerprint,
+        plaintext: vec![0; 200 << 10],
+    };
     let outcome = import(&mut ledger, Verdict::Authentic(content));
-    let Outcome::Refused(refusal) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Refused(refusal) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(refusal.code(), "CONTENT-OVERSIZE");
     assert_eq!(ledger.state().dispatches().sequence, 3);
     ledger.commit().unwrap();
@@ -262,8 +307,14 @@ fn a_bundle_covers_durable_records_only_and_follows_the_one_before() {
     let (_folder, _path, mut ledger) = vault();
     let fingerprint = Fingerprint::of(b"bundle");
     let seal = |ledger: &mut Ledger, sequence, log_size| {
-        let sealed = Fact::BundleSealed { sequence, fingerprint, log_size };
-        ledger.record(NEW_YEAR, sealed).map_err(|error| error.code())
+        let sealed = Fact::BundleSealed {
+            sequence,
+            fingerprint,
+            log_size,
+        };
+        ledger
+            .record(NEW_YEAR, sealed)
+            .map_err(|error| error.code())
     };
     let size = ledger.size();
     let _ = reserve(&mut ledger, "TH-200", &csr("A1", 1));
@@ -279,7 +330,11 @@ fn a_bundle_covers_durable_records_only_and_follows_the_one_before() {
 fn a_ledger_is_read_from_any_record_on() {
     let (_folder, path, mut ledger) = vault();
     for unit in 0..100 {
-        let _ = reserve(&mut ledger, if unit < 50 { "TH-200" } else { "TH-300" }, &csr(&format!("A{unit}"), unit));
+        let _ = reserve(
+            &mut ledger,
+            if unit < 50 { "TH-200" } else { "TH-300" },
+            &csr(&format!("A{unit}"), unit),
+        );
         let _ = submit(&mut ledger, "TH-200", &csr("A0", 999));
     }
     ledger.commit().unwrap();
@@ -287,14 +342,37 @@ fn a_ledger_is_read_from_any_record_on() {
     assert_eq!(view.size(), ledger.size());
     let all = records(&ledger);
     assert!(all.len() > 400, "the index notes every 256th position");
-    for from in [0, 1, 5, 255, 256, 257, 300, all.len() - 1, all.len(), all.len() + 5] {
+    for from in [
+        0,
+        1,
+        5,
+        255,
+        256,
+        257,
+        300,
+        all.len() - 1,
+        all.len(),
+        all.len() + 5,
+    ] {
         let expected = all.get(from..).unwrap_or_default();
         let sequence = LogSequence(from as u64);
-        let read: Vec<_> = ledger.reader(sequence).unwrap().map(|r| r.unwrap().bytes).collect();
+        let read: Vec<_> = ledger
+            .reader(sequence)
+            .unwrap()
+            .map(|r| r.unwrap().bytes)
+            .collect();
         assert_eq!(read, expected, "from {from}");
-        let seen: Vec<_> = view.reader(sequence).unwrap().map(|r| r.unwrap().bytes).collect();
+        let seen: Vec<_> = view
+            .reader(sequence)
+            .unwrap()
+            .map(|r| r.unwrap().bytes)
+            .collect();
         assert_eq!(seen, expected, "from {from}");
-        let first = ledger.entries(sequence).unwrap().next().map(|entry| entry.unwrap().0);
+        let first = ledger
+            .entries(sequence)
+            .unwrap()
+            .next()
+            .map(|entry| entry.unwrap().0);
         assert_eq!(first, expected.first().map(|_| sequence));
     }
 }
@@ -313,7 +391,11 @@ fn a_device_is_found_with_and_without_an_index() {
         assert_eq!(found.len(), count);
         assert_eq!(view.device(None, &device_id).unwrap(), found);
         assert!(found.iter().all(|device| device.signed.is_some() == signed));
-        assert!(found.iter().all(|device| device.certificate.is_some() == signed));
+        assert!(
+            found
+                .iter()
+                .all(|device| device.certificate.is_some() == signed)
+        );
         assert!(found.iter().all(|device| device.serial.is_some()));
         let product = sku("TH-200");
         let of_product = ledger.device(Some(&product), &device_id).unwrap();
@@ -327,7 +409,13 @@ fn one_process_at_a_time_writes_a_ledger_and_anyone_reads_it() {
     let (_folder, path, ledger) = vault();
     let error = Ledger::open(&path, "site 0.1.0").err().unwrap();
     assert_eq!(error.code(), "LOG-LOCKED");
-    assert_eq!(Ledger::create(&path, genesis(), NEW_YEAR).err().unwrap().class(), ErrorClass::Environment);
+    assert_eq!(
+        Ledger::create(&path, genesis(), NEW_YEAR)
+            .err()
+            .unwrap()
+            .class(),
+        ErrorClass::Environment
+    );
     assert_eq!(View::open(&path).unwrap().state(), ledger.state());
 }
 

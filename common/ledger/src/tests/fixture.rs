@@ -12,9 +12,7 @@ use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
-use mintmark_protocol::identifier::{
-    DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName,
-};
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 
@@ -69,7 +67,10 @@ pub(super) fn sku(name: &str) -> Sku {
 }
 
 pub(super) fn vault() -> VaultName {
-    VaultName { site: "berlin".parse().unwrap(), vault: "v1".parse().unwrap() }
+    VaultName {
+        site: "berlin".parse().unwrap(),
+        vault: "v1".parse().unwrap(),
+    }
 }
 
 pub(super) fn lineage() -> Lineage {
@@ -110,9 +111,16 @@ pub(super) fn authorities() -> &'static Authorities {
         let root = root_tbs("Acme", &public(&root_key), &[1; 16], NEW_YEAR - DAY).unwrap();
         let root = Issuer::from_certificate_der(&certificate(&root_key, &root)).unwrap();
         let ca_public = public(&device_ca_key);
-        let device_ca_tbs =
-            device_ca_tbs(&root, "Acme", "berlin", "v1", &ca_public, &[2; 16], NEW_YEAR - DAY)
-                .unwrap();
+        let device_ca_tbs = device_ca_tbs(
+            &root,
+            "Acme",
+            "berlin",
+            "v1",
+            &ca_public,
+            &[2; 16],
+            NEW_YEAR - DAY,
+        )
+        .unwrap();
         let identity_public = public(&identity_key);
         let identity_tbs = vault_identity_tbs(
             &root,
@@ -189,8 +197,14 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
         vault: vault(),
         drafted_at: NEW_YEAR - DAY,
         approve_until: NEW_YEAR + 30 * DAY,
-        window: Interval { from: NEW_YEAR, until: NEW_YEAR + 90 * DAY },
-        credit: Credit { unreported_units_max: 1000, unreported_days_max: 14 },
+        window: Interval {
+            from: NEW_YEAR,
+            until: NEW_YEAR + 90 * DAY,
+        },
+        credit: Credit {
+            unreported_units_max: 1000,
+            unreported_days_max: 14,
+        },
         anchor_lease_max: 256,
         products,
         policy_digest: Fingerprint::of(b"policy"),
@@ -199,10 +213,17 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
 
 pub(super) fn entitlement_content(entitlement: &Entitlement) -> Content {
     let plaintext = entitlement.to_cbor();
-    Content::Entitlement { fingerprint: Fingerprint::of(&plaintext), plaintext }
+    Content::Entitlement {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+    }
 }
 
-pub(super) fn acknowledgement(sequence: u64, fingerprint: Fingerprint, size: u64) -> Acknowledgement {
+pub(super) fn acknowledgement(
+    sequence: u64,
+    fingerprint: Fingerprint,
+    size: u64,
+) -> Acknowledgement {
     Acknowledgement {
         salt: [3; 32],
         vault: vault(),
@@ -218,7 +239,10 @@ pub(super) fn acknowledgement(sequence: u64, fingerprint: Fingerprint, size: u64
 
 pub(super) fn acknowledgement_content(acknowledgement: &Acknowledgement) -> Content {
     let plaintext = acknowledgement.to_cbor();
-    Content::Acknowledgement { fingerprint: Fingerprint::of(&plaintext), plaintext }
+    Content::Acknowledgement {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+    }
 }
 
 pub(super) fn dispatch(sequence: u64, content: Verdict) -> Dispatch {
@@ -244,7 +268,10 @@ impl Devices {
     pub(super) fn keep(&mut self, effect: Option<&Effect>) {
         if let Some(Effect::Reserved(record)) = effect {
             self.keys.insert(record.spki_sha256, record.clone());
-            self.devices.insert((record.sku.clone(), record.device_id.clone()), record.clone());
+            self.devices.insert(
+                (record.sku.clone(), record.device_id.clone()),
+                record.clone(),
+            );
         }
     }
 }
@@ -311,8 +338,13 @@ impl Chronicle {
     }
 
     pub(super) fn dispatch(&mut self, dispatch: Dispatch) -> Result<(), String> {
-        let decision =
-            decide(&self.state, &self.devices, None, self.now, Input::Dispatch(&dispatch));
+        let decision = decide(
+            &self.state,
+            &self.devices,
+            None,
+            self.now,
+            Input::Dispatch(&dispatch),
+        );
         let body = decision.unwrap().to_body();
         self.write(Body::Dispatch(dispatch));
         self.write(body.clone());
@@ -339,7 +371,15 @@ impl Chronicle {
             station,
             submission: Submitted::Verified(csr),
         };
-        decide(&self.state, &self.devices, Some(&serials()), self.now, input).unwrap().to_body()
+        decide(
+            &self.state,
+            &self.devices,
+            Some(&serials()),
+            self.now,
+            input,
+        )
+        .unwrap()
+        .to_body()
     }
 
     /// Asks for a device certificate, honestly.
@@ -357,7 +397,10 @@ impl Chronicle {
         };
         let reservation = LogSequence(self.state.size() - 1);
         let signature = sign(&authorities().device_ca_key, &reserved.tbs);
-        self.write(Body::Signed(Signed { reservation, signature }));
+        self.write(Body::Signed(Signed {
+            reservation,
+            signature,
+        }));
         reservation
     }
 
@@ -385,7 +428,11 @@ impl Chronicle {
     /// Writes a record, whatever it says, at the time that it is.
     pub(super) fn write(&mut self, body: Body) {
         let Moment { time, clock } = Moment::at(&self.state, self.now);
-        self.write_entry(Entry { time, clock_behind_seconds: time - clock, body });
+        self.write_entry(Entry {
+            time,
+            clock_behind_seconds: time - clock,
+            body,
+        });
     }
 
     pub(super) fn write_entry(&mut self, entry: Entry) {
@@ -403,7 +450,10 @@ impl Chronicle {
     /// The codes of what HQ finds in the log, each with its record.
     pub(super) fn findings(&self) -> Vec<(u64, &'static str)> {
         let found = self.divergences();
-        found.iter().map(|d| (d.sequence.number(), d.code)).collect()
+        found
+            .iter()
+            .map(|d| (d.sequence.number(), d.code))
+            .collect()
     }
 }
 
@@ -435,6 +485,8 @@ pub(super) fn request(product: &str, csr: &CertificationRequest) -> Body {
     Body::Request(Request {
         product: sku(product),
         station: StationId::console(),
-        submission: Submission::Csr { der: csr.der().to_vec() },
+        submission: Submission::Csr {
+            der: csr.der().to_vec(),
+        },
     })
 }

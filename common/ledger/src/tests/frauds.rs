@@ -13,14 +13,20 @@ use crate::serial::serial_of;
 
 /// A vault with a few honest units and as many left.
 fn vault() -> Chronicle {
-    let mut both = entitlement("both", vec![product(1, "TH-200", 6), product(2, "TH-300", 6)]);
+    let mut both = entitlement(
+        "both",
+        vec![product(1, "TH-200", 6), product(2, "TH-300", 6)],
+    );
     both.products[0].units_per_hour = Some(4);
     let mut vault = Chronicle::entitled(&[both]);
     for unit in 0..3 {
         vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
     }
     vault.issue("TH-300", &csr("B0", 100));
-    assert_eq!(vault.request("TH-300", &csr("B0", 200)).code(), Some("DEVICE-KEY-CHANGED"));
+    assert_eq!(
+        vault.request("TH-300", &csr("B0", 200)).code(),
+        Some("DEVICE-KEY-CHANGED")
+    );
     vault
 }
 
@@ -33,8 +39,14 @@ fn goes_on(vault: &mut Chronicle) {
         if let Body::Reserved(reserved) = vault.request("TH-200", &request) {
             let reservation = LogSequence(vault.state.size() - 1);
             let signature = sign(&authorities().device_ca_key, &reserved.tbs);
-            vault.write(Body::Signed(Signed { reservation, signature }));
-            assert_eq!(vault.request("TH-200", &request), Body::Existing { reservation });
+            vault.write(Body::Signed(Signed {
+                reservation,
+                signature,
+            }));
+            assert_eq!(
+                vault.request("TH-200", &request),
+                Body::Existing { reservation }
+            );
         }
     }
     vault.issue("TH-300", &csr("B1", 101));
@@ -45,7 +57,11 @@ fn goes_on(vault: &mut Chronicle) {
 }
 
 /// The reservation that an honest vault would make.
-fn honest(vault: &Chronicle, product: &str, request: &mintmark_pki::CertificationRequest) -> Reserved {
+fn honest(
+    vault: &Chronicle,
+    product: &str,
+    request: &mintmark_pki::CertificationRequest,
+) -> Reserved {
     match vault.decision(product, request) {
         Body::Reserved(reserved) => reserved,
         other => panic!("{other:?}"),
@@ -63,7 +79,10 @@ fn forge(
     let sequence = vault.state.size();
     let signature = sign(&authorities().device_ca_key, &reserved.tbs);
     vault.write(Body::Reserved(reserved));
-    vault.write(Body::Signed(Signed { reservation: LogSequence(sequence), signature }));
+    vault.write(Body::Signed(Signed {
+        reservation: LogSequence(sequence),
+        signature,
+    }));
     sequence
 }
 
@@ -105,7 +124,10 @@ fn a_unit_beyond_the_quota_is_an_over_issue() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence, found.severity), ("OVER-ISSUE", LogSequence(at), Severity::Critical));
+    assert_eq!(
+        (found.code, found.sequence, found.severity),
+        ("OVER-ISSUE", LogSequence(at), Severity::Critical)
+    );
     assert_eq!(found.serials, [serial]);
 }
 
@@ -117,7 +139,10 @@ fn a_slot_spent_twice_is_a_slot_reuse() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("SLOT-REUSE", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("SLOT-REUSE", LogSequence(at))
+    );
 }
 
 #[test]
@@ -130,7 +155,10 @@ fn a_spent_slot_under_another_issue_number_is_a_slot_reuse_too() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("SLOT-REUSE", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("SLOT-REUSE", LogSequence(at))
+    );
 }
 
 #[test]
@@ -141,7 +169,10 @@ fn a_slot_that_was_skipped_is_a_divergence() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("DECISION-DIVERGES", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("DECISION-DIVERGES", LogSequence(at))
+    );
 }
 
 #[test]
@@ -155,7 +186,10 @@ fn a_serial_of_another_slot_is_a_serial_mismatch_and_both_serials_are_named() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("SERIAL-MISMATCH", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("SERIAL-MISMATCH", LogSequence(at))
+    );
     assert_eq!(found.serials, [written, belongs]);
 }
 
@@ -165,12 +199,19 @@ fn a_certificate_that_says_something_else_differs() {
     let csr = csr("A9", 9);
     let mut reserved = honest(&vault, "TH-200", &csr);
     // Another name in the subject: the device id stands there as it is.
-    let at = reserved.tbs.windows(2).position(|pair| pair == b"A9").unwrap();
+    let at = reserved
+        .tbs
+        .windows(2)
+        .position(|pair| pair == b"A9")
+        .unwrap();
     reserved.tbs[at + 1] = b'8';
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("CERTIFICATE-DIFFERS", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("CERTIFICATE-DIFFERS", LogSequence(at))
+    );
 }
 
 #[test]
@@ -181,7 +222,10 @@ fn a_reservation_for_another_device_than_asked_for_diverges() {
     let at = forge(&mut vault, "TH-200", &csr_9, other);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("DECISION-DIVERGES", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("DECISION-DIVERGES", LogSequence(at))
+    );
 }
 
 #[test]
@@ -195,7 +239,10 @@ fn a_unit_that_a_rule_forbids_is_a_policy_breach_that_names_the_rule() {
     let at = forge(&mut vault, "TH-200", &csr, reserved);
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("POLICY-BREACH", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("POLICY-BREACH", LogSequence(at))
+    );
     assert!(found.expected.contains("RATE-HOUR"), "{}", found.expected);
 }
 
@@ -211,7 +258,10 @@ fn a_second_unit_for_a_device_is_a_device_duplicate() {
         let at = forge(&mut vault, "TH-200", &csr, reserved);
         goes_on(&mut vault);
         let found = the_one(&vault);
-        assert_eq!((found.code, found.sequence), ("DEVICE-DUPLICATE", LogSequence(at)));
+        assert_eq!(
+            (found.code, found.sequence),
+            ("DEVICE-DUPLICATE", LogSequence(at))
+        );
     }
 }
 
@@ -220,17 +270,26 @@ fn a_refusal_without_a_reason_is_found() {
     let mut vault = vault();
     vault.write(request("TH-200", &csr("A9", 9)));
     let entitlement = Some("both".parse().unwrap());
-    vault.write(Body::Refused(Refused { code: "RATE-DAY".to_owned(), entitlement }));
+    vault.write(Body::Refused(Refused {
+        code: "RATE-DAY".to_owned(),
+        entitlement,
+    }));
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.severity), ("WRONGLY-REFUSED", Severity::Warning));
+    assert_eq!(
+        (found.code, found.severity),
+        ("WRONGLY-REFUSED", Severity::Warning)
+    );
 }
 
 #[test]
 fn an_edited_refusal_diverges() {
     let mut vault = vault();
     vault.write(request("TH-200", &csr("A0", 77)));
-    vault.write(Body::Refused(Refused { code: "RATE-DAY".to_owned(), entitlement: None }));
+    vault.write(Body::Refused(Refused {
+        code: "RATE-DAY".to_owned(),
+        entitlement: None,
+    }));
     goes_on(&mut vault);
     assert_eq!(the_one(&vault).code, "DECISION-DIVERGES");
 }
@@ -239,7 +298,9 @@ fn an_edited_refusal_diverges() {
 fn an_answer_that_points_elsewhere_diverges() {
     let mut vault = vault();
     vault.write(request("TH-200", &csr("A0", 0)));
-    vault.write(Body::Existing { reservation: LogSequence(1) });
+    vault.write(Body::Existing {
+        reservation: LogSequence(1),
+    });
     goes_on(&mut vault);
     assert_eq!(the_one(&vault).code, "DECISION-DIVERGES");
 }
@@ -266,18 +327,33 @@ fn a_time_that_runs_backwards_is_found_once() {
         let honest = vault.clone();
         let time = vault.state.mark() - 100;
         // The vault decides as of that time, with everything that follows from it.
-        let moment = Moment { time, clock: vault.state.mark() };
-        let (product, station) = (sku("TH-200"), mintmark_protocol::identifier::StationId::console());
+        let moment = Moment {
+            time,
+            clock: vault.state.mark(),
+        };
+        let (product, station) = (
+            sku("TH-200"),
+            mintmark_protocol::identifier::StationId::console(),
+        );
         let input = crate::decide::Input::Request {
             product: &product,
             station: &station,
             submission: crate::decide::Submitted::Verified(&csr),
         };
-        let decision =
-            crate::decide::decide_at(&honest.state, &honest.devices, Some(&serials()), moment, input);
+        let decision = crate::decide::decide_at(
+            &honest.state,
+            &honest.devices,
+            Some(&serials()),
+            moment,
+            input,
+        );
         let at = vault.state.size();
         for body in [request("TH-200", &csr), decision.unwrap().to_body()] {
-            vault.write_entry(Entry { time, clock_behind_seconds, body });
+            vault.write_entry(Entry {
+                time,
+                clock_behind_seconds,
+                body,
+            });
         }
         goes_on(&mut vault);
         let found = the_one(&vault);
@@ -290,7 +366,11 @@ fn a_clock_said_to_be_behind_a_time_that_is_not_the_newest_is_found() {
     let mut vault = vault();
     let time = vault.state.mark() + 10;
     let body = Body::Start(start(2));
-    vault.write_entry(Entry { time, clock_behind_seconds: 3, body });
+    vault.write_entry(Entry {
+        time,
+        clock_behind_seconds: 3,
+        body,
+    });
     goes_on(&mut vault);
     assert_eq!(the_one(&vault).code, "TIME-BACK");
 }
@@ -301,7 +381,11 @@ fn a_decision_at_another_time_than_its_input_diverges() {
     let csr = csr("A9", 9);
     let decision = vault.decision("TH-200", &csr);
     vault.write(request("TH-200", &csr));
-    vault.write_entry(Entry { time: vault.now + 1, clock_behind_seconds: 0, body: decision });
+    vault.write_entry(Entry {
+        time: vault.now + 1,
+        clock_behind_seconds: 0,
+        body: decision,
+    });
     goes_on(&mut vault);
     let found = the_one(&vault);
     assert_eq!(found.code, "DECISION-DIVERGES");
@@ -313,13 +397,19 @@ fn a_signature_for_nothing_is_found() {
     let mut vault = vault();
     for reservation in [LogSequence(2), LogSequence(999_999)] {
         let mut vault = vault.clone();
-        vault.write(Body::Signed(Signed { reservation, signature: [1; 64] }));
+        vault.write(Body::Signed(Signed {
+            reservation,
+            signature: [1; 64],
+        }));
         goes_on(&mut vault);
         assert_eq!(the_one(&vault).code, "SIGNED-WITHOUT-RESERVATION");
     }
     // A reservation takes one signature.
     let reservation = vault.issue("TH-200", &csr("A9", 9));
-    vault.write(Body::Signed(Signed { reservation, signature: [1; 64] }));
+    vault.write(Body::Signed(Signed {
+        reservation,
+        signature: [1; 64],
+    }));
     goes_on(&mut vault);
     assert_eq!(the_one(&vault).code, "SIGNED-WITHOUT-RESERVATION");
 }
@@ -328,7 +418,9 @@ fn a_signature_for_nothing_is_found() {
 fn a_start_of_another_history_count_or_rules_is_found() {
     type Change = fn(&mut Start);
     let changes: [(&str, Change); 3] = [
-        ("LINEAGE-MISMATCH", |start| start.lineage = Lineage::new([9; 16])),
+        ("LINEAGE-MISMATCH", |start| {
+            start.lineage = Lineage::new([9; 16])
+        }),
         ("BOOT-MISMATCH", |start| start.boot = 7),
         ("RULES-VERSION-UNKNOWN", |start| start.rules_version = 2),
     ];
@@ -391,7 +483,10 @@ fn a_request_that_proves_nothing_is_a_false_fact_and_its_unit_no_second_finding(
     vault.write(Body::Reserved(reserved));
     goes_on(&mut vault);
     let found = the_one(&vault);
-    assert_eq!((found.code, found.sequence), ("FACT-FALSE", LogSequence(at)));
+    assert_eq!(
+        (found.code, found.sequence),
+        ("FACT-FALSE", LogSequence(at))
+    );
     assert!(found.found.contains("CSR-"), "{}", found.found);
 }
 
@@ -416,7 +511,10 @@ fn a_record_that_cannot_be_read_is_found_and_passed_over() {
     // The leaf counts all the same: root and size are those of what was written.
     let (replay, _) = super::fixture::replay(&vault.records);
     assert_eq!(replay.state().size(), honest.len() as u64);
-    assert_ne!(replay.state().root(), super::fixture::replay(&honest).0.state().root());
+    assert_ne!(
+        replay.state().root(),
+        super::fixture::replay(&honest).0.state().root()
+    );
 }
 
 #[test]
@@ -432,7 +530,11 @@ fn an_accepted_dispatch_that_the_rules_refuse_diverges_and_counts() {
     goes_on(&mut vault);
     let found = the_one(&vault);
     assert_eq!(found.code, "DECISION-DIVERGES");
-    assert!(found.expected.contains("ENTITLEMENT-EXPIRED"), "{}", found.expected);
+    assert!(
+        found.expected.contains("ENTITLEMENT-EXPIRED"),
+        "{}",
+        found.expected
+    );
 }
 
 #[test]
@@ -456,12 +558,15 @@ fn a_replay_that_has_the_request_verified_already_comes_to_the_same() {
     let mut devices = Devices::default();
     for raw in &vault.records {
         let verified = match Entry::from_cbor(raw).unwrap().body {
-            Body::Request(Request { submission: Submission::Csr { der }, .. }) => {
-                mintmark_pki::CertificationRequest::from_der(&der).ok()
-            }
+            Body::Request(Request {
+                submission: Submission::Csr { der },
+                ..
+            }) => mintmark_pki::CertificationRequest::from_der(&der).ok(),
             _ => None,
         };
-        let replayed = replay.feed(&devices, Some(&serials()), raw, verified.as_ref()).unwrap();
+        let replayed = replay
+            .feed(&devices, Some(&serials()), raw, verified.as_ref())
+            .unwrap();
         devices.keep(replayed.effect.as_ref());
         assert_eq!(replayed.divergences, []);
     }
@@ -482,6 +587,8 @@ fn another_request_handed_in_as_verified_is_not_believed() {
     let (mut replay, _) = replay(&vault.records[..vault.records.len() - 1]);
     let raw = vault.records.last().unwrap();
     let honest = csr("A9", 9);
-    let replayed = replay.feed(&vault.devices, Some(&serials()), raw, Some(&honest)).unwrap();
+    let replayed = replay
+        .feed(&vault.devices, Some(&serials()), raw, Some(&honest))
+        .unwrap();
     assert_eq!(replayed.divergences[0].code, "FACT-FALSE");
 }

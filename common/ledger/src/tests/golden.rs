@@ -40,48 +40,70 @@ fn history() -> Vec<Vec<u8>> {
     let _ = vault.import(Verdict::Authentic(grant_content(&grant())));
     vault.now = NEW_YEAR;
 
-    let mut first = entitlement("first", vec![product(1, "TH-200", 3), product(2, "TH-300", 4)]);
+    let mut first = entitlement(
+        "first",
+        vec![product(1, "TH-200", 3), product(2, "TH-300", 4)],
+    );
     first.credit.unreported_units_max = 4;
     first.products[0].device_id_pattern = Some("A[0-9]{1,3}".to_owned());
     first.products[0].units_per_hour = Some(2);
     first.products[1].units_per_day = Some(1);
     first.products[1].certificate.validity_days = None;
     first.products[1].certificate.extended_key_usage = Vec::new();
-    first.products[1].working_hours =
-        Some(vec![Interval { from: NEW_YEAR, until: NEW_YEAR + 20 * HOUR }]);
+    first.products[1].working_hours = Some(vec![Interval {
+        from: NEW_YEAR,
+        until: NEW_YEAR + 20 * HOUR,
+    }]);
     let _ = vault.entitle(&first);
     let mut second = entitlement("second", vec![product(3, "TH-200", 1)]);
-    second.window = Interval { from: NEW_YEAR + DAY, until: NEW_YEAR + 80 * DAY };
+    second.window = Interval {
+        from: NEW_YEAR + DAY,
+        until: NEW_YEAR + 80 * DAY,
+    };
     let _ = vault.entitle(&second);
     let mut elsewhere = entitlement("elsewhere", vec![product(4, "TH-400", 1)]);
     elsewhere.products[0].device_id_source = DeviceIdSource::SerialNumber;
     elsewhere.products[0].stations = Some(vec!["line-1".parse().unwrap()]);
     let _ = vault.entitle(&elsewhere);
 
-    let mut rest = entitlement("rest", vec![
-        product(5, "TH-600", 5),
-        product(6, "TH-700", 5),
-        product(7, "TH-800", 1),
-    ]);
+    let mut rest = entitlement(
+        "rest",
+        vec![
+            product(5, "TH-600", 5),
+            product(6, "TH-700", 5),
+            product(7, "TH-800", 1),
+        ],
+    );
     rest.products[0].stations = Some(vec!["line-1".parse().unwrap()]);
     rest.products[1].key_algorithms = vec!["P-384".to_owned(), "RSA-3072".to_owned()];
     let _ = vault.entitle(&rest);
     let mut later = entitlement("later", vec![product(8, "TH-900", 5)]);
     later.window.from = NEW_YEAR + 50 * DAY;
     let _ = vault.entitle(&later);
-    vault.write(Body::Trust(Trust { version: 2, fingerprint: Fingerprint::of(b"trust 2") }));
+    vault.write(Body::Trust(Trust {
+        version: 2,
+        fingerprint: Fingerprint::of(b"trust 2"),
+    }));
     let sha256 = Fingerprint::of(b"junk");
     let code = "CSR-MALFORMED".to_owned();
     vault.write(Body::Request(Request {
         product: sku("TH-200"),
         station: StationId::console(),
-        submission: Submission::Unreadable { sha256, code: code.clone() },
+        submission: Submission::Unreadable {
+            sha256,
+            code: code.clone(),
+        },
     }));
-    vault.write(Body::Refused(Refused { code, entitlement: None }));
+    vault.write(Body::Refused(Refused {
+        code,
+        entitlement: None,
+    }));
     let unknown = acknowledgement(9, sha256, 1);
     let _ = vault.import(Verdict::Authentic(acknowledgement_content(&unknown)));
 
-    let names = ["TH-200", "TH-300", "TH-400", "TH-500", "TH-600", "TH-700", "TH-800", "TH-900"];
+    let names = [
+        "TH-200", "TH-300", "TH-400", "TH-500", "TH-600", "TH-700", "TH-800", "TH-900",
+    ];
     let mut unit = 0;
     for hour in [0, 0, 0, 1, 2, 21, 24, 25, 26, 48, 2000, 3000] {
         vault.now = NEW_YEAR + hour * HOUR;
@@ -184,6 +206,10 @@ fn the_golden_log_of_a_new_version_is_written() {
     }
     let mut options = std::fs::OpenOptions::new();
     // What was released is never written again.
-    let mut file = options.write(true).create_new(true).open(path(RULES_VERSION)).unwrap();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .open(path(RULES_VERSION))
+        .unwrap();
     std::io::Write::write_all(&mut file, &bytes).unwrap();
 }

@@ -5,15 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::fixture::*;
-use crate::entry::{Body, Signed};
 use crate::entry::LogSequence;
+use crate::entry::{Body, Signed};
 use crate::state::State;
 
 /// What happens next.
 #[derive(Clone, Debug)]
 enum Step {
     /// A request for one of two products, from one of a few devices with one of a few keys.
-    Request { product: usize, device: u8, key: u8, sign: bool },
+    Request {
+        product: usize,
+        device: u8,
+        key: u8,
+        sign: bool,
+    },
     /// Time passes.
     Wait { seconds: u64 },
     /// An amendment of one product's units.
