@@ -107,13 +107,9 @@ pub(crate) fn newest_of_device(
     sku: &Sku,
     device_id: &DeviceId,
 ) -> Result<Option<Unit>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM devices WHERE device_id = ?1 AND site = ?2 AND vault = ?3 AND sku = ?4
-         ORDER BY reservation DESC LIMIT 1"
-    );
-    let names = [vault.site.as_str(), vault.vault.as_str()];
-    let parameters = [device_id.as_str(), names[0], names[1], sku.as_str()];
-    Ok(select(sql, &query, parameters)?.pop())
+    newest(sql, &of_device(), [device_id.as_str()], |unit| {
+        unit.vault == *vault && unit.record.sku == *sku
+    })
 }
 
 /// A unit of this device of this product at another vault.
@@ -123,13 +119,9 @@ pub(crate) fn device_elsewhere(
     sku: &Sku,
     device_id: &DeviceId,
 ) -> Result<Option<Unit>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM devices WHERE device_id = ?1 AND NOT (site = ?2 AND vault = ?3) AND sku = ?4
-         ORDER BY reservation LIMIT 1"
-    );
-    let names = [vault.site.as_str(), vault.vault.as_str()];
-    let parameters = [device_id.as_str(), names[0], names[1], sku.as_str()];
-    Ok(select(sql, &query, parameters)?.pop())
+    newest(sql, &of_device(), [device_id.as_str()], |unit| {
+        unit.vault != *vault && unit.record.sku == *sku
+    })
 }
 
 /// The newest unit of a key at a vault. Keys share a prefix by chance, or because somebody looked for one that does.
@@ -138,13 +130,9 @@ pub(crate) fn newest_of_key(
     vault: &VaultName,
     digest: &Fingerprint,
 ) -> Result<Option<Unit>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM devices WHERE key_prefix = ?1 AND key_digest = ?2 AND site = ?3 AND vault = ?4
-         ORDER BY reservation DESC LIMIT 1"
-    );
-    let names = (vault.site.as_str(), vault.vault.as_str());
-    let parameters = params![prefix(digest), digest.as_bytes(), names.0, names.1];
-    Ok(select(sql, &query, parameters)?.pop())
+    newest(sql, &of_key(), [prefix(digest)], |unit| {
+        unit.vault == *vault && unit.record.spki_sha256 == *digest
+    })
 }
 
 /// A unit of a key at another vault.
@@ -153,14 +141,38 @@ pub(crate) fn key_elsewhere(
     vault: &VaultName,
     digest: &Fingerprint,
 ) -> Result<Option<Unit>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM devices
-         WHERE key_prefix = ?1 AND key_digest = ?2 AND NOT (site = ?3 AND vault = ?4)
-         ORDER BY reservation LIMIT 1"
-    );
-    let names = (vault.site.as_str(), vault.vault.as_str());
-    let parameters = params![prefix(digest), digest.as_bytes(), names.0, names.1];
-    Ok(select(sql, &query, parameters)?.pop())
+    newest(sql, &of_key(), [prefix(digest)], |unit| {
+        unit.vault != *vault && unit.record.spki_sha256 == *digest
+    })
+}
+
+// Vault and product are compared here and not in SQL: told of them too, SQLite walks through the vault's units, of which
+// there are millions, in place of the device's, of which there is one.
+
+fn of_device() -> String {
+    format!("SELECT {COLUMNS} FROM devices WHERE device_id = ?1 ORDER BY reservation DESC")
+}
+
+fn of_key() -> String {
+    format!("SELECT {COLUMNS} FROM devices WHERE key_prefix = ?1 ORDER BY reservation DESC")
+}
+
+/// The first row that is looked for; those after it are not read.
+fn newest(
+    sql: &Connection,
+    query: &str,
+    parameters: impl rusqlite::Params,
+    is: impl Fn(&Unit) -> bool,
+) -> Result<Option<Unit>, Failure> {
+    let mut statement = sql.prepare_cached(query).map_err(failure::sql)?;
+    let mut rows = statement.query(parameters).map_err(failure::sql)?;
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        let unit = read(row)?;
+        if is(&unit) {
+            return Ok(Some(unit));
+        }
+    }
+    Ok(None)
 }
 
 /// Every unit in this place: more than one if a slot was spent twice.
@@ -171,13 +183,9 @@ pub(crate) fn by_slot(
     slot: u64,
     issue: u16,
 ) -> Result<Vec<Unit>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM devices
-         WHERE site = ?1 AND vault = ?2 AND account = ?3 AND slot = ?4 AND issue = ?5 ORDER BY reservation"
-    );
     select(
         sql,
-        &query,
+        &in_slot(),
         params![
             vault.site.as_str(),
             vault.vault.as_str(),
@@ -185,6 +193,13 @@ pub(crate) fn by_slot(
             slot.cast_signed(),
             issue
         ],
+    )
+}
+
+fn in_slot() -> String {
+    format!(
+        "SELECT {COLUMNS} FROM devices
+         WHERE site = ?1 AND vault = ?2 AND account = ?3 AND slot = ?4 AND issue = ?5 ORDER BY reservation"
     )
 }
 
@@ -242,4 +257,33 @@ fn read(row: &Row<'_>) -> Result<Unit, Failure> {
         reserved_at: number(9)?,
         issued_at: optional(11)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_looked_up_has_an_index_and_is_in_order_there() {
+        let sql = Connection::open_in_memory().unwrap();
+        sql.execute_batch(super::super::SCHEMA).unwrap();
+        for (query, index) in [
+            (of_device(), "devices_by_id (device_id=?)"),
+            (of_key(), "devices_by_key (key_prefix=?)"),
+            (
+                in_slot(),
+                "devices_by_slot (site=? AND vault=? AND account=? AND slot=?",
+            ),
+        ] {
+            let mut plan = sql.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let parameters = vec![0; plan.parameter_count()];
+            let plan: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(parameters), |row| row.get(3))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(plan.len(), 1, "{plan:?}");
+            assert!(plan[0].contains(index), "{plan:?}");
+        }
+    }
 }

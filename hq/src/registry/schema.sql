@@ -176,7 +176,7 @@ CREATE TABLE devices (
 );
 CREATE INDEX devices_by_id ON devices (device_id, reservation);
 CREATE INDEX devices_by_key ON devices (key_prefix, reservation);
-CREATE INDEX devices_by_slot ON devices (site, vault, account, slot);
+CREATE INDEX devices_by_slot ON devices (site, vault, account, slot, issue, reservation);
 
 -- What departs from the rules. Of one about no single record, log_sequence is -1.
 CREATE TABLE findings (
