@@ -315,3 +315,45 @@ fn a_certificate_signed_beside_the_log() {
         (1, "DEVICE-MISMATCH")
     );
 }
+
+#[test]
+fn a_record_that_cannot_be_read() {
+    let (hq, mut vault) = issuing();
+    let at = vault.state.size();
+    vault.write_unreadable(b"\xff\xff no record");
+    finds(&hq, &mut vault, "ENTRY-MALFORMED", at);
+    let log = hq.run(&["audit", "log", "--site", "berlin"]);
+    assert_eq!(log.exit, 0);
+    assert!(
+        log.stderr.contains(&format!("record {at} cannot be read")),
+        "{}",
+        log.stderr
+    );
+}
+
+#[test]
+fn a_slot_beyond_all_numbers() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let reserved = vault.reserved("TH-200", &request, u64::MAX);
+    let at = vault.forge("TH-200", &request, reserved);
+    finds(&hq, &mut vault, "OVER-ISSUE", at);
+    let shown = hq.run(&["device", "show", "A9"]).json();
+    assert_eq!(shown["slot"], json!(u64::MAX));
+}
+
+#[test]
+fn a_clock_at_the_end_of_time_breaks_nothing() {
+    let (hq, mut vault) = issuing();
+    vault.jump(u64::MAX);
+    assert_eq!(
+        vault.ask("TH-200", &csr("A9", 9)).code(),
+        Some("WINDOW-CLOSED")
+    );
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    let (exit, report) = hq.reconcile();
+    assert_eq!((exit, &report["findings"]), (0, &json!([])));
+    assert_eq!(report["as_of"], "9999-12-31T23:59:59Z");
+    assert_eq!(hq.run(&["audit", "list"]).exit, 0);
+}

@@ -336,3 +336,23 @@ fn the_audit_log_has_one_row_for_a_request_with_what_came_of_it() {
     ]);
     assert_eq!(run.stdout.lines().count(), rows.len() - 4);
 }
+
+#[test]
+fn what_a_vault_refused_to_take_is_noted_and_accuses_nobody() {
+    let hq = Hq::new();
+    let stick = hq.path("stick/mintmark");
+    let mut vault = super::support::Vault::new("berlin", &stick);
+    vault.import_at_most(&stick, 1);
+    let at = vault.state.size() + 1;
+    vault.refuse_next(&stick, "THRESHOLD-NOT-MET");
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    let note = ("DISPATCH-REFUSED".to_owned(), "note".to_owned(), Some(at));
+    assert_eq!(hq.findings(), [note]);
+    let (exit, report) = hq.reconcile();
+    assert_eq!((exit, &report["balanced"]), (0, &json!(true)));
+    assert_eq!(
+        report["findings"][0]["evidence"]["rule"],
+        "THRESHOLD-NOT-MET"
+    );
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mintmark_ledger::apply::{Effect, apply};
+use mintmark_ledger::apply::{Effect, apply, apply_unreadable};
 use mintmark_ledger::decide::{
     DeviceRecord, Input, Lookup, LookupError, RULES_VERSION, Submitted, decide,
 };
@@ -127,6 +127,7 @@ pub(crate) struct Vault {
     pub(crate) records: Vec<Vec<u8>>,
     sealed: Vec<(Fingerprint, u64)>,
     seen: Option<DispatchSeen>,
+    time_min: u64,
 }
 
 /// How a bundle departs from the one that an honest vault would seal.
@@ -191,6 +192,7 @@ impl Vault {
             records: Vec::new(),
             sealed: Vec::new(),
             seen: None,
+            time_min: 0,
         };
         vault.write(Body::Genesis(genesis));
         vault.write(Body::Start(Start {
@@ -204,7 +206,7 @@ impl Vault {
 
     fn now(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_secs().max(self.state.mark())
+        now.as_secs().max(self.state.mark()).max(self.time_min)
     }
 
     /// Imports every dispatch on a stick that is the next one.
@@ -257,6 +259,41 @@ impl Vault {
             };
             self.see(logged);
         }
+    }
+
+    /// Sees the next dispatch on a stick, and refuses its content by this rule.
+    pub(crate) fn refuse_next(&mut self, stick: &Path, code: &str) {
+        let folder = stick.join(format!("to-{}_{}", self.name.site, self.name.vault));
+        let sequence = self.state.dispatches().sequence + 1;
+        let bytes = fs::read(folder.join(format!("dispatch-1-{sequence:06}.cose"))).unwrap();
+        let dispatch = Dispatch::open(&bytes, &self.manifest, &self.name).unwrap();
+        let fingerprint = dispatch.fingerprint();
+        let Dispatch {
+            epoch,
+            kind,
+            id,
+            version,
+            ..
+        } = dispatch.into_content();
+        self.seen = Some(DispatchSeen {
+            epoch,
+            sequence,
+            fingerprint,
+        });
+        self.write(Body::Dispatch(Logged {
+            epoch,
+            sequence,
+            fingerprint,
+            kind: kind.to_string(),
+            id,
+            version,
+            content: Verdict::Rejected {
+                code: code.to_owned(),
+            },
+        }));
+        self.write(Body::DispatchRefused {
+            code: code.to_owned(),
+        });
     }
 
     /// The newest dispatch that it saw.
@@ -437,6 +474,17 @@ impl Vault {
             self.devices.devices.insert(device, record);
         }
         self.records.push(raw);
+    }
+
+    /// Writes bytes that are no record.
+    pub(crate) fn write_unreadable(&mut self, raw: &[u8]) {
+        apply_unreadable(&mut self.state, raw);
+        self.records.push(raw.to_vec());
+    }
+
+    /// Lets the time jump.
+    pub(crate) fn jump(&mut self, time: u64) {
+        self.time_min = time;
     }
 
     /// Replaces a record that is written, as somebody would who edits the log's files and makes its hashes anew.
