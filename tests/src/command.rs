@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -107,12 +107,17 @@ impl Tool {
                 None => command.env_remove(name),
             };
         }
-        let output = command.output().expect("setsid runs");
+        self.ended(&command.output().expect("setsid runs"))
+    }
+
+    /// What came of it, however it was run.
+    pub fn ended(&self, output: &Output) -> Run {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("what is said is UTF-8");
         Run {
             line: format!("{} {}", self.tool, self.words.join(" ")),
             exit: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
         }
     }
 

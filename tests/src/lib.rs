@@ -16,6 +16,7 @@ pub mod once;
 pub mod request;
 pub mod shape;
 pub mod stores;
+pub mod strace;
 pub mod world;
 
 pub use command::{Run, Tool};

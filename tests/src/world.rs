@@ -263,10 +263,18 @@ impl World {
         .ok()
     }
 
-    /// Enrols a vault `SITE/v1` and brings it its grant.
+    /// Makes and enrols a vault `SITE/v1`, and brings it its grant.
     #[track_caller]
     pub fn enrol(&self, site: &str) {
-        let fingerprint = self.site_init(site).text("enrolment_fingerprint");
+        self.site_init(site);
+        self.let_in(site, &OFFICERS);
+    }
+
+    /// Enrols a vault `SITE/v1` that was made before, with these officers' approval, and brings it its grant.
+    #[track_caller]
+    pub fn let_in(&self, site: &str, officers: &[&str]) {
+        let status = self.status(site);
+        let fingerprint = status["enrolment_fingerprint"].as_str().unwrap();
         self.site(&format!("--home $D/{site} media export $D/media"))
             .ok();
         let draft = format!("$D/officers/enrol-{site}.draft");
@@ -276,12 +284,15 @@ impl World {
             ))
             .ok()
             .text("id");
-        self.approve(&draft);
+        for officer in officers {
+            let approval = self.sign(&draft, officer);
+            self.hq(&format!("approval import {approval}")).ok();
+        }
         self.hq(&format!("site grant {id}")).ok();
         self.carry_out(site).exits_done();
     }
 
-    /// Drafts an entitlement for a vault. Gives its draft's id; the draft is `$D/officers/ID.draft`.
+    /// Drafts an entitlement for a vault. Gives its draft's id; the draft is `$D/officers/SITE-ID.draft`.
     #[track_caller]
     pub fn draft(&self, site: &str, policy: &str) -> String {
         let id = policy
@@ -292,7 +303,7 @@ impl World {
         self.write(&format!("policies/{id}.toml"), policy);
         let draft =
             format!("entitlement draft --site {site} --vault v1 --policy $D/policies/{id}.toml");
-        self.hq(&format!("{draft} --output $D/officers/{id}.draft"))
+        self.hq(&format!("{draft} --output $D/officers/{site}-{id}.draft"))
             .ok()
             .text("id")
     }
@@ -306,7 +317,7 @@ impl World {
             .find_map(|line| line.strip_prefix("id = "))
             .unwrap()
             .trim_matches('"');
-        self.approve(&format!("$D/officers/{id}.draft"));
+        self.approve(&format!("$D/officers/{site}-{id}.draft"));
         self.hq(&format!("entitlement export {draft}")).ok();
     }
 

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mintmark_tests::shape::column;
+use mintmark_tests::strace::{DURABLE, killed_at};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, Tool, World, files, judge, request};
 use serde_json::Value;
@@ -182,44 +183,18 @@ fn a_vault_with_a_token_that_is_killed_at_any_moment_goes_on_where_it_was() {
     kill_repeatedly(&world, 12, 60);
 }
 
-/// Kills the process at its n-th call of one system call, before the call is made. Whether it came so far.
-fn kill_at_call(tool: &Tool, call: &str, nth: u32) -> bool {
-    let inner = tool.command();
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-        .arg(format!("trace={call}"));
-    strace
-        .arg("-e")
-        .arg(format!("inject={call}:signal=KILL:when={nth}"));
-    strace
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .current_dir(inner.get_current_dir().unwrap());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => strace.env(name, value),
-            None => strace.env_remove(name),
-        };
-    }
-    let output = strace.stdin(Stdio::null()).output().expect("strace runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("strace:"), "{said}");
-    !output.status.success()
-}
-
 #[test]
 fn a_vault_that_is_killed_at_each_of_its_syncs_and_renames_in_turn_goes_on_where_it_was() {
     let world = World::ready();
     let mut before = Delivered::new();
     let mut device = 0;
     let mut points = 0;
-    for call in ["fdatasync", "fsync", "rename,renameat,renameat2"] {
+    for call in DURABLE {
         for nth in 1.. {
             device += 1;
             world.requests("mass", [device]);
             let newest = world.issue(&format!("mass/TH200-{device:08}.csr"));
-            let interrupted = kill_at_call(&newest, call, nth);
+            let interrupted = killed_at(&newest, call, nth);
             before = expect_sound(&world, &before);
             if !interrupted {
                 break;
@@ -241,9 +216,9 @@ fn a_bundle_whose_sealing_was_interrupted_is_sealed_again_and_fits() {
     let world = World::ready();
     world.requests("mass", 0..5);
     world.issue("mass").ok();
-    for call in ["fdatasync", "fsync", "rename,renameat,renameat2"] {
+    for call in DURABLE {
         for nth in 1.. {
-            if !kill_at_call(&world.site("media export $D/media"), call, nth) {
+            if !killed_at(&world.site("media export $D/media"), call, nth) {
                 break;
             }
             assert!(nth < 100);
@@ -259,9 +234,9 @@ fn an_import_that_was_interrupted_is_imported_again_and_counts_once() {
     let world = World::with_vault();
     world.mint("berlin", POLICY);
     world.hq("media export $D/media").ok();
-    for call in ["fdatasync", "fsync", "rename,renameat,renameat2"] {
+    for call in DURABLE {
         for nth in 1.. {
-            if !kill_at_call(&world.site("media import $D/media"), call, nth) {
+            if !killed_at(&world.site("media import $D/media"), call, nth) {
                 break;
             }
             assert!(nth < 100);
@@ -286,9 +261,9 @@ fn an_import_at_headquarters_that_was_interrupted_is_imported_again_and_counts_o
     world.requests("mass", 0..5);
     world.issue("mass").ok();
     world.site("media export $D/media").ok();
-    for call in ["fdatasync", "fsync", "rename,renameat,renameat2"] {
+    for call in DURABLE {
         let mut nth = 1;
-        while kill_at_call(&world.hq("media import $D/media"), call, nth) {
+        while killed_at(&world.hq("media import $D/media"), call, nth) {
             nth += 1;
             assert!(nth < 100);
         }

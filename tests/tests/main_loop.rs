@@ -228,9 +228,17 @@ fn the_main_loop_runs_from_an_empty_folder_on_tokens_and_everything_it_says_has_
         (Some(true), Some(0))
     );
 
-    // HQ's view of the log is the vault's, line by line.
+    // HQ says of the log what the vault says of it, line by line.
     let at_hq = world.hq("audit log --site berlin").ok().lines();
-    assert_eq!(at_hq[..], log[..at_hq.len()]);
+    for (at_hq, at_site) in at_hq.iter().zip(&log) {
+        for (field, value) in at_site.as_object().unwrap() {
+            // HQ may know more of a record, such as which device a signature was for.
+            assert!(
+                value.is_null() || at_hq[field] == *value,
+                "{at_hq}\n{at_site}"
+            );
+        }
+    }
     assert!(at_hq.len() as u64 >= u64::from(UNITS));
 
     let acknowledged = world.carry_out("berlin").exits(0);

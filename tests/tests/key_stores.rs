@@ -1,0 +1,311 @@
+//! What goes wrong with tokens and key folders, told apart, and told without harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use mintmark_tests::{Stores, World, judge, stores};
+
+/// A vault on a token, set up and not let in; and its store's URI.
+fn on_token() -> (World, String) {
+    let world = World::empty(Stores::Tokens);
+    world.ceremony(&["alice"], "");
+    world.site_init("berlin");
+    let uri = world.keys("berlin");
+    (world, uri)
+}
+
+/// OpenSC's tool, logged in to a token.
+fn pkcs11_tool(world: &World, token: &str, arguments: &[&str]) {
+    let pin = fs::read_to_string(stores::pin_file(world.folder(), token)).unwrap();
+    judge::succeed(
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
+            .arg("--module")
+            .arg(stores::module())
+            .args(["--token-label", token, "--login", "--pin", &pin])
+            .args(arguments),
+    );
+}
+
+/// `site init` of another vault with keys at this URI.
+fn init(world: &World, uri: &str) -> mintmark_tests::Tool {
+    let fingerprint = world.trust_fingerprint();
+    world
+        .site(&format!(
+            "--home $D/other init --site-id other --trust $D/media/mintmark/trust-000001.cose --fingerprint {fingerprint}"
+        ))
+        .arg("--keys")
+        .arg(uri)
+}
+
+#[test]
+fn each_thing_that_is_wrong_with_a_token_has_its_own_code_and_leaves_nothing_behind() {
+    let (world, uri) = on_token();
+    let absent = uri.replace("token=berlin", "token=nobody");
+    init(&world, &absent).fails(3, "TOKEN-MISSING");
+    let module = uri.replace(stores::module().to_str().unwrap(), "/nowhere/module.so");
+    init(&world, &module).fails(3, "MODULE-MISSING");
+    let text = world.write("text.so", "this is no library");
+    let module = uri.replace(stores::module().to_str().unwrap(), text.to_str().unwrap());
+    init(&world, &module).fails(3, "MODULE-INVALID");
+    for unusable in ["pkcs11:token=berlin", "https:token", "berlin"] {
+        init(&world, unusable).fails(2, "USAGE");
+    }
+    // A PIN in the URI is refused, and not repeated on the screen and in somebody's log of it.
+    let run = init(&world, &format!("{uri}&pin-value=s3cr3t-pin")).exits(2);
+    assert!(!run.stderr.contains("s3cr3t-pin"), "{run}");
+    let pin = stores::pin_file(world.folder(), "berlin");
+    let gone = uri.replace(pin.to_str().unwrap(), "/nowhere/pin");
+    init(&world, &gone).fails(3, "PIN-SOURCE-UNREADABLE");
+    // Without a PIN's source it is asked on the terminal; there is none here, and the environment is no other.
+    let asked = uri.split("&pin-source").next().unwrap();
+    let run = init(&world, asked)
+        .env("PIN", "1234")
+        .fails(3, "PIN-NOT-GIVEN");
+    assert!(run.errors()[0].to_string().contains("pin-source"), "{run}");
+    assert!(!world.path("other").exists());
+    let litter = fs::read_dir(world.folder())
+        .unwrap()
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("other"));
+    assert!(!litter, "a failed init leaves nothing");
+}
+
+#[test]
+fn two_tokens_of_one_label_are_told_apart_or_not_used() {
+    let (world, uri) = on_token();
+    let pin = fs::read_to_string(stores::pin_file(world.folder(), "berlin")).unwrap();
+    stores::token(world.folder(), "berlin", &pin);
+    init(&world, &uri).fails(3, "TOKEN-AMBIGUOUS");
+    world.site("media export $D/media").ok();
+    let slots = judge::succeed(
+        Command::new("softhsm2-util")
+            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
+            .arg("--show-slots"),
+    );
+    let slots = String::from_utf8(slots.stdout).unwrap();
+    let serials: Vec<&str> = slots
+        .split("Slot ")
+        .filter(|slot| {
+            slot.lines()
+                .any(|line| line.trim().starts_with("Label:") && line.trim().ends_with("berlin"))
+        })
+        .map(|slot| {
+            let line = slot
+                .lines()
+                .find(|line| line.trim().starts_with("Serial number:"))
+                .unwrap();
+            line.trim().trim_start_matches("Serial number:").trim()
+        })
+        .collect();
+    assert_eq!(serials.len(), 2, "{slots}");
+    let named = uri.replace(
+        "token=berlin",
+        &format!("token=berlin;serial={}", serials[1]),
+    );
+    init(&world, &named).ok();
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_and_the_right_one_works_afterwards() {
+    let (world, _) = on_token();
+    world.let_in("berlin", &["alice"]);
+    let file = stores::pin_file(world.folder(), "berlin");
+    let right = fs::read_to_string(&file).unwrap();
+    world.requests("one", [1]);
+    let status = world.status("berlin");
+    fs::write(&file, "00000000").unwrap();
+    // SoftHSM locks no token, so what is looked at is what the token says of itself: a wrong PIN was given, once.
+    let flags = |world: &World| {
+        let said = judge::succeed(
+            Command::new("pkcs11-tool")
+                .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
+                .arg("--module")
+                .arg(stores::module())
+                .arg("--list-token-slots"),
+        );
+        let said = String::from_utf8(said.stdout).unwrap();
+        let token = said
+            .split("Slot ")
+            .find(|slot| slot.contains("token label        : berlin"));
+        token
+            .unwrap()
+            .lines()
+            .find(|line| line.contains("token flags"))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(!flags(&world).contains("user PIN count low"));
+    let run = world.issue("one").fails(3, "PIN-INCORRECT");
+    assert_eq!(run.stderr.matches("PIN-INCORRECT").count(), 1, "{run}");
+    assert!(
+        flags(&world).contains("user PIN count low"),
+        "{}",
+        flags(&world)
+    );
+    assert_eq!(world.status("berlin"), status);
+    fs::write(&file, "").unwrap();
+    world.issue("one").fails(3, "PIN-SOURCE-UNREADABLE");
+    fs::write(&file, right).unwrap();
+    let rows = world.issue("one").exits(1).lines();
+    assert_eq!(rows[0]["code"], "PRODUCT-NOT-ENTITLED");
+    assert!(!flags(&world).contains("user PIN count low"));
+}
+
+#[test]
+fn a_key_that_is_gone_and_one_of_another_make_are_never_made_anew() {
+    let (world, uri) = on_token();
+    world.let_in("berlin", &["alice"]);
+    world.requests("one", [1]);
+    let status = world.status("berlin");
+    pkcs11_tool(
+        &world,
+        "berlin",
+        &[
+            "--delete-object",
+            "--type",
+            "privkey",
+            "--label",
+            "device-ca",
+        ],
+    );
+    pkcs11_tool(
+        &world,
+        "berlin",
+        &[
+            "--delete-object",
+            "--type",
+            "pubkey",
+            "--label",
+            "device-ca",
+        ],
+    );
+    world.issue("one").fails(3, "KEY-MISSING");
+    // A new key under the old label is another key: what it signs is not what HQ knows.
+    pkcs11_tool(
+        &world,
+        "berlin",
+        &[
+            "--keypairgen",
+            "--key-type",
+            "EC:prime256v1",
+            "--label",
+            "device-ca",
+            "--id",
+            "77",
+            "--usage-sign",
+            "--extractable",
+        ],
+    );
+    let run = world.issue("one").exits(4);
+    assert!(
+        ["KEY-ATTRIBUTES", "KEY-CHANGED", "VAULT-KEY-CHANGED"].contains(&&*run.codes()[0]),
+        "{run}"
+    );
+    // Nor does `site init` take it for its own, or make another beside it.
+    init(&world, &uri).fails(4, "KEY-ATTRIBUTES");
+    assert_eq!(world.status("berlin"), status);
+    world.site("doctor").exits(4);
+}
+
+#[test]
+fn two_keys_of_one_label_are_one_too_many() {
+    let (world, _) = on_token();
+    world.let_in("berlin", &["alice"]);
+    world.requests("one", [1]);
+    pkcs11_tool(
+        &world,
+        "berlin",
+        &[
+            "--keypairgen",
+            "--key-type",
+            "EC:prime256v1",
+            "--label",
+            "vault-sign",
+            "--id",
+            "78",
+            "--usage-sign",
+        ],
+    );
+    let run = world.site("media export $D/media").exits(4);
+    assert_eq!(run.codes(), ["KEY-AMBIGUOUS"], "{run}");
+}
+
+#[test]
+fn a_key_folder_that_others_can_read_or_that_is_damaged_is_not_used() {
+    let world = World::ready();
+    world.requests("one", [1]);
+    let keys = world.path("keys/berlin");
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let status = world.status("berlin");
+    set(&keys, 0o750);
+    world.issue("one").fails(3, "KEY-FOLDER-EXPOSED");
+    set(&keys, 0o700);
+    let file = keys.join("device-ca.pem");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    world.issue("one").fails(4, "KEY-FILE-INVALID");
+    fs::remove_file(&file).unwrap();
+    world.issue("one").fails(3, "KEY-MISSING");
+    // Another vault's key in its place is another key.
+    world.site_init("paris");
+    fs::copy(world.path("keys/paris/device-ca.pem"), &file).unwrap();
+    set(&file, 0o600);
+    let run = world.issue("one").run();
+    assert!([3, 4].contains(&run.exit), "{run}");
+    fs::write(&file, whole).unwrap();
+    fs::rename(&keys, world.path("keys/moved")).unwrap();
+    world.issue("one").fails(3, "KEY-FOLDER-MISSING");
+    fs::rename(world.path("keys/moved"), &keys).unwrap();
+    assert_eq!(world.status("berlin"), status);
+    world.issue("one").ok();
+    world.site("doctor").ok();
+}
+
+#[test]
+fn headquarters_tells_what_is_wrong_with_its_keys_too() {
+    let world = World::ready();
+    let file = stores::pin_file(world.folder(), "hq");
+    let right = fs::read_to_string(&file).unwrap();
+    world.mint(
+        "berlin",
+        &mintmark_tests::world::POLICY.replace("id = \"th200\"", "id = \"second\""),
+    );
+    let id = world.draft(
+        "berlin",
+        &mintmark_tests::world::POLICY.replace("id = \"th200\"", "id = \"third\""),
+    );
+    world.approve("$D/officers/berlin-third.draft");
+    let export = format!("entitlement export {id}");
+    fs::write(&file, "wrong").unwrap();
+    world.hq(&export).fails(3, "PIN-INCORRECT");
+    fs::write(&file, right).unwrap();
+    fs::rename(
+        world.path("keys/hq/dispatch.pem"),
+        world.path("dispatch.pem"),
+    )
+    .unwrap();
+    world.hq(&export).fails(3, "KEY-MISSING");
+    // The report key is another one than the manifest names for dispatches.
+    fs::copy(
+        world.path("keys/hq/report.pem"),
+        world.path("keys/hq/dispatch.pem"),
+    )
+    .unwrap();
+    let run = world.hq(&export).run();
+    assert!(
+        run.exit != 0,
+        "HQ sealed a dispatch with a key that no vault knows\n{run}"
+    );
+    fs::copy(
+        world.path("dispatch.pem"),
+        world.path("keys/hq/dispatch.pem"),
+    )
+    .unwrap();
+    world.hq(&export).ok();
+    world.carry_out("berlin").exits_done();
+}

@@ -1,0 +1,629 @@
+//! Media on their way to a vault are hostile: damaged, swapped, replayed, renamed, too large, too late, or full.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use mintmark_tests::clock::DAY;
+use mintmark_tests::shape::column;
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Run, World, files, strace};
+use serde_json::Value;
+
+const GRANT: &str = "to-berlin_v1/dispatch-1-000001.cose";
+const ENTITLEMENT: &str = "to-berlin_v1/dispatch-1-000002.cose";
+const SECOND: &str = "to-berlin_v1/dispatch-1-000003.cose";
+/// The enrolment grant is on record; an entitlement and a second one wait on the stick.
+const POLICY_TWO: &str = "th200-second";
+
+/// An enrolled vault, and on the stick two entitlements that it has not seen.
+fn owed() -> World {
+    let world = World::with_vault();
+    world.mint("berlin", POLICY);
+    world.mint(
+        "berlin",
+        &POLICY.replace("id = \"th200\"", &format!("id = \"{POLICY_TWO}\"")),
+    );
+    world.hq("media export $D/media").ok();
+    for name in [GRANT, ENTITLEMENT, SECOND] {
+        assert!(world.on_stick(name).exists(), "{name}");
+    }
+    world
+}
+
+fn outcome(item: &Value) -> (&str, &str) {
+    (
+        item["outcome"].as_str().unwrap(),
+        item["code"].as_str().unwrap_or_default(),
+    )
+}
+
+/// An import that must change nothing: neither what is in force, nor the log, nor what was received.
+#[track_caller]
+fn import_unchanged(world: &World, exit: i32) -> Run {
+    let before = (
+        world.status("berlin"),
+        files::contents(&world.path("berlin/received")),
+    );
+    let run = world.site("media import $D/media").exits(exit);
+    let after = (
+        world.status("berlin"),
+        files::contents(&world.path("berlin/received")),
+    );
+    assert_eq!(before, after, "{run}");
+    run
+}
+
+/// After whatever was tried, the stick as HQ wrote it is imported, and the vault makes devices.
+#[track_caller]
+fn expect_healthy(world: &World) {
+    world.hq("media export $D/media").ok();
+    let run = world.site("media import $D/media").ok();
+    assert_eq!(outcome(&run.item(ENTITLEMENT)), ("imported", ""));
+    assert_eq!(outcome(&run.item(SECOND)), ("imported", ""));
+    world.requests("one", [1]);
+    world.issue("one").ok();
+}
+
+#[test]
+fn a_damaged_dispatch_is_refused_wherever_the_damage_is_and_nothing_changes() {
+    let world = owed();
+    let (path, whole) = (
+        world.on_stick(ENTITLEMENT),
+        fs::read(world.on_stick(ENTITLEMENT)).unwrap(),
+    );
+    fs::remove_file(world.on_stick(SECOND)).unwrap();
+    let bits = whole.len() * 8;
+    for sample in 0..48 {
+        fs::write(&path, &whole).unwrap();
+        files::flip(&path, bits * sample / 48 + sample % 8);
+        let run = import_unchanged(&world, 1);
+        let item = run.item(ENTITLEMENT);
+        assert_eq!(
+            item["outcome"],
+            "refused",
+            "bit {} of {bits}: {run}",
+            bits * sample / 48
+        );
+        assert_eq!(run.codes(), [item["code"].as_str().unwrap()]);
+    }
+    for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let run = import_unchanged(&world, 1);
+        assert_eq!(
+            run.item(ENTITLEMENT)["outcome"],
+            "refused",
+            "{length} bytes: {run}"
+        );
+    }
+    fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+    assert_eq!(
+        import_unchanged(&world, 1).item(ENTITLEMENT)["outcome"],
+        "refused"
+    );
+    fs::write(&path, whole).unwrap();
+    expect_healthy(&world);
+}
+
+#[test]
+fn a_damaged_trust_manifest_stops_nobody_and_is_no_fork() {
+    let world = World::ready();
+    let (path, whole) = (
+        world.on_stick("trust-000001.cose"),
+        fs::read(world.on_stick("trust-000001.cose")).unwrap(),
+    );
+    for sample in 0..24 {
+        fs::write(&path, &whole).unwrap();
+        files::flip(&path, whole.len() * 8 * sample / 24 + sample % 8);
+        let before = world.status("berlin");
+        let run = world.site("media import $D/media").run();
+        // What the officers signed may be whole, and a signature broken: then it is the manifest that is known.
+        let found = run.item("trust-000001.cose");
+        let (outcome, code) = outcome(&found);
+        assert!(
+            (run.exit, outcome) == (1, "refused") || (run.exit, outcome) == (0, "already"),
+            "{run}"
+        );
+        assert_ne!(code, "TRUST-FORK", "{run}");
+        assert_eq!(world.status("berlin"), before);
+        let at_officer = world
+            .hq("--home $D/officers/alice media import $D/media")
+            .run();
+        assert!([0, 1].contains(&at_officer.exit), "{at_officer}");
+    }
+}
+
+#[test]
+fn what_is_for_another_vault_is_refused_under_any_name() {
+    let world = owed();
+    world.enrol("paris");
+    world.mint("paris", POLICY);
+    world.hq("media export $D/media").ok();
+    // Each vault passes over what is for the other.
+    let run = world.site("--home $D/paris media import $D/media").ok();
+    assert!(
+        run.json()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|item| { !item["file"].as_str().unwrap().contains("berlin") })
+    );
+    let paris = fs::read(world.on_stick("to-paris_v1/dispatch-1-000002.cose")).unwrap();
+    fs::remove_file(world.on_stick(SECOND)).unwrap();
+    fs::write(world.on_stick(ENTITLEMENT), paris).unwrap();
+    let run = import_unchanged(&world, 1);
+    assert_eq!(
+        outcome(&run.item(ENTITLEMENT)),
+        ("refused", "MESSAGE-ADDRESS")
+    );
+    // Its home may be called what it likes.
+    fs::remove_file(world.on_stick(ENTITLEMENT)).unwrap();
+    expect_healthy(&world);
+}
+
+#[test]
+fn a_dispatch_is_what_it_says_inside_and_not_what_its_name_says() {
+    let world = owed();
+    // The one that was followed before, in the place of the next.
+    fs::copy(world.on_stick(GRANT), world.on_stick(ENTITLEMENT)).unwrap();
+    fs::remove_file(world.on_stick(SECOND)).unwrap();
+    assert_eq!(
+        outcome(&import_unchanged(&world, 0).item(ENTITLEMENT)),
+        ("already", "")
+    );
+    // A draft, a manifest or a request is no dispatch.
+    for (other, code) in [
+        ("trust-000001.cose", "MESSAGE-SHAPE"),
+        ("enrol-berlin_v1.cose", "MESSAGE-TYPE"),
+    ] {
+        fs::copy(world.on_stick(other), world.on_stick(ENTITLEMENT)).unwrap();
+        let run = import_unchanged(&world, 1);
+        assert_eq!(outcome(&run.item(ENTITLEMENT)), ("refused", code));
+    }
+    fs::remove_file(world.on_stick(ENTITLEMENT)).unwrap();
+    expect_healthy(&world);
+}
+
+#[test]
+fn a_dispatch_that_comes_before_its_predecessor_is_held_until_that_arrives() {
+    let world = owed();
+    let second = world.path("second");
+    fs::rename(world.on_stick(ENTITLEMENT), &second).unwrap();
+    let run = import_unchanged(&world, 3);
+    assert_eq!(outcome(&run.item(SECOND)), ("held", "DISPATCH-GAP"));
+    assert_eq!(run.codes(), ["DISPATCH-GAP"]);
+    // The later one under the name of the earlier is still the later one.
+    fs::rename(world.on_stick(SECOND), world.on_stick(ENTITLEMENT)).unwrap();
+    assert_eq!(
+        outcome(&import_unchanged(&world, 3).item(ENTITLEMENT)),
+        ("held", "DISPATCH-GAP")
+    );
+    fs::rename(world.on_stick(ENTITLEMENT), world.on_stick(SECOND)).unwrap();
+    fs::rename(&second, world.on_stick(ENTITLEMENT)).unwrap();
+    expect_healthy(&world);
+}
+
+#[test]
+fn an_old_stick_changes_nothing_however_often_it_comes() {
+    let world = World::ready();
+    files::copy(&world.path("media"), &world.path("old"));
+    world.mint(
+        "berlin",
+        &POLICY.replace("id = \"th200\"", "id = \"newer\""),
+    );
+    world.carry_out("berlin").exits_done();
+    let status = world.status("berlin");
+    for _ in 0..2 {
+        let run = world.site("media import $D/old").ok();
+        let items = run.json();
+        let outcomes = column(items["items"].as_array().unwrap(), "outcome");
+        assert!(
+            outcomes.len() >= 3 && outcomes.iter().all(|outcome| *outcome == "already"),
+            "{run}"
+        );
+        assert_eq!(world.status("berlin"), status);
+    }
+}
+
+#[test]
+fn two_histories_of_headquarters_stop_the_line() {
+    let world = World::with_vault();
+    files::copy(&world.path("hq"), &world.path("backup"));
+    world.grant("berlin", POLICY);
+    // HQ is put back to before that, and does not know that it sent anything.
+    fs::remove_dir_all(world.path("hq")).unwrap();
+    fs::rename(world.path("backup"), world.path("hq")).unwrap();
+    for id in ["other", "third"] {
+        world.mint(
+            "berlin",
+            &POLICY.replace("id = \"th200\"", &format!("id = \"{id}\"")),
+        );
+    }
+    fs::create_dir(world.path("second-stick")).unwrap();
+    world.hq("media export $D/second-stick").ok();
+    fs::remove_dir_all(world.path("media")).unwrap();
+    fs::rename(world.path("second-stick"), world.path("media")).unwrap();
+    let run = import_unchanged(&world, 4);
+    assert_eq!(
+        outcome(&run.item(ENTITLEMENT)),
+        ("refused", "DISPATCH-FORK")
+    );
+    assert_eq!(outcome(&run.item(SECOND)), ("refused", "DISPATCH-CHAIN"));
+    fs::remove_file(world.on_stick(ENTITLEMENT)).unwrap();
+    let run = import_unchanged(&world, 4);
+    assert_eq!(outcome(&run.item(SECOND)), ("refused", "DISPATCH-CHAIN"));
+    // What was in force before is in force.
+    world.requests("one", [1]);
+    world.issue("one").ok();
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_not_read() {
+    let world = owed();
+    fs::remove_file(world.on_stick(SECOND)).unwrap();
+    for name in [ENTITLEMENT, "trust-000001.cose"] {
+        let kept = fs::read(world.on_stick(name)).unwrap();
+        // Larger than the machine's memory, and taking no room.
+        File::create(world.on_stick(name))
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        let before = world.status("berlin");
+        let run = world.site("media import $D/media").exits(1);
+        assert_eq!(outcome(&run.item(name)), ("refused", "MESSAGE-OVERSIZE"));
+        if name == ENTITLEMENT {
+            assert_eq!(world.status("berlin"), before);
+        }
+        fs::write(world.on_stick(name), kept).unwrap();
+        if name == ENTITLEMENT {
+            fs::rename(world.on_stick(name), world.path("kept")).unwrap();
+        }
+    }
+    fs::rename(world.path("kept"), world.on_stick(ENTITLEMENT)).unwrap();
+    expect_healthy(&world);
+}
+
+#[test]
+fn an_entitlement_that_lay_about_for_too_long_is_refused_and_the_chain_goes_on() {
+    let world = owed();
+    // Officers approved it for thirty days.
+    world.set_clock(31 * DAY);
+    let run = world.site("media import $D/media").exits(1);
+    assert_eq!(
+        outcome(&run.item(ENTITLEMENT)),
+        ("refused", "ENTITLEMENT-EXPIRED")
+    );
+    assert_eq!(
+        outcome(&run.item(SECOND)),
+        ("refused", "ENTITLEMENT-EXPIRED")
+    );
+    let log = world.log("berlin");
+    let refused = log
+        .iter()
+        .filter(|row| row["kind"] == "dispatch" && row["outcome"] == "refused");
+    assert_eq!(column(refused, "code"), ["ENTITLEMENT-EXPIRED"; 2]);
+    let status = world.status("berlin");
+    assert_eq!(
+        (
+            status["accounts"].as_array().unwrap().len(),
+            status["dispatch"]["sequence"].as_u64()
+        ),
+        (0, Some(3))
+    );
+    // HQ drafts another, and that one arrives.
+    world.mint("berlin", &POLICY.replace("id = \"th200\"", "id = \"anew\""));
+    let run = world.carry_out("berlin").exits_done();
+    assert_eq!(
+        outcome(&run.item("dispatch-1-000004.cose")),
+        ("imported", "")
+    );
+}
+
+#[test]
+fn an_expired_trust_manifest_holds_everything_until_its_successor_arrives() {
+    let world = World::empty(mintmark_tests::Stores::Files);
+    world.ceremony(&["alice", "bob"], "--valid-days 10");
+    world.enrol("berlin");
+    world.mint("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+    world.set_clock(11 * DAY);
+    let run = import_unchanged(&world, 3);
+    assert_eq!(outcome(&run.item(ENTITLEMENT)), ("held", "TRUST-EXPIRED"));
+    // HQ cannot go on under it either.
+    world.write(
+        "policies/late.toml",
+        POLICY.replace("id = \"th200\"", "id = \"late\""),
+    );
+    world
+        .hq("entitlement draft --site berlin --policy $D/policies/late.toml")
+        .fails(1, "MESSAGE-EXPIRED");
+    // The expired one still vouches for its successor.
+    publish_next(&world);
+    world.hq("media export $D/media").ok();
+    let run = world.site("media import $D/media").ok();
+    assert_eq!(outcome(&run.item("trust-000002.cose")), ("imported", ""));
+    assert_eq!(outcome(&run.item(ENTITLEMENT)), ("imported", ""));
+    assert_eq!(world.status("berlin")["trust_version"], 2);
+    let at_officer = world
+        .hq("--home $D/officers/alice media import $D/media")
+        .ok();
+    assert_eq!(
+        outcome(&at_officer.item("trust-000002.cose")),
+        ("imported", "")
+    );
+}
+
+/// Drafts, approves and publishes the next trust manifest; its draft is `$D/officers/next.draft`.
+fn publish_next(world: &World) {
+    world.hq("trust draft --output $D/officers/next.draft").ok();
+    world.approve("$D/officers/next.draft");
+    world.hq("trust publish --media $D/media").ok();
+    for officer in ["alice", "bob"] {
+        fs::remove_file(world.path(&format!("officers/next.draft.{officer}"))).unwrap();
+    }
+    fs::remove_file(world.path("officers/next.draft")).unwrap();
+}
+
+#[test]
+fn a_manifest_without_the_one_before_it_is_held() {
+    let world = World::ready();
+    publish_next(&world);
+    for officer in ["alice", "bob"] {
+        world
+            .hq(&format!(
+                "--home $D/officers/{officer} media import $D/media"
+            ))
+            .ok();
+    }
+    publish_next(&world);
+    let second = world.path("second");
+    fs::rename(world.on_stick("trust-000002.cose"), &second).unwrap();
+    let run = import_unchanged(&world, 3);
+    assert_eq!(
+        outcome(&run.item("trust-000003.cose")),
+        ("held", "TRUST-MISSING")
+    );
+    fs::rename(second, world.on_stick("trust-000002.cose")).unwrap();
+    let run = world.site("media import $D/media").ok();
+    assert_eq!(outcome(&run.item("trust-000003.cose")), ("imported", ""));
+    assert_eq!(world.status("berlin")["trust_version"], 3);
+}
+
+#[test]
+fn links_and_foreign_files_are_passed_over_with_a_word_and_change_nothing() {
+    let world = World::ready();
+    let stick = world.path("media/mintmark");
+    symlink("/etc/passwd", stick.join("trust-000002.cose")).unwrap();
+    symlink(world.on_stick("to-berlin_v1"), stick.join("to-hq")).unwrap();
+    fs::write(stick.join("readme.txt"), "hello").unwrap();
+    fs::write(stick.join("trust-000009.cose.part"), "half").unwrap();
+    fs::write(stick.join("to-berlin_v1/virus.exe"), "MZ").unwrap();
+    fs::create_dir(stick.join("System Volume Information")).unwrap();
+    fs::create_dir(stick.join("trust-000003.cose")).unwrap();
+    fs::write(world.path("media/holiday.jpg"), "").unwrap();
+    let run = import_unchanged(&world, 0);
+    let warned = run.warnings().join("\n");
+    for name in [
+        "trust-000002.cose",
+        "to-hq",
+        "readme.txt",
+        "virus.exe",
+        "System Volume Information",
+        "trust-000003.cose",
+    ] {
+        assert!(warned.contains(name), "no word of {name}\n{run}");
+    }
+    assert!(
+        !warned.contains(".part") && !warned.contains("holiday"),
+        "{run}"
+    );
+    let items = run.json();
+    let files = column(items["items"].as_array().unwrap(), "file");
+    assert!(
+        files
+            .iter()
+            .all(|file| file.starts_with("to-berlin_v1/dispatch-") || *file == "trust-000001.cose"),
+        "{run}"
+    );
+    let at_hq = world.hq("media import $D/media").ok();
+    let warned = at_hq.warnings().join("\n");
+    for name in ["trust-000002.cose", "to-hq", "readme.txt"] {
+        assert!(warned.contains(name), "no word of {name}\n{at_hq}");
+    }
+    // However many there are, a person is told what can be read.
+    for number in 0..500 {
+        fs::write(stick.join(format!("junk-{number}.bin")), "").unwrap();
+    }
+    let run = import_unchanged(&world, 0);
+    assert!(
+        run.warnings().len() <= 60,
+        "{} warnings",
+        run.warnings().len()
+    );
+    assert!(world.hq("media import $D/media").ok().warnings().len() <= 60);
+}
+
+#[test]
+fn a_stick_that_is_not_there_is_told_from_one_that_is_empty() {
+    let world = World::ready();
+    fs::create_dir(world.path("empty")).unwrap();
+    world.write("a-file", "");
+    fs::create_dir(world.path("linked")).unwrap();
+    symlink("/etc", world.path("linked/mintmark")).unwrap();
+    let before = (
+        world.status("berlin"),
+        files::contents(&world.path("hq/record")),
+    );
+    for (dir, code) in [
+        ("absent", "MEDIA-MISSING"),
+        ("a-file", ""),
+        ("empty", "MEDIA-EMPTY"),
+        ("linked", ""),
+    ] {
+        for tool in [World::site, World::hq] {
+            for verb in ["import", "inspect"] {
+                let run = tool(&world, &format!("media {verb} $D/{dir}")).exits(3);
+                let codes = run.codes();
+                assert!(
+                    codes.len() == 1 && (code.is_empty() || codes[0] == code),
+                    "{run}"
+                );
+                assert!(run.errors()[0]["hint"].is_string(), "{run}");
+            }
+        }
+    }
+    for dir in ["absent", "a-file", "linked"] {
+        for tool in [World::site, World::hq] {
+            let run = tool(&world, &format!("media export $D/{dir}")).exits(3);
+            assert_eq!(run.codes().len(), 1, "{run}");
+        }
+    }
+    assert!(
+        !world.path("absent").exists(),
+        "an export makes no mount point"
+    );
+    assert_eq!(
+        (
+            world.status("berlin"),
+            files::contents(&world.path("hq/record"))
+        ),
+        before
+    );
+}
+
+#[test]
+fn a_stick_that_cannot_be_written_is_said_to_be_so_and_the_next_one_gets_everything() {
+    let world = World::ready();
+    world.requests("some", 1..=3);
+    world.issue("some").ok();
+    let inner = world.path("media/mintmark/to-hq");
+    fs::create_dir_all(&inner).unwrap();
+    let folder = inner.to_str().unwrap();
+    for (error, code) in [
+        ("ENOSPC", "DISK-FULL"),
+        ("EROFS", "MEDIA-READ-ONLY"),
+        ("EIO", "FILE-IO"),
+        ("EACCES", "FILE-DENIED"),
+    ] {
+        // The folder itself is opened first, then the file in it.
+        let run = strace::failing(
+            &world.site("media export $D/media"),
+            "openat",
+            folder,
+            error,
+            2,
+        )
+        .exits(3);
+        assert_eq!(run.codes(), [code], "{run}");
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "{run}");
+    }
+    let run = world.site("media export $D/media").ok();
+    assert_eq!(run.item(".cose")["outcome"], "exported");
+    world.hq("media import $D/media").ok();
+    // HQ's own stick.
+    world.mint(
+        "berlin",
+        &POLICY.replace("id = \"th200\"", "id = \"another\""),
+    );
+    fs::create_dir_all(world.path("other/mintmark/to-berlin_v1")).unwrap();
+    let folder = world.path("other/mintmark/to-berlin_v1");
+    for (error, code) in [("ENOSPC", "DISK-FULL"), ("EROFS", "MEDIA-READ-ONLY")] {
+        let run = strace::failing(
+            &world.hq("media export $D/other"),
+            "openat",
+            folder.to_str().unwrap(),
+            error,
+            2,
+        )
+        .exits(3);
+        assert_eq!(run.codes(), [code], "{run}");
+    }
+    world.hq("media export $D/other").ok();
+    world.site("media import $D/other").ok();
+}
+
+#[test]
+fn an_export_never_writes_over_something_else() {
+    let world = World::ready();
+    world.requests("some", 1..=2);
+    world.issue("some").ok();
+    world.site("media export $D/media").ok();
+    let bundle = files::below(&world.on_stick("to-hq"))
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|e| e == "cose"));
+    let bundle = bundle.unwrap();
+    fs::create_dir_all(world.path("other/mintmark/to-hq")).unwrap();
+    let taken = world
+        .path("other/mintmark/to-hq")
+        .join(bundle.file_name().unwrap());
+    fs::write(&taken, "something else").unwrap();
+    let run = world.site("media export $D/other").exits(3);
+    let name = Path::new(bundle.file_name().unwrap())
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(outcome(&run.item(&name)), ("refused", "MEDIA-CONFLICT"));
+    assert_eq!(fs::read(taken).unwrap(), b"something else");
+    // On the stick that has it already, it is there already, to the byte.
+    let before = files::contents(&world.path("media"));
+    assert_eq!(
+        world.site("media export $D/media").ok().item(&name)["outcome"],
+        "already"
+    );
+    assert_eq!(files::contents(&world.path("media")), before);
+}
+
+#[test]
+fn inspecting_a_stick_says_what_is_on_it_and_changes_nothing() {
+    let world = owed();
+    world.write(
+        "media/mintmark/to-berlin_v1/dispatch-1-000004.cose",
+        "garbage",
+    );
+    let before = (
+        files::contents(&world.path("media")),
+        world.status("berlin"),
+    );
+    for tool in [World::site, World::hq] {
+        let run = tool(&world, "media inspect $D/media").ok();
+        assert_eq!(run.json()["schema"], "mintmark/media/1");
+        assert_eq!(
+            run.item("trust-000001.cose")["type"],
+            "trust-manifest",
+            "{run}"
+        );
+        assert_eq!(
+            run.item(ENTITLEMENT)["fingerprint"].as_str().unwrap().len(),
+            64
+        );
+        assert!(run.item("dispatch-1-000004.cose")["code"].is_string());
+    }
+    assert_eq!(
+        (
+            files::contents(&world.path("media")),
+            world.status("berlin")
+        ),
+        before
+    );
+}
+
+#[test]
+fn a_rehearsed_import_or_export_changes_nothing() {
+    let world = owed();
+    let sticks = files::contents(&world.path("media"));
+    let status = world.status("berlin");
+    let run = world.site("media import $D/media --dry-run").ok();
+    assert_eq!(outcome(&run.item(ENTITLEMENT)), ("imported", ""));
+    assert_eq!(world.status("berlin"), status);
+    assert_eq!(files::contents(&world.path("berlin/received")).len(), 1);
+    expect_healthy(&world);
+    world.site("media export $D/media --dry-run").ok();
+    assert_eq!(files::contents(&world.path("media")), sticks);
+    world
+        .hq("media export $D/empty --dry-run")
+        .fails(3, "MEDIA-MISSING");
+    fs::create_dir(world.path("empty")).unwrap();
+    world.hq("media export $D/empty --dry-run").ok();
+    assert_eq!(files::below(&world.path("empty")).len(), 0);
+}
