@@ -80,8 +80,8 @@ impl Config {
 }
 
 /// A key URI as a command gave it, with paths of files made absolute, since the home will be used from elsewhere.
-pub(crate) fn absolute(uri: &KeyUri) -> Result<String, Failure> {
-    uri.absolute().map(|uri| uri.to_string()).map_err(|error| {
+pub(crate) fn absolute(uri: &KeyUri) -> Result<KeyUri, Failure> {
+    uri.absolute().map_err(|error| {
         failure::usage(
             "URI-INVALID",
             format!("`{uri}` names no absolute path"),

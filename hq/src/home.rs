@@ -115,19 +115,29 @@ impl Home {
         Registry::open(&self.path)
     }
 
+    /// Refuses a place for a new home where something is.
+    pub(crate) fn expect_free(path: &Path) -> Result<(), Failure> {
+        let free = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(_) => fs::symlink_metadata(path).is_err(),
+        };
+        if free {
+            return Ok(());
+        }
+        Err(failure::usage(
+            "HOME-EXISTS",
+            format!("{} is there already and is not empty", path.display()),
+            "a home is made once; choose another folder",
+        ))
+    }
+
     /// Makes a home: filled under another name, then put into place, so that a failure leaves nothing behind.
     pub(crate) fn create(
         path: &Path,
         config: &Config,
         fill: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(failure::usage(
-                "HOME-EXISTS",
-                format!("{} is there already and is not empty", path.display()),
-                "a home is made once; choose another folder",
-            ));
-        }
+        Self::expect_free(path)?;
         let mut part = path.as_os_str().to_owned();
         part.push(format!(".part-{}", std::process::id()));
         let part = PathBuf::from(part);

@@ -25,5 +25,5 @@ pub use pin::{Pin, Prompt, pin_source_warning};
 pub use store::{
     Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts, create, open,
 };
-pub use uri::{FileUri, KeyUri, Pkcs11Uri};
+pub use uri::{FileUri, KeyUri, Pkcs11Uri, UnparsedKeyUri};
 pub use verify::verify;

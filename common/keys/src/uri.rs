@@ -11,6 +11,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 
+use zeroize::Zeroizing;
+
 use crate::error::Error;
 
 /// Longest URI. Two paths of the longest kind, percent-encoded, fit.
@@ -43,6 +45,35 @@ pub struct Pkcs11Uri {
 pub struct FileUri {
     folder: PathBuf,
     pin_source: Option<PathBuf>,
+}
+
+/// A key URI as somebody typed it, not looked at yet. It takes any text, so that a command line with a PIN in it is
+/// refused by [`UnparsedKeyUri::parse`], whose error does not repeat it, and not by whatever reads command lines.
+#[derive(Clone)]
+pub struct UnparsedKeyUri(Zeroizing<String>);
+
+impl UnparsedKeyUri {
+    /// The URI.
+    ///
+    /// # Errors
+    /// `URI-INVALID`, `PIN-IN-URI`, `MODULE-PATH-MISSING`.
+    pub fn parse(&self) -> Result<KeyUri, Error> {
+        self.0.parse()
+    }
+}
+
+impl FromStr for UnparsedKeyUri {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for UnparsedKeyUri {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("UnparsedKeyUri")
+    }
 }
 
 impl KeyUri {

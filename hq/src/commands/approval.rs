@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
-use mintmark_keys::{KeyUri, Purpose};
+use mintmark_keys::{Purpose, UnparsedKeyUri};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Kind, Verified};
@@ -35,7 +35,7 @@ pub(super) enum Approval {
         officer: Option<OfficerId>,
         /// Where that officer's keys are.
         #[arg(long, value_name = "URI", requires = "officer")]
-        keys: Option<KeyUri>,
+        keys: Option<UnparsedKeyUri>,
     },
     /// On the officer's own machine: read a draft, and sign it.
     Sign {
@@ -46,7 +46,7 @@ pub(super) enum Approval {
         officer: OfficerId,
         /// Where the officer's keys are.
         #[arg(long, value_name = "URI")]
-        keys: KeyUri,
+        keys: UnparsedKeyUri,
         /// The file to write the approval to.
         #[arg(long, value_name = "F")]
         output: PathBuf,
@@ -162,13 +162,13 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
 fn show(
     home: Option<&Path>,
     file: &Path,
-    officer: Option<(OfficerId, KeyUri)>,
+    officer: Option<(OfficerId, UnparsedKeyUri)>,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let proposal = read(file)?;
     let context = proposal.context();
     let content = if let Some((_, keys)) = officer {
-        let store = keyring::open(&keys, console)?;
+        let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
         let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
         let agree = keyring::agree(&*key);
         Some(Content::read(
@@ -297,7 +297,7 @@ fn sign(
     home: Option<&Path>,
     file: &Path,
     officer: &OfficerId,
-    keys: &KeyUri,
+    keys: &UnparsedKeyUri,
     output: &Path,
     fingerprint: Option<&Fingerprint>,
     console: &Console,
@@ -320,7 +320,7 @@ fn sign(
             role: role.as_str(),
         }));
     }
-    let store = keyring::open(keys, console)?;
+    let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
     if !listed.signing_keys.contains(signer.public_key()) {
         return Err(failure::refused(

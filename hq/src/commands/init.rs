@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files};
-use mintmark_keys::{KeyUri, Purpose};
+use mintmark_keys::{KeyUri, Purpose, UnparsedKeyUri};
 use mintmark_pki::{CA_SERIAL_BYTES_MIN, Certificate, Issuer};
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
-use mintmark_protocol::trust::HQ_NAME_BYTES_MAX;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
 
@@ -24,6 +23,8 @@ use crate::{failure, home};
 
 /// How long the root's first CRL, an empty one, is good for, in days. It is made anew whenever the root signs.
 const ROOT_CRL_DAYS: u64 = 3650;
+/// What leaves room for the rest of the root's common name (RFC 5280 appendix A.1: 64 characters).
+const HQ_NAME_CHARACTERS_MAX: usize = 47;
 const PEM_BYTES_MAX: u64 = 64 * 1024;
 
 /// Make headquarters: its keys, its root certificate, its home folder.
@@ -34,19 +35,19 @@ pub(super) struct Init {
     name: String,
     /// Where HQ's keys are: `pkcs11:token=...` or `file:DIR`.
     #[arg(long, value_name = "URI")]
-    keys: KeyUri,
+    keys: UnparsedKeyUri,
     /// The public key (PEM, P-256) whose private half is kept in escrow, for the day the audit key is lost.
     #[arg(long, value_name = "PEM")]
     escrow_key: PathBuf,
     /// Where the root key is; it is best on a token of its own that is kept offline.
     #[arg(long, value_name = "URI")]
-    root_keys: Option<KeyUri>,
+    root_keys: Option<UnparsedKeyUri>,
     /// Where the dispatch key is.
     #[arg(long, value_name = "URI")]
-    dispatch_keys: Option<KeyUri>,
+    dispatch_keys: Option<UnparsedKeyUri>,
     /// Where the audit key is.
     #[arg(long, value_name = "URI")]
-    audit_keys: Option<KeyUri>,
+    audit_keys: Option<UnparsedKeyUri>,
     /// Check everything, open the key stores, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -55,8 +56,9 @@ pub(super) struct Init {
 impl Init {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let path = Home::path(home)?;
-        if self.name.is_empty()
-            || self.name.len() > HQ_NAME_BYTES_MAX
+        let length = self.name.chars().count();
+        if !(1..=HQ_NAME_CHARACTERS_MAX).contains(&length)
+            || self.name.trim() != self.name
             || self.name.chars().any(char::is_control)
         {
             return Err(failure::usage(
@@ -66,24 +68,16 @@ impl Init {
             ));
         }
         let escrow = escrow_key(&self.escrow_key)?;
-        let uris = self.uris(console)?;
+        Home::expect_free(&path)?;
+        let stores = self.stores()?;
+        let uris = stores.uris(console);
         if self.dry_run {
-            return self.dry(&path, console);
+            return self.dry(&path, &stores, console);
         }
 
         let ring = Keyring::with_uris(uris.clone(), console);
-        for (uri, given) in [
-            (&uris.main, &Some(self.keys.clone())),
-            (&uris.root, &self.root_keys),
-            (&uris.dispatch, &self.dispatch_keys),
-            (&uris.audit, &self.audit_keys),
-        ] {
-            if let Some(given) = given {
-                ring.adopt(
-                    uri,
-                    keyring::create(&given.absolute().map_err(|e| unusable(given, e))?, console)?,
-                );
-            }
+        for uri in stores.each() {
+            ring.adopt(&uri.to_string(), keyring::create(uri, console)?);
         }
         let make = |label: &str, purpose| {
             keyring::find_or_generate(&*ring.store(label)?, label, purpose, console)
@@ -159,36 +153,19 @@ impl Init {
         )
     }
 
-    /// Where each key is, with a warning for each that shares a store with the others.
-    fn uris(&self, console: &Console) -> Result<KeyUris, Failure> {
-        let main = absolute(&self.keys)?;
-        let place = |given: &Option<KeyUri>, flag: &str, key: &str| match given {
-            Some(uri) => absolute(uri),
-            None => {
-                console.warn(format!(
-                    "no {flag}: the {key} key shares a store with HQ's other keys"
-                ));
-                Ok(main.clone())
-            }
-        };
-        Ok(KeyUris {
-            root: place(&self.root_keys, "--root-keys", "root")?,
-            dispatch: place(&self.dispatch_keys, "--dispatch-keys", "dispatch")?,
-            audit: place(&self.audit_keys, "--audit-keys", "audit")?,
-            main,
+    fn stores(&self) -> Result<Stores, Failure> {
+        let parse = |uri: &UnparsedKeyUri| absolute(&uri.parse().map_err(failure::keys)?);
+        let maybe = |uri: &Option<UnparsedKeyUri>| uri.as_ref().map(parse).transpose();
+        Ok(Stores {
+            main: parse(&self.keys)?,
+            root: maybe(&self.root_keys)?,
+            dispatch: maybe(&self.dispatch_keys)?,
+            audit: maybe(&self.audit_keys)?,
         })
     }
 
-    fn dry(&self, path: &Path, console: &Console) -> Result<Exit, Failure> {
-        for uri in [
-            Some(&self.keys),
-            self.root_keys.as_ref(),
-            self.dispatch_keys.as_ref(),
-            self.audit_keys.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
-        {
+    fn dry(&self, path: &Path, stores: &Stores, console: &Console) -> Result<Exit, Failure> {
+        for uri in stores.each() {
             if matches!(uri, KeyUri::Pkcs11(_)) {
                 keyring::open(uri, console)?;
             }
@@ -210,13 +187,37 @@ impl Init {
     }
 }
 
-fn unusable(uri: &KeyUri, error: std::io::Error) -> Failure {
-    failure::usage(
-        "URI-INVALID",
-        format!("`{uri}` cannot be used"),
-        "give an absolute path",
-    )
-    .cause(error)
+/// Where each key is to be; what is not given is with the others.
+struct Stores {
+    main: KeyUri,
+    root: Option<KeyUri>,
+    dispatch: Option<KeyUri>,
+    audit: Option<KeyUri>,
+}
+
+impl Stores {
+    fn each(&self) -> impl Iterator<Item = &KeyUri> {
+        let apart = [&self.root, &self.dispatch, &self.audit];
+        std::iter::once(&self.main).chain(apart.into_iter().flatten())
+    }
+
+    /// What the home will remember, with a warning for each key that shares a store with the others.
+    fn uris(&self, console: &Console) -> KeyUris {
+        let place = |given: &Option<KeyUri>, flag: &str, key: &str| {
+            if given.is_none() {
+                console.warn(format!(
+                    "no {flag}: the {key} key shares a store with HQ's other keys"
+                ));
+            }
+            given.as_ref().unwrap_or(&self.main).to_string()
+        };
+        KeyUris {
+            main: self.main.to_string(),
+            root: place(&self.root, "--root-keys", "root"),
+            dispatch: place(&self.dispatch, "--dispatch-keys", "dispatch"),
+            audit: place(&self.audit, "--audit-keys", "audit"),
+        }
+    }
 }
 
 fn escrow_key(path: &Path) -> Result<PublicKey, Failure> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
-use mintmark_keys::{KeyUri, Purpose};
+use mintmark_keys::{Purpose, UnparsedKeyUri};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::officer::{OFFICER_REQUEST_BYTES_MAX, OfficerRequest};
@@ -28,7 +28,7 @@ pub(super) enum Officer {
         name: OfficerId,
         /// Where the officer's keys are, or will be made.
         #[arg(long, value_name = "URI")]
-        keys: KeyUri,
+        keys: UnparsedKeyUri,
         /// The file to write the request to.
         #[arg(long, value_name = "F")]
         output: PathBuf,
@@ -87,7 +87,7 @@ impl Officer {
 
 fn request(
     name: OfficerId,
-    keys: &KeyUri,
+    keys: &UnparsedKeyUri,
     output: &Path,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -98,7 +98,7 @@ fn request(
             "choose another name, or move it away",
         ));
     }
-    let store = keyring::create(keys, console)?;
+    let store = keyring::create(&keys.parse().map_err(failure::keys)?, console)?;
     let signing_key = keyring::find_or_generate(&*store, OFFICER_SIGN, Purpose::Sign, console)?;
     let agreement_key = keyring::find_or_generate(&*store, OFFICER_AGREE, Purpose::Agree, console)?;
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;

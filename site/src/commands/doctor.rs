@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
-use mintmark_keys::{KeyStore, KeyUri, Purpose, pin_source_warning};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, pin_source_warning};
 use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
 use p256::PublicKey;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::vault::reading::Reading;
 pub(crate) struct Arguments {
     /// Check this key store alone, before there is a home
     #[arg(long, value_name = "URI")]
-    keys: Option<KeyUri>,
+    keys: Option<UnparsedKeyUri>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let mut checks = Vec::new();
     match &arguments.keys {
-        Some(uri) => keys(uri, None, &mut checks, console),
+        Some(uri) => keys(&uri.parse()?, None, &mut checks, console),
         None => {
             let opened = Home::open(home)?;
             checks.push(good(

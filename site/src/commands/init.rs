@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, files};
-use mintmark_keys::{KeyStore, KeyUri, Purpose, StoreFacts};
+use mintmark_keys::{KeyStore, Purpose, StoreFacts, UnparsedKeyUri};
 use mintmark_ledger::entry::Genesis;
 use mintmark_pki::Issuer;
 use mintmark_protocol::encryption::random;
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// pkcs11:token=LABEL?module-path=/path/to/module.so&pin-source=file:/path/to/pin, or
     /// file:DIR?pin-source=file:/path. Without pin-source the PIN is asked for.
     #[arg(long, value_name = "URI")]
-    keys: KeyUri,
+    keys: UnparsedKeyUri,
     /// Headquarters' trust manifest, as a file
     #[arg(long, value_name = "FILE")]
     trust: PathBuf,
@@ -70,7 +70,7 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let home = locate(home)?;
     refuse_existing(&home)?;
-    let keys = arguments.keys.absolute().map_err(|error| {
+    let keys = arguments.keys.parse()?.absolute().map_err(|error| {
         Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
     })?;
     let now = now();
