@@ -39,6 +39,13 @@ impl Tool {
         self
     }
 
+    /// Without a variable of its environment.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Has its clock run that far ahead, or behind.
     #[must_use]
     pub fn clock(mut self, seconds: i64) -> Self {

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod command;
 pub mod files;
 pub mod judge;
+pub mod liar;
 pub mod once;
 pub mod request;
 pub mod shape;
@@ -20,5 +21,6 @@ pub mod strace;
 pub mod world;
 
 pub use command::{Run, Tool};
+pub use liar::Liar;
 pub use stores::Stores;
 pub use world::World;
