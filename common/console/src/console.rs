@@ -127,12 +127,17 @@ impl Console {
 
     /// Shows what needs attention although the command goes on, on standard error.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.remark("warning", Style::Warn, text.as_ref());
+        self.remark("warning", Style::Warn, None, text.as_ref());
+    }
+
+    /// As [`Console::warn`], with a stable code, upper-case words joined by hyphens, that scripts can look for.
+    pub fn warn_coded(&self, code: &str, text: impl AsRef<str>) {
+        self.remark("warning", Style::Warn, Some(code), text.as_ref());
     }
 
     /// Shows what is good to know, on standard error.
     pub fn note(&self, text: impl AsRef<str>) {
-        self.remark("note", Style::Bold, text.as_ref());
+        self.remark("note", Style::Bold, None, text.as_ref());
     }
 
     /// Writes one JSON value: indented on a terminal, else on one line.
@@ -224,12 +229,19 @@ impl Console {
         lock(&self.output).error.take()
     }
 
-    fn remark(&self, kind: &str, style: Style, text: &str) {
+    fn remark(&self, kind: &str, style: Style, code: Option<&str>, text: &str) {
         let text = if self.json {
-            let object = serde_json::json!({ kind: { "message": text } });
+            let object = match code {
+                Some(code) => serde_json::json!({ kind: { "code": code, "message": text } }),
+                None => serde_json::json!({ kind: { "message": text } }),
+            };
             printable_json(object.to_string())
         } else {
-            let label = style.paint(&format!("{kind}:"), self.diagnostics_colored);
+            let label = match code {
+                Some(code) => format!("{kind}[{}]:", printable_line(code)),
+                None => format!("{kind}:"),
+            };
+            let label = style.paint(&label, self.diagnostics_colored);
             format!("{}: {label} {}", self.tool, printable_line(text))
         };
         self.diagnose(&text);

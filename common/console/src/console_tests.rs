@@ -135,6 +135,22 @@ fn warnings_and_notes_are_told_apart_by_words() {
 }
 
 #[test]
+fn a_warning_with_a_code_shows_it_to_people_and_scripts() {
+    let (console, _, diagnostics) = self::console(false, ColorChoice::Auto, PIPE);
+    console.warn_coded("MEDIA-LINK", "a link was not followed");
+    assert_eq!(
+        diagnostics.text(),
+        "site: warning[MEDIA-LINK]: a link was not followed\n"
+    );
+    let (console, _, diagnostics) = self::console(true, ColorChoice::Auto, PIPE);
+    console.warn_coded("MEDIA-LINK", "a link was not followed");
+    assert_eq!(
+        diagnostics.text(),
+        "{\"warning\":{\"code\":\"MEDIA-LINK\",\"message\":\"a link was not followed\"}}\n"
+    );
+}
+
+#[test]
 fn a_hostile_message_can_neither_forge_lines_nor_steer_the_terminal() {
     let (console, _, diagnostics) = console(false, ColorChoice::Auto, PIPE);
     let name = "x\nsite: note: all is well\u{1b}[1A";
