@@ -14,6 +14,7 @@ use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultId, VaultName};
 use mintmark_protocol::trust::Role;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
+use rusqlite::Connection;
 
 use crate::approvals::{self, APPROVE_DAYS, Content as DraftContent, words};
 use crate::clock::{DAY_SECONDS, now_unix};
@@ -95,6 +96,18 @@ fn csr_key(der: &[u8], what: &str) -> Result<PublicKey, Failure> {
     })
 }
 
+/// Two vaults in one token would be one: what the one signs, the other could have.
+fn expect_own_keys(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
+    let Some(other) = vaults::sharing_key(sql, vault)? else {
+        return Ok(());
+    };
+    Err(failure::refused(
+        "ENROLMENT-KEY-KNOWN",
+        format!("the vault {} has a key of the vault {other}", vault.name),
+        "this token serves another vault already; a vault has a token of its own",
+    ))
+}
+
 fn enrol(
     home: Option<&Path>,
     file: &Path,
@@ -152,6 +165,23 @@ fn enrol(
             "do not let this vault in; keep the request and tell your security officer",
         ));
     }
+    let now = now_unix();
+    let mut asking = Vault {
+        name: request.vault.clone(),
+        granted: false,
+        request_fingerprint: *fingerprint,
+        // Set once the draft is made.
+        draft: *fingerprint,
+        lineage: request.lineage,
+        signing_key: request.signing_key,
+        agreement_key: request.agreement_key,
+        device_ca_key,
+        key_store: serde_json::to_string(&request.facts).unwrap_or_default(),
+        certificates: None,
+        requested_at: now,
+        granted_at: None,
+    };
+    expect_own_keys(&registry.sql, &asking)?;
     let root =
         Issuer::from_certificate_der(&manifest.content().root_certificate).map_err(failure::pki)?;
     let serial_master = Keyring::new(&home.config, console)?
@@ -159,7 +189,6 @@ fn enrol(
         .find(SERIAL_MASTER, Purpose::Agree)
         .map_err(failure::keys)?
         .ok_or_else(|| failure::home_corrupt("the key `serial-master` is missing"))?;
-    let now = now_unix();
     let (site, vault) = (request.vault.site.as_str(), request.vault.vault.as_str());
     let name = manifest.content().hq_name.as_str();
     let serial = || random::<CA_SERIAL_BYTES_MIN>().map_err(failure::protocol);
@@ -209,24 +238,11 @@ fn enrol(
             &record.enrolment(&request.vault, &fingerprint.to_string()),
             &bytes,
         )?;
-        let facts = serde_json::to_string(&request.facts).unwrap_or_default();
         let transaction = registry.transaction()?;
         approvals::supersede_open(&transaction, &draft.id)?;
         let file = approvals::keep_draft(&transaction, &record, &proposal, &draft, output)?;
-        let vault = Vault {
-            name: request.vault,
-            granted: false,
-            request_fingerprint: *fingerprint,
-            draft: draft.fingerprint,
-            lineage: request.lineage,
-            signing_key: request.signing_key,
-            agreement_key: request.agreement_key,
-            key_store: facts,
-            certificates: None,
-            requested_at: now,
-            granted_at: None,
-        };
-        vaults::request(&transaction, &vault)?;
+        asking.draft = draft.fingerprint;
+        vaults::request(&transaction, &asking)?;
         registry::commit(transaction)?;
         file
     };
@@ -261,6 +277,7 @@ fn grant(home: Option<&Path>, id: &str, dry_run: bool, console: &Console) -> Res
             "grant the draft that `hq approval list` shows as open",
         ));
     }
+    expect_own_keys(&registry.sql, &vault)?;
     let finished = approvals::collected(&registry.sql, &record, &draft)?;
     // First in the words of HQ, then as the vault itself will judge it.
     approvals::expect_threshold(&finished, &draft, std::slice::from_ref(manifest.content()))?;

@@ -19,12 +19,20 @@ pub(crate) struct Vault {
     pub(crate) lineage: Lineage,
     pub(crate) signing_key: PublicKey,
     pub(crate) agreement_key: PublicKey,
+    pub(crate) device_ca_key: PublicKey,
     /// JSON: what the vault says of its key store.
     pub(crate) key_store: String,
     /// Identity and device CA, DER, once granted.
     pub(crate) certificates: Option<Certificates>,
     pub(crate) requested_at: u64,
     pub(crate) granted_at: Option<u64>,
+}
+
+impl Vault {
+    /// Every key that its token holds.
+    fn keys(&self) -> [PublicKey; 3] {
+        [self.signing_key, self.agreement_key, self.device_ca_key]
+    }
 }
 
 /// What the root made for a vault.
@@ -35,18 +43,19 @@ pub(crate) struct Certificates {
 }
 
 const COLUMNS: &str = "site, vault, state, request_fingerprint, draft, lineage, signing_key, agreement_key, \
-                       key_store, identity_certificate, device_ca_certificate, requested_at, granted_at";
+                       key_store, identity_certificate, device_ca_certificate, requested_at, granted_at, \
+                       device_ca_key";
 
 /// Notes a request; one that was not granted yet gives way to a newer one.
 pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
     sql.execute(
         "INSERT INTO vaults (site, vault, state, request_fingerprint, draft, lineage, signing_key,
-             agreement_key, key_store, requested_at)
-         VALUES (?1, ?2, 'requested', ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             agreement_key, key_store, requested_at, device_ca_key)
+         VALUES (?1, ?2, 'requested', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (site, vault) DO UPDATE SET request_fingerprint = excluded.request_fingerprint,
              draft = excluded.draft, lineage = excluded.lineage, signing_key = excluded.signing_key,
              agreement_key = excluded.agreement_key, key_store = excluded.key_store,
-             requested_at = excluded.requested_at",
+             requested_at = excluded.requested_at, device_ca_key = excluded.device_ca_key",
         params![
             vault.name.site.as_str(),
             vault.name.vault.as_str(),
@@ -57,6 +66,7 @@ pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
             vault.agreement_key.to_sec1_bytes(),
             vault.key_store,
             vault.requested_at,
+            vault.device_ca_key.to_sec1_bytes(),
         ],
     )
     .map_err(failure::sql)?;
@@ -108,6 +118,15 @@ pub(crate) fn all(sql: &Connection) -> Result<Vec<Vault>, Failure> {
     Ok(vaults)
 }
 
+/// Another vault that has one of the keys of `of`, whatever it uses it for.
+pub(crate) fn sharing_key(sql: &Connection, of: &Vault) -> Result<Option<VaultName>, Failure> {
+    let keys = of.keys();
+    let other = all(sql)?
+        .into_iter()
+        .find(|other| other.name != of.name && other.keys().iter().any(|key| keys.contains(key)));
+    Ok(other.map(|other| other.name))
+}
+
 fn read(row: &Row<'_>) -> Result<Vault, Failure> {
     let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
     let bytes = |column: usize| row.get::<_, Vec<u8>>(column).map_err(failure::sql);
@@ -134,5 +153,6 @@ fn read(row: &Row<'_>) -> Result<Vault, Failure> {
         certificates,
         requested_at: row.get(11).map_err(failure::sql)?,
         granted_at: row.get(12).map_err(failure::sql)?,
+        device_ca_key: key("device_ca_key", &bytes(13)?)?,
     })
 }

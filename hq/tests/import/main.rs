@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod chain;
+mod enrolment;
 mod frauds;
 mod honest;
 mod media;

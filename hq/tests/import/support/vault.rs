@@ -136,7 +136,21 @@ pub(crate) type Change<'a> = &'a dyn Fn(&mut Bundle);
 impl Vault {
     /// What a new vault asks HQ.
     pub(crate) fn request(site: &str, stick: &Path) -> (Vec<u8>, Fingerprint) {
-        let (keys, manifest) = (Keys::of(site), manifest(stick));
+        Self::request_with_keys_of(site, [site; 3], stick)
+    }
+
+    /// The same, with the signing, agreement and device CA keys of these sites' vaults.
+    pub(crate) fn request_with_keys_of(
+        site: &str,
+        [sign, agree, device_ca]: [&str; 3],
+        stick: &Path,
+    ) -> (Vec<u8>, Fingerprint) {
+        let keys = Keys {
+            sign: Keys::of(sign).sign,
+            agree: Keys::of(agree).agree,
+            device_ca: Keys::of(device_ca).device_ca,
+        };
+        let manifest = manifest(stick);
         let csr = |name: &str, key: &SigningKey| {
             let sign = |bytes: &[u8]| Ok::<Signature, mintmark_pki::Error>(key.sign(bytes));
             certification_request(name, &public(key), sign).unwrap()
