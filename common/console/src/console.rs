@@ -169,11 +169,20 @@ impl Console {
         self.write_and_remember(&text);
     }
 
-    /// Writes a table to standard output: fitted to a terminal, whole into anything else.
+    /// Writes a table to standard output. A terminal too narrow for it gets a block for each row instead, one line for
+    /// each cell; no cell is ever cut.
     ///
     /// Should that fail, [`run`](crate::run()) reports it when the command ends.
     pub fn table(&self, table: &Table) {
         let text = table.render(self.width(), self.output_colored);
+        self.write_and_remember(text.trim_end_matches('\n'));
+    }
+
+    /// Writes a table to standard output as a block for each row, one line for each cell: for one thing with many sides.
+    ///
+    /// Should that fail, [`run`](crate::run()) reports it when the command ends.
+    pub fn blocks(&self, table: &Table) {
+        let text = table.render_blocks(self.output_colored);
         self.write_and_remember(text.trim_end_matches('\n'));
     }
 

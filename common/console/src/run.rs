@@ -14,7 +14,7 @@ use std::process::ExitCode;
 ///
 /// Files that the process makes are its own alone (umask 077), and it leaves no core file, which could hold keys. A
 /// panic anywhere is reported as `INTERNAL` and ends in [`Exit::Unknown`]. A command line that is wrong ends in
-/// [`Exit::Usage`]: in clap's words, or as a JSON error with the code `USAGE` where `--json` was given.
+/// [`Exit::Usage`], as an error with the code `USAGE`.
 pub fn run<C: clap::Parser + HasGlobal>(
     tool: &'static str,
     body: impl FnOnce(C, &Console) -> Result<Exit, Failure>,
@@ -44,7 +44,7 @@ pub fn run<C: clap::Parser + HasGlobal>(
         .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
     let exit = match parsed {
         Ok(parsed) => execute(tool, parsed, body),
-        Err(error) => refuse(tool, &error, wanted.json),
+        Err(error) => refuse(tool, &error, wanted.json, colored),
     };
     let exit = if panics::reported() {
         exit.worst(Exit::Unknown)
@@ -80,20 +80,20 @@ fn execute<C: HasGlobal>(
 }
 
 /// Help and version, or what is wrong with the command line.
-fn refuse(tool: &str, error: &clap::Error, json: bool) -> Exit {
+fn refuse(tool: &str, error: &clap::Error, json: bool, colored: bool) -> Exit {
     if !error.use_stderr() {
         // Nobody reads on when the pipe is closed.
         let _ = error.print();
         return Exit::Done;
     }
-    if json {
-        let text = failure_text(tool, &usage_failure(tool, error), true, false);
-        let _ = io::stderr()
-            .lock()
-            .write_all(format!("{text}\n").as_bytes());
-    } else {
+    if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Whoever typed only a beginning wants to know how it can go on.
         let _ = error.print();
     }
+    let text = failure_text(tool, &usage_failure(tool, error), json, colored);
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{text}\n").as_bytes());
     Exit::Usage
 }
 

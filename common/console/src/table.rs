@@ -3,7 +3,7 @@
 use crate::printable::printable_styled;
 use crate::style::{Style, plain};
 use std::fmt;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 /// The side of its column to which a cell is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,6 @@ pub struct Table {
 
 /// Spaces between two columns.
 const GAP: usize = 2;
-/// No column is cut below this width, as nothing readable would remain.
-const COLUMN_WIDTH_MIN: usize = 6;
 
 impl Table {
     /// A table without rows yet.
@@ -55,26 +53,19 @@ impl Table {
 
     /// The table as lines, each ended by a line feed.
     ///
-    /// `width_max` is the terminal's width; `None` means a pipe or a file, where no cell is ever cut.
+    /// `width_max` is the terminal's width; `None` means a pipe or a file. No cell is ever cut: what is too wide for a
+    /// terminal is shown as blocks, because half a serial number cannot be copied and half an identifier misleads.
     pub(crate) fn render(&self, width_max: Option<usize>, colored: bool) -> String {
-        let rows: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| self.cells(row, colored))
-            .collect();
-        let headers: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(header, _)| header.to_uppercase())
-            .collect();
+        let (headers, rows) = (self.headers(), self.shown(colored));
         let mut widths: Vec<usize> = headers.iter().map(|header| header.width()).collect();
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(plain(cell).width());
             }
         }
-        if let Some(width_max) = width_max {
-            shrink(&mut widths, width_max);
+        let width = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        if !rows.is_empty() && width_max.is_some_and(|width_max| width > width_max) {
+            return blocks(&headers, &rows, colored);
         }
         let mut text = String::new();
         self.push_line(&mut text, &headers, &widths, colored);
@@ -82,6 +73,21 @@ impl Table {
             self.push_line(&mut text, row, &widths, false);
         }
         text
+    }
+
+    /// Every row as a block of its own, as for a terminal that is too narrow.
+    pub(crate) fn render_blocks(&self, colored: bool) -> String {
+        blocks(&self.headers(), &self.shown(colored), colored)
+    }
+
+    fn headers(&self) -> Vec<String> {
+        let headers = self.columns.iter();
+        headers.map(|(header, _)| header.to_uppercase()).collect()
+    }
+
+    fn shown(&self, colored: bool) -> Vec<Vec<String>> {
+        let rows = self.rows.iter();
+        rows.map(|row| self.cells(row, colored)).collect()
     }
 
     fn cells(&self, row: &[String], colored: bool) -> Vec<String> {
@@ -103,12 +109,11 @@ impl Table {
             if column > 0 {
                 line.extend(std::iter::repeat_n(' ', GAP));
             }
-            let cell = cut(cell, *width);
-            let padding = " ".repeat(width.saturating_sub(plain(&cell).width()));
+            let padding = " ".repeat(width.saturating_sub(plain(cell).width()));
             let cell = if underlined {
-                Style::Underline.paint(&cell, true)
+                Style::Underline.paint(cell, true)
             } else {
-                cell
+                cell.clone()
             };
             match align {
                 Align::Left => line.extend([cell, padding]),
@@ -127,37 +132,23 @@ impl fmt::Display for Table {
     }
 }
 
-/// Takes width from the widest column, again and again, until the line fits or nothing more can be taken.
-fn shrink(widths: &mut [usize], width_max: usize) {
-    let gaps = GAP * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > width_max {
-        // Of columns equally wide the last gives way, as the first ones name the row.
-        let Some(widest) = widths.iter_mut().max_by_key(|width| **width) else {
-            return;
-        };
-        if *widest <= COLUMN_WIDTH_MIN {
-            return;
+/// One block for each row, a blank line between two; each line holds a header and its cell.
+fn blocks(headers: &[String], rows: &[Vec<String>], colored: bool) -> String {
+    let keys_width = headers.iter().map(|header| header.width()).max();
+    let keys_width = keys_width.unwrap_or_default() + GAP;
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        if number > 0 {
+            text.push('\n');
         }
-        *widest -= 1;
-    }
-}
-
-fn cut(cell: &str, width: usize) -> String {
-    let shown = plain(cell);
-    if shown.width() <= width {
-        return cell.to_owned();
-    }
-    let mut kept = String::new();
-    let mut kept_width = 0;
-    for character in shown.chars() {
-        kept_width += character.width().unwrap_or(0);
-        if kept_width + 1 > width {
-            break;
+        for (header, cell) in headers.iter().zip(row) {
+            let padding = " ".repeat(keys_width.saturating_sub(header.width()));
+            let key = Style::Bold.paint(header, colored);
+            text.push_str(format!("{key}{padding}{cell}").trim_end_matches(' '));
+            text.push('\n');
         }
-        kept.push(character);
     }
-    kept.push('…');
-    kept
+    text
 }
 
 #[cfg(test)]
@@ -199,23 +190,39 @@ P-9      p9                7
     }
 
     #[test]
-    fn a_terminal_gets_the_widest_column_cut_with_an_ellipsis() {
-        let mut table = accounts();
-        table.row(["TH-300", "a-very-long-entitlement-identifier", "12"]);
-        let text = table.render(Some(32), false);
-        let expected = "\
-PRODUCT  ENTITLEMENT       UNITS
-TH-200   th200-2027q1      50000
-P-9      p9                    7
-TH-300   a-very-long-ent…     12
-";
-        assert_eq!(text, expected);
+    fn a_terminal_that_is_wide_enough_gets_the_table() {
+        let width = accounts().to_string().lines().map(str::len).max();
+        assert_eq!(accounts().render(width, false), accounts().to_string());
     }
 
     #[test]
-    fn a_terminal_too_narrow_for_anything_still_gets_readable_cells() {
-        let text = accounts().render(Some(3), false);
-        assert_eq!(text.lines().nth(1), Some("TH-200  th200…  50000"));
+    fn a_terminal_too_narrow_gets_a_block_for_each_row_and_every_cell_whole() {
+        let mut table = accounts();
+        table.row(["TH-300", "", "12"]);
+        let expected = "\
+PRODUCT      TH-200
+ENTITLEMENT  th200-2027q1
+UNITS        50000
+
+PRODUCT      P-9
+ENTITLEMENT  p9
+UNITS        7
+
+PRODUCT      TH-300
+ENTITLEMENT
+UNITS        12
+";
+        for width in [3, 27] {
+            assert_eq!(table.render(Some(width), false), expected);
+        }
+        assert_eq!(table.render(Some(28), false), table.to_string());
+    }
+
+    #[test]
+    fn a_table_drawn_as_blocks_is_so_however_wide_the_terminal_is() {
+        let mut table = Table::new([("site", Align::Left), ("units", Align::Right)]);
+        table.row(["berlin", "7"]);
+        assert_eq!(table.render_blocks(false), "SITE   berlin\nUNITS  7\n");
     }
 
     #[test]
