@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::{binaries, clock};
+use crate::{binaries, clock, errors};
 
 /// A command line that is ready to run: no terminal, nothing on standard input, `--json` unless text is asked for.
 #[derive(Debug)]
@@ -120,12 +120,14 @@ impl Tool {
     /// What came of it, however it was run.
     pub fn ended(&self, output: &Output) -> Run {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("what is said is UTF-8");
-        Run {
+        let run = Run {
             line: format!("{} {}", self.tool, self.words.join(" ")),
             exit: output.status.code().unwrap_or(-1),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
-        }
+        };
+        run.expect_documented();
+        run
     }
 
     /// Runs it; it must succeed.
@@ -203,6 +205,25 @@ impl Run {
         let text = json[field].as_str();
         text.unwrap_or_else(|| panic!("no text field `{field}`\n{self}"))
             .to_owned()
+    }
+
+    /// Whatever error is shown, it says what to do, and docs/errors.md knows it with this exit code.
+    fn expect_documented(&self) {
+        for error in self.errors() {
+            let code = error["code"].as_str().unwrap_or_default();
+            let exits = errors::documented().get(code);
+            let exits = exits.unwrap_or_else(|| panic!("docs/errors.md has no {code}\n{self}"));
+            let exit = error["exit_code"].as_i64().unwrap_or_default();
+            let known = exits.iter().any(|known| i64::from(*known) == exit);
+            assert!(
+                known,
+                "docs/errors.md has {code} without exit code {exit}\n{self}"
+            );
+            assert!(
+                error["hint"].as_str().is_some_and(|hint| !hint.is_empty()),
+                "no hint\n{self}"
+            );
+        }
     }
 
     /// Every error on standard error, in order.

@@ -10,6 +10,7 @@
 pub mod binaries;
 pub mod clock;
 pub mod command;
+pub mod errors;
 pub mod files;
 pub mod judge;
 pub mod liar;

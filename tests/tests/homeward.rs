@@ -386,3 +386,69 @@ fn the_report_can_be_read_as_a_table_and_as_csv_and_written_to_a_file() {
     assert_eq!(only["accounts"].as_array().unwrap().len(), 1);
     assert_eq!(world.hq("reconcile --site nowhere").run().exit, 2);
 }
+
+#[test]
+fn what_headquarters_refuses_or_holds_is_an_error_on_standard_error() {
+    let world = reported();
+    let segment = to_hq(&world, ".seg0001").remove(0);
+    fs::rename(segment, world.path("away")).unwrap();
+    let run = world
+        .hq("media import $D/media")
+        .fails(3, "SEGMENT-MISSING");
+    assert_eq!(run.codes().len(), 1, "{run}");
+}
+
+#[test]
+fn a_rehearsal_at_headquarters_changes_nothing() {
+    let world = reported();
+    let before = known(&world);
+    let run = world.hq("media import $D/media --dry-run").ok();
+    assert_eq!(outcome(&run.item("000001.cose")), ("imported", ""));
+    let after = known(&world);
+    assert_eq!(
+        (before.0, before.1.stdout, before.2),
+        (after.0, after.1.stdout, after.2)
+    );
+    expect_healthy(&world, 10);
+
+    world.site_init("paris");
+    world.site("--home $D/paris media export $D/media").ok();
+    let fingerprint = world.status("paris")["enrolment_fingerprint"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let second = POLICY.replace("id = \"th200\"", "id = \"second\"");
+    world.write("policies/second.toml", &second);
+    let state = |world: &World| {
+        let lists = [
+            "approval list",
+            "site list",
+            "entitlement list",
+            "officer list",
+            "trust show",
+        ];
+        let lists = lists.map(|line| world.hq(line).ok().stdout);
+        (lists, files::contents(&world.path("hq/record")))
+    };
+    let before = state(&world);
+    let enrol =
+        format!("--request $D/media/mintmark/enrol-paris_v1.cose --fingerprint {fingerprint}");
+    for line in [
+        "trust draft --output $D/x",
+        &format!("site enrol {enrol} --output $D/x"),
+        "entitlement draft --site berlin --policy $D/policies/second.toml --output $D/x",
+        "officer remove bob",
+    ] {
+        world.hq(&format!("{line} --dry-run")).ok();
+        assert_eq!(state(&world), before, "{line}");
+        assert!(!world.path("x").exists(), "{line}");
+    }
+    let draft = world.draft("berlin", &second);
+    world.approve("$D/officers/berlin-second.draft");
+    let before = state(&world);
+    world
+        .hq(&format!("entitlement export {draft} --dry-run"))
+        .ok();
+    assert_eq!(state(&world), before);
+    world.hq(&format!("entitlement export {draft}")).ok();
+}

@@ -50,11 +50,12 @@ fn each_thing_that_is_wrong_with_a_token_has_its_own_code_and_leaves_nothing_beh
     let text = world.write("text.so", "this is no library");
     let module = uri.replace(stores::module().to_str().unwrap(), text.to_str().unwrap());
     init(&world, &module).fails(3, "MODULE-INVALID");
-    for unusable in ["pkcs11:token=berlin", "https:token", "berlin"] {
-        init(&world, unusable).fails(2, "USAGE");
+    init(&world, "pkcs11:token=berlin").fails(2, "MODULE-PATH-MISSING");
+    for unusable in ["https:token", "berlin", ""] {
+        init(&world, unusable).fails(2, "URI-INVALID");
     }
     // A PIN in the URI is refused, and not repeated on the screen and in somebody's log of it.
-    let run = init(&world, &format!("{uri}&pin-value=s3cr3t-pin")).exits(2);
+    let run = init(&world, &format!("{uri}&pin-value=s3cr3t-pin")).fails(2, "PIN-IN-URI");
     assert!(!run.stderr.contains("s3cr3t-pin"), "{run}");
     let pin = stores::pin_file(world.folder(), "berlin");
     let gone = uri.replace(pin.to_str().unwrap(), "/nowhere/pin");
