@@ -169,6 +169,15 @@ impl Console {
         self.write_and_remember(&text);
     }
 
+    /// Writes bytes to standard output as they are, such as those of a file that a program reads. What of them could
+    /// steer a terminal is for the caller to leave out.
+    ///
+    /// # Errors
+    /// When standard output cannot be written. A closed pipe is no error.
+    pub fn write_data(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_bytes(bytes)
+    }
+
     /// Writes a table to standard output. A terminal too narrow for it gets a block for each row instead, one line for
     /// each cell; no cell is ever cut.
     ///
@@ -268,7 +277,11 @@ impl Console {
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
-        let write = || lock(&self.output).write(text);
+        self.write_bytes(format!("{text}\n").as_bytes())
+    }
+
+    fn write_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let write = || lock(&self.output).write(bytes);
         // A bar shares the screen with standard output only where both are the terminal.
         if self.output_terminal {
             self.bars.suspend(write)
@@ -295,14 +308,14 @@ impl Console {
 }
 
 impl Output {
-    /// Writes `text` and a line feed in one go, so that lines of several threads do not mix.
-    fn write(&mut self, text: &str) -> io::Result<()> {
+    /// Writes in one go, so that lines of several threads do not mix.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.closed {
             return Ok(());
         }
         let written = self
             .writer
-            .write_all(format!("{text}\n").as_bytes())
+            .write_all(bytes)
             .and_then(|()| self.writer.flush());
         self.closed = written.is_err();
         match written {

@@ -291,3 +291,11 @@ fn a_given_identifier_must_be_the_very_one() {
         assert!(failure.hint.is_some());
     }
 }
+
+#[test]
+fn data_is_written_as_it_is() {
+    let (console, output, diagnostics) = console(false, ColorChoice::Never, PIPE);
+    console.write_data(b"a,b\r\n").unwrap();
+    assert_eq!(output.text(), "a,b\r\n");
+    assert_eq!(diagnostics.text(), "");
+}
