@@ -72,7 +72,10 @@ pub(crate) fn execute(id: &str, home: Option<&Path>, console: &Console) -> Resul
             unit.serial.clone().unwrap_or_default(),
         ]);
     }
-    console.table(&table);
+    match units.as_slice() {
+        [_] => console.blocks(&table),
+        _ => console.table(&table),
+    }
     for certificate in units.iter().filter_map(|unit| unit.certificate.as_ref()) {
         console.line(certificate.trim_end());
     }
