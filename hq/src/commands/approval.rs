@@ -10,7 +10,7 @@ use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
-use mintmark_protocol::trust::TrustManifest;
+use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::collect::{self, Collected};
 use crate::approvals::{self, Content, words};
@@ -229,6 +229,7 @@ fn manifest_for(
     home: Option<&Path>,
     proposal: &Proposal,
     fingerprint: Option<&Fingerprint>,
+    officer: &OfficerId,
 ) -> Result<TrustManifest, Failure> {
     let pinned = match home {
         // Before there is a home to pin it in, the first manifest is judged by its fingerprint alone.
@@ -263,7 +264,17 @@ fn manifest_for(
                 ));
             }
         }
-        return Ok(next);
+        // An officer who leaves with it counts by the manifest before, and that is where they are listed.
+        let may_approve = |manifest: &TrustManifest| {
+            let listed = manifest.officer(officer);
+            listed.is_some_and(|listed| listed.roles.contains(&Role::Trust))
+        };
+        return Ok(match pinned {
+            Some(pinned) if !may_approve(&next) && may_approve(pinned.content()) => {
+                pinned.into_content()
+            }
+            _ => next,
+        });
     }
     let pinned = pinned.ok_or_else(|| {
         failure::usage(
@@ -305,9 +316,9 @@ fn sign(
     let proposal = read(file)?;
     let kind = proposal.context().kind;
     let role = approvals::role(kind)?;
-    let manifest = manifest_for(home, &proposal, fingerprint)?;
+    let manifest = manifest_for(home, &proposal, fingerprint, officer)?;
     let listed = manifest.officer(officer).ok_or_else(|| {
-        failure::refused(
+        failure::usage(
             "OFFICER-UNKNOWN",
             format!("the trust manifest does not list an officer `{officer}`"),
             "check the name; if you are new, import the newest trust manifest into your home",

@@ -54,15 +54,15 @@ struct Item {
     id: String,
     outcome: &'static str,
     failure: Option<Failure>,
-    /// What a bundle that was imported shows: it counts, and what it shows does too.
-    findings: u64,
+    /// Of a bundle: how many findings it brought. One that has any is imported all the same, and they count.
+    findings: Option<u64>,
 }
 
 impl Item {
     fn exit(&self) -> Exit {
         match &self.failure {
             Some(failure) => failure.exit,
-            None if self.findings > 0 => Exit::Negative,
+            None if self.has_findings() => Exit::Negative,
             None => Exit::Done,
         }
     }
@@ -70,8 +70,12 @@ impl Item {
     fn code(&self) -> Option<&str> {
         match &self.failure {
             Some(failure) => Some(failure.code.as_ref()),
-            None => (self.findings > 0).then_some("FINDINGS"),
+            None => self.has_findings().then_some("FINDINGS"),
         }
+    }
+
+    fn has_findings(&self) -> bool {
+        self.findings.is_some_and(|findings| findings > 0)
     }
 }
 
@@ -81,43 +85,55 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
         .iter()
         .fold(Exit::Done, |exit, item| exit.worst(item.exit()));
     if console.is_json() {
-        let items: Vec<_> = items
+        let listed: Vec<_> = items
             .iter()
             .map(|item| {
                 let failure = item.failure.as_ref();
-                serde_json::json!({
+                let mut json = serde_json::json!({
                     "file": item.file,
                     "type": item.kind,
                     "id": item.id,
                     "outcome": item.outcome,
                     "code": item.code(),
-                    "findings": item.findings,
                     "message": failure.map(|failure| failure.message.as_str()),
                     "hint": failure.and_then(|failure| failure.hint.as_deref()),
-                })
+                });
+                if let Some(findings) = item.findings {
+                    json["findings"] = findings.into();
+                }
+                json
             })
             .collect();
         super::say(
             console,
-            &serde_json::json!({ "schema": "mintmark/media/1", "items": items }),
+            &serde_json::json!({ "schema": "mintmark/media/1", "items": listed }),
             [],
         )?;
+        report(items, console);
         return Ok(exit);
     }
     let mut table =
-        Table::new(["OUTCOME", "TYPE", "ID", "FILE"].map(|header| (header, Align::Left)));
+        Table::new(["OUTCOME", "CODE", "TYPE", "ID", "FILE"].map(|header| (header, Align::Left)));
     for item in items {
-        table.row([item.outcome, &item.kind, &item.id, &item.file].map(str::to_owned));
+        let code = item.code().unwrap_or_default();
+        table.row([item.outcome, code, &item.kind, &item.id, &item.file].map(str::to_owned));
     }
     if items.is_empty() {
         console.line("nothing to do");
     } else {
         console.table(&table);
     }
+    report(items, console);
+    Ok(exit)
+}
+
+/// Explains what did not go well, and with which file.
+fn report(items: &[Item], console: &Console) {
     for item in items {
         if let Some(failure) = &item.failure {
-            console.report(failure);
+            let mut failure = failure.clone();
+            failure.message = format!("{}: {}", item.file, failure.message);
+            console.report(&failure);
         }
     }
-    Ok(exit)
 }

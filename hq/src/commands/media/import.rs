@@ -38,11 +38,14 @@ pub(super) fn run(
     if dry_run {
         console.note("nothing was changed (--dry-run)");
     }
-    for item in items.iter().filter(|item| item.findings > 0) {
-        console.warn(format!(
-            "{}: {} findings; `hq reconcile` shows them",
-            item.id, item.findings
-        ));
+    for item in &items {
+        if let Some(findings) = item.findings.filter(|findings| *findings > 0) {
+            let text = format!(
+                "{}: {findings} findings; `hq reconcile` shows them",
+                item.id
+            );
+            console.warn_coded("FINDINGS", text);
+        }
     }
     say_items(&items, console)
 }
@@ -76,7 +79,7 @@ fn at_member(
             id: format!("trust-{version:06}"),
             outcome,
             failure,
-            findings: 0,
+            findings: None,
         });
     }
     Ok(items)
@@ -102,6 +105,15 @@ fn follow(
             manifest.content().version == version && manifest.fingerprint() != fingerprint
         });
         if forked {
+            // What nobody signed proves nothing: it is refused for that, before it is called a fork.
+            let before = chain
+                .iter()
+                .find(|manifest| manifest.content().version.checked_add(1) == Some(version));
+            match before {
+                Some(before) => before.successor(bytes),
+                None => TrustManifest::pin(bytes, &fingerprint),
+            }
+            .map_err(failure::protocol)?;
             let message = format!("there are two trust manifests of version {version}");
             return Err(
                 Failure::new(Exit::Integrity, "TRUST-FORK", message).hint(
@@ -190,7 +202,7 @@ fn approval(
         id,
         outcome,
         failure,
-        findings: 0,
+        findings: None,
     })
 }
 
@@ -235,7 +247,7 @@ fn enrolment(
         id: vault.to_string(),
         outcome,
         failure,
-        findings: 0,
+        findings: None,
     })
 }
 
@@ -271,6 +283,6 @@ fn bundle(
         id: Bundle::object_id(lineage, sequence),
         outcome,
         failure,
-        findings,
+        findings: Some(findings),
     })
 }
