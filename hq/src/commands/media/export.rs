@@ -86,7 +86,7 @@ pub(super) fn run(
             id,
             outcome,
             failure: None,
-            findings: 0,
+            findings: None,
         });
     }
     progress.finish();
