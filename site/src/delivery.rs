@@ -93,13 +93,22 @@ impl Output {
                     None => {
                         let [certificate, _] = names;
                         Ok(Delivered {
-                            path: self.folder.path().join(certificate),
+                            path: self.shown(&certificate),
                             renamed,
                         })
                     }
                 }
             })
             .collect()
+    }
+
+    /// The path of a file as people write it: `certs/a.pem`, never `./certs/a.pem`.
+    fn shown(&self, name: &OsStr) -> PathBuf {
+        let here = Path::new(".");
+        self.path
+            .strip_prefix(here)
+            .unwrap_or(&self.path)
+            .join(name)
     }
 
     /// Decides on the names of one certificate: the ones that it should have, unless something else has them.
@@ -125,7 +134,7 @@ impl Output {
             }
             return Ok(Placed { names, renamed });
         }
-        let path = self.path.join(with_suffix(&unique, ".pem"));
+        let path = self.shown(&with_suffix(&unique, ".pem"));
         Err(Error::environment(
             "OUTPUT-TAKEN",
             format!("{} is something else", path.display()),
@@ -268,6 +277,24 @@ mod tests {
         assert!(chain.ends_with("ISSUER\n"), "{chain}");
         let own = std::fs::read_to_string(folder.path().join("a.chain.pem")).unwrap();
         assert_eq!(own, "the operator's own");
+    }
+
+    #[test]
+    fn paths_are_shown_as_people_write_them() {
+        for (path, shown) in [
+            ("certs", "certs/a.pem"),
+            ("./certs", "certs/a.pem"),
+            (".", "a.pem"),
+            ("../certs", "../certs/a.pem"),
+            ("/srv/certs", "/srv/certs/a.pem"),
+        ] {
+            let output = Output {
+                folder: Folder::open("/").unwrap(),
+                path: PathBuf::from(path),
+                issuer_pem: String::new(),
+            };
+            assert_eq!(output.shown(OsStr::new("a.pem")), Path::new(shown));
+        }
     }
 
     #[test]

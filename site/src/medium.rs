@@ -273,14 +273,13 @@ impl Survey {
     /// Warns of what was passed over.
     pub(crate) fn warn(&self, console: &Console) {
         for path in self.links.iter().take(FOREIGN_NAMED_MAX) {
-            console.warn(format!(
-                "MEDIA-LINK: {MEDIA_FOLDER}/{path} is a link, pipe or device; it was not followed"
-            ));
+            let text =
+                format!("{MEDIA_FOLDER}/{path} is a link, pipe or device; it was not followed");
+            console.warn_coded("MEDIA-LINK", text);
         }
         for path in &self.foreign {
-            console.warn(format!(
-                "MEDIA-FOREIGN: {MEDIA_FOLDER}/{path} is no file of Mintmark's"
-            ));
+            let text = format!("{MEDIA_FOLDER}/{path} is no file of Mintmark's");
+            console.warn_coded("MEDIA-FOREIGN", text);
         }
         let unnamed = self.links.len().saturating_sub(FOREIGN_NAMED_MAX) + self.foreign_count
             - self.foreign.len();

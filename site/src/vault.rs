@@ -17,7 +17,8 @@ use mintmark_ledger::ledger::{Ledger, Opened};
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
-use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::entitlement::DeviceIdSource;
+use mintmark_protocol::identifier::{DeviceId, Sku, VaultName};
 
 pub(crate) use bundle::{Carried, Carrier, Outbox, Placed};
 pub(crate) use import::{Arrival, Effort, Incoming};
@@ -26,6 +27,7 @@ pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit};
 use crate::commands::{SOFTWARE, now};
 use crate::failure::{Error, Result};
 use crate::home::{Home, HomeLock, LOG};
+use crate::submission::Submission;
 use keyring::{Identity, Keyring};
 use trust::{TrustChain, TrustPoint};
 
@@ -137,6 +139,19 @@ impl<'c> Vault<'c> {
                 &enrolment.device_ca_certificate,
             )?)
         })
+    }
+
+    /// The device that a request for `product` is for, as the policy names its place in requests; none where no policy
+    /// does, or where no device id stands there.
+    pub(crate) fn device_id(&self, product: &Sku, submission: &Submission) -> Option<DeviceId> {
+        let Submission::Verified(csr) = submission else {
+            return None;
+        };
+        let text = match self.state().device_id_source(product, self.time())? {
+            DeviceIdSource::SerialNumber => csr.subject_serial_number(),
+            DeviceIdSource::CommonName => csr.common_name(),
+        };
+        text?.parse().ok()
     }
 
     /// The time by which messages are judged: this machine's clock, or the log's newest time if that is later.

@@ -8,7 +8,7 @@ mod unreported;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mintmark_protocol::entitlement::{AccountTag, Entitlement};
+use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource, Entitlement};
 use mintmark_protocol::identifier::{
     DeviceId, EntitlementId, Fingerprint, Lineage, Sku, VaultName,
 };
@@ -262,6 +262,24 @@ impl State {
     /// One account.
     pub fn account(&self, tag: AccountTag) -> Option<&Account> {
         self.accounts.get(&tag)
+    }
+
+    /// Where requests for a product carry their device id, as its policy says at `time`, Unix seconds; none without an
+    /// entitlement to the product. Where accounts differ, that one says it which would be spent by date: the first whose
+    /// window is open, else the first that has not ended, else the last that ended.
+    pub fn device_id_source(&self, product: &Sku, time: u64) -> Option<DeviceIdSource> {
+        let tags = self.compiled.accounts_of(product).iter();
+        let accounts: Vec<_> = tags
+            .filter(|tag| self.account(**tag).is_some())
+            .filter_map(|tag| {
+                let terms = self.compiled.terms(*tag)?;
+                Some((terms.entitlement.window, terms.product()?.device_id_source))
+            })
+            .collect();
+        let open = accounts.iter().find(|(window, _)| window.contains(time));
+        let ahead = || accounts.iter().find(|(window, _)| window.until > time);
+        let (_, source) = open.or_else(ahead).or(accounts.last())?;
+        Some(*source)
     }
 
     /// Units that are spent and have no certificate yet.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, Failure, Progress, files};
 use mintmark_ledger::ledger::Outcome;
-use mintmark_protocol::identifier::Sku;
+use mintmark_protocol::identifier::{DeviceId, Sku};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
@@ -66,6 +66,10 @@ struct Tally<'a> {
     existing: u64,
     refused: u64,
     open: u64,
+    /// Of those issued and existing, how many are not in the output folder.
+    unwritten: u64,
+    /// Why the first of them is not.
+    unwritten_because: Option<Error>,
     hinted: BTreeSet<String>,
     exit: Exit,
 }
@@ -88,17 +92,24 @@ pub(crate) fn execute(
         existing: 0,
         refused: 0,
         open: 0,
+        unwritten: 0,
+        unwritten_because: None,
         hinted: BTreeSet::new(),
         exit: Exit::Done,
     };
     if arguments.dry_run {
         rehearse(&mut vault, arguments, &submissions, &mut tally)?;
     } else {
-        issue(&mut vault, arguments, &submissions, &mut tally)?;
-        vault.close()?;
+        let issued = issue(&mut vault, arguments, &submissions, &mut tally);
+        if let Err(error) = issued.and_then(|()| vault.close()) {
+            if let Some(unwritten) = tally.unwritten() {
+                console.report(unwritten.failure());
+            }
+            return Err(error);
+        }
     }
     tally.finish(arguments.dry_run);
-    Ok(tally.exit)
+    tally.unwritten().map_or(Ok(tally.exit), Err)
 }
 
 fn issue(
@@ -132,7 +143,8 @@ fn issue(
                         tally.certified(&file, "existing", &issued, delivered.next())
                     }
                     Some(Answer::Refused(refusal)) => {
-                        tally.refused(&file, submission, refusal.into())
+                        let device_id = vault.device_id(&arguments.product, submission);
+                        tally.refused(&file, submission, device_id, refusal.into())
                     }
                     Some(Answer::Open) | None => {
                         tally.open += 1;
@@ -212,14 +224,17 @@ fn rehearse(
                 Err(error) => tally.unreadable(&file, error),
                 Ok(submission) => match outcomes.next() {
                     Some(Outcome::Refused(refusal)) => {
-                        tally.refused(&file, submission, refusal.into())
+                        let device_id = vault.device_id(&arguments.product, submission);
+                        tally.refused(&file, submission, device_id, refusal.into())
                     }
                     Some(Outcome::Reserved(reservation)) => {
                         let unit = Unit::from(reservation.reserved());
                         tally.unit(&file, "issued", &unit)
                     }
                     _ => Row {
-                        device_id: device_id(submission),
+                        device_id: vault
+                            .device_id(&arguments.product, submission)
+                            .map(|device_id| device_id.to_string()),
                         ..tally.row(&file, "existing")
                     },
                 },
@@ -293,7 +308,13 @@ impl Tally<'_> {
         }
     }
 
-    fn refused(&self, file: &Path, submission: &Submission, error: Error) -> Row {
+    fn refused(
+        &self,
+        file: &Path,
+        submission: &Submission,
+        device_id: Option<DeviceId>,
+        error: Error,
+    ) -> Row {
         // What the ledger says of bytes that are no request is short; what the parser says is exact.
         let error = match submission {
             Submission::Unreadable { error: parser, .. } if parser.code() == error.code() => {
@@ -303,7 +324,7 @@ impl Tally<'_> {
         };
         Row {
             code: Some(error.code().to_owned()),
-            device_id: device_id(submission),
+            device_id: device_id.map(|device_id| device_id.to_string()),
             error: Some(error),
             ..self.row(file, "refused")
         }
@@ -340,7 +361,13 @@ impl Tally<'_> {
         let Some(error) = row.error else {
             return Ok(());
         };
-        self.exit = self.exit.worst(error.exit());
+        if row.outcome == "refused" {
+            self.exit = self.exit.worst(error.exit());
+        } else {
+            self.unwritten += 1;
+            let first = || error.failure().clone().into();
+            self.unwritten_because.get_or_insert_with(first);
+        }
         let failure = error.failure();
         if !self.console.is_json() {
             let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
@@ -376,6 +403,28 @@ impl Tally<'_> {
         error.saying(message)
     }
 
+    /// Units are spent and their certificates are not where the caller looks for them.
+    fn unwritten(&self) -> Option<Error> {
+        let because = self.unwritten_because.as_ref()?.failure();
+        let (count, of) = (self.unwritten, self.issued + self.existing);
+        let message = match (count, of) {
+            (1, 1) => "the certificate is issued and could not be written".to_owned(),
+            (1, _) => format!("1 of {of} certificates is issued and could not be written"),
+            _ => format!("{count} of {of} certificates are issued and could not be written"),
+        };
+        let message = format!("{message}: {}", because.message);
+        let first = match because.code.as_ref() {
+            "DISK-FULL" => "free space",
+            _ => "put right what is named",
+        };
+        let hint = format!("{first}, then run the same command again: asking twice is free");
+        let error = Error::unknown("CERTIFICATES-UNWRITTEN", message).hint(hint);
+        Some(match &because.cause {
+            Some(cause) => error.cause(cause),
+            None => error,
+        })
+    }
+
     fn finish(&self, dry_run: bool) {
         self.progress.finish();
         if !self.console.is_json() {
@@ -383,11 +432,18 @@ impl Tally<'_> {
                 issued,
                 existing,
                 refused,
+                unwritten,
                 ..
             } = self;
             let would = if dry_run { "dry run: " } else { "" };
+            let written = match (issued + existing).checked_sub(*unwritten) {
+                Some(delivered) if *unwritten > 0 => {
+                    format!("; {delivered} delivered, {unwritten} unwritten")
+                }
+                _ => String::new(),
+            };
             self.console.line(format!(
-                "{would}{issued} issued, {existing} existing, {refused} refused"
+                "{would}{issued} issued, {existing} existing, {refused} refused{written}"
             ));
         }
         if dry_run {
@@ -398,14 +454,4 @@ impl Tally<'_> {
 
 fn serial(unit: &Unit) -> Option<String> {
     unit.serial.map(hex::encode)
-}
-
-/// What a request says which device it is for, as far as one knows without an entitlement.
-fn device_id(submission: &Submission) -> Option<String> {
-    let Submission::Verified(csr) = submission else {
-        return None;
-    };
-    csr.subject_serial_number()
-        .or(csr.common_name())
-        .map(str::to_owned)
 }

@@ -36,15 +36,15 @@ fn what_a_stranger_puts_on_a_stick_is_passed_over_or_refused_and_changes_nothing
         ]
     );
     assert!(
-        import
-            .err
-            .contains("MEDIA-LINK: mintmark/to-berlin_v1/dispatch-1-000003.cose"),
+        import.err.contains(
+            r#""code":"MEDIA-LINK","message":"mintmark/to-berlin_v1/dispatch-1-000003.cose"#
+        ),
         "{import:?}"
     );
     assert!(
         import
             .err
-            .contains("MEDIA-FOREIGN: mintmark/to-berlin_v1/autorun.inf"),
+            .contains(r#""code":"MEDIA-FOREIGN","message":"mintmark/to-berlin_v1/autorun.inf"#),
         "{import:?}"
     );
     assert!(!import.err.contains("paris"), "{import:?}");
@@ -270,4 +270,61 @@ fn a_home_that_is_not_named_or_not_there_says_what_to_do() {
             .unwrap()
             .contains("entitlement")
     );
+}
+
+#[test]
+fn certificates_that_cannot_be_written_are_counted_and_asked_for_again_without_cost() {
+    let (vault, mut hq) = (Vault::new(), Hq::new(1));
+    vault.enrol(&mut hq, 2);
+    vault.request("a.csr", "A1", 11);
+    vault.request("b.csr", "A2", 12);
+    let rows = vault.issue().expect(0).lines();
+    // Both names that the certificate could have are somebody else's.
+    let other = vault.path("elsewhere");
+    fs::create_dir(&other).unwrap();
+    let serial = rows[0]["serial"].as_str().unwrap();
+    for name in ["a.pem".to_owned(), format!("a-{serial}.pem")] {
+        fs::write(other.join(name), "something else").unwrap();
+    }
+    let mut arguments = vault.issue_arguments();
+    let at = arguments.iter().position(|a| a == "--output").unwrap();
+    arguments[at + 1] = other.to_str().unwrap().to_owned();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let run = vault.run(&arguments).expect(5);
+    assert_eq!(run.errors(), ["CERTIFICATES-UNWRITTEN"]);
+    assert!(
+        run.err
+            .contains("1 of 2 certificates is issued and could not be written"),
+        "{run:?}"
+    );
+    let rows = run.lines();
+    assert_eq!(
+        (
+            &rows[0]["outcome"],
+            &rows[0]["code"],
+            &rows[0]["certificate"]
+        ),
+        (
+            &"existing".into(),
+            &"OUTPUT-TAKEN".into(),
+            &serde_json::Value::Null
+        )
+    );
+    assert!(rows[1]["certificate"].is_string());
+    assert_eq!(vault.status()["accounts"][0]["good"], 2);
+    fs::remove_file(other.join("a.pem")).unwrap();
+    vault.run(&arguments).expect(0);
+}
+
+#[test]
+fn a_device_id_is_reported_only_from_where_the_policy_looks_for_it() {
+    let (vault, mut hq) = (Vault::new(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    vault.request("a.csr", "Ä1", 11);
+    fs::write(vault.path("csr/b.csr"), "junk").unwrap();
+    let rows = vault.issue().expect(1).lines();
+    assert_eq!(rows[0]["code"], "DEVICE-ID-INVALID");
+    for row in rows {
+        assert!(row["device_id"].is_null(), "{row}");
+    }
 }

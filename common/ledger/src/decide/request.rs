@@ -86,21 +86,10 @@ impl Case<'_> {
                 Some((&**terms, terms.product()?, self.state.account(*tag)?))
             })
             .collect();
-        let time = self.moment.time;
-        let first = accounts
-            .iter()
-            .find(|(terms, ..)| terms.entitlement.window.contains(time))
-            .or_else(|| {
-                accounts
-                    .iter()
-                    .find(|(t, ..)| t.entitlement.window.until > time)
-            })
-            .or(accounts.last());
-        let Some((_, first, _)) = first else {
+        let Some(source) = self.state.device_id_source(self.product, self.moment.time) else {
             let sku = self.product.clone();
             return Ok(Decision::Refuse(Refusal::ProductNotEntitled { sku }));
         };
-        let source = first.device_id_source;
         let device_id = match self.identify(source)? {
             Known::New(device_id) => device_id,
             Known::Answer(answer) => return Ok(answer),
