@@ -37,8 +37,8 @@ pub struct Row {
     pub product: Option<String>,
     /// The certificate's serial number, hexadecimal.
     pub serial: Option<String>,
-    /// What a person wants to know besides; not in JSON.
-    #[serde(skip)]
+    /// What a person wants to know besides; `detail` in JSON, null where it is empty.
+    #[serde(rename = "detail", serialize_with = "detail")]
     pub remark: String,
 }
 
@@ -51,6 +51,12 @@ fn sequence<S: Serializer>(sequence: &LogSequence, serializer: S) -> Result<S::O
 
 fn time<S: Serializer>(time: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&refusal::time(*time))
+}
+
+fn detail<S: Serializer>(remark: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(remark)
+        .filter(|remark| !remark.is_empty())
+        .serialize(serializer)
 }
 
 impl Row {
@@ -121,6 +127,8 @@ pub struct Rows {
     input: Option<Row>,
     /// Reservations without a signature.
     open: BTreeMap<LogSequence, Unit>,
+    /// The serial of every reservation, for answers that name one: a few dozen bytes for each unit.
+    serials: BTreeMap<LogSequence, Serial>,
 }
 
 impl Rows {
@@ -130,7 +138,7 @@ impl Rows {
     }
 
     /// The rows that the next entry completes: none while its decision is to come, two where an input had none. `known`
-    /// gives the serial of an earlier reservation, where the caller can tell.
+    /// gives the serial of a reservation that was not read here, where the caller can tell.
     pub fn push(
         &mut self,
         sequence: LogSequence,
@@ -184,11 +192,8 @@ impl Rows {
                 Some("issued")
             }
             Body::Existing { reservation } => {
-                row.serial = match self.open.get(reservation) {
-                    Some(unit) => unit.serial,
-                    None => known(*reservation),
-                }
-                .map(hex::encode);
+                let serial = self.serials.get(reservation).copied();
+                row.serial = serial.or_else(|| known(*reservation)).map(hex::encode);
                 row.remark = remark(body);
                 Some("existing")
             }
@@ -206,6 +211,7 @@ impl Rows {
             product: row.product.as_deref().and_then(|sku| sku.parse().ok()),
             serial,
         };
+        self.serials.extend(serial.map(|serial| (sequence, serial)));
         self.open.insert(sequence, unit);
     }
 }
@@ -285,7 +291,7 @@ mod tests {
             serde_json::json!([{
                 "schema": "mintmark/audit/1", "sequence": 0, "time": "2027-01-01T00:00:00Z",
                 "kind": "request", "outcome": "refused", "code": "QUOTA-EXHAUSTED", "device_id": null,
-                "product": "TH-200", "serial": null,
+                "product": "TH-200", "serial": null, "detail": null,
             }])
         );
     }
@@ -325,6 +331,8 @@ mod tests {
         let rows = rows(vec![request(), existing]);
         assert_eq!(rows[0].outcome, Some("existing"));
         assert_eq!(rows[0].serial, Some("4d".repeat(17)));
+        let json = serde_json::to_value(&rows[0]).unwrap();
+        assert_eq!(json["detail"], "record 7");
     }
 
     #[test]
