@@ -68,17 +68,19 @@ fn folder_of(vault: &VaultName) -> String {
 /// Opens the folder at which a medium is mounted.
 fn mounted(dir: &Path) -> Result<Folder> {
     let shown = dir.display();
-    Folder::open(dir).map_err(|error| {
-        let missing = matches!(
-            error.kind(),
-            files::Kind::Missing | files::Kind::NotRegular { .. }
-        );
-        if missing {
+    Folder::open(dir).map_err(|error| match error.kind() {
+        files::Kind::Missing => {
             Error::environment("MEDIA-MISSING", format!("there is no folder {shown}"))
                 .hint("plug the medium in, mount it, and name the folder that it is mounted at")
-        } else {
-            error.into()
         }
+        files::Kind::NotRegular { .. } => Error::environment(
+            "MEDIA-NOT-A-FOLDER",
+            format!("{shown} is not a folder"),
+        )
+        .hint(
+            "name the folder that the medium is mounted at, not a file on it or the device itself",
+        ),
+        _ => error.into(),
     })
 }
 
@@ -347,6 +349,9 @@ mod tests {
         let code = |path: &Path| Medium::open(path).err().unwrap().code().to_owned();
         assert_eq!(code(&dir.path().join("absent")), "MEDIA-MISSING");
         assert_eq!(code(dir.path()), "MEDIA-EMPTY");
+        let file = dir.path().join("dispatch.cose");
+        fs::write(&file, "").unwrap();
+        assert_eq!(code(&file), "MEDIA-NOT-A-FOLDER");
         symlink("/etc", dir.path().join("mintmark")).unwrap();
         assert_eq!(code(dir.path()), "MEDIA-LINK");
         assert_eq!(

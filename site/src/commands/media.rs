@@ -41,11 +41,37 @@ pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console)
 struct Item {
     file: String,
     r#type: String,
-    id: String,
+    /// None where it could not be told.
+    id: Option<String>,
     outcome: &'static str,
     code: Option<String>,
+    message: Option<String>,
+    hint: Option<String>,
     #[serde(skip)]
     error: Option<Error>,
+}
+
+impl Item {
+    fn new(
+        file: String,
+        r#type: String,
+        id: String,
+        outcome: &'static str,
+        error: Option<Error>,
+    ) -> Self {
+        let failure = error.as_ref().map(Error::failure);
+        Self {
+            r#type,
+            id: Some(id).filter(|id| !id.is_empty()),
+            outcome,
+            code: failure.map(|failure| failure.code.to_string()),
+            message: failure.map(|failure| failure.message.clone()),
+            hint: failure.and_then(|failure| failure.hint.clone()),
+            // On its own it has to say which file it is about.
+            error: error.map(|error| error.about(&file)),
+            file,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -68,13 +94,12 @@ fn show(items: &[Item], console: &Console) -> Result<Exit> {
         let columns = ["file", "type", "id", "outcome", "code"].map(|name| (name, Align::Left));
         let mut table = Table::new(columns);
         for item in items {
-            let code = item.code.clone().unwrap_or_default();
             table.row([
-                &item.file,
+                item.file.as_str(),
                 &item.r#type,
-                &item.id,
-                &item.outcome.to_owned(),
-                &code,
+                item.id.as_deref().unwrap_or_default(),
+                item.outcome,
+                item.code.as_deref().unwrap_or_default(),
             ]);
         }
         console.table(&table);

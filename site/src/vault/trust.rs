@@ -5,7 +5,7 @@ use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::media::MediaName;
-use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
+use mintmark_protocol::trust::{Role, TRUST_BYTES_MAX, TrustManifest};
 
 use crate::failure::{Error, Result};
 use crate::home::{Home, TRUST};
@@ -87,7 +87,8 @@ impl TrustChain {
     /// What a manifest that was carried here is to this chain.
     ///
     /// # Errors
-    /// TRUST-FORK if it is authentic and another one than the one that this vault holds; TRUST-MISSING if others
+    /// TRUST-FORK if it is another one than the one that this vault holds, and signed by a threshold of the officers
+    /// whom the vault knows from its own of that version (from its oldest, for one before that); TRUST-MISSING if others
     /// come before it; and what the protocol refuses.
     pub(crate) fn judge(&self, bytes: &[u8]) -> Result<Standing> {
         let proposal = Proposal::read(bytes, TRUST_BYTES_MAX)?;
@@ -119,14 +120,15 @@ impl TrustChain {
         if expected.is_none_or(|expected| expected == found) {
             return Ok(Standing::Known);
         }
-        // What nobody signed proves nothing: it is refused for that, before it is called a fork.
-        let before = self
-            .manifests()
-            .find(|manifest| manifest.content().version + 1 == version);
-        match before {
-            Some(before) => before.successor(bytes)?,
-            None => TrustManifest::pin(bytes, &found)?,
-        };
+        // Anybody can carry a manifest of his own here, signed by officers of his own. Only what enough of the officers
+        // whom this vault knows have signed shows that headquarters has two histories; anything else is refused for
+        // what it lacks.
+        let judge = known.or(self.manifests().next()).unwrap_or(&self.newest);
+        let judge = judge.content();
+        let signed = proposal.known_approvers(judge, Role::Trust)?.len() as u64;
+        if signed < judge.threshold(Role::Trust) {
+            proposal.approved(judge, Role::Trust)?;
+        }
         Err(fork(version))
     }
 

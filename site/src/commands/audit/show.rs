@@ -53,7 +53,7 @@ pub(super) fn execute(sequence: u64, home: Option<&Path>, console: &Console) -> 
         .into_iter()
         .find(|(_, bundle)| bundle.sequence == sequence);
     let (_, logged) = found.ok_or_else(|| {
-        Error::negative(
+        Error::usage(
             "BUNDLE-UNKNOWN",
             format!("this vault has sealed no bundle {sequence}"),
         )

@@ -53,7 +53,7 @@ pub(super) fn execute(id: &EntitlementId, home: Option<&Path>, console: &Console
     let reading = Reading::open(home)?;
     let state = reading.state();
     let granted = state.entitlements().get(id).ok_or_else(|| {
-        Error::negative(
+        Error::usage(
             "ENTITLEMENT-UNKNOWN",
             format!("no entitlement {id} is in force here"),
         )

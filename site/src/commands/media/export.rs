@@ -59,12 +59,6 @@ fn item(carried: Carried) -> Item {
         Placed::Planned => ("planned", None),
         Placed::Conflict(error) => ("refused", Some(error)),
     };
-    Item {
-        file: carried.name.to_string(),
-        r#type: carried.kind.to_string(),
-        id: carried.id,
-        outcome,
-        code: error.as_ref().map(|error| error.code().to_owned()),
-        error,
-    }
+    let (file, kind) = (carried.name.to_string(), carried.kind.to_string());
+    Item::new(file, kind, carried.id, outcome, error)
 }

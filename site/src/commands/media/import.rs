@@ -127,14 +127,8 @@ fn import(
         Arrival::Held(error) => ("held", Some(error)),
         Arrival::Refused(error) => ("refused", Some(error)),
     };
-    Ok(Item {
-        file: file.path(),
-        r#type: incoming.kind,
-        id: incoming.id,
-        outcome,
-        code: error.as_ref().map(|error| error.code().to_owned()),
-        error: error.map(|error| error.about(&file.path())),
-    })
+    let Incoming { kind, id, .. } = incoming;
+    Ok(Item::new(file.path(), kind, id, outcome, error))
 }
 
 #[cfg(test)]

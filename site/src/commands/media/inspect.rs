@@ -31,10 +31,21 @@ struct Item {
     id: Option<String>,
     outcome: &'static str,
     code: Option<String>,
+    message: Option<String>,
+    hint: Option<String>,
     sender: Option<String>,
     recipient: Option<String>,
     fingerprint: Option<String>,
     bytes: Option<usize>,
+}
+
+impl Item {
+    fn problem(&mut self, error: &Error) {
+        let failure = error.failure();
+        self.code = Some(failure.code.to_string());
+        self.message = Some(failure.message.clone());
+        self.hint = failure.hint.clone();
+    }
 }
 
 /// Shows what stands there.
@@ -89,6 +100,8 @@ fn inspect(medium: &Medium, file: &MediumFile) -> Item {
         id: None,
         outcome: "inspected",
         code: None,
+        message: None,
+        hint: None,
         sender: None,
         recipient: None,
         fingerprint: None,
@@ -97,7 +110,7 @@ fn inspect(medium: &Medium, file: &MediumFile) -> Item {
     let bytes = match medium.read(file, bytes_max) {
         Ok(bytes) => bytes,
         Err(error) => {
-            item.code = Some(error.code().to_owned());
+            item.problem(&error.into());
             return item;
         }
     };
@@ -118,7 +131,7 @@ fn inspect(medium: &Medium, file: &MediumFile) -> Item {
             item.recipient = Some(context.recipient.to_string());
             item.fingerprint = Some(fingerprint.to_string());
         }
-        Err(error) => item.code = Some(Error::from(error).code().to_owned()),
+        Err(error) => item.problem(&error.into()),
     }
     item
 }
