@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_console::{Align, Console, Exit, Failure, Table, files, printable};
 use mintmark_ledger::serial::serial_of;
 use mintmark_protocol::identifier::SiteId;
 use rusqlite::Connection;
@@ -22,9 +22,9 @@ pub(super) struct Reconcile {
     /// One site; all if none is given.
     #[arg(long, value_name = "S")]
     site: Option<SiteId>,
-    /// How to show it.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    /// How to show it: as a table unless --json is given.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// A file to write it to, in place of standard output.
     #[arg(long, value_name = "F")]
     output: Option<PathBuf>,
@@ -50,20 +50,17 @@ struct Report {
 
 impl Reconcile {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+        let format = self.format(console)?;
         let home = Home::read_hq(home)?;
         let registry = home.registry()?;
         let report = Report::new(&registry.sql, self.site.as_ref())?;
-        let format = if console.is_json() {
-            Format::Json
-        } else {
-            self.format
-        };
-        match (&self.output, format) {
-            (None, Format::Json) => console
-                .json(&report.to_json())
-                .map_err(|error| Failure::output(&error))?,
-            (None, Format::Table) => report.show(console),
-            (None, Format::Csv) => console.line(report.to_csv().trim_end()),
+        let said = match (&self.output, format) {
+            (None, Format::Json) => console.json(&report.to_json()),
+            (None, Format::Table) => {
+                report.show(console);
+                Ok(())
+            }
+            (None, Format::Csv) => console.write_data(report.to_csv().as_bytes()),
             (Some(output), format) => {
                 let text = match format {
                     Format::Json => format!("{:#}\n", report.to_json()),
@@ -71,10 +68,36 @@ impl Reconcile {
                     Format::Csv => report.to_csv(),
                 };
                 files::write_replace(output, text.as_bytes())?;
-                console.note(format!("{}: {}", output.display(), report.summary()));
+                if console.is_json() {
+                    console.json(&json!({
+                        "schema": "mintmark/reconcile/1",
+                        "file": output.display().to_string(),
+                        "balanced": report.balanced(),
+                        "findings": report.findings.len(),
+                    }))
+                } else {
+                    console.note(format!("{}: {}", output.display(), report.summary()));
+                    Ok(())
+                }
             }
-        }
+        };
+        said.map_err(|error| Failure::output(&error))?;
         Ok(report.exit())
+    }
+}
+
+impl Reconcile {
+    /// How to show it. A reader of JSON is not given anything else.
+    fn format(&self, console: &Console) -> Result<Format, Failure> {
+        match self.format {
+            Some(Format::Table | Format::Csv) if console.is_json() => Err(failure::usage(
+                "USAGE",
+                "--json and --format ask for two different formats",
+                "leave out one of them",
+            )),
+            None if console.is_json() => Ok(Format::Json),
+            format => Ok(format.unwrap_or(Format::Table)),
+        }
     }
 }
 
@@ -290,9 +313,10 @@ fn push_row(csv: &mut String, cells: impl Iterator<Item = String>) {
     csv.push_str("\r\n");
 }
 
-/// A cell, quoted where it has to be. What a spreadsheet would take for a formula is made plain text: parts of it come
-/// from a factory.
+/// A cell, quoted where it has to be. What a spreadsheet would take for a formula or a terminal for a command is made
+/// plain text: parts of it come from a factory.
 fn cell(text: String) -> String {
+    let text = printable(&text).into_owned();
     let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{text}")
     } else {
@@ -385,6 +409,7 @@ mod tests {
             ("say \"x\"", "\"say \"\"x\"\"\""),
             ("=1+1", "'=1+1"),
             ("@x,y", "\"'@x,y\""),
+            ("\u{1b}[2J", "\\u{1b}[2J"),
         ] {
             assert_eq!(cell(text.to_owned()), expected);
         }

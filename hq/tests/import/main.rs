@@ -8,4 +8,5 @@ mod enrolment;
 mod frauds;
 mod honest;
 mod media;
+mod reports;
 mod support;

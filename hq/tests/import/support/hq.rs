@@ -90,6 +90,11 @@ impl Hq {
         run(&self.path("home"), arguments)
     }
 
+    /// Runs `hq` as a person does.
+    pub(crate) fn run_plain(&self, arguments: &[&str]) -> Run {
+        run_plain(&self.path("home"), arguments)
+    }
+
     /// A vault that was let in, with what it was sent.
     pub(crate) fn vault(&self, site: &str) -> Vault {
         let mut vault = Vault::new(site, &self.path("stick/mintmark"));
@@ -141,10 +146,13 @@ impl Hq {
 }
 
 fn run(home: &Path, arguments: &[&str]) -> Run {
+    run_plain(home, &[&["--json"], arguments].concat())
+}
+
+fn run_plain(home: &Path, arguments: &[&str]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_hq"))
         .arg("--home")
         .arg(home)
-        .arg("--json")
         .args(arguments)
         .env_remove("HQ_HOME")
         .output()
