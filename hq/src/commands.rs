@@ -141,6 +141,16 @@ fn say(
     Ok(Exit::Done)
 }
 
+/// Refuses to go on where the file that is to be written is there already.
+fn expect_absent(output: &std::path::Path) -> Result<(), Failure> {
+    if output.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let message = format!("{} is there already", output.display());
+    Err(Failure::new(Exit::Environment, "FILE-EXISTS", message)
+        .hint("choose another name, or move it away"))
+}
+
 /// Says what was drafted, in the form that every draft has.
 fn say_draft(
     console: &Console,

@@ -124,11 +124,9 @@ impl Home {
         if free {
             return Ok(());
         }
-        Err(failure::usage(
-            "HOME-EXISTS",
-            format!("{} is there already and is not empty", path.display()),
-            "a home is made once; choose another folder",
-        ))
+        let message = format!("{} is there already and is not empty", path.display());
+        Err(Failure::new(Exit::Environment, "HOME-EXISTS", message)
+            .hint("a home is made once; choose another folder"))
     }
 
     /// Makes a home: filled under another name, then put into place, so that a failure leaves nothing behind.

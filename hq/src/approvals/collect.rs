@@ -35,7 +35,7 @@ pub(crate) fn take(
     let approval = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)?;
     let fingerprint = approval.fingerprint();
     let draft = drafts::by_fingerprint(&registry.sql, &fingerprint)?.ok_or_else(|| {
-        failure::refused(
+        failure::usage(
             "DRAFT-UNKNOWN",
             format!("this approves something that was not drafted here ({fingerprint})"),
             "the draft may have been changed after it was read; have the officer sign the one that HQ lists",

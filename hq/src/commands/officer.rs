@@ -91,13 +91,7 @@ fn request(
     output: &Path,
     console: &Console,
 ) -> Result<Exit, Failure> {
-    if output.exists() {
-        return Err(failure::usage(
-            "FILE-EXISTS",
-            format!("{} is there already", output.display()),
-            "choose another name, or move it away",
-        ));
-    }
+    super::expect_absent(output)?;
     let store = keyring::create(&keys.parse().map_err(failure::keys)?, console)?;
     let signing_key = keyring::find_or_generate(&*store, OFFICER_SIGN, Purpose::Sign, console)?;
     let agreement_key = keyring::find_or_generate(&*store, OFFICER_AGREE, Purpose::Agree, console)?;
