@@ -176,6 +176,16 @@ pub enum Error {
         /// The label.
         label: String,
     },
+    /// The URI names one key, and another one is asked for.
+    #[error(
+        "the key URI restricts the store to object={object}, so that it has no key \"{label}\""
+    )]
+    KeyExcluded {
+        /// The label in the URI.
+        object: String,
+        /// The label that was asked for.
+        label: String,
+    },
     /// A key of the label is there already. Keys are never overwritten.
     #[error("{store} has a key \"{label}\" already")]
     KeyExists {
@@ -279,7 +289,7 @@ impl Error {
             Self::FolderMissing { .. } => "KEY-FOLDER-MISSING",
             Self::FolderExposed { .. } => "KEY-FOLDER-EXPOSED",
             Self::Io { .. } => "KEY-FILE-IO",
-            Self::KeyMissing { .. } => "KEY-MISSING",
+            Self::KeyMissing { .. } | Self::KeyExcluded { .. } => "KEY-MISSING",
             Self::KeyExists { .. } => "KEY-EXISTS",
             Self::KeyAttributes { .. } => "KEY-ATTRIBUTES",
             Self::KeyAmbiguous { .. } => "KEY-AMBIGUOUS",
@@ -315,6 +325,7 @@ impl Error {
             | Self::FolderExposed { .. }
             | Self::Io { .. }
             | Self::KeyMissing { .. }
+            | Self::KeyExcluded { .. }
             | Self::KeyExists { .. } => Class::Environment,
             Self::KeyAttributes { .. }
             | Self::KeyAmbiguous { .. }
@@ -370,6 +381,7 @@ impl Error {
             }
             Self::Io { .. } => "check that the path exists, belongs to this user and that the disk has room".into(),
             Self::KeyMissing { .. } => "check that the key URI names the store in which the key was made; labels are fixed".into(),
+            Self::KeyExcluded { .. } => "take object out of the key URI: it is to name a store, and the labels of its keys are fixed".into(),
             Self::KeyExists { .. } => "keys are never overwritten; use the one that is there, or another store".into(),
             Self::KeyAttributes { .. } => {
                 "such a key is never remade or repaired here: find out who made it, then use a store with a proper key".into()

@@ -15,6 +15,7 @@ mod file;
 mod label;
 mod pin;
 mod random;
+mod restricted;
 mod store;
 mod token;
 mod uri;

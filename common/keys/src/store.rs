@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::pin::Prompt;
-use crate::uri::KeyUri;
+use crate::restricted::Restricted;
+use crate::uri::{KeyUri, Pkcs11Uri};
 use crate::{file, token};
 
 /// What a key may do. A key serves one purpose; the curve is P-256 always.
@@ -174,14 +175,24 @@ impl fmt::Debug for dyn Agreement {
     }
 }
 
+/// A token, or the one key of it that the URI names.
+fn open_token(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
+    let store = token::open(uri, prompt)?;
+    Ok(match uri.object() {
+        Some(object) => Arc::new(Restricted::new(store, object)),
+        None => store,
+    })
+}
+
 /// Opens the store that `uri` names. `prompt` is asked for the PIN only when the URI has no `pin-source`, and only
-/// after the store was found; its text names the store. A PIN is tried once.
+/// after the store was found; its text names the store. A PIN is tried once. A URI with `object` gives a store that has
+/// no other key than that one.
 ///
 /// # Errors
 /// `MODULE-*`, `TOKEN-*`, `KEY-FOLDER-*` if the store is not there; `PIN-*` if it does not open.
 pub fn open(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     match uri {
-        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
+        KeyUri::Pkcs11(uri) => open_token(uri, prompt),
         KeyUri::File(uri) => file::open(uri, prompt),
     }
 }
@@ -193,7 +204,7 @@ pub fn open(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error
 /// As [`open`]; `PIN-MISMATCH`; `KEY-FILE-IO` if the folder cannot be made.
 pub fn create(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     match uri {
-        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
+        KeyUri::Pkcs11(uri) => open_token(uri, prompt),
         KeyUri::File(uri) => file::create(uri, prompt),
     }
 }

@@ -1,8 +1,7 @@
 //! The names of stores: `pkcs11:` URIs (RFC 7512) and `file:DIR`.
 //!
 //! Attributes that this crate does not act on are refused, not ignored: a URI that seems to restrict something and does
-//! not would be worse than none. The single exception is `object`, which RFC 7512 defines as a key's label: it is for
-//! the caller, who names keys by label ([`Pkcs11Uri::object`]).
+//! not would be worse than none. `object`, which RFC 7512 defines as a key's label, restricts the store to that key.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -127,7 +126,7 @@ impl Pkcs11Uri {
         self.serial.as_deref()
     }
 
-    /// The label of one key (CKA_LABEL). Opening a store does not look at it.
+    /// The label of the one key (CKA_LABEL) that the store is restricted to.
     pub fn object(&self) -> Option<&str> {
         self.object.as_deref()
     }

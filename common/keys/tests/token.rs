@@ -450,6 +450,29 @@ with_softhsm! {
         store.signer("vault-sign").unwrap().sign(b"message").unwrap();
     }
 
+    fn a_uri_that_names_one_key_gives_no_other(hsm) {
+        hsm.token("vault");
+        let whole = open(&hsm.uri("token=vault"), &never).unwrap();
+        let signing = whole.generate("vault-sign", Purpose::Sign).unwrap();
+        whole.generate("vault-agree", Purpose::Agree).unwrap();
+        let uri = hsm.uri("token=vault;object=vault-sign");
+        for store in [open(&uri, &never).unwrap(), create(&uri, &never).unwrap()] {
+            assert_eq!(store.find("vault-sign", Purpose::Sign).unwrap(), Some(signing));
+            store.signer("vault-sign").unwrap().sign(b"message").unwrap();
+            let labels: Vec<_> = store.labels().unwrap().into_iter().map(|key| key.label).collect();
+            assert_eq!(labels, ["vault-sign"]);
+            for error in [
+                refused(store.find("vault-agree", Purpose::Agree), "KEY-MISSING", Class::Environment),
+                refused(store.agreement("vault-agree"), "KEY-MISSING", Class::Environment),
+                refused(store.signer("device-ca"), "KEY-MISSING", Class::Environment),
+                refused(store.generate("device-ca", Purpose::Sign), "KEY-MISSING", Class::Environment),
+            ] {
+                assert!(error.to_string().contains("object=vault-sign"), "{error}");
+            }
+        }
+        assert_eq!(whole.labels().unwrap().len(), 2);
+    }
+
     fn many_threads_sign_with_few_sessions_and_one_login(hsm) {
         hsm.token("vault");
         let store = open(&hsm.uri_through(&spy_module(), "token=vault"), &never).unwrap();
