@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::support::{Hq, Vault, csr};
+use super::support::{Hq, Vault, csr, run_in};
 
 fn one_bundle() -> (Hq, Vault, PathBuf) {
     let hq = Hq::new();
@@ -196,6 +196,101 @@ fn a_members_home_takes_manifests_and_nothing_else() {
     .unwrap();
     let (exit, json) = run(&["media", "import", stick.to_str().unwrap()]);
     assert_eq!((exit, &json["items"][1]["outcome"]), (1, &json!("refused")));
+}
+
+#[test]
+fn a_file_that_was_refused_is_explained_on_standard_error_by_its_name() {
+    let (hq, _vault, stick) = one_bundle();
+    let last = segments(&stick).pop().unwrap();
+    fs::remove_file(last).unwrap();
+    let run = hq.run(&["media", "import", stick.to_str().unwrap()]);
+    assert_eq!(
+        (run.exit, run.error_code().as_str()),
+        (3, "SEGMENT-MISSING")
+    );
+    let item = &run.json()["items"][0];
+    let keys: Vec<_> = item.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "code", "file", "findings", "hint", "id", "message", "outcome", "type"
+        ]
+    );
+    let told: serde_json::Value = serde_json::from_str(run.stderr.trim()).unwrap();
+    let message = told["error"]["message"].as_str().unwrap();
+    let (file, why) = (
+        item["file"].as_str().unwrap(),
+        item["message"].as_str().unwrap(),
+    );
+    assert_eq!(message, format!("{file}: {why}"));
+}
+
+#[test]
+fn a_file_is_no_stick() {
+    let hq = Hq::new();
+    let file = hq.path("policy.toml");
+    for verb in ["import", "export", "inspect"] {
+        let run = hq.run(&["media", verb, file.to_str().unwrap()]);
+        assert_eq!(
+            (run.exit, run.error_code().as_str()),
+            (3, "MEDIA-NOT-A-FOLDER")
+        );
+    }
+}
+
+#[test]
+fn another_headquarters_manifest_is_refused_and_no_fork() {
+    let (ours, theirs) = (Hq::new(), Hq::another());
+    let member = ours.path("member");
+    let trust = ours.path("stick/mintmark/trust-000001.cose");
+    let shown = ours.run(&["trust", "show"]).json();
+    let fingerprint = shown["fingerprint"].as_str().unwrap();
+    let pin = ["trust", "pin", "--trust", trust.to_str().unwrap()];
+    let pin = [&pin[..], &["--fingerprint", fingerprint]].concat();
+    assert_eq!(run_in(&member, &pin).exit, 0);
+    let stick = theirs.path("stick");
+    let run = run_in(&member, &["media", "import", stick.to_str().unwrap()]);
+    let item = &run.json()["items"][0];
+    assert_eq!(
+        (run.exit, &item["outcome"], &item["code"]),
+        (1, &json!("refused"), &json!("SIGNER-UNKNOWN"))
+    );
+}
+
+#[test]
+fn drafts_and_approvals_are_called_so() {
+    let hq = Hq::new();
+    let policy = hq.path("another.toml");
+    let text = fs::read_to_string(hq.path("policy.toml")).unwrap();
+    fs::write(&policy, text.replace("demo-1", "demo-2")).unwrap();
+    let draft = ["entitlement", "draft", "--site", "berlin", "--policy"];
+    let run = hq.run(&[&draft[..], &[policy.to_str().unwrap()]].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    hq.export();
+    let folder = hq.path("stick/mintmark");
+    fs::copy(
+        hq.path("approval-1.cose"),
+        folder.join("approval-a_alice.cose"),
+    )
+    .unwrap();
+    let stick = hq.path("stick");
+    let json = hq
+        .run(&["media", "inspect", stick.to_str().unwrap()])
+        .json();
+    let kinds: Vec<_> = json["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| {
+            (
+                item["file"].as_str().unwrap(),
+                item["type"].as_str().unwrap(),
+            )
+        })
+        .filter(|(file, _)| file.starts_with("draft-") || file.starts_with("approval-"))
+        .map(|(_, kind)| kind)
+        .collect();
+    assert_eq!(kinds, ["draft", "approval"]);
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use mintmark_console::{Console, Exit, Failure};
-use mintmark_protocol::approval::PROPOSAL_BYTES_MAX;
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::{Lineage, VaultName};
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
-use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
+use mintmark_protocol::trust::{Role as TrustRole, TRUST_BYTES_MAX, TrustManifest};
 
 use super::stick::{Found, Stick};
 use super::{Item, say_items};
@@ -85,6 +85,26 @@ fn at_member(
     Ok(items)
 }
 
+/// Refuses another manifest that our own officers did not sign, by those of its version or by those before: anybody can
+/// make one, so it proves nothing.
+fn expect_officers(
+    ours: &Verified<TrustManifest>,
+    before: Option<&Verified<TrustManifest>>,
+    bytes: &[u8],
+) -> Result<(), Failure> {
+    let (ours, role) = (ours.content(), TrustRole::Trust);
+    let proposal = Proposal::read(bytes, TRUST_BYTES_MAX).map_err(failure::protocol)?;
+    TrustManifest::proposed(&proposal).map_err(failure::protocol)?;
+    let signed = proposal.known_approvers(ours, role);
+    if signed.is_ok_and(|officers| officers.len() as u64 >= ours.threshold(role))
+        || before.is_some_and(|before| before.successor(bytes).is_ok())
+    {
+        return Ok(());
+    }
+    let approved = proposal.approved(ours, role).map_err(failure::protocol);
+    approved.map(drop)
+}
+
 /// Follows the chain of manifests by one step. Nothing but the signatures of the officers before decides.
 fn follow(
     home: &Home,
@@ -101,19 +121,16 @@ fn follow(
             .map_err(failure::protocol)?
             .fingerprint;
         // One from before the pinned one was never anything to this home.
-        let forked = chain.iter().any(|manifest| {
-            manifest.content().version == version && manifest.fingerprint() != fingerprint
-        });
-        if forked {
-            // What nobody signed proves nothing: it is refused for that, before it is called a fork.
+        let ours = chain
+            .iter()
+            .find(|manifest| manifest.content().version == version);
+        if let Some(ours) = ours
+            && ours.fingerprint() != fingerprint
+        {
             let before = chain
                 .iter()
                 .find(|manifest| manifest.content().version.checked_add(1) == Some(version));
-            match before {
-                Some(before) => before.successor(bytes),
-                None => TrustManifest::pin(bytes, &fingerprint),
-            }
-            .map_err(failure::protocol)?;
+            expect_officers(ours, before, bytes)?;
             let message = format!("there are two trust manifests of version {version}");
             return Err(
                 Failure::new(Exit::Integrity, "TRUST-FORK", message).hint(

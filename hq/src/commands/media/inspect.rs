@@ -31,8 +31,13 @@ pub(super) fn run(dir: &Path, console: &Console) -> Result<Exit, Failure> {
                 context,
                 fingerprint,
             }) => {
+                let kind = match found.name {
+                    MediaName::Approval { .. } => "approval".to_owned(),
+                    MediaName::Draft { .. } => "draft".to_owned(),
+                    _ => context.kind.to_string(),
+                };
                 let cells = [
-                    context.kind.to_string(),
+                    kind,
                     context.sender.to_string(),
                     context.recipient.to_string(),
                     context.id,

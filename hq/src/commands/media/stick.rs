@@ -31,6 +31,12 @@ pub(crate) struct Found {
 impl Stick {
     /// The stick at this path; it must be there.
     pub(crate) fn open(dir: &Path) -> Result<Self, Failure> {
+        // A mounted folder may be named through a link; what it leads to must be a folder.
+        if dir.metadata().is_ok_and(|found| !found.is_dir()) {
+            let message = format!("{} is a file, not a folder", dir.display());
+            let failure = Failure::new(Exit::Environment, "MEDIA-NOT-A-FOLDER", message);
+            return Err(failure.hint("give the folder that the stick is mounted at"));
+        }
         match Folder::open(dir) {
             Ok(mount) => Ok(Self {
                 root: dir.to_owned(),

@@ -69,8 +69,18 @@ impl Hq {
     /// A headquarters that has enrolled `berlin/v1` and `lyon/v1` and sent each an entitlement for 5 TH-200 and 10 GW-1.
     pub(crate) fn new() -> Self {
         static TEMPLATE: OnceLock<(TempDir, TempDir)> = OnceLock::new();
+        Self::copy_of(&TEMPLATE)
+    }
+
+    /// Another one, with keys of its own.
+    pub(crate) fn another() -> Self {
+        static TEMPLATE: OnceLock<(TempDir, TempDir)> = OnceLock::new();
+        Self::copy_of(&TEMPLATE)
+    }
+
+    fn copy_of(template: &OnceLock<(TempDir, TempDir)>) -> Self {
         // The key stores stay where they were made, as every copy's configuration names them.
-        let (template, _) = TEMPLATE.get_or_init(|| {
+        let (template, _) = template.get_or_init(|| {
             let keys = tempfile::tempdir().unwrap();
             let template = tempfile::tempdir().unwrap();
             ceremony(template.path(), keys.path());
@@ -87,7 +97,7 @@ impl Hq {
 
     /// Runs `hq --json`.
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
-        run(&self.path("home"), arguments)
+        run_in(&self.path("home"), arguments)
     }
 
     /// Runs `hq` as a person does.
@@ -145,7 +155,8 @@ impl Hq {
     }
 }
 
-fn run(home: &Path, arguments: &[&str]) -> Run {
+/// Runs `hq --json` with any home.
+pub(crate) fn run_in(home: &Path, arguments: &[&str]) -> Run {
     run_plain(home, &[&["--json"], arguments].concat())
 }
 
@@ -165,7 +176,7 @@ fn run_plain(home: &Path, arguments: &[&str]) -> Run {
 }
 
 fn done(home: &Path, arguments: &[&str]) -> Value {
-    let run = run(home, arguments);
+    let run = run_in(home, arguments);
     assert_eq!(run.exit, 0, "{arguments:?}: {}{}", run.stdout, run.stderr);
     serde_json::from_str(&run.stdout).unwrap_or_default()
 }
