@@ -12,8 +12,10 @@ mod open;
 mod read;
 mod view;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Fingerprint;
 
 use self::index::Overlay;
@@ -106,6 +108,8 @@ pub struct Ledger {
     staged_bytes: usize,
     overlay: Overlay,
     started: bool,
+    /// Reservations that this process made and has not signed for yet: nobody has to resolve them but itself.
+    in_hand: BTreeMap<LogSequence, AccountTag>,
     requests_unlogged: u64,
     /// An append failed, and what it stored is unknown.
     poisoned: bool,
@@ -187,10 +191,14 @@ impl Ledger {
             self.stage(decided, raw);
         }
         Ok(match decision {
-            Decision::Reserve(reservation) => Outcome::Reserved(reservation),
+            Decision::Reserve(reservation) => {
+                let account = reservation.reserved().account;
+                self.in_hand.insert(reservation.sequence(), account);
+                Outcome::Reserved(reservation)
+            }
             Decision::Existing { reservation } => Outcome::Existing { reservation },
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
-                Outcome::Refused(refusal)
+                Outcome::Refused(self.without_in_hand(refusal))
             }
             Decision::AcceptDispatch => Outcome::Accepted,
         })
@@ -272,6 +280,7 @@ impl Ledger {
         if reservation.number() >= self.size() {
             return Err(Error::ReservationNotDurable { reservation });
         }
+        self.in_hand.remove(&reservation);
         Ok(self.stage_body(
             now,
             Body::Signed(Signed {
@@ -357,6 +366,26 @@ impl Ledger {
         &mut self.state
     }
 
+    /// A refusal whose count of unresolved reservations leaves out those that are about to be signed for.
+    fn without_in_hand(&self, mut refusal: Refusal) -> Refusal {
+        if let Refusal::QuotaExhausted {
+            entitlement,
+            sku,
+            unresolved,
+            ..
+        } = &mut refusal
+        {
+            let of_account = |tag: &&AccountTag| {
+                self.state.account(**tag).is_some_and(|account| {
+                    account.entitlement == *entitlement && account.sku == *sku
+                })
+            };
+            let in_hand = self.in_hand.values().filter(of_account).count() as u64;
+            *unresolved = unresolved.saturating_sub(in_hand);
+        }
+        refusal
+    }
+
     fn usable(&self) -> Result<(), Error> {
         if self.poisoned {
             Err(Error::Poisoned)
@@ -439,6 +468,9 @@ impl Ledger {
                 // The start that was staged may be gone with the rest.
                 self.started = self.started && state.boot() == self.state.boot();
                 self.state = state;
+                let open = self.state.reservations();
+                self.in_hand
+                    .retain(|reservation, _| open.contains_key(reservation));
                 error.into()
             }
             Err(_) => {

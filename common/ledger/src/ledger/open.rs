@@ -1,5 +1,6 @@
 //! Making and opening a ledger: the log is the record, and whatever else is there is checked against it or made again.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -167,6 +168,7 @@ impl Ledger {
             staged_bytes: 0,
             overlay: Overlay::default(),
             started: false,
+            in_hand: BTreeMap::new(),
             requests_unlogged: 0,
             poisoned: false,
             index_behind: false,

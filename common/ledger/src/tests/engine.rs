@@ -427,3 +427,30 @@ fn a_folder_without_a_ledger_is_an_error_and_stays_without_one() {
     assert!(View::open(&path).is_err());
     assert!(!path.join("log").exists() && !path.join("index").exists());
 }
+
+#[test]
+fn units_that_are_about_to_be_signed_for_are_not_called_unresolved() {
+    let (_folder, path, mut ledger) = vault();
+    let unresolved = |ledger: &mut Ledger, number| {
+        let csr = csr(&format!("N-{number}"), number);
+        match submit(ledger, "TH-200", &csr) {
+            Outcome::Refused(Refusal::QuotaExhausted { unresolved, .. }) => unresolved,
+            other => panic!("{other:?}"),
+        }
+    };
+    let reservations: Vec<_> = (0..50)
+        .map(|number| reserve(&mut ledger, "TH-200", &csr(&format!("D-{number}"), number)))
+        .collect();
+    assert_eq!(unresolved(&mut ledger, 100), 0);
+    ledger.commit().unwrap();
+    let mut reservations = reservations.into_iter();
+    for _ in 0..3 {
+        complete(&mut ledger, reservations.next().unwrap());
+    }
+    assert_eq!(unresolved(&mut ledger, 101), 0);
+    ledger.commit().unwrap();
+    drop(ledger);
+    // Whoever comes after has to resolve what this process left.
+    let (mut ledger, _) = open(&path).unwrap();
+    assert_eq!(unresolved(&mut ledger, 102), 47);
+}
