@@ -224,6 +224,11 @@ impl Run {
                 "no hint\n{self}"
             );
         }
+        for warning in self.remarks("warning") {
+            let code = warning["code"].as_str();
+            let known = code.is_none_or(|code| errors::documented().contains_key(code));
+            assert!(known, "docs/errors.md has no {warning}\n{self}");
+        }
     }
 
     /// Every error on standard error, in order.
