@@ -52,7 +52,9 @@ use crate::approval::{self, Proposal};
 use crate::cbor::{Fields, Map};
 use crate::encryption::Opener;
 use crate::envelope::{Context, Kind, Party, Verified};
-use crate::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
+use crate::identifier::{
+    EntitlementId, Fingerprint, IDENTIFIER_BYTES_MAX, Sku, StationId, VaultName,
+};
 use crate::trust::{Role, TrustManifest};
 
 /// The largest entitlement plaintext, in bytes: a log record holds it whole.
@@ -319,15 +321,16 @@ impl Entitlement {
         Proposal::encrypted(context, &self.to_cbor(), &recipients)
     }
 
-    /// The id under which this version travels: entitlement, version, and a mark of the vault, since one policy may be
-    /// drafted for many vaults.
+    /// The id under which this version travels: the entitlement's own id, its version, and a mark of vault and
+    /// entitlement, since one policy may be drafted for many vaults. It is an identifier like any other, so of a long
+    /// entitlement id it has as much as fits into 32 characters; the mark still tells the two apart.
     pub fn object_id(&self) -> String {
-        let vault: String = Fingerprint::of(self.vault.to_string().as_bytes())
-            .to_string()
-            .chars()
-            .take(8)
-            .collect();
-        format!("{}-v{}-{vault}", self.id, self.version)
+        let named = format!("{}/{}", self.vault, self.id);
+        let mark = Fingerprint::of(named.as_bytes()).to_string();
+        let ending = format!("-v{}-{}", self.version, mark.get(..8).unwrap_or(&mark));
+        let room = IDENTIFIER_BYTES_MAX.saturating_sub(ending.len());
+        let id: String = self.id.as_str().chars().take(room).collect();
+        id + &ending
     }
 
     /// Reads a proposal's content, whose signatures nobody has looked at.
@@ -576,6 +579,27 @@ pub(crate) mod tests {
             Entitlement::from_cbor(&entitlement.to_cbor()).unwrap(),
             entitlement
         );
+    }
+
+    #[test]
+    fn the_id_of_a_draft_is_an_identifier_that_tells_vaults_entitlements_and_versions_apart() {
+        let mut seen = std::collections::BTreeSet::new();
+        let long = "x".repeat(IDENTIFIER_BYTES_MAX);
+        for id in ["e", "th200-2027q1", &long[1..], &long] {
+            for version in [1, 2, u64::MAX] {
+                for site in ["berlin", "lyon"] {
+                    let mut entitlement = example();
+                    entitlement.id = id.parse().unwrap();
+                    entitlement.version = version;
+                    entitlement.vault.site = site.parse().unwrap();
+                    let draft = entitlement.object_id();
+                    assert!(draft.parse::<EntitlementId>().is_ok(), "{draft}");
+                    assert!(seen.insert(draft));
+                }
+            }
+        }
+        // printf berlin/v1/th200-2027q1 | sha256sum
+        assert_eq!(example().object_id(), "th200-2027q1-v1-6696483c");
     }
 
     #[test]
