@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use mintmark_console::{Console, Exit};
+use mintmark_console::{Align, Console, Exit, Table};
+use mintmark_ledger::serial::serial_of;
 use serde::Serialize;
 
 use super::json;
 use crate::failure::Result;
 use crate::home::Home;
 use crate::vault::Vault;
+use crate::vault::reading::Reading;
 
 /// What `site recover` is told.
 #[derive(Debug, clap::Args)]
@@ -16,6 +18,9 @@ pub(crate) struct Arguments {
     /// Make the index again from the log, even if it seems to be in order
     #[arg(long)]
     rebuild: bool,
+    /// Say what is open and whether the index is in order, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -28,12 +33,104 @@ struct Report {
     log_size: u64,
 }
 
+/// What recovery would have to do.
+#[derive(Serialize)]
+struct Plan {
+    schema: &'static str,
+    dry_run: bool,
+    /// Why the index would be made again; null if it would not.
+    index_rebuilt: Option<&'static str>,
+    torn_bytes: u64,
+    completed: usize,
+    unresolved: usize,
+    log_size: u64,
+    open: Vec<Open>,
+}
+
+/// A unit that is spent and has no certificate yet.
+#[derive(Serialize)]
+struct Open {
+    sequence: u64,
+    device_id: String,
+    product: Option<String>,
+    entitlement: Option<String>,
+    slot: u64,
+    serial: Option<String>,
+}
+
+/// Says what recovery would do. It takes no lock and needs no PIN.
+fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exit> {
+    let reading = Reading::open(home)?;
+    let (view, state) = (reading.view(), reading.state());
+    let asked = rebuild.then_some("it was asked for");
+    let open = state.reservations().iter().map(|(sequence, open)| {
+        let account = state.account(open.account);
+        Open {
+            sequence: sequence.number(),
+            device_id: open.device_id.to_string(),
+            product: account.map(|account| account.sku.to_string()),
+            entitlement: account.map(|account| account.entitlement.to_string()),
+            slot: open.slot,
+            serial: serial_of(&open.tbs).map(hex::encode),
+        }
+    });
+    let plan = Plan {
+        schema: "mintmark/recover/1",
+        dry_run: true,
+        index_rebuilt: asked.or(view.index_complaint()?),
+        torn_bytes: view.torn_bytes(),
+        completed: 0,
+        unresolved: state.reservations().len(),
+        log_size: state.size(),
+        open: open.collect(),
+    };
+    if console.is_json() {
+        return json(console, &plan);
+    }
+    console.line(match plan.index_rebuilt {
+        Some(reason) => format!("the index would be made again from the log: {reason}"),
+        None => "the index seems in order".to_owned(),
+    });
+    if plan.torn_bytes > 0 {
+        let bytes = plan.torn_bytes;
+        console.line(format!(
+            "{bytes} bytes of a write that was interrupted would be cut off the log"
+        ));
+    }
+    let (unresolved, log_size) = (plan.unresolved, plan.log_size);
+    console.line(format!(
+        "dry run: {unresolved} would be completed, {log_size} records in the log"
+    ));
+    if !plan.open.is_empty() {
+        let texts = ["device", "product", "entitlement", "serial"].map(|name| (name, Align::Left));
+        let numbers = ["record", "slot"].map(|name| (name, Align::Right));
+        let mut table = Table::new(texts.into_iter().chain(numbers));
+        for open in plan.open {
+            table.row([
+                open.device_id,
+                open.product.unwrap_or_default(),
+                open.entitlement.unwrap_or_default(),
+                open.serial.unwrap_or_default(),
+                open.sequence.to_string(),
+                open.slot.to_string(),
+            ]);
+        }
+        console.line("");
+        console.table(&table);
+    }
+    console.note("nothing was changed");
+    Ok(Exit::Done)
+}
+
 /// Recovers.
 pub(crate) fn execute(
     arguments: &Arguments,
     home: Option<&Path>,
     console: &Console,
 ) -> Result<Exit> {
+    if arguments.dry_run {
+        return rehearse(arguments.rebuild, home, console);
+    }
     let home = Home::open(home)?;
     let mut vault = match arguments.rebuild {
         true => Vault::open_rebuilding(home, console)?,

@@ -118,6 +118,15 @@ fn a_token_that_fails_amid_issuing_leaves_reservations_that_recovery_completes()
         assert_eq!(run.lines().len(), given.len(), "{run:?}");
         assert_eq!(given.len() as u64 + open, u64::from(DEVICES), "{run:?}");
         partly += u32::from(!given.is_empty());
+        for _ in 0..2 {
+            let planned = copy.run(&["recover", "--dry-run"]).expect(0).json();
+            assert_eq!(planned["open"].as_array().unwrap().len() as u64, open);
+            assert_eq!(
+                (&planned["completed"], &planned["unresolved"]),
+                (&json!(0), &json!(open))
+            );
+            assert!(planned["open"][0]["serial"].is_string(), "{planned}");
+        }
         let recovered = copy.run(&["recover"]).expect(0).json();
         assert_eq!(
             (&recovered["completed"], &recovered["unresolved"]),

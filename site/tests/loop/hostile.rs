@@ -203,8 +203,12 @@ fn the_index_can_be_lost_or_broken_and_is_made_again() {
     fs::write(vault.home().join("index/sled/db"), "not a database").unwrap();
     let recovered = vault.run(&["recover"]).expect(0).json();
     assert!(recovered["index_rebuilt"].is_string(), "{recovered}");
+    let planned = || vault.run(&["recover", "--dry-run"]).expect(0).json();
+    assert!(planned()["index_rebuilt"].is_null());
     fs::remove_dir_all(vault.home().join("index")).unwrap();
     fs::remove_file(vault.home().join("state.snapshot")).unwrap();
+    assert!(planned()["index_rebuilt"].is_string());
+    assert!(!vault.home().join("index").exists());
     let again = vault.issue().expect(0);
     assert_eq!(again.lines()[0]["outcome"], json!("existing"));
     assert_eq!(vault.certificates(), certificates);

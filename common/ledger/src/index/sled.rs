@@ -38,6 +38,9 @@ const FORMAT: u8 = 1;
 /// What the lock file says when the index was closed and everything in it is durable.
 const CLOSED: &str = "closed";
 
+/// Why an index that was open when the machine went down is not believed.
+const MACHINE_WENT_DOWN: &str = "the machine went down while the index was open";
+
 /// How often opening is tried while threads of a database that this process closed still hold it.
 const LOCK_TRIES: u32 = 40;
 
@@ -100,19 +103,32 @@ impl SledIndex {
         if !database_file(folder).is_file() {
             return Err(missing());
         }
-        let mut left = String::new();
-        let readable = (&*lock).take(256).read_to_string(&mut left).is_ok();
-        // Of a process that was killed the operating system keeps every write; of a machine that
-        // went down nobody knows which ones it kept.
-        let whole = left == CLOSED || boot().is_some_and(|boot| left == boot);
-        if !readable || !whole {
+        if !was_left_whole(&lock) {
             return Err(StorageError::IndexBroken {
                 path: Some(folder.to_owned()),
-                reason: "the machine went down while the index was open".to_owned(),
+                reason: MACHINE_WENT_DOWN.to_owned(),
             });
         }
         mark_open(&lock).map_err(io_error("write", &lock_path(folder)))?;
         Self::start(folder, lock)
+    }
+
+    /// Why an index in `folder` would have to be made again, as far as that can be told without opening it; none if it
+    /// seems in order. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn complaint(folder: &Path) -> Result<Option<&'static str>, StorageError> {
+        let missing = Ok(Some("there is none"));
+        let lock = match File::open(lock_path(folder)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return missing,
+            Err(error) => return Err(io_error("open", &lock_path(folder))(error)),
+        };
+        if !database_file(folder).is_file() {
+            return missing;
+        }
+        Ok((!was_left_whole(&lock)).then_some(MACHINE_WENT_DOWN))
     }
 
     /// Makes an empty index in `folder`, in place of what is there.
@@ -379,6 +395,14 @@ fn mark(lock: &File, left: &str) -> io::Result<()> {
     lock.set_len(0)?;
     lock.write_all_at(left.as_bytes(), 0)?;
     lock.sync_data()
+}
+
+/// Whether nothing of the index can be lost, by what its lock file says of who had it open last. Of a process that was
+/// killed the operating system keeps every write; of a machine that went down nobody knows which ones it kept.
+fn was_left_whole(mut lock: &File) -> bool {
+    let mut left = String::new();
+    let readable = lock.by_ref().take(256).read_to_string(&mut left).is_ok();
+    readable && (left == CLOSED || boot().is_some_and(|boot| left == boot))
 }
 
 /// Writes into the lock file that the index is open.

@@ -1,6 +1,6 @@
 //! A ledger read without a lock, by whoever may read its files: while another process writes it, or none.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mintmark_protocol::identifier::{DeviceId, Sku};
 
@@ -9,6 +9,7 @@ use super::open::{Folder, apply_from};
 use super::read::{DeviceHistory, Entries, certificate, history};
 use crate::entry::{Body, LogSequence};
 use crate::error::Error;
+use crate::index::SledIndex;
 use crate::log::{FileLog, Head, LogStore, Position, Records};
 use crate::snapshot::Snapshot;
 use crate::state::State;
@@ -20,6 +21,8 @@ pub struct View {
     state: State,
     /// A head of the log whose position is known.
     known: Head,
+    torn_bytes: u64,
+    index: PathBuf,
 }
 
 impl View {
@@ -33,7 +36,7 @@ impl View {
         // In this order: a snapshot is never ahead of the log.
         let mut snapshot = Snapshot::read(&paths.snapshot);
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
-        let (log, _) = match FileLog::open_read_only(&paths.log, known) {
+        let (log, found) = match FileLog::open_read_only(&paths.log, known) {
             Err(corrupt @ StorageError::LogCorrupt { .. }) => {
                 super::open::expect_whole(&paths.log, known, corrupt)?;
                 snapshot = None;
@@ -51,7 +54,13 @@ impl View {
                 path: folder.to_owned(),
             });
         }
-        Ok(Self { log, state, known })
+        Ok(Self {
+            log,
+            state,
+            known,
+            torn_bytes: found.torn_bytes,
+            index: paths.index,
+        })
     }
 
     /// The state.
@@ -62,6 +71,20 @@ impl View {
     /// How many records there are.
     pub fn size(&self) -> u64 {
         self.log.head().size
+    }
+
+    /// Bytes of an incomplete group at the end of the log, which may be one that is just being written.
+    pub fn torn_bytes(&self) -> u64 {
+        self.torn_bytes
+    }
+
+    /// Why the index would have to be made again from the log, as far as that can be told without opening it; none if
+    /// it seems in order.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if what stands there cannot be looked at.
+    pub fn index_complaint(&self) -> Result<Option<&'static str>, Error> {
+        Ok(SledIndex::complaint(&self.index)?)
     }
 
     /// The records from `from` on, in order, one at a time.

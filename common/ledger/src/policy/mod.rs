@@ -232,6 +232,17 @@ impl Policy {
         Ok(Interval { from, until })
     }
 
+    /// The same policy in force in another window, at most [`DAYS_MAX`] of it: to try it on what was made before.
+    #[must_use]
+    pub fn in_window(&self, window: Interval) -> Self {
+        let until = window.from.saturating_add(DAYS_MAX * SECONDS_PER_DAY);
+        Self {
+            valid_from: Some(window.from),
+            valid_end: ValidEnd::Until(window.until.min(until)),
+            ..self.clone()
+        }
+    }
+
     /// The entitlement of one vault, as officers are to approve it. `version` is 1 for a new one and the one before plus
     /// one for an amendment; times are Unix seconds; `salt` is random; `accounts` gives each product's account tag, the
     /// same one through all amendments and no other product's.
