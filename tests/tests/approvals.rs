@@ -219,11 +219,8 @@ fn a_draft_that_was_changed_is_another_draft() {
     ] {
         fs::write(&path, &signed).unwrap();
         files::flip(&path, bit);
-        assert_eq!(
-            world.hq(&format!("approval import {approval}")).run().exit,
-            1,
-            "bit {bit}"
-        );
+        let run = world.hq(&format!("approval import {approval}")).run();
+        assert!([1, 2].contains(&run.exit), "bit {bit}: {run}");
     }
     fs::write(&path, &signed).unwrap();
     world.hq(&format!("approval import {approval}")).ok();
