@@ -74,6 +74,24 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes nothing, whatever becomes of its output.
+    fn only_looks(&self) -> bool {
+        match self {
+            Self::Status(_)
+            | Self::Device(_)
+            | Self::Entitlement(_)
+            | Self::Audit(_)
+            | Self::Doctor(_)
+            | Self::Completion { .. } => true,
+            Self::Media(command) => command.only_looks(),
+            Self::Issue(arguments) => arguments.dry_run,
+            Self::Recover(arguments) => arguments.dry_run,
+            Self::Init(_) | Self::Manual { .. } => false,
+        }
+    }
+}
+
 impl HasGlobal for CommandLine {
     fn global(&self) -> &GlobalOptions {
         &self.global
@@ -86,6 +104,9 @@ impl HasGlobal for CommandLine {
 /// Why the command did not do what was asked, with its exit code.
 pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
     let home: Option<&Path> = line.home.as_deref();
+    if line.command.only_looks() {
+        console.only_looks();
+    }
     match line.command {
         Command::Init(arguments) => init::execute(&arguments, home, console),
         Command::Media(command) => media::execute(&command, home, console),

@@ -58,6 +58,41 @@ pub(crate) fn locate(option: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
+fn missing(home: &Path) -> Error {
+    let message = format!("there is no vault in {}", home.display());
+    Error::environment("HOME-MISSING", message)
+        .hint("run `site init`, or correct --home or SITE_HOME")
+}
+
+/// The folder of a home, and why it is not this user's alone, if it is not.
+fn find(option: Option<&Path>) -> Result<(PathBuf, Option<Error>)> {
+    let path = locate(option)?;
+    let shown = path.display();
+    let metadata = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => return Err(missing(&path).cause("it is not a folder")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(&path)),
+        Err(error) => {
+            let message = format!("the home {shown} cannot be looked at");
+            return Err(Error::environment("HOME-UNREADABLE", message).cause(error));
+        }
+    };
+    let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
+    let user = rustix::process::geteuid().as_raw();
+    let exposed = if owner != user {
+        let message = format!("the home {shown} belongs to user {owner}, and this is {user}");
+        let error = Error::environment("HOME-FOREIGN", message);
+        Some(error.hint("run as the user that owns the home"))
+    } else if mode & 0o077 != 0 {
+        let message = format!("the home {shown} is open to other users (mode {mode:04o})");
+        let hint = format!("find out who was in it, then run `chmod 700 {shown}`");
+        Some(Error::environment("HOME-EXPOSED", message).hint(hint))
+    } else {
+        None
+    };
+    Ok((path, exposed))
+}
+
 /// A home that is there, belongs to this user alone, and has a configuration.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -68,41 +103,27 @@ pub(crate) struct Home {
 impl Home {
     /// Opens the home that `--home` or SITE_HOME names.
     pub(crate) fn open(option: Option<&Path>) -> Result<Self> {
-        let path = locate(option)?;
-        let shown = path.display();
-        let missing = || {
-            Error::environment("HOME-MISSING", format!("there is no vault in {shown}"))
-                .hint("run `site init`, or correct --home or SITE_HOME")
-        };
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => metadata,
-            Ok(_) => return Err(missing().cause("it is not a folder")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
-            Err(error) => {
-                let message = format!("the home {shown} cannot be looked at");
-                return Err(Error::environment("HOME-UNREADABLE", message).cause(error));
-            }
-        };
-        let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
-        let user = rustix::process::geteuid().as_raw();
-        if owner != user {
-            let message = format!("the home {shown} belongs to user {owner}, and this is {user}");
-            return Err(Error::environment("HOME-FOREIGN", message)
-                .hint("run as the user that owns the home"));
+        match find(option)? {
+            (path, None) => Self::read(path),
+            (_, Some(exposed)) => Err(exposed),
         }
-        if mode & 0o077 != 0 {
-            let message = format!("the home {shown} is open to other users (mode {mode:04o})");
-            return Err(Error::environment("HOME-EXPOSED", message).hint(format!(
-                "find out who was in it, then run `chmod 700 {shown}`"
-            )));
-        }
+    }
+
+    /// As [`Home::open`], for `site doctor`, which looks on where others stop: that the home is not this user's alone
+    /// stands beside it.
+    pub(crate) fn inspect(option: Option<&Path>) -> Result<(Self, Option<Error>)> {
+        let (path, exposed) = find(option)?;
+        Ok((Self::read(path)?, exposed))
+    }
+
+    fn read(path: PathBuf) -> Result<Self> {
         let folder = Folder::open(&path)?;
         let config = match folder.read_limited(CONFIG, CONFIG_BYTES_MAX) {
             Ok(bytes) => Config::from_toml(&bytes)?,
             Err(error) if error.is_missing() => {
                 let is_empty = folder.entries(1).is_ok_and(|entries| entries.is_empty());
                 return Err(if is_empty {
-                    missing()
+                    missing(&path)
                 } else {
                     corrupt(&path, CONFIG, "missing")
                 });

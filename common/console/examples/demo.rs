@@ -28,6 +28,10 @@ enum Command {
     Remark,
     /// Write a value as JSON
     Value,
+    /// Write a line, having changed nothing
+    Look,
+    /// Write a value as JSON, having changed nothing
+    LookAtValue,
     /// Write many lines
     Lines { count: u64 },
     /// Write a table with a styled cell
@@ -86,6 +90,14 @@ impl Command {
                 console.note("export an audit bundle");
                 console.line("done");
                 return Ok(Exit::Negative);
+            }
+            Self::Look => {
+                console.only_looks();
+                console.line("seen");
+            }
+            Self::LookAtValue => {
+                console.only_looks();
+                console.json(&7).map_err(|error| Failure::output(&error))?;
             }
             Self::Value => {
                 let value = serde_json::json!({ "schema": "mintmark/demo/1", "units": 7 });

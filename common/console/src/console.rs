@@ -1,10 +1,12 @@
 //! The one place through which a tool speaks.
 
+use crate::failure::OUTPUT_FAILED;
 use crate::printable::{printable, printable_json, printable_line, printable_styled};
-use crate::{ColorChoice, Failure, GlobalOptions, Progress, Style, Table, prompt};
+use crate::{ColorChoice, Exit, Failure, GlobalOptions, Progress, Style, Table, prompt};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -21,6 +23,7 @@ pub struct Console {
     output_colored: bool,
     diagnostics_colored: bool,
     bars: MultiProgress,
+    only_looks: AtomicBool,
 }
 
 struct Output {
@@ -100,6 +103,7 @@ impl Console {
             output_colored: colored(terminals.output),
             diagnostics_colored: colored(terminals.diagnostics),
             bars: MultiProgress::with_draw_target(bars),
+            only_looks: AtomicBool::new(false),
         }
     }
 
@@ -113,6 +117,24 @@ impl Console {
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Says that the command changes nothing: should its result not reach the reader, the outcome is known all the same,
+    /// and [`run`](crate::run()) ends with [`Exit::Environment`](crate::Exit) in place of
+    /// [`Exit::Unknown`](crate::Exit).
+    pub fn only_looks(&self) {
+        self.only_looks.store(true, Ordering::Relaxed);
+    }
+
+    /// A failure with what is known of the command: see [`Console::only_looks`].
+    pub(crate) fn judge(&self, failure: Failure) -> Failure {
+        if failure.code == OUTPUT_FAILED && self.only_looks.load(Ordering::Relaxed) {
+            let exit = Exit::Environment;
+            return Failure { exit, ..failure }.hint(
+                "nothing was changed: make room or correct where the output goes, and run it again",
+            );
+        }
+        failure
     }
 
     /// Shows why the command failed, on standard error.

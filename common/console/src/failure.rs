@@ -6,6 +6,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+/// The code of a result that could not be written to standard output.
+pub(crate) const OUTPUT_FAILED: &str = "OUTPUT-FAILED";
+
 /// A command that did not do what was asked, ready to be shown.
 ///
 /// ```
@@ -69,11 +72,11 @@ impl Failure {
     /// The result could not be written to standard output.
     ///
     /// The command itself may well have done its work by then, so the exit is [`Exit::Unknown`]: the reader does not
-    /// know the outcome.
+    /// know the outcome. Where the command said that it [only looks](crate::Console::only_looks), that is mended.
     pub fn output(error: &io::Error) -> Self {
         Self::new(
             Exit::Unknown,
-            "OUTPUT-FAILED",
+            OUTPUT_FAILED,
             "the result could not be written to standard output",
         )
         .cause(error)

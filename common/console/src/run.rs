@@ -64,6 +64,7 @@ fn execute<C: HasGlobal>(
     let exit = match catch_unwind(AssertUnwindSafe(|| body(parsed, &console))) {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
+            let failure = console.judge(failure);
             console.report(&failure);
             failure.exit
         }
@@ -71,7 +72,7 @@ fn execute<C: HasGlobal>(
     };
     match console.take_output_error() {
         Some(error) => {
-            let failure = Failure::output(&error);
+            let failure = console.judge(Failure::output(&error));
             console.report(&failure);
             exit.worst(failure.exit)
         }

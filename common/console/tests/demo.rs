@@ -265,6 +265,24 @@ fn a_result_that_cannot_be_written_is_an_unknown_outcome() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_no_unknown_outcome_where_nothing_was_changed() {
+    for command in ["look", "look-at-value"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = clean(Command::new(demo_path()).arg(command))
+            .stdout(full)
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.starts_with("demo: error[OUTPUT-FAILED]: ")
+                && stderr.contains("nothing was changed"),
+            "{stderr}"
+        );
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
+
+#[test]
 fn a_pipe_gets_the_table_whole_and_without_colour() {
     let output = demo(&["table"]);
     let shown = text(&output.stdout);

@@ -197,7 +197,9 @@ impl<'a> PublicKeyInfo<'a> {
                 match key.first() {
                     Some(0x04) if key.len() == point_bytes => algorithm,
                     Some(0x02 | 0x03) => {
-                        return Err(unsupported(format!("a compressed point on {algorithm}")));
+                        return Err(unsupported(format!(
+                            "a compressed point on {algorithm}; only an uncompressed one is taken"
+                        )));
                     }
                     _ => {
                         return Err(unsupported(format!(

@@ -68,6 +68,15 @@ pub(crate) fn der(
         Some(text) => (text, 3),
         None => (file, 0),
     };
+    if text.trim_ascii_start().starts_with(BEGIN) && text.contains(&b'\r') && !text.contains(&b'\n')
+    {
+        return Err(Error::Unexpected {
+            object,
+            found: "it is PEM whose lines end in carriage returns alone; save it with LF or CR LF \
+                    line ends"
+                .to_owned(),
+        });
+    }
     let mut labels_found = Vec::new();
     let mut count = 0;
     for label in lines(text).filter_map(|(_, line)| label(line, BEGIN)) {

@@ -274,6 +274,18 @@ fn files_of_another_kind_are_named() {
 }
 
 #[test]
+fn a_file_of_bare_carriage_returns_is_refused_for_its_line_ends() {
+    let folder = Folder::new();
+    let pem = to_pem("CERTIFICATE REQUEST", &request(&folder, P256, ""));
+    let error = CertificationRequest::from_file_bytes(pem.replace('\n', "\r").as_bytes());
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "CSR-NOT-A-REQUEST");
+    assert!(error.to_string().contains("carriage returns"), "{error}");
+    let with_both = pem.replace('\n', "\r\n");
+    CertificationRequest::from_file_bytes(with_both.as_bytes()).unwrap();
+}
+
+#[test]
 fn more_than_one_block_is_refused() {
     let folder = Folder::new();
     let der = request(&folder, P256, "");

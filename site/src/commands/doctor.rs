@@ -51,12 +51,16 @@ pub(crate) fn execute(
     match &arguments.keys {
         Some(uri) => keys(&uri.parse()?, None, &mut checks, console),
         None => {
-            let opened = Home::open(home)?;
-            checks.push(good(
-                "home",
-                format!("{} is this user's alone", opened.path().display()),
-            ));
-            let reading = Reading::open(home);
+            let (home, exposed) = Home::inspect(home)?;
+            checks.push(match exposed {
+                Some(error) => bad("home", &error),
+                None => good(
+                    "home",
+                    format!("{} is this user's alone", home.path().display()),
+                ),
+            });
+            let uri = home.config().keys.clone();
+            let reading = Reading::over(home);
             let identity = reading
                 .as_ref()
                 .ok()
@@ -65,12 +69,7 @@ pub(crate) fn execute(
                 Ok(reading) => record(reading, &mut checks),
                 Err(error) => checks.push(bad("log", error)),
             }
-            keys(
-                &opened.config().keys,
-                identity.as_ref(),
-                &mut checks,
-                console,
-            );
+            keys(&uri, identity.as_ref(), &mut checks, console);
         }
     }
     show(&checks, console)

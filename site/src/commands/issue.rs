@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     output: PathBuf,
     /// Say what would be issued, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// One line of the report.
@@ -318,7 +318,11 @@ impl Tally<'_> {
         // What the ledger says of bytes that are no request is short; what the parser says is exact.
         let error = match submission {
             Submission::Unreadable { error: parser, .. } if parser.code() == error.code() => {
-                error.saying(parser.to_string())
+                let error = error.saying(parser.to_string());
+                match parser.hint() {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
             }
             _ => error,
         };

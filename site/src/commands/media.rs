@@ -27,6 +27,17 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes nothing.
+    pub(crate) fn only_looks(&self) -> bool {
+        match self {
+            Self::Import(arguments) => arguments.dry_run,
+            Self::Export(arguments) => arguments.dry_run,
+            Self::Inspect { .. } => true,
+        }
+    }
+}
+
 /// Runs a verb.
 pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
     match command {

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     rebuild: bool,
     /// Say what is open and whether the index is in order, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Serialize)]

@@ -22,7 +22,10 @@ impl HomeLock {
         let path = home.join(LOCK);
         let failed = |error: std::io::Error| {
             let message = format!("the lock {} cannot be taken", path.display());
-            Error::environment("HOME-LOCK", message).cause(error)
+            Error::environment("HOME-LOCK", message).cause(error).hint(
+                "nothing was changed: mount the disk that holds the home for writing, or correct the permissions; \
+                 `site status` works without",
+            )
         };
         let open = OpenOptions::new().read(true).write(true).open(&path);
         let mut file = match open {

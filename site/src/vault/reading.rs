@@ -20,7 +20,11 @@ pub(crate) struct Reading {
 impl Reading {
     /// Opens the home that `--home` or SITE_HOME names.
     pub(crate) fn open(home: Option<&Path>) -> Result<Self> {
-        let home = Home::open(home)?;
+        Self::over(Home::open(home)?)
+    }
+
+    /// Looks at a home that was opened.
+    pub(crate) fn over(home: Home) -> Result<Self> {
         let view = View::open(home.path())?;
         // Read after the log: a trust manifest is kept before the log names it.
         let facts = Facts::read(&home, view.state())?;

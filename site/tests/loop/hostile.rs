@@ -332,3 +332,35 @@ fn a_device_id_is_reported_only_from_where_the_policy_looks_for_it() {
         assert!(row["device_id"].is_null(), "{row}");
     }
 }
+
+#[test]
+fn doctor_looks_on_in_a_home_that_is_open_to_others() {
+    let (vault, mut hq) = (Vault::new(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    fs::set_permissions(vault.home(), fs::Permissions::from_mode(0o750)).unwrap();
+    let report = vault.run(&["doctor"]).expect(3).json();
+    let outcome = |check: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|found| found["check"] == check).unwrap();
+        (found["outcome"].clone(), found["code"].clone())
+    };
+    assert_eq!(outcome("home"), ("bad".into(), "HOME-EXPOSED".into()));
+    assert_eq!(outcome("log"), ("ok".into(), serde_json::Value::Null));
+    assert_eq!(outcome("key store"), ("ok".into(), serde_json::Value::Null));
+}
+
+#[test]
+fn what_only_looks_says_that_nothing_was_changed_when_its_output_is_lost() {
+    let (vault, mut hq) = (Vault::new(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    vault.request("a.csr", "A1", 11);
+    let issue = vault.issue_arguments();
+    let issue: Vec<&str> = issue.iter().map(String::as_str).collect();
+    let dry_run = [&issue[..], &["--dry-run"]].concat();
+    for (arguments, code) in [(&["status"][..], 3), (&dry_run, 3), (&issue, 5)] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = vault.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("OUTPUT-FAILED"));
+    }
+}

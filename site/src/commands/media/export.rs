@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     dir: PathBuf,
     /// Say what would be written, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Writes the enrolment request, or everything that headquarters has not acknowledged.

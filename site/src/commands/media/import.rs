@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     dir: PathBuf,
     /// Say what would come of each file, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Imports trust manifests, then this vault's dispatches, each in their order.
