@@ -113,7 +113,7 @@ fn draft(
     }
     let now = now_unix();
     for warning in policy.warnings(now) {
-        console.warn(format!("{} ({})", warning.text, warning.code));
+        console.warn_coded(warning.code, &warning.text);
     }
     let id = policy.id().clone();
     let sent = entitlements::all(&registry.sql)?.into_iter().any(|listed| {

@@ -8,5 +8,6 @@ mod enrolment;
 mod frauds;
 mod honest;
 mod media;
+mod policies;
 mod reports;
 mod support;

@@ -1,0 +1,474 @@
+//! `hq policy check --against`: what a policy would have refused of what vaults were asked before.
+//!
+//! The log that headquarters holds is run again with the policy in place of whatever the vault was granted: the log's
+//! own beginning and enrolment, then each of its requests, decided by the rules that vaults have.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Console, Failure};
+use mintmark_ledger::apply::{Effect, apply};
+use mintmark_ledger::decide::{
+    Decision, DeviceRecord, Input, Lookup, LookupError, Submitted, decide,
+};
+use mintmark_ledger::entry::{
+    Body, Content, Dispatch, Entry, LogSequence, Request, Signed, Submission, Verdict,
+};
+use mintmark_ledger::policy::Policy as PolicyFile;
+use mintmark_ledger::serial::SerialCipher;
+use mintmark_ledger::state::State;
+use mintmark_pki::CertificationRequest;
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::entitlement::{AccountTag, Credit, DeviceIdSource, Entitlement, Interval};
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::clock::DAY_SECONDS;
+use crate::failure;
+use crate::home::Home;
+use crate::import::kept;
+use crate::import::records::Records;
+use crate::keyring::{self, AUDIT, Keyring};
+use crate::registry::bundles;
+use crate::registry::vaults::{self, Vault};
+use crate::serials::Serials;
+
+/// Records that are read at a time.
+const CHUNK_RECORDS: usize = 1024;
+/// Refused requests that are shown one by one.
+const EXAMPLES_MAX: usize = 20;
+
+/// What would have become of the requests of one site.
+pub(super) struct Trial {
+    site: String,
+    vaults: Vec<(String, Tally)>,
+}
+
+/// What would have become of some requests.
+#[derive(Default)]
+struct Tally {
+    requests: u64,
+    issued: u64,
+    /// Answered with the certificate that was issued before.
+    existing: u64,
+    refused: BTreeMap<String, u64>,
+    examples: Vec<Value>,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.issued += other.issued;
+        self.existing += other.existing;
+        for (code, count) in &other.refused {
+            *self.refused.entry(code.clone()).or_default() += count;
+        }
+        let room = EXAMPLES_MAX.saturating_sub(self.examples.len());
+        self.examples
+            .extend(other.examples.iter().take(room).cloned());
+    }
+
+    fn to_json(&self, site: &str, vault: Option<&str>) -> Value {
+        let refused: Vec<_> = self
+            .refused
+            .iter()
+            .map(|(code, count)| json!({ "code": code, "count": count }))
+            .collect();
+        json!({
+            "site": site,
+            "vault": vault,
+            "requests": self.requests,
+            "issued": self.issued,
+            "existing": self.existing,
+            "refused": refused,
+            "examples": self.examples,
+        })
+    }
+}
+
+impl Trial {
+    /// Tries a policy on every request in the logs that headquarters holds of a site, or of one vault of it.
+    pub(super) fn run(
+        home: &Home,
+        named: &str,
+        policy: &PolicyFile,
+        console: &Console,
+    ) -> Result<Self, Failure> {
+        let registry = home.registry()?;
+        let mut chosen = vaults::all(&registry.sql)?;
+        chosen.retain(|vault| vault.name.site.as_str() == named || vault.name.to_string() == named);
+        let Some(first) = chosen.first() else {
+            return Err(failure::usage(
+                "SITE-UNKNOWN",
+                format!("there is no site or vault `{named}`"),
+                "`hq site list` shows which there are",
+            ));
+        };
+        let site = first.name.site.to_string();
+        let ring = Keyring::new(&home.config, console)?;
+        let serials = Serials::new(&ring);
+        let audit = ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let log = Log {
+            home,
+            sql: &registry.sql,
+            opener: Opener {
+                public_key: audit.public_key(),
+                agree: &agree,
+            },
+        };
+        let mut vaults = Vec::new();
+        for vault in &chosen {
+            let tally = try_on(&log, vault, policy, &serials)?;
+            vaults.push((vault.name.vault.to_string(), tally));
+        }
+        Ok(Self { site, vaults })
+    }
+
+    fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        for (_, tally) in &self.vaults {
+            total.add(tally);
+        }
+        total
+    }
+
+    /// The whole site, and each of its vaults where it has several.
+    pub(super) fn to_json(&self) -> Value {
+        if let [(vault, tally)] = &self.vaults[..] {
+            return tally.to_json(&self.site, Some(vault));
+        }
+        let mut json = self.total().to_json(&self.site, None);
+        json["vaults"] = self
+            .vaults
+            .iter()
+            .map(|(vault, tally)| tally.to_json(&self.site, Some(vault)))
+            .collect();
+        json
+    }
+
+    /// In plain words.
+    pub(super) fn words(&self) -> Vec<String> {
+        let total = self.total();
+        let mut words = vec![
+            String::new(),
+            format!("Against the log of {}:", self.site),
+            "  The window is widened to cover the log, and credit is not counted: only the other rules are tried."
+                .to_owned(),
+            format!(
+                "  Of {} requests, {} would have been issued, {} answered again, {} refused.",
+                total.requests,
+                total.issued,
+                total.existing,
+                total.refused.values().sum::<u64>(),
+            ),
+        ];
+        let counted = total.refused.iter();
+        words.extend(counted.map(|(code, count)| format!("  {code}: {count}")));
+        words.extend(total.examples.iter().map(|example| {
+            let text = |name: &str| example[name].as_str().unwrap_or("-").to_owned();
+            let (time, vault, device) = (text("time"), text("vault"), text("device_id"));
+            format!("    {time}  {vault}  {device}  {}", text("code"))
+        }));
+        words
+    }
+}
+
+/// The log that headquarters holds of each vault.
+struct Log<'a> {
+    home: &'a Home,
+    sql: &'a Connection,
+    opener: Opener<'a>,
+}
+
+impl Log<'_> {
+    /// Reads every record that can be read, in order.
+    fn each(
+        &self,
+        vault: &Vault,
+        mut visit: impl FnMut(&[u8], u64, Entry) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let record = self.home.record();
+        for held in bundles::of_vault(self.sql, &vault.name)? {
+            let bundle = kept::bundle(&record, vault, &held)?;
+            let read = |number| kept::segment(&record, &held, number);
+            let mut records = Records::new(bundle.content(), &read, self.opener);
+            loop {
+                let chunk = records.chunk(CHUNK_RECORDS)?;
+                if chunk.is_empty() {
+                    break;
+                }
+                for (sequence, raw) in chunk {
+                    // What cannot be read asked for nothing; the import has found it.
+                    if let Ok(entry) = Entry::from_cbor(&raw) {
+                        visit(&raw, sequence, entry)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn try_on(
+    log: &Log<'_>,
+    vault: &Vault,
+    policy: &PolicyFile,
+    serials: &Serials<'_>,
+) -> Result<Tally, Failure> {
+    let mut asked: Option<Interval> = None;
+    log.each(vault, |_, _, entry| {
+        if let Body::Request(_) = entry.body {
+            let (from, until) = (entry.time, entry.time.saturating_add(1));
+            let before = asked.get_or_insert(Interval { from, until });
+            before.from = before.from.min(from);
+            before.until = before.until.max(until);
+        }
+        Ok(())
+    })?;
+    let Some(asked) = asked else {
+        return Ok(Tally::default());
+    };
+    // Wide enough for any weekly hours to lie in it, so that what was asked outside of them is refused as such.
+    let asked = Interval {
+        from: asked.from.saturating_sub(7 * DAY_SECONDS),
+        until: asked.until.saturating_add(7 * DAY_SECONDS),
+    };
+    let mut trial = Replaying {
+        vault: vault.name.vault.as_str(),
+        entitlement: Some(entitlement(vault, policy, asked)?),
+        cipher: serials.of(vault)?,
+        sources: policy
+            .products()
+            .iter()
+            .map(|product| (product.sku.clone(), product.device_id_source))
+            .collect(),
+        state: State::new(),
+        devices: Devices::default(),
+        grant: None,
+        tally: Tally::default(),
+    };
+    log.each(vault, |raw, sequence, entry| {
+        trial.record(raw, sequence, entry)
+    })?;
+    Ok(trial.tally)
+}
+
+/// The policy as the vault would have had it: in force whenever it was asked, on credit without end.
+fn entitlement(
+    vault: &Vault,
+    policy: &PolicyFile,
+    asked: Interval,
+) -> Result<Entitlement, Failure> {
+    let tags: BTreeMap<&Sku, AccountTag> = (1..)
+        .zip(policy.products())
+        .filter_map(|(number, product)| Some((&product.sku, AccountTag::new(number)?)))
+        .collect();
+    let compiled =
+        policy
+            .in_window(asked)
+            .compile(&vault.name, 1, asked.from, u64::MAX, [0; 32], &|sku| {
+                tags[sku]
+            });
+    let mut entitlement = compiled.map_err(|error| {
+        failure::usage(
+            "POLICY-NOT-TRIED",
+            format!(
+                "the policy cannot be tried on the log of {}: {error}",
+                vault.name
+            ),
+            "take out what this version cannot grant; a log whose times jump far apart holds too many working hours",
+        )
+    })?;
+    entitlement.credit = Credit {
+        unreported_units_max: u64::MAX,
+        unreported_days_max: u64::MAX,
+    };
+    Ok(entitlement)
+}
+
+/// The log of one vault as it would have gone on.
+struct Replaying<'a> {
+    vault: &'a str,
+    /// Until it is in force.
+    entitlement: Option<Entitlement>,
+    cipher: SerialCipher,
+    sources: BTreeMap<Sku, DeviceIdSource>,
+    state: State,
+    devices: Devices,
+    /// A grant whose acceptance comes next.
+    grant: Option<(Vec<u8>, Entry)>,
+    tally: Tally,
+}
+
+impl Replaying<'_> {
+    fn record(&mut self, raw: &[u8], sequence: u64, entry: Entry) -> Result<(), Failure> {
+        let grant = self.grant.take();
+        match &entry.body {
+            Body::Genesis(_) | Body::Start(_) | Body::Trust(_) => {
+                apply(&mut self.state, raw, &entry);
+            }
+            Body::Dispatch(dispatch) => {
+                if let Verdict::Authentic(Content::Grant { .. }) = dispatch.content {
+                    self.grant = Some((raw.to_vec(), entry));
+                }
+            }
+            Body::DispatchAccepted => {
+                if let Some((asked, dispatch)) = grant {
+                    apply(&mut self.state, &asked, &dispatch);
+                    apply(&mut self.state, raw, &entry);
+                    self.come_into_force(entry.time);
+                }
+            }
+            Body::Request(request) => self.request(raw, sequence, &entry, request)?,
+            // What was decided, signed, reported and sent is decided anew or passed over.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn come_into_force(&mut self, time: u64) {
+        let Some(entitlement) = self.entitlement.take() else {
+            return;
+        };
+        let plaintext = entitlement.to_cbor();
+        let chain = self.state.dispatches();
+        let fingerprint = Fingerprint::of(&plaintext);
+        let dispatch = Dispatch {
+            epoch: chain.epoch.unwrap_or_default(),
+            sequence: chain.sequence.saturating_add(1),
+            fingerprint,
+            kind: "entitlement".to_owned(),
+            id: entitlement.object_id(),
+            version: entitlement.version,
+            content: Verdict::Authentic(Content::Entitlement {
+                fingerprint,
+                plaintext,
+            }),
+        };
+        self.write(time, Body::Dispatch(dispatch));
+        self.write(time, Body::DispatchAccepted);
+    }
+
+    fn write(&mut self, time: u64, body: Body) -> Option<Effect> {
+        let entry = Entry {
+            time,
+            clock_behind_seconds: 0,
+            body,
+        };
+        apply(&mut self.state, &entry.to_cbor(), &entry)
+    }
+
+    fn request(
+        &mut self,
+        raw: &[u8],
+        sequence: u64,
+        entry: &Entry,
+        request: &Request,
+    ) -> Result<(), Failure> {
+        self.tally.requests += 1;
+        let csr = match &request.submission {
+            Submission::Csr { der } => {
+                CertificationRequest::from_der(der).map_err(|error| error.code().to_owned())
+            }
+            Submission::Unreadable { code, .. } => Err(code.clone()),
+        };
+        let submission = match (&csr, &request.submission) {
+            (Ok(csr), _) => Submitted::Verified(csr),
+            (Err(code), Submission::Unreadable { sha256, .. }) => Submitted::Unreadable {
+                sha256: *sha256,
+                code,
+            },
+            (Err(code), Submission::Csr { der }) => Submitted::Unreadable {
+                sha256: Fingerprint::of(der),
+                code,
+            },
+        };
+        let input = Input::Request {
+            product: &request.product,
+            station: &request.station,
+            submission,
+        };
+        let decision = decide(
+            &self.state,
+            &self.devices,
+            Some(&self.cipher),
+            entry.time,
+            input,
+        )
+        .map_err(failure::home_corrupt)?;
+        match decision {
+            Decision::Reserve(_) => {
+                self.tally.issued += 1;
+                apply(&mut self.state, raw, entry);
+                if let Some(Effect::Reserved(device)) = self.write(entry.time, decision.to_body()) {
+                    let signed = Body::Signed(Signed {
+                        reservation: device.reservation,
+                        signature: [0; 64],
+                    });
+                    self.devices.add(device);
+                    self.write(entry.time, signed);
+                }
+            }
+            Decision::Existing { .. } => self.tally.existing += 1,
+            Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
+                let code = refusal.code();
+                *self.tally.refused.entry(code.to_owned()).or_default() += 1;
+                if self.tally.examples.len() < EXAMPLES_MAX {
+                    self.tally.examples.push(json!({
+                        "vault": self.vault,
+                        "product": request.product.as_str(),
+                        "device_id": csr.ok().and_then(|csr| self.device_id(&request.product, &csr)),
+                        "time": rfc3339(entry.time),
+                        "code": code,
+                        "log_sequence": sequence,
+                    }));
+                }
+            }
+            Decision::AcceptDispatch => {}
+        }
+        Ok(())
+    }
+
+    /// What a request calls its device, where the policy looks for it.
+    fn device_id(&self, product: &Sku, csr: &CertificationRequest) -> Option<String> {
+        let (serial, name) = (csr.subject_serial_number(), csr.common_name());
+        let id = match self.sources.get(product) {
+            Some(DeviceIdSource::SerialNumber) => serial,
+            Some(DeviceIdSource::CommonName) => name,
+            None => serial.or(name),
+        };
+        id.map(|id| id.to_string())
+    }
+}
+
+/// The devices that would have been made.
+#[derive(Default)]
+struct Devices {
+    units: BTreeMap<LogSequence, DeviceRecord>,
+    devices: HashMap<(Sku, DeviceId), LogSequence>,
+    keys: HashMap<Fingerprint, LogSequence>,
+}
+
+impl Devices {
+    fn add(&mut self, device: DeviceRecord) {
+        let at = device.reservation;
+        self.keys.insert(device.spki_sha256, at);
+        let name = (device.sku.clone(), device.device_id.clone());
+        self.devices.insert(name, at);
+        self.units.insert(at, device);
+    }
+}
+
+impl Lookup for Devices {
+    fn device(&self, sku: &Sku, device_id: &DeviceId) -> Result<Option<DeviceRecord>, LookupError> {
+        let at = self.devices.get(&(sku.clone(), device_id.clone()));
+        Ok(at.and_then(|at| self.units.get(at)).cloned())
+    }
+
+    fn key(&self, spki_sha256: &Fingerprint) -> Result<Option<DeviceRecord>, LookupError> {
+        let at = self.keys.get(spki_sha256);
+        Ok(at.and_then(|at| self.units.get(at)).cloned())
+    }
+}
