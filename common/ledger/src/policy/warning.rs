@@ -2,6 +2,7 @@
 
 use mintmark_pki::ExtendedKeyUsage;
 use mintmark_protocol::entitlement::Interval;
+use mintmark_protocol::identifier::StationId;
 use serde::Serialize;
 
 use super::capacity::{Room, room};
@@ -45,6 +46,9 @@ impl Policy {
         {
             let text = "reissues_per_device is agreed on and not used yet: vaults of this version re-issue for no other key.";
             warnings.add("REISSUES-UNSUPPORTED", text.to_owned());
+        }
+        for product in &self.products {
+            product.doubt_stations(&mut warnings);
         }
         let left = match self.window(now) {
             Ok(window) if window.until > now => Some(Interval {
@@ -148,6 +152,21 @@ impl ProductPolicy {
                 "RATE-NEVER-BINDS",
                 format!("{sku}: {rate} limits nothing: {why}."),
             );
+        }
+    }
+
+    fn doubt_stations(&self, warnings: &mut Warnings) {
+        let Some(stations) = &self.stations else {
+            return;
+        };
+        let console = StationId::console();
+        if !stations.contains(&console) {
+            let text = format!(
+                "{}: stations does not name {console}, and this version knows no other station: every request will be \
+                 refused.",
+                self.sku
+            );
+            warnings.add("STATIONS-UNSUPPORTED", text);
         }
     }
 

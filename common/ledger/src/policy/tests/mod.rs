@@ -275,10 +275,8 @@ fn an_entitlement_that_no_vault_would_read_is_not_compiled() {
         .compile(&vault, 1, Q1.from, Q1.until, [7; 32], &tag)
         .unwrap_err();
     assert_eq!(error.code(), "POLICY-ENTITLEMENT");
-    assert!(
-        error.to_string().contains("at most 1048576 are read"),
-        "{error}"
-    );
+    let most = format!("at most {ENTITLEMENT_BYTES_MAX} are read");
+    assert!(error.to_string().contains(&most), "{error}");
 }
 
 #[test]

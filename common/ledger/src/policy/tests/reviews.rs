@@ -28,6 +28,12 @@ fn a_sound_policy_raises_no_doubt() {
 }
 
 #[test]
+fn stations_that_name_the_console_raise_no_doubt() {
+    let stations = "units = 100\nstations = [\"line-1\", \"console\"]";
+    assert_eq!(warnings(&[("units = 100", stations)]), [] as [&str; 0]);
+}
+
+#[test]
 fn each_doubt_has_its_code() {
     let units = "units = 100";
     for (from, to, code) in [
@@ -45,6 +51,11 @@ fn each_doubt_has_its_code() {
             "max_unreported_units = 10",
             "max_unreported_units = 100",
             "CREDIT-NEVER-BINDS",
+        ),
+        (
+            units,
+            "units = 100\nstations = [\"line-1\"]",
+            "STATIONS-UNSUPPORTED",
         ),
         (units, "units = 100\nunits_per_day = 11", "CREDIT-BELOW-DAY"),
         (units, "units = 901\nunits_per_day = 10", "RATE-TOO-LOW"),
@@ -149,7 +160,14 @@ fn the_example_asks_for_more_than_its_hours_allow() {
         .iter()
         .map(|w| w.code)
         .collect();
-    assert_eq!(codes, ["KEYS-UNSUPPORTED", "REISSUES-UNSUPPORTED"]);
+    assert_eq!(
+        codes,
+        [
+            "KEYS-UNSUPPORTED",
+            "REISSUES-UNSUPPORTED",
+            "STATIONS-UNSUPPORTED"
+        ]
+    );
     // From the middle of February half of them are left.
     let late = Policy::parse(EXAMPLE)
         .unwrap()
