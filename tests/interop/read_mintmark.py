@@ -153,8 +153,9 @@ def entitlement(library, arguments):
     plaintext, recipients = formats.decrypt(library, message, private_key(arguments.key, arguments.pin_file))
     terms = formats.ENTITLEMENT(decode(plaintext, "entitlement"), "entitlement")
     vault = f"{terms[4]}/{terms[5]}"
-    mark = hashlib.sha256(vault.encode()).hexdigest()[:8]
-    message.expect("hq", f"vault:{vault}", f"{terms[2]}-v{terms[3]}-{mark}")
+    mark = hashlib.sha256(f"{vault}/{terms[2]}".encode()).hexdigest()[:8]
+    ending = f"-v{terms[3]}-{mark}"
+    message.expect("hq", f"vault:{vault}", terms[2][: 32 - len(ending)] + ending)
     need(terms[3] > 0 and terms[8] < terms[9], "entitlement", "contradicts itself")
     return {
         "fingerprint": message.fingerprint.hex(),
