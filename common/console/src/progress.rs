@@ -80,9 +80,9 @@ fn rate(per_second: f64) -> String {
     format!(", {}/s", HumanCount(whole as u64))
 }
 
-/// The time left, or nothing before anything was counted.
+/// The time left, or nothing before anything was counted and in the last second.
 fn left(per_second: f64, eta: Duration) -> String {
-    if !per_second.is_finite() || per_second <= 0.0 || eta.is_zero() {
+    if !per_second.is_finite() || per_second <= 0.0 || eta.as_secs() == 0 {
         return String::new();
     }
     format!(", {} left", HumanDuration(eta))
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(rate(per_second), shown);
         }
         assert_eq!(left(0.0, Duration::from_secs(9)), "");
-        assert_eq!(left(2.0, Duration::ZERO), "");
+        assert_eq!(left(2.0, Duration::from_millis(900)), "");
         assert_eq!(left(2.0, Duration::from_secs(9)), ", 9 seconds left");
     }
 
