@@ -53,11 +53,17 @@ pub(super) enum Approval {
         /// The fingerprint that HQ reads out; needed for the first trust manifest.
         #[arg(long, value_name = "HEX")]
         fingerprint: Option<Fingerprint>,
+        /// Say what would be signed, and sign nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// At HQ: collect approvals from a file or a folder.
     Import {
         /// An approval, a folder of approvals, or a stick.
         path: PathBuf,
+        /// Verify everything and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -76,6 +82,7 @@ impl Approval {
                 keys,
                 output,
                 fingerprint,
+                dry_run,
             } => sign(
                 home,
                 &file,
@@ -83,9 +90,10 @@ impl Approval {
                 &keys,
                 &output,
                 fingerprint.as_ref(),
+                dry_run,
                 console,
             ),
-            Self::Import { path } => import(home, &path, console),
+            Self::Import { path, dry_run } => import(home, &path, dry_run, console),
         }
     }
 }
@@ -311,6 +319,7 @@ fn sign(
     keys: &UnparsedKeyUri,
     output: &Path,
     fingerprint: Option<&Fingerprint>,
+    dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let proposal = read(file)?;
@@ -365,6 +374,7 @@ fn sign(
         Content::read(&proposal, None)?
     };
     content.expect_open(now_unix())?;
+    super::expect_absent(output)?;
     let words = words::describe(&content);
     if !console.is_json() {
         for line in &words {
@@ -372,35 +382,48 @@ fn sign(
         }
         console.line("");
     }
-    let approval = proposal
-        .approve(signer.public_key(), &keyring::sign(&*signer))
-        .map_err(failure::protocol)?;
-    files::write_public_new(output, &approval.to_bytes().map_err(failure::protocol)?)?;
+    if !dry_run {
+        let approval = proposal
+            .approve(signer.public_key(), &keyring::sign(&*signer))
+            .map_err(failure::protocol)?;
+        files::write_public_new(output, &approval.to_bytes().map_err(failure::protocol)?)?;
+    }
     let json = serde_json::json!({
         "schema": "mintmark/approval/1",
         "id": proposal.context().id,
         "type": kind.as_str(),
         "officer": officer.as_str(),
         "role": role.as_str(),
-        "file": output.display().to_string(),
+        "file": (!dry_run).then(|| output.display().to_string()),
         "fingerprint": proposal.fingerprint().to_string(),
+        "dry_run": dry_run,
         "words": words,
     });
+    let (done, file) = if dry_run {
+        ("would sign   ", "nothing was signed (--dry-run)".to_owned())
+    } else {
+        (
+            "approved     ",
+            format!("file         {}", output.display()),
+        )
+    };
     super::say(
         console,
         &json,
         [
-            format!(
-                "approved     {} as {officer} ({role})",
-                proposal.context().id
-            ),
-            format!("file         {}", output.display()),
+            format!("{done}{} as {officer} ({role})", proposal.context().id),
+            file,
             format!("fingerprint  {}", proposal.fingerprint()),
         ],
     )
 }
 
-fn import(home: Option<&Path>, path: &Path, console: &Console) -> Result<Exit, Failure> {
+fn import(
+    home: Option<&Path>,
+    path: &Path,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
     let mut registry = home.registry()?;
     let manifest = trust::newest(&home)?;
@@ -416,7 +439,7 @@ fn import(home: Option<&Path>, path: &Path, console: &Console) -> Result<Exit, F
         let taken = files::read_limited(&file, PROPOSAL_BYTES_MAX as u64)
             .map_err(Failure::from)
             .and_then(|bytes| {
-                collect::take(&mut registry, &record, manifest.as_ref(), &bytes, false)
+                collect::take(&mut registry, &record, manifest.as_ref(), &bytes, dry_run)
             });
         let (outcome, code, id, officer) = match taken {
             Ok(Collected { id, officer, new }) => {
@@ -441,6 +464,9 @@ fn import(home: Option<&Path>, path: &Path, console: &Console) -> Result<Exit, F
         && !path.is_dir()
     {
         return Err(failure);
+    }
+    if dry_run {
+        console.note("nothing was changed (--dry-run)");
     }
     if items.is_empty() {
         console.warn(format!("there is no approval in {}", path.display()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
-use mintmark_keys::{Purpose, UnparsedKeyUri};
+use mintmark_keys::{KeyUri, Purpose, UnparsedKeyUri};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::officer::{OFFICER_REQUEST_BYTES_MAX, OfficerRequest};
@@ -32,6 +32,9 @@ pub(super) enum Officer {
         /// The file to write the request to.
         #[arg(long, value_name = "F")]
         output: PathBuf,
+        /// Say what would happen, make no key and write nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// At HQ: add an officer to the next trust manifest.
     Add {
@@ -44,6 +47,9 @@ pub(super) enum Officer {
         /// What the officer may approve: mint, enrol, revoke, trust; all four if none is given.
         #[arg(long = "role", value_name = "R")]
         roles: Vec<Role>,
+        /// Say what would happen and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the officers.
     List,
@@ -68,12 +74,18 @@ pub(super) enum Officer {
 impl Officer {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::Request { name, keys, output } => request(name, &keys, &output, console),
+            Self::Request {
+                name,
+                keys,
+                output,
+                dry_run,
+            } => request(name, &keys, &output, dry_run, console),
             Self::Add {
                 request,
                 fingerprint,
                 roles,
-            } => add(home, &request, &fingerprint, roles, console),
+                dry_run,
+            } => add(home, &request, &fingerprint, roles, dry_run, console),
             Self::List => list(home, console),
             Self::Show { name } => show(home, &name, console),
             Self::Remove {
@@ -89,10 +101,29 @@ fn request(
     name: OfficerId,
     keys: &UnparsedKeyUri,
     output: &Path,
+    dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
     super::expect_absent(output)?;
-    let store = keyring::create(&keys.parse().map_err(failure::keys)?, console)?;
+    let uri = keys.parse().map_err(failure::keys)?;
+    if dry_run {
+        // A token has to be there; a folder of keys would be made.
+        if matches!(uri, KeyUri::Pkcs11(_)) {
+            keyring::open(&uri, console)?;
+        }
+        let json = serde_json::json!({
+            "schema": "mintmark/officer/1",
+            "name": name.as_str(),
+            "file": null,
+            "dry_run": true,
+        });
+        let line = format!(
+            "would make the keys of `{name}` where they are missing, and write {}",
+            output.display()
+        );
+        return super::say(console, &json, [line]);
+    }
+    let store = keyring::create(&uri, console)?;
     let signing_key = keyring::find_or_generate(&*store, OFFICER_SIGN, Purpose::Sign, console)?;
     let agreement_key = keyring::find_or_generate(&*store, OFFICER_AGREE, Purpose::Agree, console)?;
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
@@ -135,6 +166,7 @@ fn add(
     request: &Path,
     fingerprint: &Fingerprint,
     roles: Vec<Role>,
+    dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -158,7 +190,7 @@ fn add(
             if other.request_fingerprint == fingerprint.to_string() && other.officer.roles == roles
             {
                 console.note(format!("officer `{}` is listed already", request.id));
-                return say_officer(&other, console);
+                return say_officer(&home, &other, console);
             }
             return Err(failure::usage(
                 "OFFICER-EXISTS",
@@ -180,11 +212,9 @@ fn add(
             ));
         }
     }
-    let record = home.record();
-    record.keep(
-        &record.officer_request(&request.id, &fingerprint.to_string()),
-        &bytes,
-    )?;
+    let file = home
+        .record()
+        .officer_request(&request.id, &fingerprint.to_string());
     let added = AddedOfficer {
         officer: ListedOfficer {
             id: request.id,
@@ -197,12 +227,17 @@ fn add(
         added_at: now_unix(),
         removed_at: None,
     };
+    if dry_run {
+        console.note("would list the officer with the next trust manifest (--dry-run)");
+        return say_officer(&home, &added, console);
+    }
+    home.record().keep(&file, &bytes)?;
     officers::add(&registry.sql, &added)?;
     console.note("the officer is listed with the next trust manifest: run `hq trust draft`");
-    say_officer(&added, console)
+    say_officer(&home, &added, console)
 }
 
-fn json(added: &AddedOfficer, in_force: Option<bool>) -> serde_json::Value {
+fn json(added: &AddedOfficer, in_force: bool) -> serde_json::Value {
     let officer = &added.officer;
     serde_json::json!({
         "schema": "mintmark/officer/1",
@@ -219,8 +254,20 @@ fn json(added: &AddedOfficer, in_force: Option<bool>) -> serde_json::Value {
     })
 }
 
-fn say_officer(added: &AddedOfficer, console: &Console) -> Result<Exit, Failure> {
+/// Where an officer stands, in words.
+fn state(added: &AddedOfficer, in_force: bool) -> &'static str {
+    match (added.removed_at.is_some(), in_force) {
+        (true, true) => "leaves with the next manifest",
+        (true, false) => "removed",
+        (false, true) => "in force",
+        (false, false) => "waits for the next manifest",
+    }
+}
+
+fn say_officer(home: &Home, added: &AddedOfficer, console: &Console) -> Result<Exit, Failure> {
     let officer = &added.officer;
+    let in_force = trust::newest(home)?
+        .is_some_and(|manifest| manifest.content().officer(&officer.id).is_some());
     let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
     let mut lines = vec![
         format!("officer      {}", officer.id),
@@ -230,11 +277,12 @@ fn say_officer(added: &AddedOfficer, console: &Console) -> Result<Exit, Failure>
             added.key_store
         ),
         format!("fingerprint  {}", added.request_fingerprint),
+        format!("state        {}", state(added, in_force)),
     ];
     if let Some(removed) = added.removed_at {
         lines.push(format!("removed      {}", rfc3339(removed)));
     }
-    super::say(console, &json(added, None), lines)
+    super::say(console, &json(added, in_force), lines)
 }
 
 fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
@@ -249,7 +297,7 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     if console.is_json() {
         let officers: Vec<_> = added
             .iter()
-            .map(|added| json(added, Some(in_force(&added.officer.id))))
+            .map(|added| json(added, in_force(&added.officer.id)))
             .collect();
         let json = serde_json::json!({ "schema": "mintmark/officer/1", "officers": officers });
         return super::say(console, &json, []);
@@ -259,12 +307,7 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     for added in &added {
         let officer = &added.officer;
         let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
-        let state = match (added.removed_at.is_some(), in_force(&officer.id)) {
-            (true, true) => "leaves with the next manifest",
-            (true, false) => "removed",
-            (false, true) => "in force",
-            (false, false) => "waits for the next manifest",
-        };
+        let state = state(added, in_force(&officer.id));
         table.row([
             officer.id.to_string(),
             roles.join(","),
@@ -291,10 +334,8 @@ fn named(added: Vec<AddedOfficer>, name: &OfficerId) -> Result<AddedOfficer, Fai
 
 fn show(home: Option<&Path>, name: &OfficerId, console: &Console) -> Result<Exit, Failure> {
     let home = Home::read_hq(home)?;
-    say_officer(
-        &named(officers::all(&home.registry()?.sql)?, name)?,
-        console,
-    )
+    let added = named(officers::all(&home.registry()?.sql)?, name)?;
+    say_officer(&home, &added, console)
 }
 
 fn remove(
@@ -309,11 +350,11 @@ fn remove(
     let mut added = named(officers::all(&registry.sql)?, name)?;
     if added.removed_at.is_some() {
         console.note(format!("officer `{name}` is removed already"));
-        return say_officer(&added, console);
+        return say_officer(&home, &added, console);
     }
     if dry_run {
         console.note(format!("would take `{name}` off the next trust manifest"));
-        return say_officer(&added, console);
+        return say_officer(&home, &added, console);
     }
     console.confirm_identifier(
         "remove the officer from the next manifest",
@@ -324,5 +365,5 @@ fn remove(
     officers::remove(&registry.sql, name, now)?;
     added.removed_at = Some(now);
     console.note("the officer stays in force until the next trust manifest: run `hq trust draft`");
-    say_officer(&added, console)
+    say_officer(&home, &added, console)
 }

@@ -60,6 +60,9 @@ pub(super) enum Trust {
         /// The fingerprint that HQ reads out.
         #[arg(long, value_name = "HEX")]
         fingerprint: Fingerprint,
+        /// Say what would happen and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -93,7 +96,11 @@ impl Trust {
                 say(&manifest, None, console)
             }
             Self::Publish { media, dry_run } => publish(home, &media, dry_run, console),
-            Self::Pin { file, fingerprint } => pin(home, &file, &fingerprint, console),
+            Self::Pin {
+                file,
+                fingerprint,
+                dry_run,
+            } => pin(home, &file, &fingerprint, dry_run, console),
         }
     }
 }
@@ -182,9 +189,14 @@ fn draft(
         }
     }
     let proposal = manifest.propose().map_err(|error| {
+        // It is no message yet whose form could be wrong; its content is.
+        let why = match error {
+            mintmark_protocol::Error::Shape { why, .. } => why,
+            other => other.to_string(),
+        };
         failure::usage(
             "TRUST-UNWORKABLE",
-            error.to_string(),
+            format!("such a trust manifest would not work: {why}"),
             "give thresholds that the officers can meet, and each role to somebody",
         )
     })?;
@@ -322,13 +334,23 @@ fn pin(
     home: Option<&Path>,
     file: &Path,
     fingerprint: &Fingerprint,
+    dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let path = Home::path(home)?;
+    Home::expect_free(&path)?;
     let bytes = files::read_limited(file, TRUST_BYTES_MAX.max(PROPOSAL_BYTES_MAX) as u64)?;
     let manifest = TrustManifest::pin(&bytes, fingerprint).map_err(failure::protocol)?;
     let content = manifest.content();
     content.in_force(now_unix()).map_err(failure::protocol)?;
+    if dry_run {
+        console.note(format!(
+            "would pin {} in {} (--dry-run)",
+            content.id(),
+            path.display()
+        ));
+        return say(&manifest, None, console);
+    }
     let config = Config {
         schema: 1,
         role: HomeRole::Member,

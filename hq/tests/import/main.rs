@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod chain;
+mod dry_runs;
 mod enrolment;
 mod frauds;
 mod honest;

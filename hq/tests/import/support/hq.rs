@@ -63,6 +63,8 @@ impl Run {
 /// A headquarters.
 pub(crate) struct Hq {
     folder: TempDir,
+    /// Where its keys and its officer's are.
+    keys: PathBuf,
 }
 
 impl Hq {
@@ -80,7 +82,7 @@ impl Hq {
 
     fn copy_of(template: &OnceLock<(TempDir, TempDir)>) -> Self {
         // The key stores stay where they were made, as every copy's configuration names them.
-        let (template, _) = template.get_or_init(|| {
+        let (template, keys) = template.get_or_init(|| {
             let keys = tempfile::tempdir().unwrap();
             let template = tempfile::tempdir().unwrap();
             ceremony(template.path(), keys.path());
@@ -88,7 +90,13 @@ impl Hq {
         });
         let folder = tempfile::tempdir().unwrap();
         copy(template.path(), folder.path());
-        Self { folder }
+        let keys = keys.path().to_owned();
+        Self { folder, keys }
+    }
+
+    /// The key URI of its one officer, `alice`.
+    pub(crate) fn officer_keys(&self) -> String {
+        key_uri(&self.keys, "alice")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -185,23 +193,20 @@ fn text<'a>(json: &'a Value, name: &str) -> &'a str {
     json[name].as_str().unwrap()
 }
 
+fn key_uri(keys: &Path, name: &str) -> String {
+    let (store, pin) = (keys.join(name), keys.join("pin"));
+    format!("file:{}?pin-source=file:{}", store.display(), pin.display())
+}
+
 fn ceremony(folder: &Path, keys: &Path) {
     let home = &folder.join("home");
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     fs::write(keys.join("pin"), "a long passphrase\n").unwrap();
-    let uri = |name: &str| {
-        let pin = keys.join("pin");
-        format!(
-            "file:{}?pin-source=file:{}",
-            keys.join(name).display(),
-            pin.display()
-        )
-    };
     let escrow = vault::key(9)
         .verifying_key()
         .to_public_key_pem(LineEnding::LF);
     fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
-    let (hq, alice) = (uri("hq"), uri("alice"));
+    let (hq, alice) = (key_uri(keys, "hq"), key_uri(keys, "alice"));
     done(
         home,
         &[
