@@ -178,6 +178,7 @@ impl<'a> Importer<'a> {
             return Ok(Err(Box::new(inconsistent(arrived, &root.to_string()))));
         }
         replaying.compare_with_bundle(bundle)?;
+        replaying.close(bundle)?;
         let (replay, found) = (replaying.replay(), replaying.found());
         bundles::add(sql, &arrived.held(replay.state().mark()))?;
         accounts::update(sql, &vault.name, replay.state())?;

@@ -4,6 +4,8 @@
 //! Signatures cost most. While one chunk of records is replayed, the requests of the next one and the certificates of
 //! the one before are verified by the other processors.
 
+use std::collections::BTreeMap;
+
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::{DecideError, DeviceRecord};
@@ -30,6 +32,10 @@ use crate::{clock, failure};
 
 /// Records that are verified ahead of the replay. What waits in memory is twice this.
 const CHUNK_RECORDS: usize = 1024;
+
+/// Findings of one severity that one bundle may add. A vault that makes up as many as it likes cannot fill the disk with
+/// them, and cannot hide what is grave behind what is not.
+const FINDINGS_PER_SEVERITY_MAX: u64 = 2500;
 
 /// A record, and its certification request if it holds one that proves possession.
 struct Prepared {
@@ -63,6 +69,12 @@ pub(super) struct Replaying<'a> {
     input: Option<Entry>,
     /// New findings that make a verdict negative.
     found: u64,
+    /// New findings of each severity.
+    kept: BTreeMap<Severity, u64>,
+    /// Findings that were too many to keep, by code.
+    left_out: BTreeMap<String, u64>,
+    /// The gravest of those.
+    left_out_severity: Severity,
 }
 
 impl<'a> Replaying<'a> {
@@ -91,6 +103,9 @@ impl<'a> Replaying<'a> {
             replay,
             input: None,
             found: 0,
+            kept: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            left_out_severity: Severity::Note,
         })
     }
 
@@ -193,11 +208,43 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    /// Notes a finding.
+    /// Notes a finding; those beyond measure are only counted.
     pub(super) fn accuse(&mut self, finding: &Finding) -> Result<(), Failure> {
-        let new = findings::add(self.sql, finding, clock::now_unix())?;
-        if new && finding.counts() {
-            self.found += 1;
+        let kept = self.kept.entry(finding.severity).or_default();
+        if *kept >= FINDINGS_PER_SEVERITY_MAX {
+            *self.left_out.entry(finding.code.clone()).or_default() += 1;
+            self.left_out_severity = self.left_out_severity.max(finding.severity);
+            return Ok(());
+        }
+        if findings::add(self.sql, finding, clock::now_unix())? {
+            *kept += 1;
+            self.found += u64::from(finding.counts());
+        }
+        Ok(())
+    }
+
+    /// Says how many findings were only counted, if any were.
+    pub(super) fn close(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        let count: u64 = self.left_out.values().sum();
+        if count == 0 {
+            return Ok(());
+        }
+        let finding = Finding {
+            vault: self.vault.name.clone(),
+            lineage: self.vault.lineage,
+            log_sequence: Some(bundle.checkpoint.size.saturating_sub(1)),
+            code: "FINDINGS-CAPPED".to_owned(),
+            severity: self.left_out_severity,
+            serials: Vec::new(),
+            evidence: json!({ "bundle": bundle.sequence, "left_out": count, "codes": self.left_out }),
+            text: format!(
+                "bundle {} shows {count} findings more than are kept of one bundle ({FINDINGS_PER_SEVERITY_MAX} of a \
+                 severity)",
+                bundle.sequence
+            ),
+        };
+        if findings::add(self.sql, &finding, clock::now_unix())? {
+            self.found += u64::from(finding.counts());
         }
         Ok(())
     }

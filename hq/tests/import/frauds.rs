@@ -35,6 +35,37 @@ fn finds(hq: &Hq, vault: &mut Vault, code: &str, sequence: u64) {
 }
 
 #[test]
+fn more_findings_than_are_kept_are_counted_in_one() {
+    let (hq, mut vault) = issuing();
+    for _ in 0..2600 {
+        vault.write_unreadable(&[0xff]);
+    }
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).1, "imported");
+    let (_, report) = hq.reconcile();
+    let findings = report["findings"].as_array().unwrap();
+    let (last, kept) = findings.split_last().unwrap();
+    assert_eq!(kept.len(), 2500);
+    assert!(kept.iter().all(|kept| kept["code"] == "ENTRY-MALFORMED"));
+    assert_eq!(
+        (&last["code"], &last["severity"]),
+        (&json!("FINDINGS-CAPPED"), &json!("critical"))
+    );
+    assert_eq!(last["evidence"]["codes"], json!({ "ENTRY-MALFORMED": 100 }));
+    // The next report is judged anew.
+    let at = vault.state.size();
+    vault.write_unreadable(&[0xff]);
+    let stick = vault.report(&hq.path("two"));
+    assert_eq!(hq.import_one(&stick).1, "imported");
+    let newest = (
+        "ENTRY-MALFORMED".to_owned(),
+        "critical".to_owned(),
+        Some(at),
+    );
+    assert_eq!(hq.findings().last(), Some(&newest));
+}
+
+#[test]
 fn a_unit_beyond_the_quota() {
     let (hq, mut vault) = issuing();
     let request = csr("A9", 9);
