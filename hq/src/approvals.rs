@@ -1,6 +1,7 @@
 //! Drafts on their way through approval: where they are kept, what they say in words, and when they are done.
 
 use mintmark_console::{Failure, files};
+use mintmark_pki::CertificationRequest;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::EnrolmentGrant;
@@ -8,6 +9,8 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::OfficerId;
 use mintmark_protocol::trust::{Role, TrustManifest};
+use p256::PublicKey;
+use p256::pkcs8::DecodePublicKey as _;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 
@@ -38,33 +41,39 @@ impl Content {
             })
         };
         match kind {
-            Kind::TrustManifest => TrustManifest::proposed(proposal)
-                .map(Box::new)
-                .map(Self::Trust),
+            Kind::TrustManifest => {
+                let manifest = TrustManifest::proposed(proposal).map_err(failure::protocol)?;
+                Ok(Self::Trust(Box::new(manifest)))
+            }
             Kind::EnrolmentGrant => {
                 let opener = opener.ok_or_else(not_for_us)?;
-                EnrolmentGrant::proposed(proposal, opener)
-                    .map(Box::new)
-                    .map(Self::Grant)
+                let grant =
+                    EnrolmentGrant::proposed(proposal, opener).map_err(failure::protocol)?;
+                expect_keys_asked_for(&grant)?;
+                Ok(Self::Grant(Box::new(grant)))
             }
             Kind::Entitlement => {
                 let opener = opener.ok_or_else(not_for_us)?;
-                Entitlement::proposed(proposal, opener)
-                    .map(Box::new)
-                    .map(Self::Entitlement)
+                let entitlement =
+                    Entitlement::proposed(proposal, opener).map_err(failure::protocol)?;
+                Ok(Self::Entitlement(Box::new(entitlement)))
             }
             _ => {
                 let (expected, found) = ("a draft".to_owned(), kind.to_string());
-                Err(mintmark_protocol::Error::WrongType { expected, found })
+                Err(failure::protocol(mintmark_protocol::Error::WrongType {
+                    expected,
+                    found,
+                }))
             }
         }
-        .map_err(failure::protocol)
     }
 
     /// Until when it may be approved, Unix seconds.
     pub(crate) fn approve_until(&self) -> u64 {
         match self {
-            Self::Trust(manifest) => manifest.issued_at + APPROVE_DAYS * clock::DAY_SECONDS,
+            Self::Trust(manifest) => manifest
+                .issued_at
+                .saturating_add(APPROVE_DAYS * clock::DAY_SECONDS),
             Self::Grant(grant) => grant.approve_until,
             Self::Entitlement(entitlement) => entitlement.approve_until,
         }
@@ -83,6 +92,32 @@ impl Content {
             "have it drafted again",
         ))
     }
+}
+
+/// Refuses a grant whose certificates are for other keys than the vault asked with. The request is the vault's own,
+/// signed; the certificates are what whoever drafted wrote.
+pub(crate) fn expect_keys_asked_for(grant: &EnrolmentGrant) -> Result<(), Failure> {
+    let request = grant.asked().map_err(failure::protocol)?;
+    let csr = CertificationRequest::from_der(&request.device_ca_csr).map_err(failure::pki)?;
+    let device_ca = PublicKey::from_public_key_der(csr.spki_der()).ok();
+    let pairs = [
+        ("identity", &grant.identity_tbs, Some(request.signing_key)),
+        ("device CA", &grant.device_ca_tbs, device_ca),
+    ];
+    for (what, tbs, asked) in pairs {
+        let certified = words::unsigned(tbs).ok().as_ref().and_then(words::key_of);
+        if certified.is_none() || certified != asked {
+            return Err(failure::refused(
+                "GRANT-MISMATCH",
+                format!(
+                    "the {what} certificate in this draft is not for the key that the vault {} asked with",
+                    grant.vault
+                ),
+                "do not approve it; keep the draft and tell your security officer",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The role that approves a draft of this type.

@@ -24,7 +24,7 @@ pub(crate) fn chain(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure
     let bytes = record.read(&record.trust(version))?;
     let mut chain = vec![TrustManifest::pin(&bytes, &fingerprint).map_err(failure::home_corrupt)?];
     while let Some(last) = chain.last() {
-        let path = record.trust(last.content().version + 1);
+        let path = record.trust(last.content().version.saturating_add(1));
         if !path.exists() {
             break;
         }

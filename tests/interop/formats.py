@@ -283,6 +283,7 @@ ENROLMENT_GRANT = Map(
         9: uint,
         10: unix_time,
         11: unix_time,
+        12: octets(),
     }
 )
 

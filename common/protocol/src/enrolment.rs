@@ -28,6 +28,7 @@
 //!   9: uint,                           ; dispatch epoch
 //!   10: unix-time,                     ; drafted at
 //!   11: unix-time,                     ; to be approved and imported before
+//!   12: bstr,                          ; the enrolment request as received: a message of its own, at most 65536 bytes
 //! }
 //! ```
 
@@ -46,7 +47,7 @@ use crate::key;
 use crate::trust::{Role, TrustManifest};
 
 /// The largest grant plaintext, in bytes.
-pub const GRANT_BYTES_MAX: usize = 16 * 1024;
+pub const GRANT_BYTES_MAX: usize = 96 * 1024;
 /// The largest enrolment request, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const GRANT: &str = "enrolment grant";
@@ -203,6 +204,8 @@ pub struct EnrolmentGrant {
     pub drafted_at: u64,
     /// Until when it may be approved and imported, Unix seconds.
     pub approve_until: u64,
+    /// The enrolment request as HQ received it, so that whoever approves reads what the vault itself signed.
+    pub request: Vec<u8>,
 }
 
 impl EnrolmentGrant {
@@ -248,7 +251,23 @@ impl EnrolmentGrant {
             .context()
             .expect(GRANT, Kind::EnrolmentGrant, &Party::Hq, &recipient)?;
         grant.matches(proposal.context())?;
+        grant.asked()?;
         Ok(grant)
+    }
+
+    /// The enrolment request that it answers: the very one that it names, signed by the vault that it lets in.
+    ///
+    /// # Errors
+    /// What [`EnrolmentRequest::open`] refuses, and [`Error::PartsDiffer`].
+    pub fn asked(&self) -> Result<EnrolmentRequest, Error> {
+        let request = EnrolmentRequest::open(&self.request, &self.request_fingerprint)?;
+        if request.content().vault != self.vault || request.content().lineage != self.lineage {
+            return Err(Error::PartsDiffer {
+                what: GRANT,
+                why: "its enrolment request is for another vault or lineage",
+            });
+        }
+        Ok(request.into_content())
     }
 
     fn matches(&self, context: &Context) -> Result<(), Error> {
@@ -286,6 +305,7 @@ impl EnrolmentGrant {
                     why: "header and content differ in vault",
                 });
             }
+            grant.asked()?;
             Ok(grant)
         };
         approval::open(
@@ -314,6 +334,7 @@ impl EnrolmentGrant {
             .with(9, self.dispatch_epoch)
             .with(10, self.drafted_at)
             .with(11, self.approve_until)
+            .with(12, self.request.clone())
             .encode()
     }
 
@@ -338,6 +359,7 @@ impl EnrolmentGrant {
             dispatch_epoch: fields.uint(9)?,
             drafted_at: fields.uint(10)?,
             approve_until: fields.uint(11)?,
+            request: fields.bytes(12)?,
         };
         fields.finish()?;
         Ok(grant)

@@ -50,6 +50,10 @@ use crate::key::{cose_key, from_cose_key, thumbprint};
 pub const TRUST_BYTES_MAX: usize = 256 * 1024;
 /// The longest name of a headquarters, in bytes (X.520 `ub-organization-name`).
 pub const HQ_NAME_BYTES_MAX: usize = 64;
+/// The highest version of a trust manifest.
+pub const VERSION_MAX: u64 = 1 << 32;
+/// The last second of the year 9999, the last that RFC 3339 and X.509 can write, in Unix seconds.
+pub const UNIX_TIME_MAX: u64 = 253_402_300_799;
 const WHAT: &str = "trust manifest";
 
 /// What an officer may approve.
@@ -250,6 +254,14 @@ impl TrustManifest {
     /// [`Error::Shape`].
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Shape { what: WHAT, why });
+        if self.version > VERSION_MAX
+            || self.issued_at > UNIX_TIME_MAX
+            || self.expires_at > UNIX_TIME_MAX
+        {
+            return wrong(format!(
+                "its version is above {VERSION_MAX}, or a time of it after the year 9999"
+            ));
+        }
         if self.version == 0 || (self.version == 1) != self.previous.is_none() {
             return wrong("version 1, and only that, has none before it".to_owned());
         }

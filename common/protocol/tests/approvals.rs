@@ -167,6 +167,35 @@ fn a_grant_needs_the_role_that_enrols() {
 }
 
 #[test]
+fn a_grant_carries_the_request_that_it_answers() {
+    let proposed = |grant: &EnrolmentGrant| {
+        let proposal = grant.propose(&manifest(), &vault_agree().public).unwrap();
+        let bytes = approved(&proposal, &[signing(ALICE), signing(BOB)]);
+        let read = vault_agree().open(|opener| EnrolmentGrant::proposed(&proposal, opener));
+        let opened = vault_agree()
+            .open(|opener| EnrolmentGrant::open(&bytes, &pinned(), &vault(), opener))
+            .map(|grant| grant.into_content());
+        let code = |result: Result<_, mintmark_protocol::Error>| match result {
+            Ok(_) => "",
+            Err(error) => error.code(),
+        };
+        (code(read), code(opened))
+    };
+    let honest = grant();
+    assert_eq!(proposed(&honest), ("", ""));
+    let mut missing = honest.clone();
+    missing.request.clear();
+    assert_eq!(proposed(&missing), ("MESSAGE-ENCODING", "MESSAGE-ENCODING"));
+    let mut another = honest.clone();
+    another.request_fingerprint = Fingerprint::of(b"another");
+    let mismatch = "FINGERPRINT-MISMATCH";
+    assert_eq!(proposed(&another), (mismatch, mismatch));
+    let mut lineage = honest;
+    lineage.lineage = mintmark_protocol::identifier::Lineage::new([0xee; 16]);
+    assert_eq!(proposed(&lineage), ("MESSAGE-PARTS", "MESSAGE-PARTS"));
+}
+
+#[test]
 fn only_the_dispatch_key_signs_acknowledgements_and_dispatches() {
     let parts = Parts::of(&acknowledgement_bytes());
     // With the dispatch key's id, and with the stranger's own.

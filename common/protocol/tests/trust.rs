@@ -5,7 +5,7 @@
 mod support;
 
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::trust::{Role, TrustManifest};
+use mintmark_protocol::trust::{Role, TrustManifest, UNIX_TIME_MAX, VERSION_MAX};
 use support::forge::Parts;
 use support::*;
 
@@ -61,6 +61,11 @@ fn a_manifest_that_could_not_work_is_refused() {
         pinning(|m| m.expires_at = m.issued_at),
         pinning(|m| m.previous = Some(Fingerprint::of(b"x"))),
         pinning(|m| m.version = 0),
+        // What would overflow whoever counts on from it.
+        pinning(|m| (m.issued_at, m.expires_at) = (u64::MAX - 1, u64::MAX)),
+        pinning(|m| m.expires_at = UNIX_TIME_MAX + 1),
+        pinning(|m| (m.version, m.previous) = (u64::MAX, Some(Fingerprint::of(b"x")))),
+        pinning(|m| (m.version, m.previous) = (VERSION_MAX + 1, Some(Fingerprint::of(b"x")))),
         pinning(|m| m.hq_name = String::new()),
         pinning(|m| m.hq_name = "x".repeat(65)),
         pinning(|m| m.hq_name = "Acme\u{1b}[2J".to_owned()),

@@ -2,10 +2,14 @@
 
 use mintmark_console::time::rfc3339;
 use mintmark_pki::Certificate;
+use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::{Entitlement, ProductTerms};
-use mintmark_protocol::trust::{Role, TrustManifest};
-
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::key::thumbprint;
+use mintmark_protocol::trust::{Officer, Role, TrustManifest};
+use p256::PublicKey;
 use p256::ecdsa::Signature;
+use p256::pkcs8::DecodePublicKey as _;
 
 use super::Content;
 
@@ -13,67 +17,146 @@ use super::Content;
 pub(crate) fn describe(content: &Content) -> Vec<String> {
     match content {
         Content::Trust(manifest) => trust(manifest),
-        Content::Grant(grant) => {
-            let mut lines = vec![
-                format!("Let the vault {} in.", grant.vault),
-                format!(
-                    "It asked with the enrolment request {}.",
-                    grant.request_fingerprint
-                ),
-                format!("Its log begins with lineage {}.", grant.lineage),
-            ];
-            let parts = [
-                ("identity", &grant.identity_tbs),
-                ("device CA", &grant.device_ca_tbs),
-            ];
-            for (what, tbs) in parts {
-                lines.push(format!(
-                    "The root will sign its {what} certificate: {}.",
-                    to_be_signed(tbs)
-                ));
-            }
-            lines.push(format!(
-                "To be approved before {}.",
-                rfc3339(grant.approve_until)
-            ));
-            lines
-        }
+        Content::Grant(grant) => letting_in(grant),
         Content::Entitlement(entitlement) => terms(entitlement),
     }
 }
 
-/// What a certificate that nobody has signed yet will say. A signature that stands for none makes it one that can be
-/// read.
-fn to_be_signed(tbs: &[u8]) -> String {
-    let read = || -> Result<Certificate, String> {
-        let none = Signature::from_scalars([1; 32], [1; 32]).map_err(|error| error.to_string())?;
-        let der = mintmark_pki::assemble(tbs, &none).map_err(|error| error.to_string())?;
-        Certificate::from_der(&der).map_err(|error| error.to_string())
-    };
-    match read() {
-        Ok(certificate) => {
-            let kind = match (certificate.is_ca(), certificate.path_length()) {
-                (true, Some(length)) => format!("a CA, path length {length}"),
-                (true, None) => "a CA WITHOUT PATH LENGTH LIMIT".to_owned(),
-                (false, _) => "no CA".to_owned(),
-            };
-            format!("{}, {kind}", certificate.subject())
+fn letting_in(grant: &EnrolmentGrant) -> Vec<String> {
+    let mut lines = vec![
+        format!("Let the vault {} in.", grant.vault),
+        "It asked with the enrolment request of this fingerprint:".to_owned(),
+        format!("  {}", grant.request_fingerprint),
+        "Compare the request's fingerprint with the operator if you can.".to_owned(),
+        format!("Its log begins with lineage {}.", grant.lineage),
+    ];
+    let parts = [
+        ("identity", &grant.identity_tbs),
+        ("device CA", &grant.device_ca_tbs),
+    ];
+    for (what, tbs) in parts {
+        lines.push(format!("The root will sign its {what} certificate:"));
+        lines.extend(to_be_signed(tbs));
+    }
+    lines.push("HQ's half of its serial numbers is the key `serial-master`:".to_owned());
+    lines.push(format!("  key id    {}", thumbprint(&grant.serial_master)));
+    match grant.asked() {
+        Ok(request) => {
+            lines.push("The request itself, which the vault signed, says:".to_owned());
+            lines.push(format!("  made at   {}", rfc3339(request.made_at)));
+            let keys = [
+                ("signs with", &request.signing_key),
+                ("agrees with", &request.agreement_key),
+            ];
+            for (what, key) in keys {
+                lines.push(format!("  {what} key id {}", thumbprint(key)));
+            }
+            lines.push("What the vault says of its key store, in its own word:".to_owned());
+            let facts = request.facts.iter();
+            lines.extend(
+                facts.map(|(name, fact)| format!("  {}: {}", one_line(name), one_line(fact))),
+            );
         }
+        Err(error) => lines.push(format!("ITS REQUEST IS UNREADABLE ({error}).")),
+    }
+    lines.push(format!(
+        "To be approved before {}.",
+        rfc3339(grant.approve_until)
+    ));
+    lines
+}
+
+/// What somebody else wrote, so that it cannot look like a line of ours.
+fn one_line(text: &str) -> String {
+    let escaped = |character: char| {
+        let text = if character.is_control() {
+            character.escape_default().to_string()
+        } else {
+            character.to_string()
+        };
+        text.chars().collect::<Vec<_>>()
+    };
+    text.chars().flat_map(escaped).collect()
+}
+
+/// A certificate that nobody has signed yet. A signature that stands for none makes it one that can be read.
+pub(super) fn unsigned(tbs: &[u8]) -> Result<Certificate, String> {
+    let none = Signature::from_scalars([1; 32], [1; 32]).map_err(|error| error.to_string())?;
+    let der = mintmark_pki::assemble(tbs, &none).map_err(|error| error.to_string())?;
+    Certificate::from_der(&der).map_err(|error| error.to_string())
+}
+
+/// The key that a certificate is for, if it is a P-256 key.
+pub(super) fn key_of(certificate: &Certificate) -> Option<PublicKey> {
+    PublicKey::from_public_key_der(certificate.spki_der()).ok()
+}
+
+fn to_be_signed(tbs: &[u8]) -> Vec<String> {
+    let certificate = match unsigned(tbs) {
+        Ok(certificate) => certificate,
+        Err(error) => return vec![format!("  UNREADABLE ({error})")],
+    };
+    let kind = match (certificate.is_ca(), certificate.path_length()) {
+        (true, Some(length)) => format!("a CA, path length {length}"),
+        (true, None) => "a CA WITHOUT PATH LENGTH LIMIT".to_owned(),
+        (false, _) => "no CA".to_owned(),
+    };
+    let key = match key_of(&certificate) {
+        Some(key) => thumbprint(&key).to_string(),
+        None => "NOT A P-256 KEY".to_owned(),
+    };
+    vec![
+        format!("  subject   {}", certificate.subject()),
+        format!("  kind      {kind}"),
+        format!(
+            "  valid     {} until {}",
+            rfc3339(certificate.not_before_unix()),
+            rfc3339(certificate.not_after_unix())
+        ),
+        format!("  key id    {key}"),
+    ]
+}
+
+fn root_of(manifest: &TrustManifest) -> (String, String) {
+    let subject = match Certificate::from_der(&manifest.root_certificate) {
+        Ok(root) => root.subject(),
         Err(error) => format!("UNREADABLE ({error})"),
+    };
+    let fingerprint = Fingerprint::of(&manifest.root_certificate).to_string();
+    (subject, fingerprint)
+}
+
+fn roles_of(officer: &Officer) -> String {
+    let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
+    if roles.is_empty() {
+        "no role".to_owned()
+    } else {
+        roles.join(", ")
     }
 }
 
+fn key_ids(keys: &[PublicKey]) -> Vec<String> {
+    keys.iter().map(|key| thumbprint(key).to_string()).collect()
+}
+
 fn trust(manifest: &TrustManifest) -> Vec<String> {
+    let (subject, root) = root_of(manifest);
     let mut lines = vec![
         format!(
             "Trust manifest {} of {}.",
             manifest.version, manifest.hq_name
         ),
         format!("In force until {}.", rfc3339(manifest.expires_at)),
+        format!("Root certificate {subject}:"),
+        format!("  SHA-256   {root}"),
     ];
     for officer in &manifest.officers {
-        let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
-        lines.push(format!("Officer {}: {}.", officer.id, roles.join(", ")));
+        lines.push(format!("Officer {}: {}.", officer.id, roles_of(officer)));
+        for id in key_ids(&officer.signing_keys) {
+            lines.push(format!("  signs     {id}"));
+        }
+        let agrees = thumbprint(&officer.agreement_key);
+        lines.push(format!("  agrees    {agrees}"));
     }
     for role in Role::ALL {
         lines.push(format!(
@@ -83,14 +166,80 @@ fn trust(manifest: &TrustManifest) -> Vec<String> {
             manifest.holders(role).count()
         ));
     }
+    lines.push(format!(
+        "HQ orders (epoch {}) and reports with the keys:",
+        manifest.dispatch_epoch
+    ));
+    lines.push(format!(
+        "  dispatch  {}",
+        thumbprint(&manifest.dispatch_key)
+    ));
+    lines.push(format!("  report    {}", thumbprint(&manifest.report_key)));
     for key in &manifest.encryption_keys {
         let kind = if key.escrowed { "in escrow" } else { "in use" };
-        let id = mintmark_protocol::key::thumbprint(&key.key);
-        lines.push(format!(
-            "HQ reads with the key `{}` ({kind}), {id}.",
-            key.name
-        ));
+        lines.push(format!("HQ reads with the key `{}` ({kind}):", key.name));
+        lines.push(format!("  key id    {}", thumbprint(&key.key)));
     }
+    lines
+}
+
+/// What a manifest changes against the one that it follows.
+pub(crate) fn changes(before: &TrustManifest, next: &TrustManifest) -> Vec<String> {
+    let mut found = Vec::new();
+    for officer in &next.officers {
+        match before.officer(&officer.id) {
+            None => found.push(format!("officer {} is new", officer.id)),
+            Some(was) => {
+                if was.signing_keys != officer.signing_keys {
+                    found.push(format!("officer {} signs with other keys", officer.id));
+                }
+                if was.agreement_key != officer.agreement_key {
+                    found.push(format!("officer {} agrees with another key", officer.id));
+                }
+                if was.roles != officer.roles {
+                    found.push(format!(
+                        "officer {} holds {} instead of {}",
+                        officer.id,
+                        roles_of(officer),
+                        roles_of(was)
+                    ));
+                }
+            }
+        }
+    }
+    let gone = before.officers.iter();
+    let gone = gone.filter(|officer| next.officer(&officer.id).is_none());
+    found.extend(gone.map(|officer| format!("officer {} is no longer listed", officer.id)));
+    for role in Role::ALL {
+        let (was, is) = (before.threshold(role), next.threshold(role));
+        if was != is {
+            found.push(format!("to {} takes {is} instead of {was}", action(role)));
+        }
+    }
+    let facts = [
+        ("the name of headquarters", before.hq_name == next.hq_name),
+        (
+            "the ROOT CERTIFICATE",
+            before.root_certificate == next.root_certificate,
+        ),
+        ("the dispatch key", before.dispatch_key == next.dispatch_key),
+        ("the report key", before.report_key == next.report_key),
+        (
+            "what HQ reads with",
+            before.encryption_keys == next.encryption_keys,
+        ),
+        (
+            "the dispatch epoch",
+            before.dispatch_epoch == next.dispatch_epoch,
+        ),
+    ];
+    let facts = facts.iter().filter(|(_, same)| !same);
+    found.extend(facts.map(|(what, _)| format!("{what} is another")));
+    let mut lines = vec![format!("Against trust manifest {}:", before.version)];
+    if found.is_empty() {
+        lines.push("  nothing changes but the dates".to_owned());
+    }
+    lines.extend(found.into_iter().map(|change| format!("  {change}")));
     lines
 }
 

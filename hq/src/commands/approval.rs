@@ -205,7 +205,12 @@ fn show(
             }
         }
     };
-    let words = content.as_ref().map(words::describe).unwrap_or_default();
+    let mut words = content.as_ref().map(words::describe).unwrap_or_default();
+    if let (Some(content), Some(_)) = (&content, home)
+        && let Ok(home) = Home::read(home)
+    {
+        words.extend(changes(content, trust::newest(&home)?.as_ref()));
+    }
     let json = serde_json::json!({
         "schema": "mintmark/approval/1",
         "id": context.id,
@@ -231,20 +236,37 @@ fn show(
     super::say(console, &json, lines)
 }
 
+/// The newest manifest of the officer's home, if there is one.
+fn pinned(
+    home: Option<&Path>,
+    fingerprint: Option<&Fingerprint>,
+) -> Result<Option<Verified<TrustManifest>>, Failure> {
+    match home {
+        // Before there is a home to pin it in, the first manifest is judged by its fingerprint alone.
+        Some(path) if fingerprint.is_none() || path.exists() => {
+            trust::newest(&Home::read(Some(path))?)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What a drafted manifest changes against the one that it follows.
+fn changes(content: &Content, pinned: Option<&Verified<TrustManifest>>) -> Vec<String> {
+    match (content, pinned) {
+        (Content::Trust(next), Some(pinned)) if next.previous == Some(pinned.fingerprint()) => {
+            words::changes(pinned.content(), next)
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The manifest that says who this officer is: the pinned one, or the first of all, whose fingerprint was compared.
 fn manifest_for(
-    home: Option<&Path>,
+    pinned: Option<&Verified<TrustManifest>>,
     proposal: &Proposal,
     fingerprint: Option<&Fingerprint>,
     officer: &OfficerId,
 ) -> Result<TrustManifest, Failure> {
-    let pinned = match home {
-        // Before there is a home to pin it in, the first manifest is judged by its fingerprint alone.
-        Some(path) if fingerprint.is_none() || path.exists() => {
-            trust::newest(&Home::read(Some(path))?)?
-        }
-        _ => None,
-    };
     if let Some(expected) = fingerprint {
         let found = proposal.fingerprint();
         if found != *expected {
@@ -260,7 +282,7 @@ fn manifest_for(
     let is_trust = proposal.context().kind == Kind::TrustManifest;
     if is_trust {
         let next = TrustManifest::proposed(proposal).map_err(failure::protocol)?;
-        match &pinned {
+        match pinned {
             Some(pinned) => expect_successor(&next, pinned)?,
             None if fingerprint.is_some() => {}
             None => {
@@ -278,7 +300,7 @@ fn manifest_for(
         };
         return Ok(match pinned {
             Some(pinned) if !may_approve(&next) && may_approve(pinned.content()) => {
-                pinned.into_content()
+                pinned.content().clone()
             }
             _ => next,
         });
@@ -294,12 +316,12 @@ fn manifest_for(
         .content()
         .in_force(now_unix())
         .map_err(failure::protocol)?;
-    Ok(pinned.into_content())
+    Ok(pinned.content().clone())
 }
 
 fn expect_successor(next: &TrustManifest, pinned: &Verified<TrustManifest>) -> Result<(), Failure> {
-    let follows =
-        next.version == pinned.content().version + 1 && next.previous == Some(pinned.fingerprint());
+    let follows = pinned.content().version.checked_add(1) == Some(next.version)
+        && next.previous == Some(pinned.fingerprint());
     let same = next.version == pinned.content().version && next == pinned.content();
     if follows || same {
         return Ok(());
@@ -323,7 +345,8 @@ fn sign(
     let proposal = read(file)?;
     let kind = proposal.context().kind;
     let role = approvals::role(kind)?;
-    let manifest = manifest_for(home, &proposal, fingerprint, officer)?;
+    let pinned = pinned(home, fingerprint)?;
+    let manifest = manifest_for(pinned.as_ref(), &proposal, fingerprint, officer)?;
     let listed = manifest.officer(officer).ok_or_else(|| {
         failure::usage(
             "OFFICER-UNKNOWN",
@@ -373,7 +396,8 @@ fn sign(
     };
     content.expect_open(now_unix())?;
     super::expect_absent(output)?;
-    let words = words::describe(&content);
+    let mut words = words::describe(&content);
+    words.extend(changes(&content, pinned.as_ref()));
     if !console.is_json() {
         for line in &words {
             console.line(line);

@@ -208,7 +208,8 @@ fn enrol(
         serial_master,
         dispatch_epoch: manifest.content().dispatch_epoch,
         drafted_at: now,
-        approve_until: now + APPROVE_DAYS * DAY_SECONDS,
+        approve_until: now.saturating_add(APPROVE_DAYS * DAY_SECONDS),
+        request: bytes.clone(),
     };
     let proposal = grant
         .propose(manifest.content(), &request.agreement_key)
@@ -223,14 +224,7 @@ fn enrol(
         approve_until: grant.approve_until,
         state: State::Open,
     };
-    let mut words = words::describe(&DraftContent::Grant(Box::new(grant)));
-    words.push("What the vault says of its key store, in its own word:".to_owned());
-    words.extend(
-        request
-            .facts
-            .iter()
-            .map(|(name, fact)| format!("  {name}: {fact}")),
-    );
+    let words = words::describe(&DraftContent::Grant(Box::new(grant)));
     let file = if dry_run {
         PathBuf::new()
     } else {
@@ -292,6 +286,7 @@ fn grant(home: Option<&Path>, id: &str, dry_run: bool, console: &Console) -> Res
         agree: &agree,
     };
     let grant = EnrolmentGrant::proposed(&finished, opener).map_err(failure::protocol)?;
+    approvals::expect_keys_asked_for(&grant)?;
     DraftContent::Grant(Box::new(grant.clone())).expect_open(now_unix())?;
     if dry_run {
         console.note(format!(

@@ -149,10 +149,10 @@ fn draft(
     let mut manifest = TrustManifest {
         version: before
             .as_ref()
-            .map_or(1, |before| before.content().version + 1),
+            .map_or(1, |before| before.content().version.saturating_add(1)),
         hq_name: home.config.name.clone(),
         issued_at: now,
-        expires_at: now + valid_days * DAY_SECONDS,
+        expires_at: now.saturating_add(valid_days * DAY_SECONDS),
         previous: before.as_ref().map(Verified::fingerprint),
         root_certificate: registry.bytes("root_certificate")?,
         officers: listed,
@@ -210,7 +210,12 @@ fn draft(
         approve_until: now + APPROVE_DAYS * DAY_SECONDS,
         state: State::Open,
     };
-    let words = words::describe(&approvals::Content::Trust(Box::new(manifest)));
+    let changes = before
+        .as_ref()
+        .map(|before| words::changes(before.content(), &manifest))
+        .unwrap_or_default();
+    let mut words = words::describe(&approvals::Content::Trust(Box::new(manifest)));
+    words.extend(changes);
     let record = home.record();
     let file = if dry_run {
         PathBuf::new()

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod approvals;
 mod chain;
 mod dry_runs;
 mod enrolment;

@@ -271,6 +271,7 @@ pub fn grant() -> EnrolmentGrant {
         dispatch_epoch: 1,
         drafted_at: 1_800_000_200,
         approve_until: 1_800_100_000,
+        request: enrolment_request_bytes().0,
     }
 }
 

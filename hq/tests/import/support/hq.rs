@@ -99,6 +99,29 @@ impl Hq {
         key_uri(&self.keys, "alice")
     }
 
+    /// Adds an officer, who stands in the next manifest. Returns the id of their signing key.
+    pub(crate) fn add_officer(&self, name: &str) -> String {
+        let file = self.path(&format!("{name}.request"));
+        let (file, keys) = (file.to_str().unwrap(), self.keys_of(name));
+        let request = [
+            "officer", "request", "--name", name, "--keys", &keys, "--output", file,
+        ];
+        let made = self.run(&request);
+        assert_eq!(made.exit, 0, "{}", made.stderr);
+        let made = made.json();
+        let fingerprint = text(&made, "fingerprint");
+        let add = ["officer", "add", "--request", file];
+        let added = self.run(&[&add[..], &["--fingerprint", fingerprint]].concat());
+        assert_eq!(added.exit, 0, "{}", added.stderr);
+        text(&made, "signing_key_id").to_owned()
+    }
+
+    /// The key URI of an officer who was added here.
+    pub(crate) fn keys_of(&self, name: &str) -> String {
+        let (store, pin) = (self.path(&format!("{name}.keys")), self.keys.join("pin"));
+        format!("file:{}?pin-source=file:{}", store.display(), pin.display())
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -4,4 +4,4 @@ mod hq;
 mod vault;
 
 pub(crate) use hq::{Hq, run_in};
-pub(crate) use vault::{Change, Vault, csr};
+pub(crate) use vault::{Change, Vault, csr, key, manifest};

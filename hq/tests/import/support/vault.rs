@@ -93,7 +93,8 @@ fn lineage(site: &str) -> Lineage {
 }
 
 /// The first manifest on a stick, which a person would have compared.
-fn manifest(stick: &Path) -> Verified<TrustManifest> {
+/// The first manifest of a stick.
+pub(crate) fn manifest(stick: &Path) -> Verified<TrustManifest> {
     let bytes = fs::read(stick.join("trust-000001.cose")).unwrap();
     let fingerprint = claim(&bytes, bytes.len()).unwrap().fingerprint;
     TrustManifest::pin(&bytes, &fingerprint).unwrap()
@@ -169,6 +170,11 @@ impl Vault {
         };
         let sign = |message: &[u8]| Ok::<Signature, KeyFailure>(keys.sign.sign(message));
         request.seal(&sign).unwrap()
+    }
+
+    /// The device CA key that a site's vault asks with.
+    pub(crate) fn device_ca_key(site: &str) -> PublicKey {
+        public(&Keys::of(site).device_ca)
     }
 
     /// A vault that has asked.

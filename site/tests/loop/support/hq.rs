@@ -228,13 +228,13 @@ impl Hq {
         name: &VaultName,
         fingerprint: &str,
     ) -> (MediaName, Vec<u8>) {
-        let request = get(
+        let received = get(
             stick,
             &MediaName::Enrolment {
                 vault: name.clone(),
             },
         );
-        let request = EnrolmentRequest::open(&request, &fingerprint.parse().unwrap()).unwrap();
+        let request = EnrolmentRequest::open(&received, &fingerprint.parse().unwrap()).unwrap();
         let request_fingerprint = request.fingerprint();
         let request = request.into_content();
         let csr = mintmark_pki::CertificationRequest::from_der(&request.device_ca_csr).unwrap();
@@ -267,6 +267,7 @@ impl Hq {
             dispatch_epoch: 1,
             drafted_at: now(),
             approve_until: now() + 3600,
+            request: received,
         };
         self.vault = Some(Enrolled {
             name: name.clone(),

@@ -1,0 +1,144 @@
+//! What officers read before they sign, and what they are kept from signing.
+
+use std::fs;
+use std::path::Path;
+
+use mintmark_pki::{Issuer, device_ca_tbs, vault_identity_tbs};
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::key::thumbprint;
+use mintmark_protocol::trust::TrustManifest;
+use p256::PublicKey;
+use serde_json::Value;
+
+use super::support::{Hq, Vault, key, manifest};
+
+fn public(number: u64) -> PublicKey {
+    key(number).verifying_key().into()
+}
+
+/// A grant as whoever sits at HQ may draft it, for any keys.
+fn grant(hq: &Hq, identity: Option<PublicKey>, device_ca: Option<PublicKey>) -> EnrolmentGrant {
+    let stick = hq.path("stick/mintmark");
+    let (bytes, fingerprint) = Vault::request("paris", &stick);
+    let request = EnrolmentRequest::open(&bytes, &fingerprint).unwrap();
+    let request = request.into_content();
+    let asked = Vault::device_ca_key("paris");
+    let root = Issuer::from_certificate_der(&manifest(&stick).content().root_certificate).unwrap();
+    let identity = identity.unwrap_or(request.signing_key);
+    let device_ca = device_ca.unwrap_or(asked);
+    EnrolmentGrant {
+        salt: [1; 32],
+        vault: request.vault.clone(),
+        request_fingerprint: fingerprint,
+        lineage: request.lineage,
+        identity_tbs: vault_identity_tbs(
+            &root,
+            "Acme",
+            "paris",
+            "v1",
+            &identity,
+            &[2; 20],
+            1_700_000_000,
+        )
+        .unwrap(),
+        device_ca_tbs: device_ca_tbs(
+            &root,
+            "Acme",
+            "paris",
+            "v1",
+            &device_ca,
+            &[3; 20],
+            1_700_000_000,
+        )
+        .unwrap(),
+        serial_master: public(7),
+        dispatch_epoch: 1,
+        drafted_at: 1_700_000_000,
+        approve_until: 4_000_000_000,
+        request: bytes,
+    }
+}
+
+/// Has the officer sign a grant: exit, code and words.
+fn signs(hq: &Hq, grant: &EnrolmentGrant) -> (i32, String, String) {
+    let trust = manifest(&hq.path("stick/mintmark"));
+    let proposal = grant.propose(trust.content(), &public(8)).unwrap();
+    let draft = hq.path(&format!("{}.cose", proposal.fingerprint()));
+    fs::write(&draft, proposal.to_bytes().unwrap()).unwrap();
+    let output = draft.with_extension("approval");
+    let sign = [
+        "approval",
+        "sign",
+        draft.to_str().unwrap(),
+        "--officer",
+        "alice",
+    ];
+    let keys = hq.officer_keys();
+    let rest = ["--keys", &keys, "--output", output.to_str().unwrap()];
+    let run = hq.run(&[&sign[..], &rest].concat());
+    assert_eq!(run.exit == 0, output.exists());
+    let words = serde_json::from_str::<Value>(&run.stdout).map_or(String::new(), |json| {
+        let words = json["words"].as_array().unwrap().iter();
+        words
+            .map(|line| line.as_str().unwrap().to_owned() + "\n")
+            .collect()
+    });
+    (run.exit, run.error_code(), words)
+}
+
+#[test]
+fn a_grant_for_keys_that_the_vault_did_not_ask_with_is_not_signed() {
+    let hq = Hq::new();
+    let honest = grant(&hq, None, None);
+    let (exit, code, words) = signs(&hq, &honest);
+    assert_eq!((exit, code.as_str()), (0, ""));
+    let request = honest.asked().unwrap();
+    for shown in [
+        thumbprint(&request.signing_key).to_string(),
+        thumbprint(&Vault::device_ca_key("paris")).to_string(),
+        thumbprint(&honest.serial_master).to_string(),
+        honest.request_fingerprint.to_string(),
+    ] {
+        assert!(words.contains(&shown), "{shown} is missing in:\n{words}");
+    }
+    for hostile in [
+        grant(&hq, Some(public(11)), None),
+        grant(&hq, None, Some(public(11))),
+        grant(&hq, None, Some(request.signing_key)),
+    ] {
+        let (exit, code, _) = signs(&hq, &hostile);
+        assert_eq!((exit, code.as_str()), (1, "GRANT-MISMATCH"));
+    }
+    let mut other = honest.clone();
+    other.request_fingerprint = Fingerprint::of(b"another request");
+    let (exit, code, _) = signs(&hq, &other);
+    assert_eq!((exit, code.as_str()), (1, "FINGERPRINT-MISMATCH"));
+}
+
+#[test]
+fn the_words_of_a_manifest_name_every_key_and_what_it_changes() {
+    let hq = Hq::new();
+    let at = |name: &str| hq.path(name).to_str().unwrap().to_owned();
+    let request = hq.add_officer("bob");
+    let draft = hq.run(&["trust", "draft", "--output", &at("trust-2.cose")]);
+    assert_eq!(draft.exit, 0, "{}", draft.stderr);
+    let shown = hq.run(&["approval", "show", &at("trust-2.cose")]).json();
+    for json in [draft.json(), shown] {
+        let words = json["words"].to_string();
+        let trust = manifest(Path::new(&at("stick/mintmark")));
+        let trust: &TrustManifest = trust.content();
+        for shown in [
+            Fingerprint::of(&trust.root_certificate).to_string(),
+            thumbprint(&trust.dispatch_key).to_string(),
+            thumbprint(&trust.report_key).to_string(),
+            thumbprint(&trust.officers[0].signing_keys[0]).to_string(),
+            thumbprint(&trust.officers[0].agreement_key).to_string(),
+            request.clone(),
+            "Against trust manifest 1:".to_owned(),
+            "officer bob is new".to_owned(),
+        ] {
+            assert!(words.contains(&shown), "{shown} is missing in:\n{words}");
+        }
+    }
+}
