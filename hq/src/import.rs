@@ -118,6 +118,11 @@ impl<'a> Importer<'a> {
                 drop(sql);
                 self.accuse(registry, &arrived, *offence)
             }
+            Err(failure) if failure.code == records::ROTTEN => {
+                drop(sql);
+                let offence = rotten(&arrived, failure);
+                self.accuse(registry, &arrived, offence)
+            }
             // What the stick holds is at fault, or the stick is; the machine is well.
             Err(failure) if failure.code == "SEGMENT-MISSING" => Ok(Taken::Held(failure)),
             Err(failure) if failure.exit == Exit::Negative => Ok(Taken::Refused(failure)),
@@ -227,6 +232,9 @@ impl<'a> Importer<'a> {
         }
         let sql = registry.savepoint()?;
         findings::add(&sql, &finding, clock::now_unix())?;
+        let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
+        let place = (&bundle.lineage, bundle.sequence);
+        bundles::refuse(&sql, name, place, &arrived.bundle.fingerprint())?;
         sql.commit().map_err(failure::sql)?;
         Ok(Taken::Refused(failure))
     }
@@ -259,6 +267,30 @@ impl Arrived<'_> {
             acknowledged: false,
         }
     }
+}
+
+/// The vault signed for a segment, and nobody can read it.
+fn rotten(arrived: &Arrived<'_>, failure: Failure) -> Offence {
+    let bundle = arrived.bundle.content();
+    let evidence = json!({
+        "bundle": arrived.bundle.fingerprint().to_string(),
+        "sequence": bundle.sequence,
+        "expected": "segments that open and hold the records that the bundle names",
+        "found": failure.message,
+        "cause": failure.cause,
+    });
+    let text = format!(
+        "bundle {} of {}: {}",
+        bundle.sequence, arrived.vault.name, failure.message
+    );
+    let mut offence = Offence::new(
+        arrived.vault,
+        (records::ROTTEN, records::ROTTEN),
+        evidence,
+        text,
+    );
+    offence.failure.cause = failure.cause;
+    offence
 }
 
 /// The root that the vault signed is not that of the records which HQ holds and of those that came.

@@ -83,6 +83,23 @@ pub(crate) fn place(
         );
         return offence(("LINEAGE-UNKNOWN", "LINEAGE-UNKNOWN"), evidence, text);
     }
+    // What was refused is a signed bundle all the same, and there is one for each place.
+    if let Some(refused) = bundles::refused(sql, name, lineage, *sequence)?
+        && refused != *fingerprint
+        && bundles::find(sql, name, lineage, *sequence)?.is_none()
+    {
+        let evidence = json!({
+            "sequence": sequence,
+            "refused": refused.to_string(),
+            "other": fingerprint.to_string(),
+            "other_log_size": bundle.checkpoint.size,
+            "other_log_root": bundle.checkpoint.root.to_string(),
+        });
+        let text = format!(
+            "{name} has signed two bundles {sequence}: {refused}, which was refused, and {fingerprint}"
+        );
+        return offence(("FORK", "BUNDLE-FORK"), evidence, text);
+    }
     let last = bundles::newest(sql, name, lineage)?;
     let held_up_to = last.as_ref().map_or(0, |last| last.sequence);
     if *sequence <= held_up_to {

@@ -37,7 +37,7 @@ impl<'a> Devices<'a> {
     }
 
     /// A unit was reserved.
-    pub(super) fn reserve(&self, record: DeviceRecord, reserved_at: u64) {
+    pub(super) fn reserve(&self, record: DeviceRecord, tbs_digest: Fingerprint, reserved_at: u64) {
         let mut fresh = self.fresh.borrow_mut();
         let at = record.reservation;
         fresh.keys.insert(record.spki_sha256, at);
@@ -46,6 +46,7 @@ impl<'a> Devices<'a> {
         let unit = Unit {
             vault: self.vault.clone(),
             record,
+            tbs_digest,
             reserved_at,
             issued_at: None,
         };

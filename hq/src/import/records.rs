@@ -13,6 +13,9 @@ use crate::failure;
 /// Reads the file of one segment, by its number from 1; none if there is no such file.
 pub(crate) type ReadSegment<'a> = &'a dyn Fn(usize) -> Result<Option<Vec<u8>>, Failure>;
 
+/// The code of a segment that is the one that its vault signed for and cannot be read all the same.
+pub(crate) const ROTTEN: &str = "SEGMENT-ROTTEN";
+
 /// One record: its sequence, and its bytes.
 pub(crate) type Record = (u64, Vec<u8>);
 
@@ -23,6 +26,19 @@ pub(crate) fn untrusted(error: mintmark_protocol::Error) -> Failure {
         failure.exit = Exit::Negative;
     }
     failure
+}
+
+/// A segment whose bytes are those that the vault signed for: what is wrong with it is the vault's doing, unless it is
+/// our key that failed.
+fn rotten(number: usize, error: mintmark_protocol::Error) -> Failure {
+    use mintmark_protocol::Error as E;
+    if matches!(error, E::KeyOperation(_) | E::Random) {
+        return failure::protocol(error);
+    }
+    let message = format!("segment {number}, which the vault signed for, cannot be read");
+    Failure::new(Exit::Integrity, ROTTEN, message)
+        .cause(error)
+        .hint("keep the file, stop production at this vault and tell your security officer")
 }
 
 /// Reads a segment's file and checks that it is the one that the bundle names.
@@ -105,8 +121,8 @@ impl<'a> Records<'a> {
                 ..
             } = self.bundle;
             let id = Bundle::segment_id(lineage, *sequence, self.opened);
-            let segment =
-                Segment::open(&file, facts, vault, &id, self.opener).map_err(untrusted)?;
+            let segment = Segment::open(&file, facts, vault, &id, self.opener)
+                .map_err(|error| rotten(self.opened, error))?;
             let records = segment.records().map(|(at, bytes)| (at, bytes.to_vec()));
             self.segment = records.collect::<Vec<_>>().into_iter();
         }

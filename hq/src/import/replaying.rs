@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::{DecideError, DeviceRecord};
-use mintmark_ledger::entry::{Body, Entry, LogSequence, Submission};
+use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved, Submission};
 use mintmark_ledger::replay::Replay;
 use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::Fingerprint;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use rayon::prelude::*;
@@ -24,6 +26,7 @@ use super::checks::Checks;
 use super::lookup::Devices;
 use super::records::{Record, Records};
 use crate::findings::{Finding, Severity};
+use crate::registry::accounts::{self, Granted};
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{bundles, findings};
@@ -36,6 +39,23 @@ const CHUNK_RECORDS: usize = 1024;
 /// Findings of one severity that one bundle may add. A vault that makes up as many as it likes cannot fill the disk with
 /// them, and cannot hide what is grave behind what is not.
 const FINDINGS_PER_SEVERITY_MAX: u64 = 2500;
+
+/// Serials that one finding names. `hq device show` finds out about the others by itself.
+const SERIALS_PER_FINDING_MAX: usize = 1000;
+
+const OVER_ISSUE: &str = "OVER-ISSUE";
+
+/// What several records of one bundle have in common, for one finding.
+struct Gathered {
+    /// The first of them.
+    first: u64,
+    /// What was expected there, and what was found.
+    words: (String, String),
+    /// How many there are.
+    count: u64,
+    /// Certificate serials that they concern, hexadecimal.
+    serials: Vec<String>,
+}
 
 /// A record, and its certification request if it holds one that proves possession.
 struct Prepared {
@@ -71,6 +91,10 @@ pub(super) struct Replaying<'a> {
     found: u64,
     /// New findings of each severity.
     kept: BTreeMap<Severity, u64>,
+    /// What HQ granted.
+    granted: BTreeMap<AccountTag, Granted>,
+    /// What is one finding of the whole bundle, by code.
+    gathered: BTreeMap<&'static str, Gathered>,
     /// Findings that were too many to keep, by code.
     left_out: BTreeMap<String, u64>,
     /// The gravest of those.
@@ -104,6 +128,8 @@ impl<'a> Replaying<'a> {
             input: None,
             found: 0,
             kept: BTreeMap::new(),
+            granted: accounts::granted(sql, &vault.name)?,
+            gathered: BTreeMap::new(),
             left_out: BTreeMap::new(),
             left_out_severity: Severity::Note,
         })
@@ -185,7 +211,15 @@ impl<'a> Replaying<'a> {
                 if self.elsewhere {
                     self.compare_with_others(&device)?;
                 }
-                self.devices.reserve(device, entry.time);
+                let Body::Reserved(reserved) = &entry.body else {
+                    return Err(failure::home_corrupt("a reservation that is none"));
+                };
+                let known = replayed.divergences.iter().any(|d| d.code == OVER_ISSUE);
+                if !known {
+                    self.compare_with_grants(reserved, &device);
+                }
+                let tbs_digest = Fingerprint::of(&reserved.tbs);
+                self.devices.reserve(device, tbs_digest, entry.time);
             }
             Some(Effect::Signed {
                 reservation,
@@ -223,8 +257,84 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    /// Says how many findings were only counted, if any were.
+    /// What a log may spend is HQ's to say, whatever the log calls its terms.
+    fn compare_with_grants(&mut self, reserved: &Reserved, device: &DeviceRecord) {
+        let account = self.granted.get(&reserved.account).filter(|account| {
+            account.entitlement == reserved.entitlement && account.sku == device.sku
+        });
+        let expected = match account {
+            Some(account) if reserved.slot < account.units => return,
+            Some(account) => format!(
+                "no more than the {} units of {} that HQ granted in {}",
+                account.units, account.sku, account.entitlement
+            ),
+            None => "units of an account that HQ granted".to_owned(),
+        };
+        let found = format!(
+            "slot {} (issue {}) of account {} spent from entitlement {}",
+            reserved.slot, reserved.issue, reserved.account, reserved.entitlement
+        );
+        let belongs = serials::of_unit(&self.cipher, device);
+        let written = serial_of(&reserved.tbs).map(hex::encode);
+        let mut serials = vec![belongs];
+        serials.extend(written.filter(|written| !serials.contains(written)));
+        self.gather(
+            OVER_ISSUE,
+            device.reservation.number(),
+            (expected, found),
+            serials,
+        );
+    }
+
+    /// Adds a record to what is one finding of the bundle.
+    fn gather(
+        &mut self,
+        code: &'static str,
+        sequence: u64,
+        words: (String, String),
+        serials: Vec<String>,
+    ) {
+        let gathered = self.gathered.entry(code).or_insert_with(|| Gathered {
+            first: sequence,
+            words,
+            count: 0,
+            serials: Vec::new(),
+        });
+        gathered.count += 1;
+        if gathered.serials.len() < SERIALS_PER_FINDING_MAX {
+            gathered.serials.extend(serials);
+        }
+    }
+
+    /// The findings about the whole bundle. They are few, and no number of others keeps them out.
+    fn accuse_gathered(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        for (code, gathered) in std::mem::take(&mut self.gathered) {
+            let Vault { name, lineage, .. } = self.vault;
+            let (expected, found) = &gathered.words;
+            let mut finding =
+                Finding::of_record(name, *lineage, gathered.first, code, (expected, found));
+            if gathered.count > 1 {
+                finding.text = format!(
+                    "{}; so {} records of bundle {}",
+                    finding.text, gathered.count, bundle.sequence
+                );
+            }
+            if code != OVER_ISSUE {
+                finding.severity = Severity::Major;
+            }
+            finding.evidence["bundle"] = bundle.sequence.into();
+            finding.evidence["count"] = gathered.count.into();
+            finding.serials = gathered.serials;
+            if findings::add(self.sql, &finding, clock::now_unix())? {
+                self.found += u64::from(finding.counts());
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what is said of the whole bundle, and how many findings were only counted, if any were.
     pub(super) fn close(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        self.accuse_gathered(bundle)?;
         let count: u64 = self.left_out.values().sum();
         if count == 0 {
             return Ok(());

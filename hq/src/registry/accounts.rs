@@ -1,12 +1,15 @@
 //! What was granted and what became of it: the counters of the newest replay.
 
+use std::collections::BTreeMap;
+
 use mintmark_console::Failure;
+use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::state::{Account as Replayed, State};
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
 use rusqlite::{Connection, Row, params};
 
-use super::parsed;
+use super::{entitlements, parsed};
 use crate::failure;
 
 /// One product of one entitlement.
@@ -41,6 +44,61 @@ impl Account {
     pub(crate) fn balances(&self) -> bool {
         self.spent().checked_add(self.unspent()) == Some(self.authorised)
     }
+}
+
+/// What HQ granted of one account, by the most generous version that it sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) entitlement: EntitlementId,
+    pub(crate) sku: Sku,
+    pub(crate) units: u64,
+}
+
+/// Everything that was ever granted to a vault, by account. A version with fewer units than the one before takes nothing
+/// back that was spent by then.
+pub(crate) fn granted(
+    sql: &Connection,
+    vault: &VaultName,
+) -> Result<BTreeMap<AccountTag, Granted>, Failure> {
+    let mut granted = BTreeMap::<AccountTag, Granted>::new();
+    let sent = entitlements::all(sql)?
+        .into_iter()
+        .filter(|listed| listed.terms.vault == *vault && !listed.approvers.is_empty());
+    for listed in sent {
+        for product in listed.terms.products {
+            let units = product.units;
+            let account = granted.entry(product.account).or_insert(Granted {
+                entitlement: listed.terms.id.clone(),
+                sku: product.sku,
+                units,
+            });
+            account.units = account.units.max(units);
+        }
+    }
+    Ok(granted)
+}
+
+/// Whether HQ granted the unit that a log spends.
+pub(crate) fn covers(
+    sql: &Connection,
+    vault: &VaultName,
+    unit: &DeviceRecord,
+) -> Result<bool, Failure> {
+    let strange: bool = sql
+        .query_row(
+            "SELECT COUNT(*) > 0 FROM ungranted_accounts WHERE site = ?1 AND vault = ?2 AND tag = ?3",
+            params![
+                vault.site.as_str(),
+                vault.vault.as_str(),
+                unit.account.number()
+            ],
+            |row| row.get(0),
+        )
+        .map_err(failure::sql)?;
+    let granted = granted(sql, vault)?;
+    let account = granted.get(&unit.account);
+    let covered = |account: &Granted| account.sku == unit.sku && unit.slot < account.units;
+    Ok(!strange && account.is_some_and(covered))
 }
 
 /// Brings the counters of a vault to what its replay says. What was granted stays HQ's own word.

@@ -2,7 +2,7 @@
 
 use mintmark_console::Failure;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultName};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::parsed;
 use crate::failure;
@@ -61,6 +61,53 @@ pub(crate) fn add(sql: &Connection, held: &Held) -> Result<(), Failure> {
     )
     .map_err(failure::sql)?;
     Ok(())
+}
+
+/// Notes that a bundle was refused and is kept as evidence. The first one of a place stays the first.
+pub(crate) fn refuse(
+    sql: &Connection,
+    vault: &VaultName,
+    (lineage, sequence): (&Lineage, u64),
+    fingerprint: &Fingerprint,
+) -> Result<(), Failure> {
+    sql.execute(
+        "INSERT OR IGNORE INTO refused_bundles (site, vault, lineage, sequence, fingerprint)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            lineage.to_string(),
+            i64::try_from(sequence).unwrap_or(i64::MAX),
+            fingerprint.to_string(),
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// The first bundle of this place that was refused and is kept as evidence.
+pub(crate) fn refused(
+    sql: &Connection,
+    vault: &VaultName,
+    lineage: &Lineage,
+    sequence: u64,
+) -> Result<Option<Fingerprint>, Failure> {
+    let row: Option<String> = sql
+        .query_row(
+            "SELECT fingerprint FROM refused_bundles
+             WHERE site = ?1 AND vault = ?2 AND lineage = ?3 AND sequence = ?4",
+            params![
+                vault.site.as_str(),
+                vault.vault.as_str(),
+                lineage.to_string(),
+                i64::try_from(sequence).unwrap_or(i64::MAX),
+            ],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(failure::sql)?;
+    row.map(|fingerprint| parsed("fingerprint", &fingerprint))
+        .transpose()
 }
 
 /// The newest bundle of a vault in one history.

@@ -15,6 +15,8 @@ use crate::failure;
 pub(crate) struct Unit {
     pub(crate) vault: VaultName,
     pub(crate) record: DeviceRecord,
+    /// SHA-256 of what was reserved to be signed for it: TBSCertificate, DER.
+    pub(crate) tbs_digest: Fingerprint,
     /// Unix seconds.
     pub(crate) reserved_at: u64,
     /// When its certificate was signed, Unix seconds; none while it is unresolved.
@@ -22,7 +24,7 @@ pub(crate) struct Unit {
 }
 
 const COLUMNS: &str = "site, vault, reservation, sku, device_id, key_digest, account, slot, issue, reserved_at, \
-                       signed, issued_at";
+                       signed, issued_at, tbs_digest";
 
 /// A time as the registry holds it: SQL's numbers end where a hostile clock need not.
 fn time(unix: u64) -> i64 {
@@ -43,8 +45,8 @@ pub(crate) fn add(sql: &Connection, unit: &Unit) -> Result<(), Failure> {
     let mut statement = sql
         .prepare_cached(
             "INSERT INTO devices (site, vault, reservation, sku, device_id, key_prefix, key_digest, account, slot,
-                 issue, reserved_at, signed, issued_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 issue, reserved_at, signed, issued_at, tbs_digest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .map_err(failure::sql)?;
     statement
@@ -62,6 +64,7 @@ pub(crate) fn add(sql: &Connection, unit: &Unit) -> Result<(), Failure> {
             time(unit.reserved_at),
             record.signed.map(LogSequence::number),
             unit.issued_at.map(time),
+            unit.tbs_digest.as_bytes(),
         ])
         .map_err(failure::sql)?;
     Ok(())
@@ -235,7 +238,11 @@ fn read(row: &Row<'_>) -> Result<Unit, Failure> {
     let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
     let number = |column: usize| row.get::<_, u64>(column).map_err(failure::sql);
     let optional = |column: usize| row.get::<_, Option<u64>>(column).map_err(failure::sql);
-    let digest: Vec<u8> = row.get(5).map_err(failure::sql)?;
+    let digest = |column: usize, name: &str| {
+        let digest: Vec<u8> = row.get(column).map_err(failure::sql)?;
+        Fingerprint::try_from(digest.as_slice())
+            .map_err(|error| failure::home_corrupt(format!("registry, {name}: {error}")))
+    };
     let slot: i64 = row.get(7).map_err(failure::sql)?;
     Ok(Unit {
         vault: VaultName {
@@ -246,14 +253,14 @@ fn read(row: &Row<'_>) -> Result<Unit, Failure> {
             reservation: LogSequence(number(2)?),
             sku: parsed("sku", &text(3)?)?,
             device_id: parsed("device_id", &text(4)?)?,
-            spki_sha256: Fingerprint::try_from(digest.as_slice())
-                .map_err(|error| failure::home_corrupt(format!("registry, key_digest: {error}")))?,
+            spki_sha256: digest(5, "key_digest")?,
             account: AccountTag::new(number(6)?)
                 .ok_or_else(|| failure::home_corrupt("registry, account: no account tag"))?,
             slot: slot.cast_unsigned(),
             issue: row.get(8).map_err(failure::sql)?,
             signed: optional(10)?.map(LogSequence),
         },
+        tbs_digest: digest(12, "tbs_digest")?,
         reserved_at: number(9)?,
         issued_at: optional(11)?,
     })

@@ -147,6 +147,17 @@ CREATE TABLE bundles (
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 
+-- What was refused and kept as evidence, the first of each place: another bundle for the same place is a fork.
+CREATE TABLE refused_bundles (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    lineage TEXT NOT NULL,
+    sequence BIGINT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    PRIMARY KEY (site, vault, lineage, sequence),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
 -- The state machine as it stood after the newest bundle, so that the next one can be replayed on top.
 CREATE TABLE replays (
     site TEXT NOT NULL,
@@ -158,6 +169,7 @@ CREATE TABLE replays (
 
 -- One row per unit that a log reserved, by the record that did. A serial needs no index: it decrypts to account and
 -- slot. Of a key's digest the first 8 bytes are the index, as a signed number; slots beyond the signed range wrap.
+-- tbs_digest is of the certificate, unsigned, that was reserved: no other one is this unit's.
 CREATE TABLE devices (
     site TEXT NOT NULL,
     vault TEXT NOT NULL,
@@ -166,6 +178,7 @@ CREATE TABLE devices (
     device_id TEXT NOT NULL,
     key_prefix BIGINT NOT NULL,
     key_digest BLOB NOT NULL,
+    tbs_digest BLOB NOT NULL,
     account BIGINT NOT NULL,
     slot BIGINT NOT NULL,
     issue BIGINT NOT NULL,

@@ -78,6 +78,32 @@ fn two_bundles_of_one_sequence() {
 }
 
 #[test]
+fn a_segment_that_the_vault_signed_for_and_nobody_can_read() {
+    let (hq, mut vault) = reported();
+    let folder = hq.path("second");
+    let garbage = b"no segment at all".repeat(100);
+    let change: Change<'_> = &|bundle| {
+        bundle.segments[0].file_digest = Fingerprint::of(&garbage);
+        bundle.segments[0].file_bytes = garbage.len() as u64;
+    };
+    vault.write_bundle(&folder, change, 1 << 20);
+    let segment = fs::read_dir(folder.join("mintmark/to-hq"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains(".seg"));
+    fs::write(segment.unwrap(), &garbage).unwrap();
+    refused(&hq, &folder, "SEGMENT-ROTTEN", "SEGMENT-ROTTEN");
+    // The vault has signed for that place: what comes later is another history, the honest one too, however often.
+    let honest = vault.report(&hq.path("third"));
+    for _ in 0..2 {
+        let fork = (4, "refused".to_owned(), Some("BUNDLE-FORK".to_owned()));
+        assert_eq!(hq.import_one(&honest), fork);
+    }
+    let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
+    assert_eq!(found, ["SEGMENT-ROTTEN", "FORK"]);
+}
+
+#[test]
 fn a_bundle_after_another_one_than_ours() {
     let (hq, mut vault) = reported();
     let change: Change<'_> = &|bundle| bundle.previous = Some(Fingerprint::of(b"another"));

@@ -18,12 +18,16 @@ fn issuing() -> (Hq, Vault) {
 
 /// What an honest vault goes on to do, then reports; exactly this is found, critical, at this record.
 fn finds(hq: &Hq, vault: &mut Vault, code: &str, sequence: u64) {
+    finds_all(hq, vault, &[(code, sequence)]);
+}
+
+/// The same, of several findings.
+fn finds_all(hq: &Hq, vault: &mut Vault, expected: &[(&str, u64)]) {
     vault.issue("GW-1", &csr("B7", 107));
     let stick = vault.report(&hq.path("one"));
     let imported = (1, "imported".to_owned(), Some("FINDINGS".to_owned()));
     assert_eq!(hq.import_one(&stick), imported, "{:?}", hq.findings());
-    let expected = [(code.to_owned(), "critical".to_owned(), Some(sequence))];
-    assert_eq!(hq.findings(), expected);
+    assert_eq!(hq.findings(), critical(expected));
     assert_eq!(hq.reconcile().0, 1);
     // Known already, it is not found again.
     assert_eq!(hq.import_one(&stick), (0, "already".to_owned(), None));
@@ -31,7 +35,12 @@ fn finds(hq: &Hq, vault: &mut Vault, code: &str, sequence: u64) {
     vault.issue("GW-1", &csr("B8", 108));
     let stick = vault.report(&hq.path("two"));
     assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
-    assert_eq!(hq.findings().len(), 1);
+    assert_eq!(hq.findings().len(), expected.len());
+}
+
+fn critical(expected: &[(&str, u64)]) -> Vec<(String, String, Option<u64>)> {
+    let finding = |(code, at): &(&str, u64)| ((*code).to_owned(), "critical".to_owned(), Some(*at));
+    expected.iter().map(finding).collect()
 }
 
 #[test]
@@ -191,10 +200,24 @@ fn an_entitlement_that_was_never_sent() {
     vault.see(dispatch);
     // A bundle that admits it would not be believed at all: see `chain`.
     vault.claim_seen(seen);
+    let mut first = None;
     for unit in 3..8 {
-        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+        let at = vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+        first = first.or(Some(at));
     }
-    finds(&hq, &mut vault, "DISPATCH-CONTENT", at);
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let found = [("DISPATCH-CONTENT", at), ("OVER-ISSUE", first.unwrap())];
+    assert_eq!(hq.findings(), critical(&found));
+    // Every one of its devices is named, in one finding.
+    let finding = &hq.reconcile().1["findings"][1];
+    assert_eq!(finding["serials"].as_array().unwrap().len(), 5);
+    assert_eq!(finding["evidence"]["count"], 5);
+    let shown = hq.run(&["device", "show", "A7"]);
+    assert_eq!(
+        (shown.exit, &shown.json()["status"]),
+        (1, &json!("unaccounted"))
+    );
     // What was spent from it was never granted.
     let (_, report) = hq.reconcile();
     assert_eq!(report["balanced"], json!(false));
@@ -229,11 +252,22 @@ fn other_terms_than_those_that_were_sent() {
             false
         }
     });
+    let mut beyond = 0;
     for unit in 0..6 {
-        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+        beyond = vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
     }
-    finds(&hq, &mut vault, "DISPATCH-CONTENT", at.unwrap());
+    let expected = [("DISPATCH-CONTENT", at.unwrap()), ("OVER-ISSUE", beyond)];
+    finds_all(&hq, &mut vault, &expected);
     assert_eq!(hq.reconcile().1["balanced"], json!(false));
+    // The units that HQ granted are good, the one beyond is not.
+    for (device, exit, status) in [("A4", 0, "good"), ("A5", 1, "unaccounted")] {
+        let shown = hq.run(&["device", "show", device]);
+        assert_eq!(
+            (shown.exit, &shown.json()["status"]),
+            (exit, &json!(status)),
+            "{device}"
+        );
+    }
 }
 
 #[test]
@@ -344,6 +378,62 @@ fn a_certificate_signed_beside_the_log() {
     assert_eq!(
         (run.exit, run.error_code().as_str()),
         (1, "DEVICE-MISMATCH")
+    );
+}
+
+#[test]
+fn a_second_certificate_of_a_unit_and_its_key() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A0", 0);
+    let twin = hq.vault("berlin").reserved("TH-200", &request, 0).tbs;
+    // The same serial and the same key, for a device that has another name.
+    let mut other = twin.clone();
+    let at = other.windows(2).rposition(|bytes| bytes == b"A0").unwrap();
+    other[at..at + 2].copy_from_slice(b"X0");
+    let logged = vault.records.iter().find_map(|record| {
+        match mintmark_ledger::entry::Entry::from_cbor(record)
+            .unwrap()
+            .body
+        {
+            Body::Reserved(reserved) if reserved.slot == 0 => Some(reserved.tbs),
+            _ => None,
+        }
+    });
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let show = |tbs: &[u8]| {
+        let file = hq.path("asked.pem");
+        let pem = mintmark_pki::to_pem("CERTIFICATE", &vault.certificate(tbs));
+        std::fs::write(&file, pem).unwrap();
+        hq.run(&["device", "show", file.to_str().unwrap()])
+    };
+    let genuine = show(&logged.unwrap());
+    assert_eq!(
+        (genuine.exit, &genuine.json()["status"]),
+        (0, &json!("good"))
+    );
+    let run = show(&other);
+    assert_eq!(
+        (run.exit, run.error_code().as_str()),
+        (1, "DEVICE-MISMATCH")
+    );
+}
+
+#[test]
+fn a_certificate_that_the_log_says_was_never_signed() {
+    let (hq, mut vault) = issuing();
+    let Body::Reserved(reserved) = vault.ask("TH-200", &csr("A9", 9)) else {
+        panic!("not reserved");
+    };
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let file = hq.path("asked.pem");
+    let pem = mintmark_pki::to_pem("CERTIFICATE", &vault.certificate(&reserved.tbs));
+    std::fs::write(&file, pem).unwrap();
+    let run = hq.run(&["device", "show", file.to_str().unwrap()]);
+    assert_eq!(
+        (run.exit, run.error_code().as_str()),
+        (1, "CERTIFICATE-UNRECORDED")
     );
 }
 

@@ -75,7 +75,7 @@ pub(super) fn run(home: Option<&Path>, asked: &str, console: &Console) -> Result
     say(console, &json, lines)?;
     let accused = traced
         .iter()
-        .any(|traced| traced.findings.iter().any(Finding::counts));
+        .any(|traced| !traced.accounted || traced.findings.iter().any(Finding::counts));
     Ok(if accused { Exit::Negative } else { Exit::Done })
 }
 
@@ -171,16 +171,35 @@ impl Tracing<'_> {
             return Err(unaccounted(place(sql, &vault.name, account, slot, issue)?));
         }
         let key = Fingerprint::new(certificate.spki_sha256());
-        units.retain(|unit| unit.record.spki_sha256 == key);
-        if units.is_empty() {
-            return Err(failure::refused(
+        let mismatch = |what: &str| {
+            failure::refused(
                 "DEVICE-MISMATCH",
                 format!(
-                    "the log of {} holds serial {serial} for another key: its device CA has signed two certificates \
-                     with one serial",
+                    "the log of {} holds serial {serial} for another {what}: its device CA has signed two \
+                     certificates with one serial",
                     vault.name
                 ),
                 "keep the certificate; stop production at this vault and tell your security officer",
+            )
+        };
+        units.retain(|unit| unit.record.spki_sha256 == key);
+        if units.is_empty() {
+            return Err(mismatch("key"));
+        }
+        let tbs_digest = Fingerprint::of(certificate.tbs_der());
+        units.retain(|unit| unit.tbs_digest == tbs_digest);
+        if units.is_empty() {
+            return Err(mismatch("certificate of this key"));
+        }
+        if units.iter().all(|unit| unit.issued_at.is_none()) {
+            return Err(failure::refused(
+                "CERTIFICATE-UNRECORDED",
+                format!(
+                    "the log of {} says that no certificate was signed for serial {serial}, and here is one",
+                    vault.name
+                ),
+                "import the vault's newest bundles, then ask again; if it is still not recorded, stop production at \
+                 this vault and tell your security officer",
             ));
         }
         Ok(units)
@@ -200,6 +219,7 @@ impl Tracing<'_> {
         };
         Ok(Traced {
             findings: findings::naming(sql, &serial)?,
+            accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
             unit,
             serial,
             entitlement,
@@ -245,11 +265,14 @@ struct Traced {
     entitlement: Option<EntitlementId>,
     approvers: Vec<OfficerId>,
     findings: Vec<Finding>,
+    /// Whether HQ granted it.
+    accounted: bool,
 }
 
 impl Traced {
     fn status(&self) -> &'static str {
         match self.unit.issued_at {
+            _ if !self.accounted => "unaccounted",
             Some(_) => "good",
             None => "unresolved",
         }
