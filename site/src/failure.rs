@@ -70,6 +70,17 @@ impl Error {
         )
     }
 
+    /// As [`Error::leaving_open`], where so many units are reserved and not signed for; else as it is.
+    pub(crate) fn with_units_open(self, count: usize) -> Self {
+        let units = match count {
+            0 => return self,
+            1 => "1 unit is".to_owned(),
+            _ => format!("{count} units are"),
+        };
+        let message = format!("{units} reserved and not signed for: {}", self.0.message);
+        self.saying(message).leaving_open()
+    }
+
     /// The stable code.
     pub(crate) fn code(&self) -> &str {
         &self.0.code

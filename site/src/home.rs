@@ -8,8 +8,10 @@
 //! received/dispatch-1-000001.cose    every dispatch, as received
 //! outbox/                            every bundle and its segments, as sealed
 //! log/  index/  state.snapshot        the record, and what follows from it
+//! rolled-back.cose                   there if HQ has seen more than this home holds: the dispatch that proves it
 //! ```
 
+mod aside;
 mod creation;
 mod lock;
 
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::files::Folder;
 
+pub(crate) use aside::Aside;
 pub(crate) use creation::{Creation, refuse_existing};
 pub(crate) use lock::HomeLock;
 
@@ -34,6 +37,8 @@ pub(crate) const LOG: &str = "log";
 const INDEX: &str = "index";
 /// What the record added up to some time ago.
 const SNAPSHOT: &str = "state.snapshot";
+/// The dispatch that proves this home not to be the newest copy.
+pub(crate) const ROLLED_BACK: &str = "rolled-back.cose";
 /// The enrolment request, as sealed.
 pub(crate) const ENROLMENT: &str = "enrol.cose";
 /// Trust manifests, as received.
@@ -162,25 +167,9 @@ impl Home {
             .map_err(|error| self.judge(name, error))
     }
 
-    /// Removes what follows from the log and is made again from it: the index and the snapshot of the state.
-    pub(crate) fn remove_derived(&self) -> Result<()> {
-        let failed = |path: &Path, error: std::io::Error| {
-            let message = format!("cannot remove {}", path.display());
-            Error::environment("HOME-UNREADABLE", message).cause(error)
-        };
-        let (index, snapshot) = (self.path.join(INDEX), self.path.join(SNAPSHOT));
-        for (path, removed) in [
-            (&index, std::fs::remove_dir_all(&index)),
-            (&snapshot, std::fs::remove_file(&snapshot)),
-        ] {
-            match removed {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed(path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// Sets aside what follows from the log and is made again from it: the index and the snapshot of the state.
+    pub(crate) fn set_derived_aside(&self) -> Result<Aside> {
+        Aside::of(&self.path, &[INDEX, SNAPSHOT])
     }
 
     /// What is gone from a home is no ordinary missing file.

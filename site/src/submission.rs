@@ -47,6 +47,12 @@ impl Submissions {
         if metadata.is_dir() {
             return Self::in_folder(path, console);
         }
+        // A pipe is never opened: there may be nobody at its other end.
+        if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+            let message = format!("{} is a link, a pipe or a device", path.display());
+            return Err(Error::environment("CSR-NOT-A-FILE", message)
+                .hint("name a file, or a folder of files; nothing was issued"));
+        }
         let (parent, name) = (path.parent(), path.file_name());
         let parent = parent
             .filter(|parent| *parent != Path::new(""))

@@ -6,14 +6,15 @@ mod import;
 mod issue;
 pub(crate) mod keyring;
 pub(crate) mod reading;
+mod rolled_back;
 pub(crate) mod trust;
 
 use std::cell::OnceCell;
 use std::path::Path;
 
-use mintmark_console::Console;
-use mintmark_ledger::entry::Genesis;
-use mintmark_ledger::ledger::{Ledger, Opened};
+use mintmark_console::{Console, Exit};
+use mintmark_ledger::entry::{Genesis, LogSequence};
+use mintmark_ledger::ledger::{Ledger, Opened, View};
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
@@ -23,6 +24,7 @@ use mintmark_protocol::identifier::{DeviceId, Sku, VaultName};
 pub(crate) use bundle::{Carried, Carrier, Outbox, Placed};
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit};
+pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::{SOFTWARE, now};
 use crate::failure::{Error, Result};
@@ -53,22 +55,46 @@ pub(crate) struct Vault<'c> {
 }
 
 impl<'c> Vault<'c> {
-    /// Opens a vault to change it. The token is opened when it is first needed.
+    /// Opens a vault to change it. The token is opened when it is first needed. What HQ has not acknowledged is read
+    /// again: it must still be reported, and nothing is built on a log of which that cannot be done.
     pub(crate) fn open(home: Home, console: &'c Console) -> Result<Self> {
         let lock = home.lock()?;
+        home.expect_newest()?;
         let (ledger, opened) = Ledger::open(home.path(), SOFTWARE)?;
+        let acknowledged = ledger.state().bundles().acknowledged_log_size;
+        ledger.verify_from(LogSequence(acknowledged))?;
         Self::over(home, lock, ledger, opened, console)
     }
 
-    /// As [`Vault::open`], but what follows from the log is made again. A home whose index knows more than its log is
-    /// not touched: that is how a log that was cut short is noticed.
-    pub(crate) fn open_rebuilding(home: Home, console: &'c Console) -> Result<Self> {
+    /// As [`Vault::open`], after the whole log was read again. With `rebuild`, what follows from the log is made again.
+    /// A home whose index knows more than its log is not touched: that is how a log that was cut short is noticed.
+    ///
+    /// # Errors
+    /// Where units are reserved without a certificate, the error says so.
+    pub(crate) fn open_recovering(home: Home, rebuild: bool, console: &'c Console) -> Result<Self> {
         let lock = home.lock()?;
-        let (ledger, before) = Ledger::open(home.path(), SOFTWARE)?;
-        ledger.close()?;
-        home.remove_derived()?;
-        let (ledger, mut opened) = Ledger::open(home.path(), SOFTWARE)?;
-        opened.torn_bytes = before.torn_bytes;
+        home.expect_newest()?;
+        // Before anything is touched.
+        let view = View::open(home.path())?;
+        reading::verify(&view, console)?;
+        let open = view.state().reservations().len();
+        drop(view);
+        let opened = || -> Result<(Ledger, Opened)> {
+            let (ledger, before) = Ledger::open(home.path(), SOFTWARE)?;
+            if !rebuild {
+                return Ok((ledger, before));
+            }
+            ledger.close()?;
+            let aside = home.set_derived_aside()?;
+            let (ledger, mut opened) = Ledger::open(home.path(), SOFTWARE)?;
+            aside.discard()?;
+            opened.torn_bytes = before.torn_bytes;
+            Ok((ledger, opened))
+        };
+        let (ledger, opened) = opened().map_err(|error| match error.exit() {
+            Exit::Environment => error.with_units_open(open),
+            _ => error,
+        })?;
         Self::over(home, lock, ledger, opened, console)
     }
 

@@ -10,6 +10,7 @@ mod index;
 mod input;
 mod open;
 mod read;
+mod verify;
 mod view;
 
 use std::collections::BTreeMap;

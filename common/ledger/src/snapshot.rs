@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::log::regular::{is_regular, open_regular};
 use crate::log::{Head, Position};
 use crate::state::State;
-use crate::storage_error::StorageError;
+use crate::storage_error::{StorageError, io_error};
 
 const MAGIC: &[u8; 8] = b"MMSNAP1\0";
 const DIGEST_BYTES: usize = 32;
@@ -31,11 +32,20 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Reads a snapshot; none if there is no fit one, whatever the reason.
-    pub(crate) fn read(path: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if something else than a regular file stands there: nobody but a stranger puts it there.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, StorageError> {
         let mut bytes = Vec::new();
-        let file = File::open(path).ok()?;
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        Self::from_bytes(&bytes)
+        let file = match open_regular(OpenOptions::new().read(true), path) {
+            Ok(file) => file,
+            Err(error) if is_regular(path).is_ok_and(|regular| !regular) => {
+                return Err(io_error("open", path)(error));
+            }
+            Err(_) => return Ok(None),
+        };
+        let read = file.take(FILE_BYTES_MAX).read_to_end(&mut bytes);
+        Ok(read.ok().and_then(|_| Self::from_bytes(&bytes)))
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -70,11 +80,14 @@ impl Snapshot {
         body.extend_from_slice(&state.to_snapshot());
         let part = PathBuf::from(format!("{}.part", path.display()));
         let write = || -> io::Result<()> {
-            // A part left by a crash is nobody's.
+            // A part left by a crash is nobody's; whatever it is, it is not written through.
+            match fs::remove_file(&part) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let mut file = OpenOptions::new()
                 .write(true)
-                .create(true)
-                .truncate(true)
+                .create_new(true)
                 .mode(0o600)
                 .open(&part)?;
             file.write_all(MAGIC)?;
@@ -104,7 +117,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.snapshot");
         Snapshot::write(&path, &State::new(), &Head::default()).unwrap();
-        assert_eq!(Snapshot::read(&path).unwrap().state, State::new());
+        assert_eq!(Snapshot::read(&path).unwrap().unwrap().state, State::new());
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();

@@ -13,7 +13,7 @@ use super::{json, now};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::vault::keyring::{DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, open_store};
-use crate::vault::reading::Reading;
+use crate::vault::reading::{Reading, verify};
 
 /// What `site doctor` is told.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ pub(crate) fn execute(
         Some(uri) => keys(&uri.parse()?, None, &mut checks, console),
         None => {
             let (home, exposed) = Home::inspect(home)?;
+            if let Err(error) = home.expect_newest() {
+                checks.push(bad("newest copy", &error));
+            }
             checks.push(match exposed {
                 Some(error) => bad("home", &error),
                 None => good(
@@ -66,7 +69,7 @@ pub(crate) fn execute(
                 .ok()
                 .map(|reading| reading.facts().identity.clone());
             match &reading {
-                Ok(reading) => record(reading, &mut checks),
+                Ok(reading) => record(reading, &mut checks, console),
                 Err(error) => checks.push(bad("log", error)),
             }
             keys(&uri, identity.as_ref(), &mut checks, console);
@@ -76,13 +79,16 @@ pub(crate) fn execute(
 }
 
 /// The log, the trust in it, and the clock beside it.
-fn record(reading: &Reading, checks: &mut Vec<Check>) {
+fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
     let (state, now) = (reading.state(), now());
     let size = state.size();
-    checks.push(good(
-        "log",
-        format!("{size} records, and what stands beside it agrees with it"),
-    ));
+    checks.push(match verify(reading.view(), console) {
+        Ok(()) => good(
+            "log",
+            format!("{size} records, all read, and what stands beside it agrees with it"),
+        ),
+        Err(error) => bad("log", &error),
+    });
     let manifest = reading.facts().trust.newest().content();
     let until = rfc3339(manifest.expires_at);
     checks.push(if manifest.in_force(now).is_ok() {

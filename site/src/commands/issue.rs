@@ -65,7 +65,7 @@ struct Tally<'a> {
     issued: u64,
     existing: u64,
     refused: u64,
-    open: u64,
+    open: usize,
     /// Of those issued and existing, how many are not in the output folder.
     unwritten: u64,
     /// Why the first of them is not.
@@ -155,7 +155,8 @@ fn issue(
             tally.add(row)?;
         }
         if let Some(error) = failed {
-            return Err(tally.interrupted(error));
+            // What is finished is finished, and what is reserved stays so.
+            return Err(error.with_units_open(tally.open));
         }
     }
     Ok(())
@@ -390,21 +391,6 @@ impl Tally<'_> {
             self.console.note(format!("{}: {hint}", failure.code));
         }
         Ok(())
-    }
-
-    /// The token failed in the middle: what is finished is finished, and what is reserved stays so.
-    fn interrupted(&self, error: Error) -> Error {
-        let count = self.open;
-        let units = if count == 1 {
-            "1 unit is"
-        } else {
-            &format!("{count} units are")
-        };
-        let message = format!(
-            "{units} reserved and not signed for: {}",
-            error.failure().message
-        );
-        error.saying(message)
     }
 
     /// Units are spent and their certificates are not where the caller looks for them.

@@ -10,7 +10,7 @@ use super::json;
 use crate::failure::Result;
 use crate::home::Home;
 use crate::vault::Vault;
-use crate::vault::reading::Reading;
+use crate::vault::reading::{Reading, verify};
 
 /// What `site recover` is told.
 #[derive(Debug, clap::Args)]
@@ -60,8 +60,9 @@ struct Open {
 
 /// Says what recovery would do. It takes no lock and needs no PIN.
 fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let (view, state) = (reading.view(), reading.state());
+    verify(view, console)?;
     let asked = rebuild.then_some("it was asked for");
     let open = state.reservations().iter().map(|(sequence, open)| {
         let account = state.account(open.account);
@@ -132,11 +133,11 @@ pub(crate) fn execute(
         return rehearse(arguments.rebuild, home, console);
     }
     let home = Home::open(home)?;
-    let mut vault = match arguments.rebuild {
-        true => Vault::open_rebuilding(home, console)?,
-        false => Vault::open(home, console)?,
+    let mut vault = Vault::open_recovering(home, arguments.rebuild, console)?;
+    let completion = match vault.complete_unfinished() {
+        Ok(completion) => completion,
+        Err(error) => return Err(error.with_units_open(vault.state().reservations().len())),
     };
-    let completion = vault.complete_unfinished()?;
     let report = Report {
         schema: "mintmark/recover/1",
         index_rebuilt: vault.opened().index_rebuilt.clone(),
@@ -145,7 +146,9 @@ pub(crate) fn execute(
         unresolved: vault.state().reservations().len(),
         log_size: vault.state().size(),
     };
-    vault.close()?;
+    vault
+        .close()
+        .map_err(|error| error.with_units_open(report.unresolved))?;
     if console.is_json() {
         json(console, &report)?;
     } else {
@@ -154,5 +157,8 @@ pub(crate) fn execute(
             report.completed, report.unresolved, report.log_size
         ));
     }
-    completion.failed.map_or(Ok(Exit::Done), Err)
+    match completion.failed {
+        Some(error) => Err(error.with_units_open(report.unresolved)),
+        None => Ok(Exit::Done),
+    }
 }

@@ -36,6 +36,8 @@ struct Report {
     trust_expires: String,
     dispatch: DispatchRow,
     bundle: BundleRow,
+    /// Headquarters has seen more of this vault than this home holds.
+    rolled_back: bool,
     next: String,
 }
 
@@ -67,7 +69,7 @@ struct BundleRow {
 
 /// Shows it.
 pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let report = report(&reading, now());
     if console.is_json() {
         return json(console, &report);
@@ -80,6 +82,7 @@ fn report(reading: &Reading, now: u64) -> Report {
     let (state, facts) = (reading.state(), reading.facts());
     let now = now.max(state.mark());
     let manifest = facts.trust.newest().content();
+    let rolled_back = reading.home().expect_newest().is_err();
     let credit = state.credit(now);
     let accounts = state.accounts().map(|account| AccountRow {
         site: facts.name.site.to_string(),
@@ -116,13 +119,19 @@ fn report(reading: &Reading, now: u64) -> Report {
             sequence: state.bundles().sequence,
             acknowledged: state.bundles().acknowledged,
         },
-        next: next(state, manifest.expires_at, now),
+        rolled_back,
+        next: next(state, rolled_back, manifest.expires_at, now),
     }
 }
 
 /// What to do next, the most pressing first.
-fn next(state: &State, trust_expires: u64, now: u64) -> String {
+fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> String {
     let export = "run `site media export DIR` and carry it to headquarters";
+    if rolled_back {
+        return "this home is older than what headquarters has seen: put the newest copy back, or ask headquarters; \
+                never run both copies"
+            .to_owned();
+    }
     if trust_expires <= now {
         return "the trust manifest has expired: import a newer one from headquarters".to_owned();
     }

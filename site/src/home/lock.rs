@@ -2,7 +2,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::LOCK;
 use crate::failure::{Error, Result};
@@ -27,7 +30,16 @@ impl HomeLock {
                  `site status` works without",
             )
         };
-        let open = OpenOptions::new().read(true).write(true).open(&path);
+        let regular = std::fs::symlink_metadata(&path).map(|found| found.is_file());
+        if regular.is_ok_and(|regular| !regular) {
+            return Err(super::corrupt(home, LOCK, "no regular file"));
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(&path);
         let mut file = match open {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -8,9 +8,9 @@ use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::envelope::{self, Kind};
 use mintmark_protocol::trust::TRUST_BYTES_MAX;
 
-use super::Vault;
 use super::dispatch::{self, Judge, Place};
 use super::trust::{self, Standing};
+use super::{Vault, rolled_back};
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{RECEIVED, TRUST};
@@ -140,6 +140,11 @@ impl Vault<'_> {
                 return Ok(incoming);
             }
         }
+        if let Some(seen) = &dispatch.content().bundle_seen
+            && let Err(error) = rolled_back::expect_sealed(self.state(), seen)
+        {
+            return self.stop_here(incoming, error, bytes, effort);
+        }
         let verified = self.keyring()?.with_opener(|opener| {
             let (vault, identity) = (&self.name, &self.identity);
             Judge {
@@ -159,6 +164,11 @@ impl Vault<'_> {
             }
             Err(error) => return Err(error),
         };
+        if let Some(seen) = rolled_back::acknowledged(&input.content, &self.name)
+            && let Err(error) = rolled_back::expect_sealed(self.state(), &seen)
+        {
+            return self.stop_here(incoming, error, bytes, effort);
+        }
         if effort == Effort::Import
             && let Err(fork) = keep(&received, &dispatch.content().object_id(), bytes)?
         {
@@ -175,6 +185,21 @@ impl Vault<'_> {
                 Arrival::Imported
             }
         };
+        Ok(incoming)
+    }
+
+    /// HQ has seen what this home does not hold: the dispatch is kept as the evidence, and is not followed.
+    fn stop_here(
+        &self,
+        mut incoming: Incoming,
+        error: Error,
+        bytes: &[u8],
+        effort: Effort,
+    ) -> Result<Incoming> {
+        if effort == Effort::Import {
+            rolled_back::keep(&self.home, bytes)?;
+        }
+        incoming.arrival = Arrival::Refused(error);
         Ok(incoming)
     }
 

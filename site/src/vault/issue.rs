@@ -202,7 +202,7 @@ impl Vault<'_> {
                     .map_or(Answer::Open, Answer::Existing),
             });
         }
-        Ok((answers, failed.map(Error::leaving_open)))
+        Ok((answers, failed))
     }
 
     /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.

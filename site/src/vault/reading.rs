@@ -18,9 +18,17 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Opens the home that `--home` or SITE_HOME names.
-    pub(crate) fn open(home: Option<&Path>) -> Result<Self> {
-        Self::over(Home::open(home)?)
+    /// Opens the home that `--home` or SITE_HOME names, and says if it is not the newest copy.
+    pub(crate) fn open(home: Option<&Path>, console: &Console) -> Result<Self> {
+        let reading = Self::over(Home::open(home)?)?;
+        if let Err(error) = reading.home.expect_newest() {
+            let failure = error.failure();
+            console.warn_coded(&failure.code, &failure.message);
+            if let Some(hint) = &failure.hint {
+                console.note(hint);
+            }
+        }
+        Ok(reading)
     }
 
     /// Looks at a home that was opened.
@@ -50,6 +58,17 @@ impl Reading {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+}
+
+/// Reads the whole log again.
+///
+/// # Errors
+/// LOG-CORRUPT and its like if the log is not what was written.
+pub(crate) fn verify(view: &View, console: &Console) -> Result<()> {
+    let progress = console.progress("verifying the log", Some(view.size()));
+    view.verify(|| progress.advance(1))?;
+    progress.finish();
+    Ok(())
 }
 
 /// Says what opening a log to write had to put right.

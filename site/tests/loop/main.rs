@@ -7,6 +7,7 @@ mod chain;
 mod crash;
 mod hostile;
 mod journey;
+mod rolled_back;
 mod support;
 
 /// What came of a file: outcome and code.

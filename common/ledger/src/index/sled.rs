@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
 use crate::log::lock::Locked;
+use crate::log::regular::{is_regular, open_regular};
 use crate::log::{Head, Position};
 use crate::storage_error::io_error;
 
@@ -90,17 +91,17 @@ impl SledIndex {
         let missing = || StorageError::IndexMissing {
             path: folder.to_owned(),
         };
-        let lock = match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(lock_path(folder))
-        {
+        let lock = open_regular(
+            OpenOptions::new().read(true).write(true),
+            &lock_path(folder),
+        );
+        let lock = match lock {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
             Err(error) => return Err(io_error("open", &lock_path(folder))(error)),
         };
         let lock = take_lock(lock, folder)?;
-        if !database_file(folder).is_file() {
+        if !is_plain(folder) {
             return Err(missing());
         }
         if !was_left_whole(&lock) {
@@ -120,12 +121,13 @@ impl SledIndex {
     /// [`StorageError::Io`].
     pub fn complaint(folder: &Path) -> Result<Option<&'static str>, StorageError> {
         let missing = Ok(Some("there is none"));
-        let lock = match File::open(lock_path(folder)) {
+        let lock = open_regular(OpenOptions::new().read(true), &lock_path(folder));
+        let lock = match lock {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return missing,
             Err(error) => return Err(io_error("open", &lock_path(folder))(error)),
         };
-        if !database_file(folder).is_file() {
+        if !is_plain(folder) {
             return missing;
         }
         Ok((!was_left_whole(&lock)).then_some(MACHINE_WENT_DOWN))
@@ -142,13 +144,9 @@ impl SledIndex {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error("create", folder)(error)),
         }
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(lock_path(folder))
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let lock = open_regular(options.mode(0o600), &lock_path(folder))
             .map_err(io_error("create", &lock_path(folder)))?;
         let lock = take_lock(lock, folder)?;
         // Not one that was half removed: until the new one is open, there is none.
@@ -372,6 +370,19 @@ fn database_folder(folder: &Path) -> PathBuf {
 
 fn database_file(folder: &Path) -> PathBuf {
     database_folder(folder).join("db")
+}
+
+/// Whether there is a database, of files and folders alone: sled would open whatever stands there.
+fn is_plain(folder: &Path) -> bool {
+    let database = database_folder(folder);
+    let is_folder = fs::symlink_metadata(&database).is_ok_and(|found| found.is_dir());
+    let plain = |entry: io::Result<fs::DirEntry>| {
+        let found = entry.and_then(|entry| entry.file_type());
+        found.is_ok_and(|found| found.is_file() || found.is_dir())
+    };
+    is_folder
+        && is_regular(&database_file(folder)).unwrap_or(false)
+        && fs::read_dir(&database).is_ok_and(|mut entries| entries.all(plain))
 }
 
 /// Makes the file that sled writes to durable.

@@ -86,7 +86,7 @@ impl Ledger {
         text_fits(software)?;
         let path = folder;
         let folder = Folder::new(folder);
-        let mut snapshot = Snapshot::read(&folder.snapshot);
+        let mut snapshot = Snapshot::read(&folder.snapshot)?;
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
         let (log, found) = match FileLog::open(&folder.log, known) {
             Err(corrupt @ StorageError::LogCorrupt { .. }) => {

@@ -34,7 +34,7 @@ impl View {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let paths = Folder::new(folder);
         // In this order: a snapshot is never ahead of the log.
-        let mut snapshot = Snapshot::read(&paths.snapshot);
+        let mut snapshot = Snapshot::read(&paths.snapshot)?;
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
         let (log, found) = match FileLog::open_read_only(&paths.log, known) {
             Err(corrupt @ StorageError::LogCorrupt { .. }) => {
@@ -66,6 +66,10 @@ impl View {
     /// The state.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    pub(super) fn log(&self) -> &FileLog {
+        &self.log
     }
 
     /// How many records there are.

@@ -12,6 +12,7 @@ use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
 use super::group::{encode_group, stored_bytes};
 use super::lock::Locked;
 use super::recovery::survey;
+use super::regular::open_regular;
 use super::segment::{self, Frames, Segment, Segments, Stop, read_up_to};
 use super::{Head, LogStore, Position, Record, Records, link};
 use crate::StorageError;
@@ -151,10 +152,7 @@ impl FileLog {
         let found = survey(&segments, known.as_ref())?;
         let last = segments.last();
         let path = segment::path(folder, last.base);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
+        let file = open_regular(OpenOptions::new().read(true).write(true), &path)
             .map_err(io_error("open", &path))?;
 
         // What was found may be in the memory of the operating system alone: the process before

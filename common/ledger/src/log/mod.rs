@@ -21,6 +21,7 @@ pub(crate) mod lock;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod recovery;
+pub(crate) mod regular;
 mod segment;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,12 @@
 //! The files of a log, and reading frames from them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, MAGIC, Unreadable};
+use super::regular::open_regular;
 use super::{Position, link};
 use crate::StorageError;
 use crate::storage_error::io_error;
@@ -53,7 +54,7 @@ impl Segments {
     ///
     /// # Errors
     /// [`StorageError::LogMissing`] when there is no folder, no file, or one is missing or short;
-    /// [`StorageError::LogCorrupt`] when files overlap.
+    /// [`StorageError::LogCorrupt`] when files overlap, or one is no regular file.
     pub(super) fn list(folder: &Path) -> Result<Self, StorageError> {
         let mut bases = Vec::new();
         let entries = match fs::read_dir(folder) {
@@ -91,7 +92,15 @@ impl Segments {
                     reason: "two files hold the same part of the log",
                 });
             }
-            let bytes = fs::metadata(&path).map_err(io_error("open", &path))?.len();
+            let found = fs::symlink_metadata(&path).map_err(io_error("open", &path))?;
+            if !found.is_file() {
+                return Err(StorageError::LogCorrupt {
+                    sequence: None,
+                    position: Position(base),
+                    reason: "a link, a folder, a pipe or a device stands in the place of a file",
+                });
+            }
+            let bytes = found.len();
             end = base.checked_add(bytes).ok_or(StorageError::LogCorrupt {
                 sequence: None,
                 position: Position(base),
@@ -132,7 +141,7 @@ impl Segments {
     /// Opens the file that begins at `base` for reading.
     pub(super) fn open(&self, base: u64) -> Result<File, StorageError> {
         let path = path(&self.folder, base);
-        File::open(&path).map_err(|error| {
+        open_regular(OpenOptions::new().read(true), &path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
                 StorageError::LogMissing {
                     path,

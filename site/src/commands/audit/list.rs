@@ -28,7 +28,7 @@ struct Row {
 
 /// Lists the bundles.
 pub(super) fn execute(home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let acknowledged = reading.state().bundles().acknowledged;
     let bundles: Vec<Row> = sealed(reading.view())?
         .into_iter()

@@ -11,7 +11,7 @@ use crate::vault::reading::Reading;
 
 /// Shows the log.
 pub(super) fn execute(from: u64, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let show = |row: Row| -> Result<()> {
         if row.sequence.number() < from {
             return Ok(());

@@ -47,7 +47,7 @@ struct Segment {
 
 /// Shows one bundle, as it was sealed.
 pub(super) fn execute(sequence: u64, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let (home, state) = (reading.home(), reading.state());
     let found = sealed(reading.view())?
         .into_iter()

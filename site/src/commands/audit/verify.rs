@@ -28,7 +28,7 @@ struct Report {
 /// Reads the whole log: each record's frame and link, the Merkle root at each bundle's checkpoint, and the state that it
 /// adds up to.
 pub(super) fn execute(home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let view = reading.view();
     let progress = console.progress("verifying the log", Some(view.size()));
     let mut checkpoints = Checkpoints::load(&reading)?;

@@ -38,7 +38,7 @@ struct Unit {
 
 /// Shows it.
 pub(crate) fn execute(id: &str, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let units: Vec<Unit> = find(reading.view(), id)?
         .into_iter()
         .map(Unit::from)

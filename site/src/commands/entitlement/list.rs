@@ -18,7 +18,7 @@ struct Report {
 
 /// Lists what is in force.
 pub(super) fn execute(home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let state = reading.state();
     let now = now().max(state.mark());
     let granted = state.entitlements().values();

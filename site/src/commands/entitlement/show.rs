@@ -50,7 +50,7 @@ struct Hours {
 
 /// Shows one entitlement.
 pub(super) fn execute(id: &EntitlementId, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    let reading = Reading::open(home)?;
+    let reading = Reading::open(home, console)?;
     let state = reading.state();
     let granted = state.entitlements().get(id).ok_or_else(|| {
         Error::usage(

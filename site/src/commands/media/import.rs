@@ -13,7 +13,7 @@ use super::{Item, show};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
-use crate::vault::{Arrival, Effort, Incoming, Vault};
+use crate::vault::{Arrival, Effort, HOME_ROLLED_BACK, Incoming, Vault};
 
 /// The most files of a dry run: the ledger keeps what they bring in memory until then.
 const REHEARSAL_FILES_MAX: usize = 64;
@@ -57,6 +57,11 @@ pub(crate) fn execute(
             break;
         }
         match import(&mut vault, &medium, file, effort) {
+            // Nothing more is built on a home that is not the newest copy.
+            Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
+                items.push(item);
+                break;
+            }
             Ok(item) => items.push(item),
             Err(error) => {
                 stopped = Some(error.about(&file.path()));
