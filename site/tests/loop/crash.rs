@@ -70,18 +70,32 @@ fn kill_everywhere(
     assert!(kills >= kills_min, "only {kills} kills");
 }
 
-/// Runs `site issue` with a token that makes so many signatures and no more.
-fn issue_on_failing_token(vault: &Vault, module: &Path, signatures: u32) -> Run {
+/// Runs a command with a token that makes so many signatures and no more.
+fn on_failing_token(vault: &Vault, module: &Path, signatures: u32, arguments: &[&str]) -> Run {
     let config = vault.home().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace(SOFTHSM, module.to_str().unwrap())).unwrap();
-    let arguments = vault.issue_arguments();
-    let mut site = vault.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut site = vault.command(arguments);
     site.env("FAULTY_TARGET", SOFTHSM)
         .env("FAULTY_SIGNATURES", signatures.to_string());
     let run = Run::of(site.output().unwrap());
     std::fs::write(&config, text).unwrap();
     run
+}
+
+/// Runs `site recover` where no file grows beyond what the log holds now.
+fn recover_on_full_disk(vault: &Vault) -> Run {
+    let log = std::fs::read_dir(vault.home().join("log")).unwrap().next();
+    let bytes = log.unwrap().unwrap().metadata().unwrap().len();
+    let site = vault.command(&["recover"]);
+    let mut shell = Command::new("sh");
+    let limited = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$@\"");
+    shell.args(["-c", &limited, "sh"]);
+    shell.arg(site.get_program()).args(site.get_args());
+    for (name, value) in site.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    Run::of(shell.stdin(Stdio::null()).output().unwrap())
 }
 
 #[test]
@@ -98,7 +112,9 @@ fn a_token_that_fails_amid_issuing_leaves_reservations_that_recovery_completes()
     let (mut before, mut amid, mut partly) = (0, 0, 0);
     for signatures in 0.. {
         let copy = vault.fork();
-        let run = issue_on_failing_token(&copy, &module, signatures);
+        let issue = copy.issue_arguments();
+        let issue: Vec<&str> = issue.iter().map(String::as_str).collect();
+        let run = on_failing_token(&copy, &module, signatures, &issue);
         let account = copy.status()["accounts"][0].clone();
         let open = account["unresolved"].as_u64().unwrap();
         match run.code {
@@ -126,6 +142,20 @@ fn a_token_that_fails_amid_issuing_leaves_reservations_that_recovery_completes()
                 (&json!(0), &json!(open))
             );
             assert!(planned["open"][0]["serial"].is_string(), "{planned}");
+        }
+        for (recover, code) in [
+            (recover_on_full_disk(&copy), "DISK-FULL"),
+            (
+                on_failing_token(&copy, &module, 0, &["recover"]),
+                "TOKEN-FAILED",
+            ),
+        ] {
+            assert_eq!(recover.code, Some(5), "{recover:?}");
+            assert_eq!(recover.errors(), [code], "{recover:?}");
+            let units = if open == 1 { "unit is" } else { "units are" };
+            let says = format!("{open} {units} reserved and not signed for");
+            assert!(recover.err.contains(&says), "{recover:?}");
+            assert!(!recover.err.contains("othing was changed"), "{recover:?}");
         }
         let recovered = copy.run(&["recover"]).expect(0).json();
         assert_eq!(

@@ -5,6 +5,7 @@
 
 mod chain;
 mod crash;
+mod damage;
 mod hostile;
 mod journey;
 mod rolled_back;
