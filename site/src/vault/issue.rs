@@ -151,8 +151,12 @@ impl Vault<'_> {
 
     /// Completes what is reserved, and stops if that is not possible: for commands that go on to other things.
     pub(crate) fn settle(&mut self) -> Result<()> {
-        match self.complete_unfinished()?.failed {
-            Some(error) => Err(error),
+        let failed = match self.complete_unfinished() {
+            Ok(completion) => completion.failed,
+            Err(error) => Some(error),
+        };
+        match failed {
+            Some(error) => Err(error.with_units_open(self.state().reservations().len())),
             None => Ok(()),
         }
     }
