@@ -1,6 +1,6 @@
 //! Drafts on their way through approval: where they are kept, what they say in words, and when they are done.
 
-use mintmark_console::{Failure, files};
+use mintmark_console::{Console, Failure, files};
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
@@ -223,8 +223,40 @@ pub(crate) fn tally(
         .collect()
 }
 
+/// Those whose approvals were collected and no longer count: they have left, or hold the role or the key no more.
+pub(crate) fn former(
+    sql: &Connection,
+    draft: &Draft,
+    tally: &[(u64, Vec<OfficerId>)],
+) -> Result<Vec<OfficerId>, Failure> {
+    let mut approvers = drafts::approvers(sql, &draft.fingerprint)?;
+    approvers.retain(|officer| !tally.iter().any(|(_, counted)| counted.contains(officer)));
+    Ok(approvers)
+}
+
+/// A draft with the approvals of those who may give one today, and enough of them.
+pub(crate) fn finished(
+    sql: &Connection,
+    record: &Record,
+    draft: &Draft,
+    current: Option<&Verified<TrustManifest>>,
+    console: &Console,
+) -> Result<Proposal, Failure> {
+    let mut proposal = collected(sql, record, draft)?;
+    let judges = judges(&proposal, current)?;
+    proposal.retain_holders(&judges, role(draft.kind)?);
+    for officer in former(sql, draft, &tally(&proposal, &judges)?)? {
+        console.note(format!(
+            "the approval of `{}` by {officer} no longer counts and is left out",
+            draft.id
+        ));
+    }
+    expect_threshold(&proposal, draft, &judges)?;
+    Ok(proposal)
+}
+
 /// Refuses to go on below the threshold.
-pub(crate) fn expect_threshold(
+fn expect_threshold(
     proposal: &Proposal,
     draft: &Draft,
     judges: &[TrustManifest],

@@ -30,8 +30,8 @@ pub struct Cli {
     #[command(flatten)]
     global: GlobalOptions,
 
-    /// The home folder.
-    #[arg(long, global = true, env = "HQ_HOME", value_name = "DIR")]
+    /// The home folder; without it, the one that the environment variable HQ_HOME names.
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -92,12 +92,50 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes nothing, whatever becomes of its output.
+    fn only_looks(&self) -> bool {
+        match self {
+            Self::Officer(officer) => matches!(
+                officer,
+                officer::Officer::List | officer::Officer::Show { .. }
+            ),
+            Self::Trust(trust) => matches!(trust, trust::Trust::Show),
+            Self::Approval(approval) => matches!(
+                approval,
+                approval::Approval::List | approval::Approval::Show { .. }
+            ),
+            Self::Site(site) => {
+                matches!(site, site::Site::List | site::Site::Show { .. })
+            }
+            Self::Entitlement(entitlement) => matches!(
+                entitlement,
+                entitlement::Entitlement::List | entitlement::Entitlement::Show { .. }
+            ),
+            Self::Media(media) => matches!(media, media::Media::Inspect { .. }),
+            Self::Ca(ca) => matches!(ca, ca::Ca::List | ca::Ca::Show { .. }),
+            Self::Policy(_)
+            | Self::Audit(_)
+            | Self::Reconcile(_)
+            | Self::Device(_)
+            | Self::Completion { .. } => true,
+            Self::Init(_) | Self::Manual { .. } => false,
+        }
+    }
+}
+
 /// Runs one command line.
 ///
 /// # Errors
 /// The failure that the console reports.
 pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
-    let home = cli.home.as_deref();
+    // An empty variable is one that is not set, as anywhere else.
+    let named = std::env::var_os("HQ_HOME").filter(|value| !value.is_empty());
+    let home = cli.home.or_else(|| named.map(PathBuf::from));
+    let home = home.as_deref();
+    if cli.command.only_looks() {
+        console.only_looks();
+    }
     match cli.command {
         Command::Init(init) => init.run(home, console),
         Command::Officer(officer) => officer.run(home, console),

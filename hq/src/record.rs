@@ -21,6 +21,24 @@ impl Record {
             .join(format!("trust-{version:06}.cose"))
     }
 
+    /// Which manifest an officer's or auditor's home imported last.
+    pub(crate) fn newest_trust(&self) -> Result<u64, Failure> {
+        let path = self.newest_trust_file();
+        let text = String::from_utf8(self.read(&path)?).map_err(failure::home_corrupt)?;
+        text.trim_end().parse().map_err(|error| {
+            failure::home_corrupt(format!("{} names no version: {error}", path.display()))
+        })
+    }
+
+    /// Notes which manifest that is, once it is kept.
+    pub(crate) fn set_newest_trust(&self, version: u64) -> Result<(), Failure> {
+        self.replace(&self.newest_trust_file(), format!("{version}\n").as_bytes())
+    }
+
+    fn newest_trust_file(&self) -> PathBuf {
+        self.0.join("trust").join("newest")
+    }
+
     pub(crate) fn officer_request(&self, id: &OfficerId, fingerprint: &str) -> PathBuf {
         self.0
             .join("officers")
@@ -112,9 +130,15 @@ impl Record {
         Ok(files::write_replace(path, bytes)?)
     }
 
-    /// Reads an object of the record.
+    /// Reads an object of the record, which must be there: nothing is ever taken out of it.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, Failure> {
-        Ok(files::read_limited(path, RECORD_FILE_BYTES_MAX)?)
+        use files::Kind;
+        files::read_limited(path, RECORD_FILE_BYTES_MAX).map_err(|error| match error.kind() {
+            Kind::Missing | Kind::NotRegular { .. } | Kind::TooLarge { .. } => {
+                failure::home_corrupt(error)
+            }
+            _ => error.into(),
+        })
     }
 }
 

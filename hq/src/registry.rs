@@ -20,7 +20,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.
@@ -46,10 +46,13 @@ impl Registry {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let sql = Connection::open_with_flags(path, flags).map_err(failure::sql)?;
-        configure(&sql)?;
         let version: i64 = sql
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(failure::sql)?;
+        // An empty file is a registry to SQLite; to us it is one whose content is gone.
+        if version <= 0 {
+            return Err(failure::home_corrupt("registry.sqlite holds no registry"));
+        }
         if version != SCHEMA_VERSION {
             let message =
                 format!("the registry has schema {version}; this program knows {SCHEMA_VERSION}");
@@ -57,6 +60,7 @@ impl Registry {
                 Failure::new(Exit::Usage, "REGISTRY-SCHEMA", message).hint("update this program")
             );
         }
+        configure(&sql)?;
         Ok(Self { sql })
     }
 

@@ -15,17 +15,49 @@ pub(crate) fn newest(home: &Home) -> Result<Option<Verified<TrustManifest>>, Fai
     Ok(chain(home)?.pop())
 }
 
-/// Every manifest from the pinned one on.
+/// Every manifest from the pinned one on. One that this home is known to have had must still be there: without it, the
+/// home would trust those whom it no longer should.
 pub(crate) fn chain(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
-    let Some((version, fingerprint)) = beginning(home)? else {
-        return Ok(Vec::new());
-    };
+    match home.config.role {
+        Role::Hq => published(home),
+        Role::Member => followed(home),
+    }
+}
+
+/// What HQ published: what the registry lists, no less and no more.
+fn published(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let record = home.record();
-    let bytes = record.read(&record.trust(version))?;
+    let mut chain: Vec<Verified<TrustManifest>> = Vec::new();
+    for (version, fingerprint) in trust_manifests::all(&home.registry()?.sql)? {
+        let bytes = record.read(&record.trust(version))?;
+        let next = match chain.last() {
+            None => TrustManifest::pin(&bytes, &fingerprint),
+            Some(last) => last.successor(&bytes),
+        }
+        .map_err(failure::home_corrupt)?;
+        if next.content().version != version || next.fingerprint() != fingerprint {
+            let message = format!("trust manifest {version} is not the one that was published");
+            return Err(failure::home_corrupt(message));
+        }
+        chain.push(next);
+    }
+    Ok(chain)
+}
+
+/// What an officer or auditor pinned, and what they imported since.
+fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
+    let record = home.record();
+    let pin = home.config.pin.as_ref();
+    let pin = pin.ok_or_else(|| failure::home_corrupt("config.toml pins no manifest"))?;
+    let fingerprint: Fingerprint = registry::parsed("pin", &pin.fingerprint)?;
+    let newest = record.newest_trust()?;
+    let bytes = record.read(&record.trust(pin.version))?;
     let mut chain = vec![TrustManifest::pin(&bytes, &fingerprint).map_err(failure::home_corrupt)?];
     while let Some(last) = chain.last() {
-        let path = record.trust(last.content().version.saturating_add(1));
-        if !path.exists() {
+        let version = last.content().version.saturating_add(1);
+        let path = record.trust(version);
+        // One beyond the newest was written when the import was cut off: its officers' signatures decide.
+        if version > newest && path.symlink_metadata().is_err() {
             break;
         }
         let next = last
@@ -34,20 +66,6 @@ pub(crate) fn chain(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure
         chain.push(next);
     }
     Ok(chain)
-}
-
-fn beginning(home: &Home) -> Result<Option<(u64, Fingerprint)>, Failure> {
-    match home.config.role {
-        Role::Hq => Ok(trust_manifests::first(&home.registry()?.sql)?.map(|first| (1, first))),
-        Role::Member => {
-            let pin = home.config.pin.as_ref();
-            let pin = pin.ok_or_else(|| failure::home_corrupt("config.toml pins no manifest"))?;
-            Ok(Some((
-                pin.version,
-                registry::parsed("pin", &pin.fingerprint)?,
-            )))
-        }
-    }
 }
 
 /// The newest manifest, which must be in force.

@@ -290,6 +290,19 @@ impl Proposal {
         known.approvers(manifest, role)
     }
 
+    /// Leaves out the signatures by keys of nobody who holds `role` in one of the manifests, such as those of officers
+    /// who have left since. Returns how many these were.
+    pub fn retain_holders(&mut self, manifests: &[TrustManifest], role: Role) -> usize {
+        let before = self.cose.signatures.len();
+        self.cose.signatures.retain(|signature| {
+            signer(signature).is_ok_and(|key| {
+                let mut listed = manifests.iter().filter_map(|m| m.officer_of_key(&key));
+                listed.any(|(officer, _)| officer.roles.contains(&role))
+            })
+        });
+        before - self.cose.signatures.len()
+    }
+
     /// Refuses a signature by a key of nobody who holds `role` in one of the manifests.
     pub(crate) fn every_signer_in(
         &self,

@@ -43,6 +43,7 @@ pub(crate) fn take(
     })?;
     let text = fingerprint.to_string();
     let mut collected = approvals::collected(&registry.sql, record, &draft)?;
+    let before = collected.clone();
     // The same body to the byte, or it is not an approval of this draft.
     collected.collect(&approval).map_err(failure::protocol)?;
     let judges = approvals::judges(&approval, manifest)?;
@@ -73,8 +74,11 @@ pub(crate) fn take(
             "give the files that `hq approval sign` wrote, one by one",
         ));
     }
-    let known = drafts::approvers(&registry.sql, &fingerprint)?.contains(&officer);
-    if known {
+    let counted = approvals::tally(&before, &judges)?;
+    let was_there = drafts::approvers(&registry.sql, &fingerprint)?.contains(&officer);
+    // An officer who came back with another key approves anew.
+    let counts = counted.iter().any(|(_, known)| known.contains(&officer));
+    if was_there && (counts || draft.state != State::Open) {
         return Ok(Collected {
             id: draft.id,
             officer,
@@ -116,12 +120,12 @@ pub(crate) fn take(
     }
     record.replace(&record.approval(&draft.id, &text, &officer), bytes)?;
     let transaction = registry.transaction()?;
-    let new = drafts::approve(&transaction, &fingerprint, &officer, now)?;
+    drafts::approve(&transaction, &fingerprint, &officer, now)?;
     registry::commit(transaction)?;
     Ok(Collected {
         id: draft.id,
         officer,
-        new,
+        new: true,
     })
 }
 

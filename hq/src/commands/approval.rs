@@ -112,26 +112,39 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         ["ID", "TYPE", "FOR", "STATE", "APPROVED BY", "NEEDS"].map(|header| (header, Align::Left)),
     );
     let mut rows = Vec::new();
+    let mut stale = false;
     for draft in drafts::all(&registry.sql)? {
-        let approvers: Vec<String> = drafts::approvers(&registry.sql, &draft.fingerprint)?
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let mut approvers = drafts::approvers(&registry.sql, &draft.fingerprint)?;
+        let mut former = Vec::new();
         let proposal = approvals::collected(&registry.sql, &record, &draft)?;
         let needed = match approvals::judges(&proposal, manifest.as_ref()) {
-            Ok(judges) => approvals::tally(&proposal, &judges)?
-                .iter()
-                .map(|(threshold, officers)| threshold.saturating_sub(officers.len() as u64))
-                .max()
-                .unwrap_or(0),
+            Ok(judges) => {
+                let tally = approvals::tally(&proposal, &judges)?;
+                // What is finished was judged by those of its day.
+                if draft.state == State::Open {
+                    former = approvals::former(&registry.sql, &draft, &tally)?;
+                    approvers.retain(|officer| !former.contains(officer));
+                }
+                tally
+                    .iter()
+                    .map(|(threshold, officers)| threshold.saturating_sub(officers.len() as u64))
+                    .max()
+                    .unwrap_or(0)
+            }
             Err(_) => 0,
         };
         let state = match draft.state {
             State::Open if draft.approve_until <= now => "expired",
             State::Open if needed == 0 => "approved",
+            State::Open if !former.is_empty() => "stale",
             state => state.as_str(),
         };
+        stale |= state == "stale";
         let vault = draft.vault.as_ref().map(ToString::to_string);
+        let names = |officers: &[OfficerId]| -> Vec<String> {
+            officers.iter().map(ToString::to_string).collect()
+        };
+        let (approvers, former) = (names(&approvers), names(&former));
         rows.push(serde_json::json!({
             "id": draft.id,
             "type": draft.kind.as_str(),
@@ -140,6 +153,7 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
             "fingerprint": draft.fingerprint.to_string(),
             "state": state,
             "approvers": approvers,
+            "no_longer_counting": former,
             "missing": needed,
             "drafted_at": rfc3339(draft.drafted_at),
             "approve_until": rfc3339(draft.approve_until),
@@ -163,6 +177,11 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         return super::say(console, &json, []);
     }
     console.table(&table);
+    if stale {
+        console.note(
+            "stale: an approval is by somebody who may no longer give it; others have to approve",
+        );
+    }
     Ok(Exit::Done)
 }
 
@@ -468,6 +487,8 @@ fn import(
                 let outcome = if new { "imported" } else { "already" };
                 (outcome, None, Some(id), Some(officer.to_string()))
             }
+            // Not the file's fault: nothing more can be believed of this home.
+            Err(failure) if failure.exit == Exit::Integrity => return Err(failure),
             Err(failure) => {
                 exit = exit.worst(failure.exit);
                 let code = failure.code.to_string();

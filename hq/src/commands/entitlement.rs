@@ -132,7 +132,7 @@ fn draft(
         let tag = entitlements::account_tag(&registry.sql, name, id.as_str(), sku.as_str(), fresh)?;
         tags.insert(sku.clone(), tag);
     }
-    let approve_until = now + APPROVE_DAYS * DAY_SECONDS;
+    let approve_until = now.saturating_add(APPROVE_DAYS * DAY_SECONDS);
     let salt = random().map_err(failure::protocol)?;
     let terms = policy
         .compile(name, 1, now, approve_until, salt, &|sku| tags[sku])
@@ -211,8 +211,7 @@ fn export(
             ));
         }
     }
-    let finished = approvals::collected(&registry.sql, &record, &draft)?;
-    approvals::expect_threshold(&finished, &draft, std::slice::from_ref(manifest.content()))?;
+    let finished = approvals::finished(&registry.sql, &record, &draft, Some(&manifest), console)?;
     let approvers: Vec<_> = finished
         .approved(manifest.content(), Role::Mint)
         .map_err(failure::protocol)?

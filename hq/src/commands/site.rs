@@ -272,9 +272,8 @@ fn grant(home: Option<&Path>, id: &str, dry_run: bool, console: &Console) -> Res
         ));
     }
     expect_own_keys(&registry.sql, &vault)?;
-    let finished = approvals::collected(&registry.sql, &record, &draft)?;
     // First in the words of HQ, then as the vault itself will judge it.
-    approvals::expect_threshold(&finished, &draft, std::slice::from_ref(manifest.content()))?;
+    let finished = approvals::finished(&registry.sql, &record, &draft, Some(&manifest), console)?;
     finished
         .approved(manifest.content(), Role::Enrol)
         .map_err(failure::protocol)?;

@@ -207,7 +207,7 @@ fn draft(
         vault: None,
         version: manifest.version,
         drafted_at: now,
-        approve_until: now + APPROVE_DAYS * DAY_SECONDS,
+        approve_until: now.saturating_add(APPROVE_DAYS * DAY_SECONDS),
         state: State::Open,
     };
     let changes = before
@@ -299,9 +299,8 @@ fn publish(
         .into_iter()
         .rfind(|draft| draft.kind == Kind::TrustManifest && draft.state == State::Open);
     if let Some(draft) = open {
-        let finished = approvals::collected(&registry.sql, &record, &draft)?;
-        let judges = approvals::judges(&finished, before.as_ref())?;
-        approvals::expect_threshold(&finished, &draft, &judges)?;
+        let finished =
+            approvals::finished(&registry.sql, &record, &draft, before.as_ref(), console)?;
         let bytes = finished.to_bytes().map_err(failure::protocol)?;
         let manifest = match &before {
             None => TrustManifest::pin(&bytes, &draft.fingerprint),
@@ -369,7 +368,8 @@ fn pin(
     Home::create(&path, &config, |part| {
         home::make_folder(&part.join("record"))?;
         let record = Record::new(part);
-        record.keep(&record.trust(content.version), &bytes)
+        record.keep(&record.trust(content.version), &bytes)?;
+        record.set_newest_trust(content.version)
     })?;
     console.note(format!("{} is pinned in {}", content.id(), path.display()));
     say(&manifest, None, console)

@@ -3,6 +3,7 @@
 use mintmark_console::Failure;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::Fingerprint;
 
 use crate::failure;
 use crate::record::Record;
@@ -17,7 +18,7 @@ pub(crate) fn bundle(
 ) -> Result<Verified<Bundle>, Failure> {
     let path = record.bundle(&held.vault, &held.lineage, held.sequence);
     let corrupt = || failure::home_corrupt(format!("{} is not what was imported", path.display()));
-    let bytes = record.read(&path).map_err(failure::home_corrupt)?;
+    let bytes = record.read(&path)?;
     let bundle = Bundle::open(&bytes, &vault.name, &vault.signing_key)
         .map_err(|error| corrupt().cause(error))?;
     if bundle.fingerprint() != held.fingerprint {
@@ -26,12 +27,22 @@ pub(crate) fn bundle(
     Ok(bundle)
 }
 
-/// Reads the file of one of its segments; that it is the right one is for the reader of records to see.
+/// Reads the file of one of its segments, which must be the one that was imported: a damaged one is this home's fault,
+/// and no medium's.
 pub(crate) fn segment(
     record: &Record,
-    held: &Held,
+    bundle: &Bundle,
     number: usize,
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let path = record.segment(&held.vault, &held.lineage, held.sequence, number);
-    record.read(&path).map(Some).map_err(failure::home_corrupt)
+    let path = record.segment(&bundle.vault, &bundle.lineage, bundle.sequence, number);
+    let bytes = record.read(&path)?;
+    let facts = number
+        .checked_sub(1)
+        .and_then(|at| bundle.segments.get(at))
+        .map(|facts| facts.file_digest);
+    if facts != Some(Fingerprint::of(&bytes)) {
+        let message = format!("{} is not what was imported", path.display());
+        return Err(failure::home_corrupt(message));
+    }
+    Ok(Some(bytes))
 }

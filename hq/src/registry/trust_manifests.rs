@@ -2,7 +2,7 @@
 
 use mintmark_console::Failure;
 use mintmark_protocol::identifier::Fingerprint;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::parsed;
 use crate::failure;
@@ -23,15 +23,19 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// The fingerprint of the first manifest: the beginning of the chain.
-pub(crate) fn first(sql: &Connection) -> Result<Option<Fingerprint>, Failure> {
-    let text: Option<String> = sql
-        .query_row(
-            "SELECT fingerprint FROM trust_manifests WHERE version = 1",
-            [],
-            |row| row.get(0),
-        )
-        .optional()
+/// Every published manifest, from the first on: version and fingerprint.
+pub(crate) fn all(sql: &Connection) -> Result<Vec<(u64, Fingerprint)>, Failure> {
+    let mut statement = sql
+        .prepare("SELECT version, fingerprint FROM trust_manifests ORDER BY version")
         .map_err(failure::sql)?;
-    text.map(|text| parsed("fingerprint", &text)).transpose()
+    let rows = statement
+        .query_map([], |row| {
+            Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?))
+        })
+        .map_err(failure::sql)?;
+    rows.map(|row| {
+        let (version, text) = row.map_err(failure::sql)?;
+        Ok((version, parsed("fingerprint", &text)?))
+    })
+    .collect()
 }

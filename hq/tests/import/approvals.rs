@@ -9,7 +9,7 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::{Hq, Vault, key, manifest};
 
@@ -141,4 +141,68 @@ fn the_words_of_a_manifest_name_every_key_and_what_it_changes() {
             assert!(words.contains(&shown), "{shown} is missing in:\n{words}");
         }
     }
+}
+
+#[test]
+fn the_approval_of_an_officer_who_left_since_does_not_block_the_draft() {
+    let hq = Hq::new();
+    hq.add_officer("bob");
+    hq.add_officer("carol");
+    hq.publish_trust(2, &["alice"], &["mint=2", "trust=1"]);
+    let policy = fs::read_to_string(hq.path("policy.toml")).unwrap();
+    let policy = policy.replace("id = \"demo-1\"", "id = \"demo-2\"");
+    fs::write(hq.path("policy-2.toml"), policy).unwrap();
+    let at = |name: &str| hq.path(name).to_str().unwrap().to_owned();
+    let draft = [
+        "entitlement",
+        "draft",
+        "--site",
+        "berlin",
+        "--policy",
+        &at("policy-2.toml"),
+    ];
+    let drafted = hq.run(&[&draft[..], &["--output", &at("demo-2.cose")]].concat());
+    assert_eq!(drafted.exit, 0, "{}", drafted.stderr);
+    let id = drafted.json()["id"].as_str().unwrap().to_owned();
+    let approve = |officer: &str| {
+        let approval = hq.sign(officer, &hq.path("demo-2.cose"));
+        let run = hq.run(&["approval", "import", approval.to_str().unwrap()]);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+    };
+    let listed = || {
+        let list = hq.run(&["approval", "list"]).json();
+        let drafts = list["drafts"].as_array().unwrap().clone();
+        let draft = drafts.into_iter().find(|draft| draft["id"] == *id).unwrap();
+        ["state", "approvers", "no_longer_counting", "missing"].map(|field| draft[field].clone())
+    };
+    approve("alice");
+    approve("bob");
+    assert_eq!(
+        Value::from(listed().to_vec()),
+        json!(["approved", ["alice", "bob"], [], 0])
+    );
+
+    let gone = hq.run(&["officer", "remove", "bob", "--confirm", "bob"]);
+    assert_eq!(gone.exit, 0, "{}", gone.stderr);
+    hq.publish_trust(3, &["alice"], &["mint=2", "trust=1"]);
+    assert_eq!(
+        Value::from(listed().to_vec()),
+        json!(["stale", ["alice"], ["bob"], 1])
+    );
+    let export = ["entitlement", "export", &id];
+    let run = hq.run(&export);
+    assert_eq!(
+        (run.exit, run.error_code().as_str()),
+        (1, "THRESHOLD-NOT-MET")
+    );
+
+    approve("carol");
+    let run = hq.run(&export);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    assert_eq!(run.json()["approvers"], json!(["alice", "carol"]));
+    assert!(
+        run.stderr.contains("bob no longer counts"),
+        "{}",
+        run.stderr
+    );
 }

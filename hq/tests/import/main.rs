@@ -8,6 +8,7 @@ mod chain;
 mod dry_runs;
 mod enrolment;
 mod frauds;
+mod homes;
 mod honest;
 mod media;
 mod policies;

@@ -64,7 +64,7 @@ pub(super) fn run(
     let mut rows = Rows::new();
     for held in held {
         let bundle = kept::bundle(&record, &vault, &held)?;
-        let read = |number| kept::segment(&record, &held, number);
+        let read = |number| kept::segment(&record, bundle.content(), number);
         let mut records = Records::new(bundle.content(), &read, opener);
         loop {
             let chunk = records.chunk(CHUNK_RECORDS)?;

@@ -160,7 +160,7 @@ fn before(
             break;
         }
         let bundle = kept::bundle(record, vault, &held)?;
-        let read = |number| kept::segment(record, &held, number);
+        let read = |number| kept::segment(record, bundle.content(), number);
         append(&mut tree, Records::new(bundle.content(), &read, opener))?;
     }
     Ok((tree.size() == first).then_some(tree))

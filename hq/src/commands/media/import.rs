@@ -152,6 +152,7 @@ fn follow(
     if !dry_run {
         let record = home.record();
         record.replace(&record.trust(version), bytes)?;
+        record.set_newest_trust(version)?;
     }
     chain.push(next);
     Ok("imported")
@@ -211,6 +212,8 @@ fn approval(
     let (outcome, failure) = match taken {
         Ok(collected) if collected.new => ("imported", None),
         Ok(_) => ("already", None),
+        // Not the stick's fault: nothing more can be believed of this home.
+        Err(failure) if failure.exit == Exit::Integrity => return Err(failure),
         Err(failure) => ("refused", Some(failure)),
     };
     Ok(Item {

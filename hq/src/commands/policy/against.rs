@@ -192,7 +192,7 @@ impl Log<'_> {
         let record = self.home.record();
         for held in bundles::of_vault(self.sql, &vault.name)? {
             let bundle = kept::bundle(&record, vault, &held)?;
-            let read = |number| kept::segment(&record, &held, number);
+            let read = |number| kept::segment(&record, bundle.content(), number);
             let mut records = Records::new(bundle.content(), &read, self.opener);
             loop {
                 let chunk = records.chunk(CHUNK_RECORDS)?;

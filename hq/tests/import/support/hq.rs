@@ -116,8 +116,49 @@ impl Hq {
         text(&made, "signing_key_id").to_owned()
     }
 
-    /// The key URI of an officer who was added here.
+    /// Has an officer sign a draft with HQ's own home as theirs. Returns the approval.
+    pub(crate) fn sign(&self, officer: &str, draft: &Path) -> PathBuf {
+        let output = draft.with_extension(officer);
+        let keys = self.keys_of(officer);
+        let sign = ["approval", "sign", draft.to_str().unwrap()];
+        let by = ["--officer", officer, "--keys", &keys];
+        let to = ["--output", output.to_str().unwrap()];
+        let run = self.run(&[&sign[..], &by, &to].concat());
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+        output
+    }
+
+    /// Drafts the next manifest, has these officers approve it, and publishes it on the stick.
+    pub(crate) fn publish_trust(&self, version: u64, officers: &[&str], thresholds: &[&str]) {
+        let file = self.path(&format!("trust-{version}.cose"));
+        let mut draft = vec!["trust", "draft", "--output", file.to_str().unwrap()];
+        let thresholds = thresholds.iter().flat_map(|given| ["--threshold", given]);
+        let one = ["--threshold", "trust=1"];
+        draft.extend(one.into_iter().chain(thresholds));
+        let run = self.run(&draft);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+        for officer in officers {
+            let approval = self.sign(officer, &file);
+            let run = self.run(&["approval", "import", approval.to_str().unwrap()]);
+            assert_eq!(run.exit, 0, "{}", run.stderr);
+        }
+        let stick = self.path("stick");
+        let run = self.run(&["trust", "publish", "--media", stick.to_str().unwrap()]);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+    }
+
+    /// The fingerprint of a signed file.
+    pub(crate) fn fingerprint_of(&self, file: &Path) -> String {
+        let bytes = fs::read(file).unwrap();
+        let claim = mintmark_protocol::envelope::claim(&bytes, bytes.len()).unwrap();
+        claim.fingerprint.to_string()
+    }
+
+    /// The key URI of an officer who was added here, or of the first.
     pub(crate) fn keys_of(&self, name: &str) -> String {
+        if name == "alice" {
+            return self.officer_keys();
+        }
         let (store, pin) = (self.path(&format!("{name}.keys")), self.keys.join("pin"));
         format!("file:{}?pin-source=file:{}", store.display(), pin.display())
     }
