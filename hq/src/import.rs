@@ -138,7 +138,13 @@ impl<'a> Importer<'a> {
     ) -> Result<Result<u64, Box<Offence>>, Failure> {
         let Arrived { vault, .. } = arrived;
         let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
-        let checks = Checks::new(sql, &self.record, vault, &self.manifests)?;
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let opener = Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+        };
+        let checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
         if let Some(seen) = bundle.dispatch_seen
             && !checks.was_sent(seen.epoch, seen.sequence, &seen.fingerprint)
         {
@@ -163,12 +169,6 @@ impl<'a> Importer<'a> {
             let what = format!("the replay of {} is not of its newest bundle", vault.name);
             return Err(failure::home_corrupt(what));
         }
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-        };
         let records = Records::new(bundle, arrived.read, opener);
         let count = bundle.checkpoint.size.saturating_sub(bundle.first);
         let progress = self

@@ -8,10 +8,17 @@ use std::collections::BTreeMap;
 
 use mintmark_console::Failure;
 use mintmark_ledger::entry::{
-    Body, BundleSealed, Content, Dispatch as Logged, Entry, Genesis, LogSequence, Trust, Verdict,
+    Body, BundleSealed, Content, Dispatch as Logged, ENTRY_BYTES_MAX, Entry, Genesis, LogSequence,
+    Trust, Verdict,
 };
+use mintmark_pki::{Certificate, Issuer};
+use mintmark_protocol::Error;
+use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::dispatch::Dispatch;
-use mintmark_protocol::envelope::{Verified, claim};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
@@ -24,12 +31,17 @@ use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
 
+/// What an entry needs beside the content that it holds, at most.
+const CONTENT_SPARE_BYTES: usize = 1024;
+
 /// Everything that HQ knows of one vault's beginnings and mail.
 pub(super) struct Checks<'a> {
     sql: &'a Connection,
     record: &'a Record,
     vault: &'a Vault,
     manifests: &'a [Verified<TrustManifest>],
+    /// Opens what HQ sent, as HQ is among its recipients.
+    opener: Opener<'a>,
     sent: BTreeMap<(u64, u64), Sent>,
 }
 
@@ -42,6 +54,7 @@ impl<'a> Checks<'a> {
         record: &'a Record,
         vault: &'a Vault,
         manifests: &'a [Verified<TrustManifest>],
+        opener: Opener<'a>,
     ) -> Result<Self, Failure> {
         let sent = dispatches::all(sql, &vault.name)?
             .into_iter()
@@ -52,6 +65,7 @@ impl<'a> Checks<'a> {
             record,
             vault,
             manifests,
+            opener,
             sent,
         })
     }
@@ -63,16 +77,26 @@ impl<'a> Checks<'a> {
             .is_some_and(|sent| sent.fingerprint == *fingerprint)
     }
 
-    /// What is wrong with an entry, in the light of what HQ knows.
+    /// When HQ made a dispatch, Unix seconds; none if it made none such.
+    pub(super) fn made_at(&self, epoch: u64, sequence: u64) -> Result<Option<u64>, Failure> {
+        let sent = self.sent.get(&(epoch, sequence));
+        sent.map(|sent| Ok(self.kept(sent)?.made_at)).transpose()
+    }
+
+    /// What is wrong with an entry, in the light of what HQ knows. `trust` is the manifest in force at the vault.
     pub(super) fn entry(
         &self,
         sequence: LogSequence,
         entry: &Entry,
+        trust: Option<&Trust>,
     ) -> Result<Option<Finding>, Failure> {
         let (code, mismatch) = match &entry.body {
             Body::Genesis(genesis) => ("GENESIS-MISMATCH", self.genesis(genesis)),
             Body::Trust(trust) => ("TRUST-UNKNOWN", self.trust(trust)),
-            Body::Dispatch(dispatch) => ("DISPATCH-CONTENT", self.dispatch(dispatch)?),
+            Body::Dispatch(dispatch) => match self.dispatch(dispatch)? {
+                Some(words) => ("DISPATCH-CONTENT", Some(words)),
+                None => ("FACT-FALSE", self.rejected(dispatch, trust)?),
+            },
             Body::BundleSealed(sealed) => ("BUNDLE-SEALED-MISMATCH", self.sealed(sealed)?),
             _ => return Ok(None),
         };
@@ -150,7 +174,8 @@ impl<'a> Checks<'a> {
         Some(("a published trust manifest".to_owned(), found))
     }
 
-    fn manifest(&self, version: u64, fingerprint: &Fingerprint) -> bool {
+    /// Whether HQ published this manifest.
+    pub(super) fn manifest(&self, version: u64, fingerprint: &Fingerprint) -> bool {
         self.manifests.iter().any(|manifest| {
             manifest.content().version == version && manifest.fingerprint() == *fingerprint
         })
@@ -182,6 +207,87 @@ impl<'a> Checks<'a> {
         }
         let expected = format!("{place}: the content that HQ sent");
         Ok(Some((expected, format!("{place}: another content"))))
+    }
+
+    /// A vault may reject what does not verify under its manifest, and nothing else: HQ verifies what it sent again.
+    fn rejected(
+        &self,
+        logged: &Logged,
+        trust: Option<&Trust>,
+    ) -> Result<Option<Mismatch>, Failure> {
+        let (Verdict::Rejected { code }, Some(sent), Some(trust)) = (
+            &logged.content,
+            self.sent.get(&(logged.epoch, logged.sequence)),
+            trust,
+        ) else {
+            return Ok(None);
+        };
+        let in_force = |manifest: &&Verified<TrustManifest>| {
+            manifest.content().version == trust.version
+                && manifest.fingerprint() == trust.fingerprint
+        };
+        // Where the manifest is none of HQ's, that is the finding.
+        let Some(manifest) = self.manifests.iter().find(in_force) else {
+            return Ok(None);
+        };
+        let dispatch = self.kept(sent)?;
+        let bytes = match self.authentic_bytes(&dispatch, manifest) {
+            Ok(bytes) => bytes,
+            Err(error @ (Error::KeyOperation(_) | Error::Random)) => {
+                return Err(failure::protocol(error));
+            }
+            Err(_) => return Ok(None),
+        };
+        let oversize = bytes.is_some_and(|bytes| bytes + CONTENT_SPARE_BYTES > ENTRY_BYTES_MAX);
+        if bytes.is_none() || (code == "CONTENT-OVERSIZE" && oversize) {
+            return Ok(None);
+        }
+        let place = format!("dispatch {} of epoch {}", logged.sequence, logged.epoch);
+        Ok(Some((
+            format!(
+                "{place}: the {} `{}`, which is authentic under trust manifest {}",
+                logged.kind, logged.id, trust.version
+            ),
+            format!("{place}: content that was rejected as {code}"),
+        )))
+    }
+
+    /// How many bytes of content a vault logs of a dispatch that it finds authentic; none if its certificates are not
+    /// those that were approved.
+    fn authentic_bytes(
+        &self,
+        dispatch: &Dispatch,
+        manifest: &Verified<TrustManifest>,
+    ) -> Result<Option<usize>, Error> {
+        let (bytes, vault, opener) = (&dispatch.content, &self.vault.name, self.opener);
+        Ok(match dispatch.kind {
+            Kind::EnrolmentGrant => {
+                let grant = EnrolmentGrant::open(bytes, manifest, vault, opener)?;
+                let [identity, device_ca] = dispatch.certificates.as_slice() else {
+                    return Ok(None);
+                };
+                let root = Issuer::from_certificate_der(&manifest.content().root_certificate);
+                let fits = |der: &[u8], tbs: &[u8]| {
+                    let (Ok(certificate), Ok(root)) = (Certificate::from_der(der), &root) else {
+                        return false;
+                    };
+                    certificate.tbs_der() == tbs && certificate.verify_issued_by(root).is_ok()
+                };
+                let approved = fits(identity, &grant.content().identity_tbs)
+                    && fits(device_ca, &grant.content().device_ca_tbs);
+                let certificates = identity.len() + device_ca.len();
+                approved.then(|| grant.plaintext().len() + certificates)
+            }
+            Kind::Entitlement => {
+                let entitlement = Entitlement::open(bytes, manifest, vault, opener)?;
+                Some(entitlement.plaintext().len())
+            }
+            Kind::Acknowledgement => {
+                let receipt = Acknowledgement::open(bytes, manifest, vault, opener)?;
+                Some(receipt.plaintext().len())
+            }
+            _ => None,
+        })
     }
 
     /// The content has the fingerprint of what was sent, and is what that commits to.

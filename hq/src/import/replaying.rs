@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use mintmark_console::time::rfc3339;
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::{DecideError, DeviceRecord};
 use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved, Submission};
 use mintmark_ledger::replay::Replay;
 use mintmark_ledger::serial::{SerialCipher, serial_of};
-use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
+use mintmark_pki::{CertificationRequest, Crl, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Fingerprint;
@@ -25,6 +26,7 @@ use serde_json::json;
 use super::checks::Checks;
 use super::lookup::Devices;
 use super::records::{Record, Records};
+use crate::clock::DAY_SECONDS;
 use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::devices::{self, Unit};
@@ -93,6 +95,15 @@ pub(super) struct Replaying<'a> {
     kept: BTreeMap<Severity, u64>,
     /// What HQ granted.
     granted: BTreeMap<AccountTag, Granted>,
+    /// When this import is.
+    imported_at: u64,
+    /// When HQ made the newest dispatch that the vault has seen.
+    dispatched_at: u64,
+    /// What is wrong with the record before, if a decision follows it.
+    doubtful: Vec<Finding>,
+    /// Whether the log names another bundle than HQ holds.
+    sealed_differs: bool,
+    issuer: Issuer,
     /// What is one finding of the whole bundle, by code.
     gathered: BTreeMap<&'static str, Gathered>,
     /// Findings that were too many to keep, by code.
@@ -115,6 +126,11 @@ impl<'a> Replaying<'a> {
             .ok_or_else(|| failure::home_corrupt(format!("{} has no certificates", vault.name)))?;
         let device_ca =
             Issuer::from_certificate_der(&certificates.device_ca).map_err(failure::home_corrupt)?;
+        let chain = replay.state().dispatches();
+        let dispatched_at = match chain.epoch {
+            Some(epoch) => checks.made_at(epoch, chain.sequence)?,
+            None => None,
+        };
         Ok(Self {
             sql,
             vault,
@@ -130,6 +146,11 @@ impl<'a> Replaying<'a> {
             kept: BTreeMap::new(),
             granted: accounts::granted(sql, &vault.name)?,
             gathered: BTreeMap::new(),
+            imported_at: clock::now_unix(),
+            dispatched_at: dispatched_at.unwrap_or_default(),
+            doubtful: Vec::new(),
+            sealed_differs: false,
+            issuer: device_ca,
             left_out: BTreeMap::new(),
             left_out_severity: Severity::Note,
         })
@@ -159,7 +180,8 @@ impl<'a> Replaying<'a> {
             progress.advance(count);
         }
         let invalid = not_signed(&device_ca, &certified);
-        self.accuse_signatures(invalid)
+        self.accuse_signatures(invalid)?;
+        self.accuse_doubtful(&[])
     }
 
     /// The state that the records have led to.
@@ -189,17 +211,41 @@ impl<'a> Replaying<'a> {
             .map_err(undecided)?;
         debug_assert_eq!(replayed.sequence.number(), record.sequence);
         let sequence = replayed.sequence;
-        for divergence in &replayed.divergences {
-            let finding = Finding::of_replay(&self.vault.name, self.vault.lineage, divergence);
-            self.accuse(&finding)?;
+        let body = replayed.entry.as_ref().map(|entry| &entry.body);
+        let serials = match (body, &replayed.effect) {
+            (Some(Body::Reserved(reserved)), _) => self.serials_of(reserved),
+            (_, Some(Effect::Signed { reserved, .. })) => written(&reserved.tbs),
+            _ => Vec::new(),
+        };
+        // What is said of a request concerns the device that gets a unit for it.
+        let undecided = body.is_none_or(|body| matches!(body, Body::Request(_)));
+        self.accuse_doubtful(&serials)?;
+        let (name, lineage) = (&self.vault.name, self.vault.lineage);
+        let findings = replayed.divergences.iter().map(|divergence| {
+            let mut finding = Finding::of_replay(name, lineage, divergence);
+            let fresh = |serial: &&String| !finding.serials.contains(serial);
+            let fresh: Vec<_> = serials.iter().filter(fresh).cloned().collect();
+            finding.serials.extend(fresh);
+            finding
+        });
+        let findings: Vec<_> = findings.collect();
+        if undecided {
+            self.doubtful = findings;
+        } else {
+            for finding in findings {
+                self.accuse(&finding)?;
+            }
         }
         let Some(entry) = replayed.entry else {
             self.input = None;
             return Ok(());
         };
-        if let Some(finding) = self.checks.entry(sequence, &entry)? {
+        let trust = self.replay.state().trust();
+        if let Some(finding) = self.checks.entry(sequence, &entry, trust)? {
+            self.sealed_differs |= matches!(entry.body, Body::BundleSealed(_));
             self.accuse(&finding)?;
         }
+        self.bracket(sequence, &entry)?;
         if let Some(input) = self.input.take()
             && replayed.divergences.is_empty()
             && let Some(finding) = self.checks.refused(sequence, &input, &entry)
@@ -242,6 +288,71 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
+    /// The serials of a reservation: the one that belongs to its unit, and the one that is written.
+    fn serials_of(&self, reserved: &Reserved) -> Vec<String> {
+        let Reserved {
+            account,
+            slot,
+            issue,
+            tbs,
+            ..
+        } = reserved;
+        let mut serials = vec![hex::encode(self.cipher.serial(*account, *slot, *issue))];
+        serials.extend(written(tbs));
+        serials.dedup();
+        serials
+    }
+
+    /// Notes what is wrong with the input before, with the serials of the unit that was spent on it.
+    fn accuse_doubtful(&mut self, serials: &[String]) -> Result<(), Failure> {
+        for mut finding in std::mem::take(&mut self.doubtful) {
+            finding.serials.extend_from_slice(serials);
+            self.accuse(&finding)?;
+        }
+        Ok(())
+    }
+
+    /// A vault's clock is its own; HQ knows when it sent what the vault has seen, and when the report came in.
+    fn bracket(&mut self, sequence: LogSequence, entry: &Entry) -> Result<(), Failure> {
+        if let Body::Dispatch(dispatch) = &entry.body {
+            let made_at = self.checks.made_at(dispatch.epoch, dispatch.sequence)?;
+            self.dispatched_at = self.dispatched_at.max(made_at.unwrap_or_default());
+        }
+        let serials = match &entry.body {
+            Body::Reserved(reserved) => self.serials_of(reserved),
+            _ => Vec::new(),
+        };
+        if entry.time > self.latest() {
+            self.gather_ahead(sequence.number(), entry.time, serials);
+        } else if entry.time.saturating_add(DAY_SECONDS) < self.dispatched_at {
+            let words = (
+                format!(
+                    "no time before {}, when HQ made a dispatch that the vault had seen by then",
+                    rfc3339(self.dispatched_at)
+                ),
+                rfc3339(entry.time),
+            );
+            self.gather("TIME-BEFORE-DISPATCH", sequence.number(), words, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// The latest time that a vault with an honest clock can have written.
+    fn latest(&self) -> u64 {
+        self.imported_at.saturating_add(DAY_SECONDS)
+    }
+
+    fn gather_ahead(&mut self, sequence: u64, time: u64, serials: Vec<String>) {
+        let words = (
+            format!(
+                "no time after {}, when HQ took it in",
+                rfc3339(self.imported_at)
+            ),
+            rfc3339(time),
+        );
+        self.gather("TIME-AHEAD", sequence, words, serials);
+    }
+
     /// Notes a finding; those beyond measure are only counted.
     pub(super) fn accuse(&mut self, finding: &Finding) -> Result<(), Failure> {
         let kept = self.kept.entry(finding.severity).or_default();
@@ -274,10 +385,7 @@ impl<'a> Replaying<'a> {
             "slot {} (issue {}) of account {} spent from entitlement {}",
             reserved.slot, reserved.issue, reserved.account, reserved.entitlement
         );
-        let belongs = serials::of_unit(&self.cipher, device);
-        let written = serial_of(&reserved.tbs).map(hex::encode);
-        let mut serials = vec![belongs];
-        serials.extend(written.filter(|written| !serials.contains(written)));
+        let serials = self.serials_of(reserved);
         self.gather(
             OVER_ISSUE,
             device.reservation.number(),
@@ -450,6 +558,49 @@ impl<'a> Replaying<'a> {
             ..Finding::of_record(&name, lineage, last, code, words)
         };
         let mut wrong = Vec::new();
+        let previous = bundle.sequence.saturating_sub(1);
+        let sealed = state.bundles();
+        if sealed.sequence != previous
+            || (sealed.fingerprint != bundle.previous && !self.sealed_differs)
+        {
+            let words = (
+                format!("bundle {previous} as the newest that the log says was sealed"),
+                format!("bundle {}", sealed.sequence),
+            );
+            wrong.push(finding("BUNDLE-SEALED-MISSING", words));
+        }
+        // Where the log names a manifest that HQ never published, that is the finding.
+        if let Some(trust) = state.trust()
+            && trust.version != bundle.trust_version
+            && self.checks.manifest(trust.version, &trust.fingerprint)
+        {
+            let words = (
+                format!("trust manifest {}, as the log has it", trust.version),
+                format!("trust manifest {}", bundle.trust_version),
+            );
+            wrong.push(finding("TRUST-VERSION-MISMATCH", words));
+        }
+        if let Some(crl) = &bundle.crl
+            && let Err(error) = Crl::from_der(crl, &self.issuer)
+        {
+            let words = (
+                "a revocation list by the vault's device CA",
+                format!("{}: {error}", error.code()),
+            );
+            let (expected, found) = words;
+            wrong.push(finding("CRL-INVALID", (expected.to_owned(), found)));
+        }
+        if state.awaits_decision() {
+            let words = (
+                "the decision on the last record".to_owned(),
+                "the end of the log".to_owned(),
+            );
+            wrong.push(Finding {
+                severity: Severity::Critical,
+                ..finding("DECISION-MISSING", words)
+            });
+        }
+        let ahead = bundle.sealed_at > self.latest();
         let (logged, claimed) = (state.mark(), bundle.checkpoint.time);
         if logged != claimed {
             let time = mintmark_console::time::rfc3339;
@@ -481,6 +632,9 @@ impl<'a> Replaying<'a> {
         for finding in wrong {
             self.accuse(&finding)?;
         }
+        if ahead {
+            self.gather_ahead(last, bundle.sealed_at, Vec::new());
+        }
         Ok(())
     }
 }
@@ -505,6 +659,11 @@ fn request(raw: &[u8]) -> Option<CertificationRequest> {
         return None;
     };
     CertificationRequest::from_der(der).ok()
+}
+
+/// The serial that a certificate has, hexadecimal.
+fn written(tbs: &[u8]) -> Vec<String> {
+    serial_of(tbs).map(hex::encode).into_iter().collect()
 }
 
 /// Those that the device CA did not sign.

@@ -158,10 +158,11 @@ pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Held>,
     select(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
 }
 
-/// The time of the newest checkpoint of a site, or of all, Unix seconds.
+/// The time of the newest checkpoint of a site, or of all, Unix seconds. A vault's clock may run ahead; nobody's is believed
+/// beyond the time at which the bundle came in.
 pub(crate) fn as_of(sql: &Connection, site: Option<&SiteId>) -> Result<Option<u64>, Failure> {
     sql.query_row(
-        "SELECT MAX(checkpoint_time) FROM bundles WHERE ?1 IS NULL OR site = ?1",
+        "SELECT MAX(MIN(checkpoint_time, imported_at)) FROM bundles WHERE ?1 IS NULL OR site = ?1",
         [site.map(SiteId::as_str)],
         |row| row.get(0),
     )

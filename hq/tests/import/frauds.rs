@@ -167,6 +167,11 @@ fn a_request_without_proof_of_possession() {
     vault.write(Body::Reserved(reserved));
     vault.sign(at + 1, &tbs);
     finds(&hq, &mut vault, "FACT-FALSE", at);
+    let shown = hq.run(&["device", "show", "A9"]);
+    assert_eq!(
+        (shown.exit, &shown.json()["findings"]),
+        (1, &json!(["FACT-FALSE"]))
+    );
 }
 
 /// An entitlement that nobody at headquarters has seen, with everything that a vault would log of it.
@@ -464,17 +469,104 @@ fn a_slot_beyond_all_numbers() {
 }
 
 #[test]
-fn a_clock_at_the_end_of_time_breaks_nothing() {
+fn a_clock_at_the_end_of_time_is_found_and_breaks_nothing() {
     let (hq, mut vault) = issuing();
     vault.jump(u64::MAX);
+    let at = vault.state.size();
     assert_eq!(
         vault.ask("TH-200", &csr("A9", 9)).code(),
         Some("WINDOW-CLOSED")
     );
     let stick = vault.report(&hq.path("one"));
-    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let ahead = ("TIME-AHEAD".to_owned(), "major".to_owned(), Some(at));
+    assert_eq!(hq.findings(), [ahead]);
     let (exit, report) = hq.reconcile();
-    assert_eq!((exit, &report["findings"]), (0, &json!([])));
-    assert_eq!(report["as_of"], "9999-12-31T23:59:59Z");
+    assert_eq!(exit, 1);
+    // The request, its decision, and the time of sealing.
+    assert_eq!(report["findings"][0]["evidence"]["count"], 3);
+    // HQ's own clock bounds what is said of the time.
+    assert!(report["as_of"].as_str().unwrap() < "9999");
     assert_eq!(hq.run(&["audit", "list"]).exit, 0);
+}
+
+#[test]
+fn a_time_before_what_the_vault_had_seen() {
+    let hq = Hq::new();
+    let mut vault = Vault::slow("berlin", &hq.path("stick/mintmark"), 3 * 86_400);
+    let at = vault.state.size();
+    vault.import(&hq.path("stick/mintmark"));
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let before = (
+        "TIME-BEFORE-DISPATCH".to_owned(),
+        "major".to_owned(),
+        Some(at),
+    );
+    assert_eq!(hq.findings(), [before]);
+}
+
+#[test]
+fn a_clock_less_than_a_day_behind_is_no_finding() {
+    let hq = Hq::new();
+    let mut vault = Vault::slow("berlin", &hq.path("stick/mintmark"), 80_000);
+    vault.import(&hq.path("stick/mintmark"));
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+}
+
+#[test]
+fn a_bundle_that_the_log_does_not_know_of() {
+    let (hq, mut vault) = issuing();
+    let stick = vault.report(&hq.path("zero"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    // The record of that bundle is a remark of another kind.
+    vault.unwrite();
+    vault.issue("GW-1", &csr("B7", 107));
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
+    assert_eq!(found, ["BUNDLE-SEALED-MISSING"]);
+}
+
+#[test]
+fn what_a_bundle_says_of_its_manifest_and_its_revocations() {
+    let (hq, mut vault) = issuing();
+    let change: super::support::Change<'_> = &|bundle| {
+        bundle.trust_version = 7;
+        bundle.crl = Some(b"no list".to_vec());
+    };
+    let stick = vault.report_changed(&hq.path("one"), change);
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
+    assert_eq!(found, ["TRUST-VERSION-MISMATCH", "CRL-INVALID"]);
+}
+
+#[test]
+fn a_log_that_ends_before_its_decision() {
+    let (hq, mut vault) = issuing();
+    let at = vault.state.size();
+    vault.write_request("TH-200", csr("A9", 9).der());
+    let stick = vault.report(&hq.path("one"));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let missing = [("DECISION-MISSING", at)];
+    assert_eq!(hq.findings(), critical(&missing));
+}
+
+#[test]
+fn a_device_whose_request_was_made_up_is_not_good() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let reserved = vault.reserved("TH-200", &request, 3);
+    vault.write_unreadable(b"\xff");
+    let tbs = reserved.tbs.clone();
+    let at = vault.state.size();
+    vault.write(Body::Reserved(reserved));
+    vault.sign(at, &tbs);
+    finds(&hq, &mut vault, "ENTRY-MALFORMED", at - 1);
+    let shown = hq.run(&["device", "show", "A9"]);
+    assert_eq!(
+        (shown.exit, &shown.json()["findings"]),
+        (1, &json!(["ENTRY-MALFORMED"]))
+    );
 }

@@ -338,7 +338,7 @@ fn the_audit_log_has_one_row_for_a_request_with_what_came_of_it() {
 }
 
 #[test]
-fn what_a_vault_refused_to_take_is_noted_and_accuses_nobody() {
+fn a_vault_that_calls_what_hq_sent_unauthentic_is_accused_and_its_rule_noted() {
     let hq = Hq::new();
     let stick = hq.path("stick/mintmark");
     let mut vault = super::support::Vault::new("berlin", &stick);
@@ -346,13 +346,14 @@ fn what_a_vault_refused_to_take_is_noted_and_accuses_nobody() {
     let at = vault.state.size() + 1;
     vault.refuse_next(&stick, "THRESHOLD-NOT-MET");
     let stick = vault.report(&hq.path("one"));
-    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    assert_eq!(hq.import_one(&stick).0, 1);
+    let accused = ("FACT-FALSE".to_owned(), "critical".to_owned(), Some(at - 1));
     let note = ("DISPATCH-REFUSED".to_owned(), "note".to_owned(), Some(at));
-    assert_eq!(hq.findings(), [note]);
+    assert_eq!(hq.findings(), [accused, note]);
     let (exit, report) = hq.reconcile();
-    assert_eq!((exit, &report["balanced"]), (0, &json!(true)));
+    assert_eq!((exit, &report["balanced"]), (1, &json!(true)));
     assert_eq!(
-        report["findings"][0]["evidence"]["rule"],
+        report["findings"][1]["evidence"]["rule"],
         "THRESHOLD-NOT-MET"
     );
 }

@@ -129,6 +129,8 @@ pub(crate) struct Vault {
     sealed: Vec<(Fingerprint, u64)>,
     seen: Option<DispatchSeen>,
     time_min: u64,
+    /// How far its clock is behind, in seconds.
+    slow_by: u64,
 }
 
 /// How a bundle departs from the one that an honest vault would seal.
@@ -179,6 +181,11 @@ impl Vault {
 
     /// A vault that has asked.
     pub(crate) fn new(site: &str, stick: &Path) -> Self {
+        Self::slow(site, stick, 0)
+    }
+
+    /// A vault that has asked, its clock so many seconds behind.
+    pub(crate) fn slow(site: &str, stick: &Path, slow_by: u64) -> Self {
         let (_, enrolment_fingerprint) = Self::request(site, stick);
         let manifest = manifest(stick);
         let genesis = Genesis {
@@ -189,7 +196,7 @@ impl Vault {
             enrolment_fingerprint,
             software: "site 0.1.0".to_owned(),
         };
-        Self::beginning(site, manifest, genesis)
+        Self::beginning(site, manifest, genesis, slow_by)
     }
 
     /// A vault whose log begins like this.
@@ -197,10 +204,15 @@ impl Vault {
         let honest = Self::new(site, stick);
         let mut genesis = honest.state.genesis().unwrap().clone();
         change(&mut genesis);
-        Self::beginning(site, honest.manifest, genesis)
+        Self::beginning(site, honest.manifest, genesis, 0)
     }
 
-    fn beginning(site: &str, manifest: Verified<TrustManifest>, genesis: Genesis) -> Self {
+    fn beginning(
+        site: &str,
+        manifest: Verified<TrustManifest>,
+        genesis: Genesis,
+        slow_by: u64,
+    ) -> Self {
         let mut vault = Self {
             name: vault_name(site),
             lineage: lineage(site),
@@ -213,6 +225,7 @@ impl Vault {
             sealed: Vec::new(),
             seen: None,
             time_min: 0,
+            slow_by,
         };
         vault.write(Body::Genesis(genesis));
         vault.write(Body::Start(Start {
@@ -226,7 +239,8 @@ impl Vault {
 
     fn now(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_secs().max(self.state.mark()).max(self.time_min)
+        let now = now.as_secs() - self.slow_by;
+        now.max(self.state.mark()).max(self.time_min)
     }
 
     /// Imports every dispatch on a stick that is the next one.
@@ -500,6 +514,16 @@ impl Vault {
     pub(crate) fn write_unreadable(&mut self, raw: &[u8]) {
         apply_unreadable(&mut self.state, raw);
         self.records.push(raw.to_vec());
+    }
+
+    /// Takes back the newest record, a sealed bundle's, as if it had never been written.
+    pub(crate) fn unwrite(&mut self) {
+        self.records.pop();
+        let mut state = State::new();
+        for raw in &self.records {
+            let _ = apply(&mut state, raw, &Entry::from_cbor(raw).unwrap());
+        }
+        self.state = state;
     }
 
     /// Lets the time jump.
