@@ -132,18 +132,23 @@ impl Vault<'_> {
             (Ok(dispatch), Ok(())) => dispatch,
         };
         let epoch_first = manifest.content().dispatch_epoch;
-        match dispatch::place(self.state().dispatches(), epoch_first, &dispatch) {
+        let place = dispatch::place(self.state().dispatches(), epoch_first, &dispatch);
+        let arrival = match place {
             Ok(Place::Already) => return Ok(incoming),
-            Ok(Place::Next) => {}
-            Err(error) => {
-                incoming.arrival = Arrival::of(error);
-                return Ok(incoming);
-            }
-        }
-        if let Some(seen) = &dispatch.content().bundle_seen
+            Ok(Place::Next) => None,
+            Err(error) => Some(Arrival::of(error)),
+        };
+        // Also of one that came too early: HQ does not send again what the newest copy has seen, so an older one may
+        // never get the dispatch that it waits for.
+        if !matches!(arrival, Some(Arrival::Refused(_)))
+            && let Some(seen) = &dispatch.content().bundle_seen
             && let Err(error) = rolled_back::expect_sealed(self.state(), seen)
         {
             return self.stop_here(incoming, error, bytes, effort);
+        }
+        if let Some(arrival) = arrival {
+            incoming.arrival = arrival;
+            return Ok(incoming);
         }
         let verified = self.keyring()?.with_opener(|opener| {
             let (vault, identity) = (&self.name, &self.identity);

@@ -127,6 +127,20 @@ fn an_older_home_stops_when_headquarters_names_a_bundle_that_it_never_sealed() {
 }
 
 #[test]
+fn an_older_home_stops_also_by_a_dispatch_whose_predecessor_it_will_never_get() {
+    let (vault, mut hq, bundle) = reported();
+    exchange(&vault);
+    let terms = hq.terms("th200", 2, 4);
+    // The newest copy has seen this one: it is not sent again.
+    hq.mint(&terms, 2);
+    let terms = hq.terms("th200", 3, 5);
+    let (name, bytes) = hq.mint(&terms, 2);
+    let bytes = seeing(&vault, &hq, &bytes, seen(&bundle));
+    let path = put(&vault.stick(), &name, &bytes);
+    expect_stopped(&vault, &path);
+}
+
+#[test]
 fn an_acknowledgement_of_a_bundle_that_the_home_never_sealed_stops_it() {
     let (vault, mut hq, bundle) = reported();
     exchange(&vault);
