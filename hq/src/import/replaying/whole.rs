@@ -1,0 +1,237 @@
+//! What is said of a bundle as a whole: its records against what HQ granted and when, and what it says of its own log.
+
+use mintmark_console::Failure;
+use mintmark_console::time::rfc3339;
+use mintmark_ledger::decide::DeviceRecord;
+use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved};
+use mintmark_pki::Crl;
+use mintmark_protocol::bundle::Bundle;
+
+use super::{OVER_ISSUE, Replaying};
+use crate::clock::{self, DAY_SECONDS};
+use crate::findings::{Finding, Severity};
+use crate::registry::findings;
+use crate::registry::vaults::Vault;
+
+/// Serials that one finding names. `hq device show` finds out about the others by itself.
+const SERIALS_PER_FINDING_MAX: usize = 1000;
+
+/// What several records of one bundle have in common, for one finding.
+pub(super) struct Gathered {
+    /// The first of them.
+    first: u64,
+    /// What was expected there, and what was found.
+    words: (String, String),
+    /// How many there are.
+    count: u64,
+    /// Certificate serials that they concern, hexadecimal.
+    serials: Vec<String>,
+}
+
+impl Replaying<'_> {
+    /// What a log may spend is HQ's to say, whatever the log calls its terms.
+    pub(super) fn compare_with_grants(&mut self, reserved: &Reserved, device: &DeviceRecord) {
+        let account = self.granted.get(&reserved.account).filter(|account| {
+            account.entitlement == reserved.entitlement && account.sku == device.sku
+        });
+        let expected = match account {
+            Some(account) if reserved.slot < account.units => return,
+            Some(account) => format!(
+                "no more than the {} units of {} that HQ granted in {}",
+                account.units, account.sku, account.entitlement
+            ),
+            None => "units of an account that HQ granted".to_owned(),
+        };
+        let found = format!(
+            "slot {} (issue {}) of account {} spent from entitlement {}",
+            reserved.slot, reserved.issue, reserved.account, reserved.entitlement
+        );
+        let serials = self.serials_of(reserved);
+        self.gather(
+            OVER_ISSUE,
+            device.reservation.number(),
+            (expected, found),
+            serials,
+        );
+    }
+
+    /// A vault's clock is its own; HQ knows when it sent what the vault has seen, and when the report came in.
+    pub(super) fn bracket(&mut self, sequence: LogSequence, entry: &Entry) -> Result<(), Failure> {
+        if let Body::Dispatch(dispatch) = &entry.body {
+            let made_at = self.checks.made_at(dispatch.epoch, dispatch.sequence)?;
+            self.dispatched_at = self.dispatched_at.max(made_at.unwrap_or_default());
+        }
+        let serials = match &entry.body {
+            Body::Reserved(reserved) => self.serials_of(reserved),
+            _ => Vec::new(),
+        };
+        if entry.time > self.latest() {
+            self.gather_ahead(sequence.number(), entry.time, serials);
+        } else if entry.time.saturating_add(DAY_SECONDS) < self.dispatched_at {
+            let words = (
+                format!(
+                    "no time before {}, when HQ made a dispatch that the vault had seen by then",
+                    rfc3339(self.dispatched_at)
+                ),
+                rfc3339(entry.time),
+            );
+            self.gather("TIME-BEFORE-DISPATCH", sequence.number(), words, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// The latest time that a vault with an honest clock can have written.
+    pub(super) fn latest(&self) -> u64 {
+        self.imported_at.saturating_add(DAY_SECONDS)
+    }
+
+    pub(super) fn gather_ahead(&mut self, sequence: u64, time: u64, serials: Vec<String>) {
+        let words = (
+            format!(
+                "no time after {}, when HQ took it in",
+                rfc3339(self.imported_at)
+            ),
+            rfc3339(time),
+        );
+        self.gather("TIME-AHEAD", sequence, words, serials);
+    }
+
+    /// Adds a record to what is one finding of the bundle.
+    pub(super) fn gather(
+        &mut self,
+        code: &'static str,
+        sequence: u64,
+        words: (String, String),
+        serials: Vec<String>,
+    ) {
+        let gathered = self.gathered.entry(code).or_insert_with(|| Gathered {
+            first: sequence,
+            words,
+            count: 0,
+            serials: Vec::new(),
+        });
+        gathered.count += 1;
+        if gathered.serials.len() < SERIALS_PER_FINDING_MAX {
+            gathered.serials.extend(serials);
+        }
+    }
+
+    /// The findings about the whole bundle. They are few, and no number of others keeps them out.
+    pub(super) fn accuse_gathered(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        for (code, gathered) in std::mem::take(&mut self.gathered) {
+            let Vault { name, lineage, .. } = self.vault;
+            let (expected, found) = &gathered.words;
+            let mut finding =
+                Finding::of_record(name, *lineage, gathered.first, code, (expected, found));
+            if gathered.count > 1 {
+                finding.text = format!(
+                    "{}; so {} records of bundle {}",
+                    finding.text, gathered.count, bundle.sequence
+                );
+            }
+            if code != OVER_ISSUE {
+                finding.severity = Severity::Major;
+            }
+            finding.evidence["bundle"] = bundle.sequence.into();
+            finding.evidence["count"] = gathered.count.into();
+            finding.serials = gathered.serials;
+            if findings::add(self.sql, &finding, clock::now_unix())? {
+                self.found += u64::from(finding.counts());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the bundle says of the log, held against the log.
+    pub(in crate::import) fn compare_with_bundle(
+        &mut self,
+        bundle: &Bundle,
+    ) -> Result<(), Failure> {
+        let (name, lineage) = (self.vault.name.clone(), self.vault.lineage);
+        let state = self.replay.state();
+        let last = bundle.checkpoint.size.saturating_sub(1);
+        let finding = |code, words| Finding {
+            severity: Severity::Major,
+            ..Finding::of_record(&name, lineage, last, code, words)
+        };
+        let mut wrong = Vec::new();
+        let previous = bundle.sequence.saturating_sub(1);
+        let sealed = state.bundles();
+        if sealed.sequence != previous
+            || (sealed.fingerprint != bundle.previous && !self.sealed_differs)
+        {
+            let words = (
+                format!("bundle {previous} as the newest that the log says was sealed"),
+                format!("bundle {}", sealed.sequence),
+            );
+            wrong.push(finding("BUNDLE-SEALED-MISSING", words));
+        }
+        // Where the log names a manifest that HQ never published, that is the finding.
+        if let Some(trust) = state.trust()
+            && trust.version != bundle.trust_version
+            && self.checks.manifest(trust.version, &trust.fingerprint)
+        {
+            let words = (
+                format!("trust manifest {}, as the log has it", trust.version),
+                format!("trust manifest {}", bundle.trust_version),
+            );
+            wrong.push(finding("TRUST-VERSION-MISMATCH", words));
+        }
+        if let Some(crl) = &bundle.crl
+            && let Err(error) = Crl::from_der(crl, &self.issuer)
+        {
+            let words = (
+                "a revocation list by the vault's device CA",
+                format!("{}: {error}", error.code()),
+            );
+            let (expected, found) = words;
+            wrong.push(finding("CRL-INVALID", (expected.to_owned(), found)));
+        }
+        if state.awaits_decision() {
+            let words = (
+                "the decision on the last record".to_owned(),
+                "the end of the log".to_owned(),
+            );
+            wrong.push(Finding {
+                severity: Severity::Critical,
+                ..finding("DECISION-MISSING", words)
+            });
+        }
+        let ahead = bundle.sealed_at > self.latest();
+        let (logged, claimed) = (state.mark(), bundle.checkpoint.time);
+        if logged != claimed {
+            let time = mintmark_console::time::rfc3339;
+            let words = (
+                format!("a checkpoint of {}", time(logged)),
+                format!("one of {}", time(claimed)),
+            );
+            wrong.push(finding("CHECKPOINT-TIME", words));
+        }
+        let chain = state.dispatches();
+        let head = chain.epoch.zip(chain.fingerprint);
+        let logged = head.map(|(epoch, fingerprint)| (epoch, chain.sequence, fingerprint));
+        let claimed = bundle.dispatch_seen;
+        let claimed = claimed.map(|seen| (seen.epoch, seen.sequence, seen.fingerprint));
+        // Where the log names what HQ never sent, that is the finding.
+        let genuine = logged.is_none_or(|(epoch, sequence, fingerprint)| {
+            self.checks.was_sent(epoch, sequence, &fingerprint)
+        });
+        if logged != claimed && genuine {
+            let describe = |seen: Option<(u64, u64, _)>| match seen {
+                Some((epoch, sequence, _)) => {
+                    format!("dispatch {sequence} of epoch {epoch} as the newest in the log")
+                }
+                None => "no dispatch in the log".to_owned(),
+            };
+            let words = (describe(logged), describe(claimed));
+            wrong.push(finding("DISPATCH-SEEN-MISMATCH", words));
+        }
+        for finding in wrong {
+            self.accuse(&finding)?;
+        }
+        if ahead {
+            self.gather_ahead(last, bundle.sealed_at, Vec::new());
+        }
+        Ok(())
+    }
+}
