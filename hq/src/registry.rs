@@ -56,9 +56,12 @@ impl Registry {
         if version != SCHEMA_VERSION {
             let message =
                 format!("the registry has schema {version}; this program knows {SCHEMA_VERSION}");
-            return Err(
-                Failure::new(Exit::Usage, "REGISTRY-SCHEMA", message).hint("update this program")
-            );
+            let hint = if version > SCHEMA_VERSION {
+                "update this program"
+            } else {
+                "it was made before the first release, and nothing carries it over: make the home anew"
+            };
+            return Err(Failure::new(Exit::Usage, "REGISTRY-SCHEMA", message).hint(hint));
         }
         configure(&sql)?;
         Ok(Self { sql })

@@ -493,7 +493,11 @@ fn import(
                 exit = exit.worst(failure.exit);
                 let code = failure.code.to_string();
                 if path.is_dir() {
-                    console.warn(format!("{name}: {}", failure.message));
+                    let message = format!("{name}: {}", failure.message);
+                    console.report(&Failure {
+                        message,
+                        ..failure.clone()
+                    });
                 }
                 first_failure.get_or_insert(failure);
                 ("refused", Some(code), None, None)

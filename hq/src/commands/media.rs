@@ -113,10 +113,10 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     let mut table =
-        Table::new(["OUTCOME", "CODE", "TYPE", "ID", "FILE"].map(|header| (header, Align::Left)));
+        Table::new(["FILE", "TYPE", "ID", "OUTCOME", "CODE"].map(|header| (header, Align::Left)));
     for item in items {
         let code = item.code().unwrap_or_default();
-        table.row([item.outcome, code, &item.kind, &item.id, &item.file].map(str::to_owned));
+        table.row([&item.file, &item.kind, &item.id, item.outcome, code].map(str::to_owned));
     }
     if items.is_empty() {
         console.line("nothing to do");
