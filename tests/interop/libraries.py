@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 class Cwt:
-    """https://pypi.org/project/cwt/"""
+    """The package python-cwt."""
 
     def __init__(self):
         import cwt
@@ -48,7 +48,7 @@ class Cwt:
 
 
 class Pycose:
-    """https://pypi.org/project/pycose/"""
+    """The package pycose."""
 
     def __init__(self):
         from pycose import headers
