@@ -64,14 +64,24 @@ pub(crate) fn file(
             _ => missing("cannot be read").cause(failure),
         })?
         .ok_or_else(|| missing("is not there"))?;
-    if (bytes.len() as u64) < facts.file_bytes {
-        return Err(missing("is cut short"));
-    }
+    let found_bytes = bytes.len() as u64;
     if Fingerprint::of(&bytes) != facts.file_digest {
+        if found_bytes < facts.file_bytes {
+            return Err(missing("is cut short"));
+        }
         return Err(failure::refused(
             "SEGMENT-DIGEST",
             format!("segment {number} ({name}) is not the one that the vault signed for"),
             "the stick may be damaged: have the site export again, on another one",
+        ));
+    }
+    // It is the very file that was signed for, so what the bundle says of its size is the vault's own untruth.
+    if found_bytes != facts.file_bytes {
+        let why = "the bundle says another size of this file than it has";
+        let what = "audit segment";
+        return Err(rotten(
+            number,
+            mintmark_protocol::Error::PartsDiffer { what, why },
         ));
     }
     Ok(bytes)

@@ -3,7 +3,7 @@
 use std::fs;
 
 use mintmark_ledger::entry::{Body, Refused};
-use mintmark_protocol::bundle::DispatchSeen;
+use mintmark_protocol::bundle::{Bundle, DispatchSeen};
 use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
 use super::support::{Change, Hq, Vault, csr};
@@ -101,6 +101,18 @@ fn a_segment_that_the_vault_signed_for_and_nobody_can_read() {
     }
     let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
     assert_eq!(found, ["SEGMENT-ROTTEN", "FORK"]);
+}
+
+#[test]
+fn a_segment_of_another_size_than_the_vault_signed_for() {
+    for change in [
+        (|bundle| bundle.segments[0].file_bytes += 1) as fn(&mut Bundle),
+        |bundle| bundle.segments[0].file_bytes -= 1,
+    ] {
+        let (hq, mut vault) = reported();
+        let stick = vault.report_changed(&hq.path("second"), &change);
+        refused(&hq, &stick, "SEGMENT-ROTTEN", "SEGMENT-ROTTEN");
+    }
 }
 
 #[test]
