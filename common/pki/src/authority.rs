@@ -25,10 +25,48 @@ pub fn root_tbs(
     serial: &[u8],
     not_before_unix: u64,
 ) -> Result<Vec<u8>, Error> {
-    let common_name = format!("{name} Mintmark Root CA");
+    root(
+        name,
+        &format!("{name} Mintmark Root CA"),
+        key,
+        serial,
+        not_before_unix,
+    )
+}
+
+/// As [`root_tbs`], for the root that is the `number`th of a headquarters, from 2: its common name is that of the first
+/// and the number, so that no two roots have one name. Where that is too long, the common name is
+/// `Mintmark Root CA <number>`, and the organization tells headquarters apart.
+///
+/// # Errors
+/// As [`root_tbs`].
+pub fn next_root_tbs(
+    name: &str,
+    number: u64,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
+    let long = format!("{name} Mintmark Root CA {number}");
+    let short = format!("Mintmark Root CA {number}");
+    let common_name = if long.chars().count() <= AttributeType::CommonName.characters_max() {
+        &long
+    } else {
+        &short
+    };
+    root(name, common_name, key, serial, not_before_unix)
+}
+
+fn root(
+    name: &str,
+    common_name: &str,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
     let subject = name::encode(&[
         (AttributeType::Organization, name),
-        (AttributeType::CommonName, &common_name),
+        (AttributeType::CommonName, common_name),
     ])?;
     let key = Key::new(key);
     ToBeSigned {
@@ -42,6 +80,36 @@ pub fn root_tbs(
         key_usage: KeyUsage::CertificatesAndCrls,
         subject_key_identifier: &key.identifier,
         authority_key_identifier: None,
+        extended_key_usage: &[],
+    }
+    .encode()
+}
+
+/// The to-be-signed part of the certificate that links a root to the one before it: subject and key of `next`, issued by
+/// `before`, a CA without path length limit, no expiry. Whoever knows `before` alone can follow it to whatever `next`
+/// issued: it has the subject key identifier of `next`, which is what that names as its authority. `serial` is as for
+/// [`root_tbs`].
+///
+/// # Errors
+/// `SERIAL-INVALID`, `CERTIFICATE-TIME-INVALID`.
+pub fn root_link_tbs(
+    before: &Issuer,
+    next: &Issuer,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
+    let key = Key::new(next.public_key());
+    ToBeSigned {
+        serial: &positive(serial)?,
+        issuer_der: before.subject_der(),
+        not_before_unix,
+        not_after_unix: NO_EXPIRY_UNIX,
+        subject_der: next.subject_der(),
+        spki_der: &key.spki,
+        ca: Some(None),
+        key_usage: KeyUsage::CertificatesAndCrls,
+        subject_key_identifier: next.ski(),
+        authority_key_identifier: Some(before.ski()),
         extended_key_usage: &[],
     }
     .encode()

@@ -24,7 +24,9 @@ mod template;
 mod time;
 
 pub use algorithm::{KeyAlgorithm, verify_p256};
-pub use authority::{CA_SERIAL_BYTES_MIN, device_ca_tbs, root_tbs, vault_identity_tbs};
+pub use authority::{
+    CA_SERIAL_BYTES_MIN, device_ca_tbs, next_root_tbs, root_link_tbs, root_tbs, vault_identity_tbs,
+};
 pub use certificate::{
     CERTIFICATE_DER_BYTES_MAX, CERTIFICATE_FILE_BYTES_MAX, Certificate, SERIAL_BYTES_MAX,
     verify_chain,

@@ -11,7 +11,8 @@ use fixture::{
 use mintmark_pki::{
     Certificate, CertificationRequest, DeviceFacts, DeviceProfile, Error, ExtendedKeyUsage, Issuer,
     KeyAlgorithm, NO_EXPIRY_UNIX, NotAfter, assemble, certification_request, device_ca_tbs,
-    device_tbs, root_tbs, to_pem, vault_identity_tbs, verify_chain, verify_p256,
+    device_tbs, next_root_tbs, root_link_tbs, root_tbs, to_pem, vault_identity_tbs, verify_chain,
+    verify_p256,
 };
 
 fn write_chain(folder: &Folder, authorities: &fixture::Authorities) {
@@ -64,6 +65,62 @@ fn openssl_accepts_the_whole_chain_strictly() {
     );
     assert_eq!(identity.verify_issued_by(&authorities.root), Ok(()));
     assert!(identity.verify_issued_by(&authorities.ca).is_err());
+}
+
+#[test]
+fn openssl_follows_the_link_from_the_root_before_to_what_the_next_one_issued() {
+    let folder = Folder::new();
+    let before = authorities();
+    let next_key = key(9);
+    let next = next_root_tbs("Acme", 2, &public(&next_key), &[5; 16], NEW_YEAR).unwrap();
+    let next = issuer(&next_key, &next);
+    let link = root_link_tbs(&before.root, &next, &[6; 16], NEW_YEAR).unwrap();
+    let link = certificate(&before.root_key, &link);
+    let ca = device_ca_tbs(
+        &next,
+        "Acme",
+        "berlin",
+        "v1",
+        &public(&before.ca_key),
+        &[7; 16],
+        NEW_YEAR,
+    );
+    let ca = issuer(&next_key, &ca.unwrap());
+    let spki = spki(&key(3));
+    let tbs = device_tbs(&th200(), &ca, &SERIAL, NEW_YEAR, &facts(&spki)).unwrap();
+    let device = certificate(&before.ca_key, &tbs);
+    for (name, der) in [
+        ("before.pem", before.root.certificate_der()),
+        ("next.pem", next.certificate_der()),
+        ("link.pem", &link),
+        ("ca.pem", ca.certificate_der()),
+        ("device.pem", &device),
+    ] {
+        folder.write(name, to_pem("CERTIFICATE", der));
+    }
+    let verify =
+        "verify -x509_strict -check_ss_sig -policy_check -attime 1801500000 -purpose sslclient";
+    folder.openssl(&format!(
+        "{verify} -CAfile next.pem -untrusted ca.pem device.pem"
+    ));
+    folder.openssl_refuses(&format!(
+        "{verify} -CAfile before.pem -untrusted ca.pem device.pem"
+    ));
+    folder.openssl(&format!(
+        "{verify} -CAfile before.pem -untrusted link.pem -untrusted ca.pem device.pem"
+    ));
+    assert_eq!(next.subject(), "O=Acme, CN=Acme Mintmark Root CA 2");
+    let link = Certificate::from_der(&link).unwrap();
+    assert_eq!(link.verify_issued_by(&before.root), Ok(()));
+    assert_eq!(link.subject(), next.subject());
+    assert_eq!(link.spki_der(), next.certificate().spki_der());
+    let long = "n".repeat(47);
+    let long = next_root_tbs(&long, 2, &public(&next_key), &[5; 16], NEW_YEAR).unwrap();
+    assert!(
+        issuer(&next_key, &long)
+            .subject()
+            .ends_with(", CN=Mintmark Root CA 2")
+    );
 }
 
 #[test]
