@@ -1,0 +1,528 @@
+//! The test vectors of `fixtures/vectors`: every message opens with the private keys beside it, and says what the
+//! description beside it says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use aes_gcm::KeyInit as _;
+use mintmark_ledger::replay::Replay;
+use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Verified, claim};
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::segment::Segment;
+use mintmark_protocol::trust::TrustManifest;
+use mintmark_tests::files;
+use serde_json::{Value, json};
+use stage::story::{Log, Story, vault};
+use stage::{Key, describe, forge, keys, vectors};
+
+/// A vector as it stands in its folder.
+struct Vector {
+    name: String,
+    bytes: Vec<u8>,
+    said: Value,
+}
+
+impl Vector {
+    fn read(name: &str) -> Self {
+        let file = |end: &str| vectors().join(format!("{name}.{end}"));
+        Self {
+            name: name.to_owned(),
+            bytes: fs::read(file("cose")).unwrap(),
+            said: serde_json::from_slice(&fs::read(file("json")).unwrap()).unwrap(),
+        }
+    }
+
+    fn all() -> Vec<Self> {
+        let index: Value =
+            serde_json::from_slice(&fs::read(vectors().join("index.json")).unwrap()).unwrap();
+        let listed = index["vectors"].as_array().unwrap();
+        let found = listed
+            .iter()
+            .map(|listed| Self::read(listed["name"].as_str().unwrap()));
+        found.collect()
+    }
+
+    fn kind(&self) -> &str {
+        self.said["type"].as_str().unwrap()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.said["fingerprint"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The keys that it opens with, from their files.
+    fn openers(&self) -> Vec<Key> {
+        let names = self.said["opens_with"].as_array().unwrap();
+        names
+            .iter()
+            .map(|name| key_file(name.as_str().unwrap()))
+            .collect()
+    }
+
+    fn content(&self) -> Vec<u8> {
+        fs::read(vectors().join(format!("{}.cbor", self.name))).unwrap()
+    }
+}
+
+fn key_file(name: &str) -> Key {
+    Key::from_pem(&fs::read_to_string(vectors().join(format!("keys/{name}.pem"))).unwrap())
+}
+
+fn manifest_first() -> Verified<TrustManifest> {
+    let vector = Vector::read("trust-manifest-1");
+    TrustManifest::pin(&vector.bytes, &vector.fingerprint()).unwrap()
+}
+
+/// The manifest that was in force when a message arrived.
+fn manifest_for(vector: &Vector) -> Verified<TrustManifest> {
+    let first = manifest_first();
+    match vector.said["trust"].as_u64().unwrap() {
+        1 => first,
+        _ => first
+            .successor(&Vector::read("trust-manifest-2").bytes)
+            .unwrap(),
+    }
+}
+
+/// What a message says once it has been opened: its fingerprint, its content as bytes, who approved it.
+struct Opened {
+    fingerprint: Fingerprint,
+    content: Vec<u8>,
+    officers: Vec<String>,
+}
+
+impl Opened {
+    fn of<T>(verified: &Verified<T>) -> Self {
+        Self {
+            fingerprint: verified.fingerprint(),
+            content: verified.plaintext().to_vec(),
+            officers: verified
+                .officers()
+                .iter()
+                .map(OfficerId::to_string)
+                .collect(),
+        }
+    }
+}
+
+/// Opens a message that is no segment, with one of the keys that it is encrypted to.
+fn open(vector: &Vector, key: Option<&Key>) -> Opened {
+    let (bytes, trust) = (&vector.bytes[..], manifest_for(vector));
+    let with = |read: &dyn Fn(Opener<'_>) -> Opened| key.unwrap().open(read);
+    let sign_key = || key_file("vault-sign").public;
+    match vector.kind() {
+        "trust-manifest" if vector.name.ends_with('2') => {
+            Opened::of(&manifest_first().successor(bytes).unwrap())
+        }
+        "trust-manifest" => Opened::of(&TrustManifest::pin(bytes, &vector.fingerprint()).unwrap()),
+        "officer-request" => {
+            Opened::of(&OfficerRequest::open(bytes, &vector.fingerprint()).unwrap())
+        }
+        "enrolment-request" => {
+            Opened::of(&EnrolmentRequest::open(bytes, &vector.fingerprint()).unwrap())
+        }
+        "enrolment-grant" => with(&|opener| {
+            Opened::of(&EnrolmentGrant::open(bytes, &trust, &vault(), opener).unwrap())
+        }),
+        "entitlement" => {
+            with(&|opener| Opened::of(&Entitlement::open(bytes, &trust, &vault(), opener).unwrap()))
+        }
+        "acknowledgement" => with(&|opener| {
+            Opened::of(&Acknowledgement::open(bytes, &trust, &vault(), opener).unwrap())
+        }),
+        "dispatch" => Opened::of(&Dispatch::open(bytes, &trust, &vault()).unwrap()),
+        "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
+        other => panic!("nobody opens a {other} here"),
+    }
+}
+
+fn is_on_the_way(vector: &Vector) -> bool {
+    ["-draft", "-approval"]
+        .iter()
+        .any(|end| vector.name.ends_with(end))
+}
+
+#[test]
+fn every_message_opens_with_each_of_its_keys_and_says_what_is_written_beside_it() {
+    let mut kinds = BTreeSet::new();
+    for vector in Vector::all() {
+        let name = &vector.name;
+        kinds.insert(vector.kind().to_owned());
+        if vector.kind() == "audit-segment" || is_on_the_way(&vector) {
+            continue;
+        }
+        let openers = match vector.said["opens_with"].is_array() {
+            true => vector.openers().into_iter().map(Some).collect(),
+            false => vec![None],
+        };
+        for key in openers {
+            let opened = open(&vector, key.as_ref());
+            assert_eq!(opened.fingerprint, vector.fingerprint(), "{name}");
+            assert_eq!(opened.content, vector.content(), "{name}");
+            assert_eq!(json!(opened.officers), vector.said["approved_by"], "{name}");
+        }
+        let claimed = claim(&vector.bytes, vector.bytes.len()).unwrap();
+        let context = claimed.context;
+        assert_eq!(context.kind.as_str(), vector.kind());
+        assert_eq!(
+            context.sender.to_string(),
+            vector.said["from"].as_str().unwrap()
+        );
+        assert_eq!(
+            context.recipient.to_string(),
+            vector.said["to"].as_str().unwrap()
+        );
+        assert_eq!(context.id, vector.said["id"].as_str().unwrap());
+    }
+    let every: BTreeSet<String> = every_kind().into_iter().collect();
+    assert_eq!(kinds, every, "each message type has a vector");
+}
+
+/// The message types of the specification.
+fn every_kind() -> Vec<String> {
+    let workspace = vectors().parent().unwrap().parent().unwrap().to_owned();
+    let specification = fs::read_to_string(workspace.join("common/protocol/formats.cddl")).unwrap();
+    let start = specification.find("\nmessage-type = ").unwrap();
+    let rule = &specification[start..];
+    let rule = &rule[..rule[1..].find("\n\n").unwrap() + 1];
+    rule.split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_description_of_every_vector_is_what_its_bytes_say() {
+    for vector in Vector::all() {
+        let (mut said, content) = describe::describe(&vector.bytes);
+        assert_eq!(content, vector.content(), "{}", vector.name);
+        for added in ["about", "trust", "approved_by", "files"] {
+            said[added] = vector.said[added].clone();
+        }
+        assert_eq!(said, vector.said, "{}", vector.name);
+        let notation = fs::read_to_string(vectors().join(format!("{}.diag", vector.name))).unwrap();
+        assert_eq!(
+            notation.trim_end(),
+            describe::diagnostic(&forge::read(&content), 0)
+        );
+    }
+}
+
+#[test]
+fn the_keys_are_made_from_their_names_and_each_form_of_one_is_the_same_key() {
+    for (name, bytes) in keys::files() {
+        let path = vectors().join("keys").join(&name);
+        let held = fs::read(&path).unwrap();
+        assert!(held == bytes, "{} is another", path.display());
+    }
+    // Whoever reads the files needs nothing of this: the scalar in each is on the curve and has the point beside it.
+    let list: Value =
+        serde_json::from_slice(&fs::read(vectors().join("keys/keys.json")).unwrap()).unwrap();
+    for listed in list.as_array().unwrap() {
+        let key = key_file(listed["name"].as_str().unwrap());
+        let id = mintmark_protocol::key::thumbprint(&key.public);
+        assert_eq!(listed["key_id"], id.to_string());
+    }
+}
+
+#[test]
+fn a_draft_its_approval_and_the_finished_object_are_one_body() {
+    let [draft, approval, whole] =
+        ["entitlement-draft", "entitlement-approval", "entitlement"].map(Vector::read);
+    let read = |vector: &Vector| Proposal::read(&vector.bytes, vector.bytes.len()).unwrap();
+    for vector in [&draft, &approval] {
+        assert_eq!(read(vector).fingerprint(), whole.fingerprint());
+        for key in vector.openers() {
+            let entitlement = key
+                .open(|opener| Entitlement::proposed(&read(vector), opener))
+                .unwrap();
+            assert_eq!(entitlement.to_cbor(), whole.content());
+        }
+    }
+    assert_eq!(read(&draft).signature_count(), 0);
+    assert_eq!(read(&approval).signature_count(), 1);
+    let mut collected = read(&draft);
+    collected.collect(&read(&approval)).unwrap();
+    assert_eq!(collected.to_bytes().unwrap(), approval.bytes);
+}
+
+/// The records that the bundles bring, and the bundles.
+fn records() -> (Vec<Vec<u8>>, Vec<Verified<Bundle>>) {
+    let (mut records, mut bundles) = (Vec::new(), Vec::new());
+    for sequence in 1..=2 {
+        let vector = Vector::read(&format!("audit-bundle-{sequence}"));
+        let bundle = Bundle::open(&vector.bytes, &vault(), &key_file("vault-sign").public).unwrap();
+        for (number, facts) in (1..).zip(&bundle.content().segments) {
+            let file = Vector::read(&format!("audit-segment-{sequence}-{number}"));
+            let id = Bundle::segment_id(&bundle.content().lineage, sequence, number);
+            for key in file.openers() {
+                let opened = key
+                    .open(|opener| Segment::open(&file.bytes, facts, &vault(), &id, opener))
+                    .unwrap();
+                let brought: Vec<_> = opened
+                    .records()
+                    .map(|(at, record)| (at, record.to_vec()))
+                    .collect();
+                if facts.first == records.len() as u64 {
+                    records.extend(brought.into_iter().map(|(_, record)| record));
+                } else {
+                    // The other key says the same.
+                    let first = facts.first as usize;
+                    let said: Vec<_> = brought.into_iter().map(|(_, record)| record).collect();
+                    assert_eq!(said, records[first..]);
+                }
+            }
+        }
+        bundles.push(bundle);
+    }
+    (records, bundles)
+}
+
+#[test]
+fn the_segments_bring_a_log_that_has_the_roots_in_the_bundles_and_replays_without_a_finding() {
+    let (records, bundles) = records();
+    let serials = stage::story::serials();
+    let mut replay = Replay::new();
+    for (at, raw) in records.iter().enumerate() {
+        for bundle in &bundles {
+            let checkpoint = bundle.content().checkpoint;
+            if checkpoint.size == at as u64 {
+                assert_eq!(replay.state().root(), checkpoint.root);
+                assert_eq!(replay.state().mark(), checkpoint.time);
+            }
+        }
+        let replayed = replay
+            .feed(&stage::story::Nobody, Some(&serials), raw, None)
+            .unwrap();
+        assert!(
+            replayed.divergences.is_empty(),
+            "{:?}",
+            replayed.divergences
+        );
+    }
+    let last = bundles.last().unwrap().content();
+    assert_eq!(
+        (last.checkpoint.size, last.checkpoint.root),
+        (records.len() as u64, replay.state().root())
+    );
+    assert_eq!(Log::of(&records).state, *replay.state());
+    let listed: Value =
+        serde_json::from_slice(&fs::read(vectors().join("log.json")).unwrap()).unwrap();
+    assert_eq!(listed, log_listed(&records));
+}
+
+/// The records, for whoever has a reader to write: each with its leaf and with the root of the log that it ends.
+fn log_listed(records: &[Vec<u8>]) -> Value {
+    let leaf = |record: &[u8]| forge::sha256(&[&[0], record].concat());
+    let leaves: Vec<Vec<u8>> = records.iter().map(|record| leaf(record)).collect();
+    let each = records.iter().enumerate().map(|(at, record)| {
+        json!({
+            "sequence": at,
+            "bytes": hex::encode(record),
+            "leaf": hex::encode(&leaves[at]),
+            "root": hex::encode(root_of(&leaves[..=at])),
+            "content": describe::to_json(&forge::read(record)),
+        })
+    });
+    each.collect()
+}
+
+/// MTH of RFC 9162 section 2.1.1, over leaf hashes.
+fn root_of(leaves: &[Vec<u8>]) -> Vec<u8> {
+    match leaves.len() {
+        0 => forge::sha256(&[]),
+        1 => leaves[0].clone(),
+        count => {
+            let left = count.next_power_of_two() / 2;
+            let halves = [root_of(&leaves[..left]), root_of(&leaves[left..])].concat();
+            forge::sha256(&[&[1], &halves[..]].concat())
+        }
+    }
+}
+
+/// One recipient's way to the plaintext of the entitlement, step by step.
+fn worked_example() -> Value {
+    let vector = Vector::read("entitlement");
+    let key = key_file("vault-agree");
+    let encrypted = forge::Parts::of(&forge::Parts::of(&vector.bytes).payload());
+    let id = forge::key_id(&key.public);
+    let recipients = encrypted.last.as_array().unwrap();
+    let ours = recipients.iter().find(|recipient| {
+        let unprotected = forge::write(&recipient.as_array().unwrap()[1]);
+        forge::entry(&unprotected, 4).into_bytes().unwrap() == id
+    });
+    let ours = ours.unwrap().as_array().unwrap();
+    let ephemeral = forge::entry(&forge::write(&ours[1]), -1);
+    let peer = mintmark_protocol::key::from_cose_key("test", ephemeral.clone()).unwrap();
+    let nobody = || ciborium::Value::Array(vec![ciborium::Value::Null; 3]);
+    let public = ciborium::Value::Array(vec![256.into(), forge::bytes(forge::recipient_header())]);
+    let context = ciborium::Value::Array(vec![(-5).into(), nobody(), nobody(), public]);
+    let context = forge::write(&context);
+    let shared = key.agree(&peer).unwrap();
+    let mut wrapping = [0; 32];
+    hkdf::Hkdf::<sha2::Sha256>::new(None, &*shared)
+        .expand(&context, &mut wrapping)
+        .unwrap();
+    let mut content_key = [0; 32];
+    aes_kw::KwAes256::new((&wrapping).into())
+        .unwrap_key(ours[2].as_bytes().unwrap(), &mut content_key)
+        .unwrap();
+    let signer = &forge::Parts::of(&vector.bytes).last.as_array().unwrap()[0].clone();
+    let outer = forge::Parts::of(&vector.bytes);
+    let header = signer.as_array().unwrap()[0].as_bytes().unwrap().clone();
+    let signed = forge::write(&ciborium::Value::Array(vec![
+        "Signature".into(),
+        forge::bytes(outer.protected.clone()),
+        forge::bytes(header.clone()),
+        forge::bytes([]),
+        outer.content.clone(),
+    ]));
+    let iv = forge::entry(&forge::write(&encrypted.unprotected), 5)
+        .into_bytes()
+        .unwrap();
+    json!({
+        "message": "entitlement.cose",
+        "fingerprint": hex::encode(forge::sha256(&outer.payload())),
+        "first_signature": {
+            "header": hex::encode(&header),
+            "signed_bytes": signed.len(),
+            "signed_sha256": hex::encode(forge::sha256(&signed)),
+            "signature": hex::encode(signer.as_array().unwrap()[2].as_bytes().unwrap()),
+        },
+        "recipient": "vault-agree",
+        "key_id": hex::encode(&id),
+        "ephemeral_key": hex::encode(forge::write(&ephemeral)),
+        "shared_secret": hex::encode(&*shared),
+        "kdf_context": hex::encode(&context),
+        "wrapping_key": hex::encode(wrapping),
+        "wrapped_key": hex::encode(ours[2].as_bytes().unwrap()),
+        "content_key": hex::encode(content_key),
+        "iv": hex::encode(iv),
+        "additional_data": hex::encode(forge::additional_data(&encrypted.protected)),
+        "ciphertext_bytes": encrypted.payload().len(),
+        "plaintext_bytes": vector.content().len(),
+        "plaintext_sha256": hex::encode(forge::sha256(&vector.content())),
+    })
+}
+
+#[test]
+fn the_worked_example_is_worked_out_again_to_the_same_numbers() {
+    let held: Value =
+        serde_json::from_slice(&fs::read(vectors().join("worked-example.json")).unwrap()).unwrap();
+    assert_eq!(held, worked_example());
+    assert_eq!(
+        held["plaintext_sha256"],
+        Vector::read("entitlement").said["plaintext_sha256"]
+    );
+}
+
+/// Which trust manifest judged a message, and who approved it.
+fn judged(name: &str, said: &Value) -> (u64, Vec<&'static str>) {
+    let late = [
+        "amendment",
+        "second-entitlement",
+        "dispatch-4",
+        "dispatch-5",
+        "audit-bundle-2",
+        "trust-manifest-2",
+    ];
+    let trust = if late.contains(&name) { 2 } else { 1 };
+    let officer = |key: &Value| {
+        let known = ["alice", "bob", "carol", "dave", "erin"];
+        known
+            .into_iter()
+            .find(|officer| key.as_str().unwrap().starts_with(officer))
+    };
+    let approves = said["structure"] == "COSE_Sign";
+    let signers = said["signed_by"].as_array().filter(|_| approves);
+    let mut officers: Vec<_> = signers.into_iter().flatten().filter_map(officer).collect();
+    officers.sort_unstable();
+    (trust, officers)
+}
+
+#[test]
+#[ignore = "writes the fixtures anew: encryption is random, so every file becomes another"]
+fn write_the_vectors() {
+    let folder = vectors();
+    let write = |name: PathBuf, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let mut written: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    for (name, bytes) in keys::files() {
+        written.insert(PathBuf::from("keys").join(name), bytes);
+    }
+    let story = Story::tell_all();
+    let mut index = Vec::new();
+    for told in &story.told {
+        let (mut said, content) = describe::describe(&told.bytes);
+        let (trust, officers) = judged(&told.name, &said);
+        let name = &told.name;
+        let on_the_way = name.ends_with("-draft") || name.ends_with("-approval");
+        said["about"] = told.about.into();
+        said["trust"] = trust.into();
+        said["approved_by"] = if on_the_way {
+            json!([])
+        } else {
+            json!(officers)
+        };
+        said["files"] = json!({
+            "message": format!("{name}.cose"),
+            "content": format!("{name}.cbor"),
+            "notation": format!("{name}.diag"),
+        });
+        let direction = match said["from"].as_str().unwrap() {
+            "hq" => "from headquarters",
+            _ => "to headquarters",
+        };
+        index.push(json!({
+            "name": name, "type": said["type"], "direction": direction, "about": told.about,
+        }));
+        written.insert(format!("{name}.cose").into(), told.bytes.clone());
+        let mut notation = describe::diagnostic(&forge::read(&content), 0);
+        notation.push('\n');
+        written.insert(format!("{name}.diag").into(), notation.into_bytes());
+        written.insert(format!("{name}.cbor").into(), content);
+        written.insert(format!("{name}.json").into(), keys::pretty(&said));
+    }
+    let index = json!({
+        "warning": "The private keys here are published. They are for tests and protect nothing.",
+        "format_version": 1,
+        "vectors": index,
+    });
+    written.insert("index.json".into(), keys::pretty(&index));
+    for old in files::below(&folder) {
+        let name = old.strip_prefix(&folder).unwrap().to_owned();
+        let ours = ["cose", "cbor", "diag", "pem"]
+            .iter()
+            .any(|end| old.extension().is_some_and(|found| found == *end));
+        let described = old.with_extension("cose").exists();
+        if (ours || described) && !written.contains_key(&name) {
+            fs::remove_file(old).unwrap();
+        }
+    }
+    for (name, bytes) in &written {
+        write(name.clone(), bytes);
+    }
+    let (records, _) = records();
+    write("log.json".into(), &keys::pretty(&log_listed(&records)));
+    write(
+        "worked-example.json".into(),
+        &keys::pretty(&worked_example()),
+    );
+}
