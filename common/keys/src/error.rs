@@ -241,6 +241,20 @@ pub enum Error {
         label: String,
     },
 
+    /// A key that came wrapped was not unwrapped by the token. Nothing was left in it.
+    #[error("{store} does not unwrap what should become the key \"{label}\": {reason}")]
+    WrappedKeyInvalid {
+        /// Which store.
+        store: String,
+        /// The label that the key would have had.
+        label: String,
+        /// What the token said.
+        reason: String,
+    },
+    /// What should be an RSA public key is none.
+    #[error("the transport key is no RSA public key of 2048 to 8192 bits")]
+    TransportKeyInvalid,
+
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes: {reason}")]
     RandomFailed {
@@ -296,6 +310,8 @@ impl Error {
             Self::KeyChanged { .. } => "KEY-CHANGED",
             Self::KeyFileInvalid { .. } => "KEY-FILE-INVALID",
             Self::SignatureInvalid { .. } => "SIGNATURE-INVALID",
+            Self::WrappedKeyInvalid { .. } => "WRAPPED-KEY-INVALID",
+            Self::TransportKeyInvalid => "TRANSPORT-KEY-INVALID",
             Self::RandomFailed { .. } => "RANDOM-FAILED",
             Self::Internal { .. } => "KEYS-INTERNAL",
         }
@@ -326,12 +342,14 @@ impl Error {
             | Self::Io { .. }
             | Self::KeyMissing { .. }
             | Self::KeyExcluded { .. }
-            | Self::KeyExists { .. } => Class::Environment,
+            | Self::KeyExists { .. }
+            | Self::WrappedKeyInvalid { .. } => Class::Environment,
             Self::KeyAttributes { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyChanged { .. }
             | Self::KeyFileInvalid { .. }
-            | Self::SignatureInvalid { .. } => Class::Integrity,
+            | Self::SignatureInvalid { .. }
+            | Self::TransportKeyInvalid => Class::Integrity,
             Self::RandomFailed { .. } | Self::Internal { .. } => Class::Internal,
         }
     }
@@ -390,6 +408,12 @@ impl Error {
             Self::KeyChanged { .. } => "find out who replaced the key; what it signed from now on is not what was enrolled".into(),
             Self::KeyFileInvalid { .. } => "restore the file from a backup".into(),
             Self::SignatureInvalid { .. } => "the token is faulty: stop using it and run doctor".into(),
+            Self::WrappedKeyInvalid { .. } => {
+                "the key was wrapped to another transport key, or damaged: compare the transport key that headquarters has \
+                 with the token's"
+                    .into()
+            }
+            Self::TransportKeyInvalid => "the request or the record that it came from is damaged or false: ask for a new request".into(),
             Self::RandomFailed { .. } | Self::Internal { .. } => return None,
         })
     }

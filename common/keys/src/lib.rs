@@ -1,10 +1,13 @@
 //! Keys by URI: PKCS#11 tokens and encrypted key files behind one interface.
 //!
 //! A [`KeyUri`] names a store; [`open`] gives a [`KeyStore`]; from it come [`Signer`]s and [`Agreement`]s, one per
-//! label. Every key is on P-256 and serves one [`Purpose`]. The crate never learns what it signs.
+//! label. Every key pair of theirs is on P-256 and serves one [`Purpose`]. The crate never learns what it signs.
+//!
+//! A store also holds symmetric keys that come from elsewhere ([`SecretKey`]): they are derived from, and no more. A
+//! [`TransportKey`] brings them into a token without a stop in this machine's memory.
 //!
 //! Invariants:
-//! - No private scalar leaves a token, and none leaves this crate from a file.
+//! - No private scalar leaves a token, and none leaves this crate from a file. The same goes for symmetric keys.
 //! - A key is used only after its attributes were asserted, and after it proved that it fits its public key.
 //! - A signature is returned only after it verified under that public key, with code other than the signer's.
 //! - A PIN is tried once. A PIN that was refused is never sent again by the same store.
@@ -13,18 +16,24 @@
 mod error;
 mod file;
 mod label;
+mod locked;
 mod pin;
 mod random;
 mod restricted;
+mod secret;
 mod store;
 mod token;
+mod transport;
 mod uri;
 mod verify;
 
 pub use error::{Class, Error};
+pub use locked::LockedSecret;
 pub use pin::{Pin, Prompt, pin_source_warning};
+pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};
 pub use store::{
-    Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts, create, open,
+    Agreement, KeyDescription, KeyKind, KeyStore, Probe, Purpose, Signer, StoreFacts, create, open,
 };
+pub use transport::{OaepHash, TransportKey, oaep_wrap};
 pub use uri::{FileUri, KeyUri, Pkcs11Uri, UnparsedKeyUri};
 pub use verify::verify;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use p256::PublicKey;
 
 use crate::error::Error;
+use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::store::{Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts};
+use crate::transport::{OaepHash, TransportKey};
 
 /// One key of a store (RFC 7512 section 2.3, `object`); the others are as if they were not there.
 pub(crate) struct Restricted {
@@ -53,6 +55,55 @@ impl KeyStore for Restricted {
     fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error> {
         self.admit(label)?;
         self.store.agreement(label)
+    }
+
+    fn transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        self.admit(label)?;
+        self.store.transport(label)
+    }
+
+    fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        self.admit(label)?;
+        self.store.generate_transport(label)
+    }
+
+    fn unwrap_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        transport_label: &str,
+        oaep: OaepHash,
+        wrapped: &[u8],
+    ) -> Result<(), Error> {
+        self.admit(label)?;
+        self.admit(transport_label)?;
+        self.store
+            .unwrap_secret(label, algorithm, transport_label, oaep, wrapped)
+    }
+
+    fn import_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        key: &[u8; 32],
+    ) -> Result<(), Error> {
+        self.admit(label)?;
+        self.store.import_secret(label, algorithm, key)
+    }
+
+    fn find_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<bool, Error> {
+        self.admit(label)?;
+        self.store.find_secret(label, algorithm)
+    }
+
+    fn secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<Arc<dyn SecretKey>, Error> {
+        self.admit(label)?;
+        self.store.secret(label, algorithm)
+    }
+
+    fn destroy_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<(), Error> {
+        self.admit(label)?;
+        self.store.destroy_secret(label, algorithm)
     }
 
     fn labels(&self) -> Result<Vec<KeyDescription>, Error> {

@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::pin::Prompt;
 use crate::restricted::Restricted;
+use crate::secret::{SecretAlgorithm, SecretKey};
+use crate::transport::{OaepHash, TransportKey};
 use crate::uri::{KeyUri, Pkcs11Uri};
 use crate::{file, token};
 
-/// What a key may do. A key serves one purpose; the curve is P-256 always.
+/// What a key pair may do. It serves one purpose; the curve is P-256 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Purpose {
     /// ES256 signatures (RFC 9053 section 2.1).
@@ -59,12 +61,25 @@ pub struct StoreFacts {
     pub mechanisms: Vec<String>,
 }
 
-/// One private key of a store, as `doctor` shows it.
+/// What kind of key a store holds under a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// The private key of a pair on P-256, or what stands in the place of one and is refused.
+    Pair,
+    /// An RSA key that unwraps other keys.
+    Transport,
+    /// A symmetric key; without an algorithm, one of a kind that this crate does not use.
+    Secret(Option<SecretAlgorithm>),
+}
+
+/// One private or symmetric key of a store, as `doctor` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDescription {
     /// The label, with unprintable characters escaped.
     pub label: String,
-    /// What it is for, when it is a key that this crate would use or nearly so.
+    /// What kind of key it is.
+    pub kind: KeyKind,
+    /// What a key pair is for, when it is one that this crate would use or nearly so.
     pub purpose: Option<Purpose>,
     /// Why the key would be refused: the attribute and what it is.
     pub problem: Option<String>,
@@ -73,13 +88,14 @@ pub struct KeyDescription {
 /// One operation of a self test and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// What was tried: `login`, `random`, `sign`, `agree`.
+    /// What was tried: `login`, `random`, `sign`, `agree`, `unwrap`, `hmac`, `cmac`.
     pub name: String,
-    /// What was found, or why it failed.
+    /// What was found, or why it failed. Not every vault needs the last three: that a store does not offer one of them
+    /// is a finding and begins with `not offered`; that it gives a wrong result is a failure.
     pub outcome: Result<String, String>,
 }
 
-/// A store of private keys that are named by label.
+/// A store of private and symmetric keys that are named by label. A label names one key, of whatever kind.
 pub trait KeyStore: Send + Sync {
     /// What the store says of itself.
     fn facts(&self) -> StoreFacts;
@@ -109,14 +125,84 @@ pub trait KeyStore: Send + Sync {
     /// `KEY-MISSING`; otherwise as [`KeyStore::find`].
     fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error>;
 
-    /// Every private key of the store, sorted by label, those that would be refused included.
+    /// The public half of the transport key `label`, or `None` if there is none, as always in a folder. Asserts the
+    /// key's attributes and unwraps something with it.
+    ///
+    /// # Errors
+    /// `KEY-ATTRIBUTES` if the key must not be used or does not unwrap, `KEY-AMBIGUOUS`; store failures.
+    fn transport(&self, label: &str) -> Result<Option<TransportKey>, Error>;
+
+    /// Makes a transport key in the token: RSA of 3072 bits, sensitive, never extractable, to unwrap and nothing else.
+    /// What the token can is tried, not asked: a key is wrapped here, unwrapped there, and used in both places. `None`,
+    /// with nothing left behind, if the token cannot do that; always for a folder, where keys pass through memory in
+    /// any case.
+    ///
+    /// # Errors
+    /// `KEY-EXISTS` if the label is taken; store failures.
+    fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error>;
+
+    /// Unwraps a key inside the token, where it stays: sensitive, not extractable, for MACs alone. `wrapped` is the
+    /// RSA-OAEP ciphertext of 32 bytes ([`oaep_wrap`](crate::oaep_wrap)). The token cannot know whether they are the
+    /// right ones: derive a check value and compare it, and [`KeyStore::destroy_secret`] if it differs.
+    ///
+    /// CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false for every key that was not made in its token
+    /// (PKCS #11 version 3.0 sections 5.18.3 and 4.9), so they are not demanded: that the key was nowhere else is not
+    /// the token's to say.
+    ///
+    /// # Errors
+    /// `KEY-EXISTS` if the label is taken, `KEY-MISSING` if there is no such transport key (always in a folder),
+    /// `WRAPPED-KEY-INVALID` if the token does not unwrap it, `KEY-ATTRIBUTES` if it makes a key of it that must not be
+    /// used; store failures. Nothing is left behind then.
+    fn unwrap_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        transport_label: &str,
+        oaep: OaepHash,
+        wrapped: &[u8],
+    ) -> Result<(), Error>;
+
+    /// Puts a key into the store that this machine's memory holds, with the attributes that
+    /// [`KeyStore::unwrap_secret`] gives. The caller keeps it locked in memory ([`LockedSecret`](crate::LockedSecret))
+    /// and wipes it; the token's own library sees it too.
+    ///
+    /// # Errors
+    /// `KEY-EXISTS` if the label is taken, `KEY-ATTRIBUTES` if the token makes a key of it that must not be used; store
+    /// failures, among them that the token takes no keys this way. Nothing is left behind then.
+    fn import_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        key: &[u8; 32],
+    ) -> Result<(), Error>;
+
+    /// Whether there is a symmetric key `label`. Asserts every attribute of a found key.
+    ///
+    /// # Errors
+    /// `KEY-ATTRIBUTES` if it must not be used or is of another algorithm, `KEY-AMBIGUOUS`; store failures.
+    fn find_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<bool, Error>;
+
+    /// The symmetric key `label`, to derive with.
+    ///
+    /// # Errors
+    /// `KEY-MISSING`; otherwise as [`KeyStore::find_secret`].
+    fn secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<Arc<dyn SecretKey>, Error>;
+
+    /// Destroys the symmetric key `label`, also one that must not be used. No key of another kind or algorithm is
+    /// touched.
+    ///
+    /// # Errors
+    /// `KEY-MISSING`; `KEY-ATTRIBUTES` if it is of another algorithm; `KEY-AMBIGUOUS`; store failures.
+    fn destroy_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<(), Error>;
+
+    /// Every private and symmetric key of the store, sorted by label, those that would be refused included.
     ///
     /// # Errors
     /// Store failures.
     fn labels(&self) -> Result<Vec<KeyDescription>, Error>;
 
     /// Performs what the product needs of a store, instead of believing lists: login, random numbers, a signature that
-    /// is verified, an agreement that is compared. Leaves nothing behind.
+    /// is verified, an agreement that is compared; and what it may need: unwrapping, HMAC, CMAC. Leaves nothing behind.
     ///
     /// # Errors
     /// Only if the test itself cannot be run; what failed in the store is an outcome.

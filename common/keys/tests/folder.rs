@@ -592,7 +592,10 @@ fn a_self_test_performs_each_operation_and_leaves_nothing_behind() {
     store.generate("root", Purpose::Sign).unwrap();
     let probes = store.self_test().unwrap();
     let names: Vec<_> = probes.iter().map(|probe| probe.name.as_str()).collect();
-    assert_eq!(names, ["login", "random", "sign", "agree"]);
+    assert_eq!(
+        names,
+        ["login", "random", "sign", "agree", "unwrap", "hmac", "cmac"]
+    );
     assert!(
         probes.iter().all(|probe| probe.outcome.is_ok()),
         "{probes:?}"

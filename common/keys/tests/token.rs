@@ -531,7 +531,7 @@ with_softhsm! {
         let before = objects();
         let probes = store.self_test().unwrap();
         let names: Vec<_> = probes.iter().map(|probe| probe.name.as_str()).collect();
-        assert_eq!(names, ["login", "random", "sign", "agree"]);
+        assert_eq!(names, ["login", "random", "sign", "agree", "unwrap", "hmac", "cmac"]);
         for probe in probes {
             assert!(probe.outcome.is_ok(), "{probe:?}");
         }

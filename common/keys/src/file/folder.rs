@@ -127,6 +127,12 @@ pub(super) fn write_new(folder: &Path, name: &str, content: &str) -> Result<bool
     Ok(linked)
 }
 
+/// Removes a file, for good when this returns. What it held may stay on the disk, encrypted, until it is overwritten.
+pub(super) fn remove(folder: &Path, path: &Path) -> Result<(), Error> {
+    std::fs::remove_file(path).map_err(failed("remove", path))?;
+    sync(folder)
+}
+
 fn write_part(part: &Path, content: &str) -> Result<(), Error> {
     let mut file = OpenOptions::new()
         .write(true)

@@ -6,6 +6,7 @@
 mod folder;
 mod key;
 mod pem;
+mod secret;
 mod store;
 
 use std::path::Path;

@@ -5,19 +5,28 @@
 //! can change that text could as well replace the file; what they gain is a key used for the other purpose, never the
 //! key. The purposes are kept apart against mistakes and against protocols that lend a key to each other, and for that
 //! the text is enough.
+//!
+//! A symmetric key is written as Java's key stores write theirs: a PrivateKeyInfo whose privateKey octets are the key
+//! itself, under the identifier hmacWithSHA256 (1.2.840.113549.2.9) or aes (2.16.840.1.101.3.4.1). Its algorithm thus
+//! stands inside the encryption, and its purpose is `derive`.
 
 use p256::SecretKey;
-use pkcs8::der::asn1::OctetStringRef;
+use pkcs8::der::Encode;
+use pkcs8::der::asn1::{Null, OctetStringRef};
 use pkcs8::der::pem::PemLabel;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{
-    DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, LineEnding, SecretDocument,
+    DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier,
+    PrivateKeyInfoRef, SecretDocument,
 };
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::locked::LockedSecret;
 use crate::random;
+use crate::secret::SecretAlgorithm;
 use crate::store::Purpose;
 
 /// PBKDF2-HMAC-SHA-256 rounds of new files, as OWASP recommends. scrypt would cost an attacker more, but this is what
@@ -40,48 +49,100 @@ pub(super) enum Unreadable {
     Pin,
 }
 
+/// hmacWithSHA256 (RFC 8018 section B.1.2).
+const HMAC_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.2.9");
+
+/// The arc of AES at NIST, the cipher without a mode: the key's length is that of its octets.
+const AES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.1");
+
+/// What a file says its key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A private key on P-256.
+    Pair(Purpose),
+    /// A symmetric key.
+    Secret,
+}
+
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pair(purpose) => purpose.as_str(),
+            Self::Secret => "derive",
+        }
+    }
+}
+
 /// What stands before the key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Heading<'text> {
     pub(super) label: Option<&'text str>,
-    pub(super) purpose: Option<Purpose>,
+    pub(super) role: Option<Role>,
 }
 
-/// The text of a new key file.
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::Internal {
+        action: "encrypting a key",
+        reason: error.to_string(),
+    }
+}
+
+/// The text of a new file with a private key.
 pub(super) fn write(
     label: &str,
     purpose: Purpose,
     secret: &SecretKey,
     pin: &str,
 ) -> Result<String, Error> {
-    let internal = |reason: String| Error::Internal {
-        action: "encrypting a key",
-        reason,
+    let plain = secret.to_pkcs8_der().map_err(internal)?;
+    encrypt(label, Role::Pair(purpose), "P-256", plain.as_bytes(), pin)
+}
+
+/// The text of a new file with a symmetric key.
+pub(super) fn write_secret(
+    label: &str,
+    algorithm: SecretAlgorithm,
+    key: &[u8; 32],
+    pin: &str,
+) -> Result<String, Error> {
+    let identifier = match algorithm {
+        SecretAlgorithm::HmacSha256 => AlgorithmIdentifierRef {
+            oid: HMAC_SHA256,
+            parameters: Some(Null.into()),
+        },
+        SecretAlgorithm::Aes256 => AlgorithmIdentifierRef {
+            oid: AES,
+            parameters: None,
+        },
     };
+    let key = OctetStringRef::new(key).map_err(internal)?;
+    let plain = PrivateKeyInfoRef::new(identifier, key)
+        .to_der()
+        .map(Zeroizing::new)
+        .map_err(internal)?;
+    encrypt(label, Role::Secret, algorithm.as_str(), &plain, pin)
+}
+
+fn encrypt(label: &str, role: Role, kind: &str, plain: &[u8], pin: &str) -> Result<String, Error> {
     let (mut salt, mut iv) = ([0_u8; 16], [0_u8; 16]);
     for bytes in [&mut salt, &mut iv] {
         random::fill(bytes)?;
     }
-    let parameters = Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS, &salt, iv)
-        .map_err(|error| internal(error.to_string()))?;
-    let plain = secret
-        .to_pkcs8_der()
-        .map_err(|error| internal(error.to_string()))?;
-    let encrypted = parameters
-        .encrypt(pin, plain.as_bytes())
-        .map_err(|error| internal(error.to_string()))?;
-    let encrypted_data =
-        OctetStringRef::new(&encrypted).map_err(|error| internal(error.to_string()))?;
+    let parameters =
+        Parameters::generate_pbkdf2_sha256_aes256cbc(ROUNDS, &salt, iv).map_err(internal)?;
+    let encrypted = parameters.encrypt(pin, plain).map_err(internal)?;
+    let encrypted_data = OctetStringRef::new(&encrypted).map_err(internal)?;
     let document = SecretDocument::try_from(EncryptedPrivateKeyInfoRef {
         encryption_algorithm: EncryptionScheme::Pbes2(parameters),
         encrypted_data,
     })
-    .map_err(|error| internal(error.to_string()))?;
+    .map_err(internal)?;
     let pem = document
         .to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)
-        .map_err(|error| internal(error.to_string()))?;
+        .map_err(internal)?;
+    let purpose = role.as_str();
     Ok(format!(
-        "Mintmark key, P-256, encrypted PKCS#8\n{LABEL}{label}\n{PURPOSE}{purpose}\n{}",
+        "Mintmark key, {kind}, encrypted PKCS#8\n{LABEL}{label}\n{PURPOSE}{purpose}\n{}",
         *pem
     ))
 }
@@ -90,7 +151,7 @@ pub(super) fn write(
 pub(super) fn heading(text: &str) -> Result<Heading<'_>, Unreadable> {
     let mut heading = Heading {
         label: None,
-        purpose: None,
+        role: None,
     };
     for line in text.lines().take_while(|line| !line.starts_with(BEGIN)) {
         if let Some(label) = line.strip_prefix(LABEL)
@@ -99,13 +160,17 @@ pub(super) fn heading(text: &str) -> Result<Heading<'_>, Unreadable> {
             return Err(Unreadable::Invalid("it names its label twice".into()));
         }
         if let Some(word) = line.strip_prefix(PURPOSE) {
-            let purpose = [Purpose::Sign, Purpose::Agree]
-                .into_iter()
-                .find(|purpose| purpose.as_str() == word);
-            let purpose = purpose.ok_or_else(|| {
-                Unreadable::Invalid("its purpose is neither sign nor agree".into())
+            let role = [
+                Role::Pair(Purpose::Sign),
+                Role::Pair(Purpose::Agree),
+                Role::Secret,
+            ]
+            .into_iter()
+            .find(|role| role.as_str() == word);
+            let role = role.ok_or_else(|| {
+                Unreadable::Invalid("its purpose is neither sign nor agree nor derive".into())
             })?;
-            if heading.purpose.replace(purpose).is_some() {
+            if heading.role.replace(role).is_some() {
                 return Err(Unreadable::Invalid("it names its purpose twice".into()));
             }
         }
@@ -113,8 +178,44 @@ pub(super) fn heading(text: &str) -> Result<Heading<'_>, Unreadable> {
     Ok(heading)
 }
 
-/// Decrypts the key.
+/// Decrypts a private key.
 pub(super) fn decrypt(text: &str, pin: &str) -> Result<SecretKey, Unreadable> {
+    let plain = decrypt_plain(text, pin)?;
+    // The padding of a wrong decryption is right once in 256 times; what comes out is not even a sequence then.
+    SecretKey::from_pkcs8_der(&plain).map_err(|_| {
+        if PrivateKeyInfoRef::try_from(plain.as_slice()).is_ok() {
+            Unreadable::Invalid("the key in it is not one of P-256".into())
+        } else {
+            Unreadable::Pin
+        }
+    })
+}
+
+/// Decrypts a symmetric key.
+pub(super) fn decrypt_secret(
+    text: &str,
+    pin: &str,
+) -> Result<(SecretAlgorithm, LockedSecret), Unreadable> {
+    let plain = decrypt_plain(text, pin)?;
+    let info = PrivateKeyInfoRef::try_from(plain.as_slice()).map_err(|_| Unreadable::Pin)?;
+    let algorithm = match info.algorithm.oid {
+        HMAC_SHA256 => SecretAlgorithm::HmacSha256,
+        AES => SecretAlgorithm::Aes256,
+        other => {
+            let reason =
+                format!("the key in it is neither one for HMAC-SHA-256 nor for AES: {other}");
+            return Err(Unreadable::Invalid(reason));
+        }
+    };
+    let key: &[u8; 32] = info.private_key.as_bytes().try_into().map_err(|_| {
+        Unreadable::Invalid(format!(
+            "the key in it for {algorithm} does not have 32 bytes"
+        ))
+    })?;
+    Ok((algorithm, LockedSecret::copied(key)))
+}
+
+fn decrypt_plain(text: &str, pin: &str) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let invalid = |reason: String| Unreadable::Invalid(reason);
     let (pem_label, document) = SecretDocument::from_pem(text)
         .map_err(|error| invalid(format!("it holds no PEM block: {error}")))?;
@@ -146,20 +247,11 @@ pub(super) fn decrypt(text: &str, pin: &str) -> Result<SecretKey, Unreadable> {
             "it asks for {rounds} rounds of PBKDF2, {ROUNDS_MAX} at most are worked"
         )));
     }
-    let plain = Zeroizing::new(
-        parameters
-            .decrypt(pin, info.encrypted_data.as_bytes())
-            .map_err(|error| match error {
-                pkcs8::pkcs5::Error::DecryptFailed => Unreadable::Pin,
-                other => invalid(other.to_string()),
-            })?,
-    );
-    // The padding of a wrong decryption is right once in 256 times; what comes out is not even a sequence then.
-    SecretKey::from_pkcs8_der(&plain).map_err(|_| {
-        if pkcs8::PrivateKeyInfoRef::try_from(plain.as_slice()).is_ok() {
-            invalid("the key in it is not one of P-256".into())
-        } else {
-            Unreadable::Pin
-        }
-    })
+    parameters
+        .decrypt(pin, info.encrypted_data.as_bytes())
+        .map(Zeroizing::new)
+        .map_err(|error| match error {
+            pkcs8::pkcs5::Error::DecryptFailed => Unreadable::Pin,
+            other => invalid(other.to_string()),
+        })
 }

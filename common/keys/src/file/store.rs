@@ -8,12 +8,18 @@ use p256::PublicKey;
 
 use super::folder;
 use super::key::FileKey;
-use super::pem::{self, Unreadable};
+use super::pem::{self, Role, Unreadable};
+use super::secret::FileSecret;
 use crate::error::Error;
 use crate::label::Label;
+use crate::locked::LockedSecret;
 use crate::pin::Pin;
 use crate::random;
-use crate::store::{Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts};
+use crate::secret::{SecretAlgorithm, SecretKey};
+use crate::store::{
+    Agreement, KeyDescription, KeyKind, KeyStore, Probe, Purpose, Signer, StoreFacts,
+};
+use crate::transport::{OaepHash, TransportKey};
 
 /// An open folder.
 pub(super) struct FileStore {
@@ -21,7 +27,23 @@ pub(super) struct FileStore {
     name: String,
     pin: Pin,
     /// The keys decrypted so far. Each costs hundreds of thousands of hashes, once.
-    keys: Mutex<HashMap<String, Arc<FileKey>>>,
+    keys: Mutex<HashMap<String, Loaded>>,
+}
+
+/// A key in memory.
+#[derive(Clone)]
+enum Loaded {
+    Pair(Arc<FileKey>),
+    Secret(Arc<FileSecret>),
+}
+
+impl Loaded {
+    fn role(&self) -> Role {
+        match self {
+            Self::Pair(key) => Role::Pair(key.purpose),
+            Self::Secret(_) => Role::Secret,
+        }
+    }
 }
 
 impl FileStore {
@@ -56,7 +78,7 @@ impl FileStore {
     }
 
     /// The key `label`, decrypted at its first use; `None` if there is none.
-    fn load(&self, label: Label<'_>) -> Result<Option<Arc<FileKey>>, Error> {
+    fn load(&self, label: Label<'_>) -> Result<Option<Loaded>, Error> {
         // Held while decrypting, so that two threads do not both do the work.
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = keys.get(label.as_str()) {
@@ -92,51 +114,115 @@ impl FileStore {
                 format!("{other:?}: the file was renamed"),
             ));
         }
-        let purpose = heading.purpose.ok_or_else(|| {
+        let role = heading.role.ok_or_else(|| {
             attribute(
                 "Purpose",
                 "missing; a line \"Purpose: sign\" or \"Purpose: agree\" stands before the key"
                     .into(),
             )
         })?;
-        let secret = pem::decrypt(&text, &self.pin).map_err(unreadable)?;
-        let key = Arc::new(FileKey::new(&self.name, label.as_str(), purpose, secret)?);
+        let key = match role {
+            Role::Pair(purpose) => {
+                let secret = pem::decrypt(&text, &self.pin).map_err(unreadable)?;
+                let key = FileKey::new(&self.name, label.as_str(), purpose, secret)?;
+                Loaded::Pair(Arc::new(key))
+            }
+            Role::Secret => {
+                let (algorithm, key) = pem::decrypt_secret(&text, &self.pin).map_err(unreadable)?;
+                Loaded::Secret(Arc::new(FileSecret::new(algorithm, key)))
+            }
+        };
         keys.insert(label.as_str().into(), key.clone());
         Ok(Some(key))
     }
 
     fn load_for(&self, label: Label<'_>, purpose: Purpose) -> Result<Option<Arc<FileKey>>, Error> {
-        let Some(key) = self.load(label)? else {
-            return Ok(None);
-        };
-        if key.purpose == purpose {
-            return Ok(Some(key));
+        match self.load(label)? {
+            None => Ok(None),
+            Some(Loaded::Pair(key)) if key.purpose == purpose => Ok(Some(key)),
+            Some(other) => Err(self.other_role(label, other.role(), Role::Pair(purpose))),
         }
-        Err(Error::KeyAttributes {
+    }
+
+    fn other_role(&self, label: Label<'_>, found: Role, wanted: Role) -> Error {
+        Error::KeyAttributes {
             store: self.name.clone(),
             label: label.as_str().into(),
             attribute: "Purpose",
-            found: format!("{}, and must be {purpose}", key.purpose),
-        })
+            found: format!("{}, and must be {}", found.as_str(), wanted.as_str()),
+        }
+    }
+
+    fn load_secret(
+        &self,
+        label: Label<'_>,
+        algorithm: SecretAlgorithm,
+    ) -> Result<Option<Arc<FileSecret>>, Error> {
+        match self.load(label)? {
+            None => Ok(None),
+            Some(Loaded::Secret(key)) if key.algorithm() == algorithm => Ok(Some(key)),
+            Some(Loaded::Secret(key)) => Err(Error::KeyAttributes {
+                store: self.name.clone(),
+                label: label.as_str().into(),
+                attribute: "algorithm",
+                found: format!("{}, and must be {algorithm}", key.algorithm()),
+            }),
+            Some(other) => Err(self.other_role(label, other.role(), Role::Secret)),
+        }
+    }
+
+    fn missing(&self, label: &str) -> Error {
+        Error::KeyMissing {
+            store: self.name.clone(),
+            label: label.into(),
+        }
+    }
+
+    fn exists(&self, label: &str) -> Error {
+        Error::KeyExists {
+            store: self.name.clone(),
+            label: label.into(),
+        }
+    }
+
+    /// Refuses a label that is taken, before the work of encrypting; [`FileStore::write`] decides.
+    fn demand_free(&self, label: Label<'_>) -> Result<(), Error> {
+        match std::fs::symlink_metadata(self.path(label)) {
+            Ok(_) => Err(self.exists(label.as_str())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes a new file, and remembers its key.
+    fn write(&self, label: Label<'_>, text: &str, key: Loaded) -> Result<(), Error> {
+        let label = label.as_str();
+        let name = format!("{label}.{}", folder::EXTENSION);
+        if !folder::write_new(&self.folder, &name, text)? {
+            return Err(self.exists(label));
+        }
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(label.into(), key);
+        Ok(())
     }
 
     fn key(&self, label: &str, purpose: Purpose) -> Result<Arc<FileKey>, Error> {
         self.load_for(Label::try_from(label)?, purpose)?
-            .ok_or_else(|| Error::KeyMissing {
-                store: self.name.clone(),
-                label: label.into(),
-            })
+            .ok_or_else(|| self.missing(label))
     }
 
     fn describe(&self, stem: &str) -> KeyDescription {
         let loaded = Label::try_from(stem).and_then(|label| self.load(label));
-        let (purpose, problem) = match loaded {
-            Ok(Some(key)) => (Some(key.purpose), None),
-            Ok(None) => (None, Some("the file went away".into())),
-            Err(error) => (None, Some(error.to_string())),
+        let (kind, purpose, problem) = match loaded {
+            Ok(Some(Loaded::Pair(key))) => (KeyKind::Pair, Some(key.purpose), None),
+            Ok(Some(Loaded::Secret(key))) => (KeyKind::Secret(Some(key.algorithm())), None, None),
+            Ok(None) => (KeyKind::Pair, None, Some("the file went away".into())),
+            Err(error) => (KeyKind::Pair, None, Some(error.to_string())),
         };
         KeyDescription {
             label: stem.escape_debug().to_string(),
+            kind,
             purpose,
             problem,
         }
@@ -158,9 +244,11 @@ impl KeyStore for FileStore {
             firmware: String::new(),
             library: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
             mechanisms: vec![
+                "CKM_AES_CMAC".into(),
                 "CKM_EC_KEY_PAIR_GEN".into(),
                 "CKM_ECDH1_DERIVE".into(),
                 "CKM_ECDSA_SHA256".into(),
+                "CKM_SHA256_HMAC".into(),
             ],
         }
     }
@@ -172,28 +260,12 @@ impl KeyStore for FileStore {
 
     fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error> {
         let checked = Label::try_from(label)?;
-        let exists = || Error::KeyExists {
-            store: self.name.clone(),
-            label: label.into(),
-        };
-        if std::fs::symlink_metadata(self.path(checked)).is_ok() {
-            return Err(exists());
-        }
+        self.demand_free(checked)?;
         let secret = random::secret_key()?;
         let text = pem::write(label, purpose, &secret, &self.pin)?;
-        if !folder::write_new(
-            &self.folder,
-            &format!("{label}.{}", folder::EXTENSION),
-            &text,
-        )? {
-            return Err(exists());
-        }
         let key = Arc::new(FileKey::new(&self.name, label, purpose, secret)?);
         let public = *Signer::public_key(&*key);
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(label.into(), key);
+        self.write(checked, &text, Loaded::Pair(key))?;
         Ok(public)
     }
 
@@ -203,6 +275,66 @@ impl KeyStore for FileStore {
 
     fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error> {
         Ok(self.key(label, Purpose::Agree)?)
+    }
+
+    /// A folder makes none: what it unwrapped would be in this machine's memory all the same.
+    fn transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        Label::try_from(label).map(|_| None)
+    }
+
+    fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        Label::try_from(label).map(|_| None)
+    }
+
+    fn unwrap_secret(
+        &self,
+        label: &str,
+        _: SecretAlgorithm,
+        transport_label: &str,
+        _: OaepHash,
+        _: &[u8],
+    ) -> Result<(), Error> {
+        self.demand_free(Label::try_from(label)?)?;
+        Label::try_from(transport_label)?;
+        Err(self.missing(transport_label))
+    }
+
+    fn import_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        key: &[u8; 32],
+    ) -> Result<(), Error> {
+        let checked = Label::try_from(label)?;
+        self.demand_free(checked)?;
+        let text = pem::write_secret(label, algorithm, key, &self.pin)?;
+        let key = FileSecret::new(algorithm, LockedSecret::copied(key));
+        self.write(checked, &text, Loaded::Secret(Arc::new(key)))
+    }
+
+    fn find_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<bool, Error> {
+        let key = self.load_secret(Label::try_from(label)?, algorithm)?;
+        Ok(key.is_some())
+    }
+
+    fn secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<Arc<dyn SecretKey>, Error> {
+        match self.load_secret(Label::try_from(label)?, algorithm)? {
+            Some(key) => Ok(key),
+            None => Err(self.missing(label)),
+        }
+    }
+
+    fn destroy_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<(), Error> {
+        let checked = Label::try_from(label)?;
+        if self.load_secret(checked, algorithm)?.is_none() {
+            return Err(self.missing(label));
+        }
+        folder::remove(&self.folder, &self.path(checked))?;
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(label);
+        Ok(())
     }
 
     fn labels(&self) -> Result<Vec<KeyDescription>, Error> {
@@ -231,6 +363,12 @@ impl KeyStore for FileStore {
                 "agree",
                 ephemeral(Purpose::Agree).and_then(|key| self.probe_agree(&key)),
             ),
+            (
+                "unwrap",
+                Ok("not offered: keys come into a folder through this machine's memory".into()),
+            ),
+            ("hmac", probe_mac(SecretAlgorithm::HmacSha256)),
+            ("cmac", probe_mac(SecretAlgorithm::Aes256)),
         ]
         .into_iter()
         .map(|(name, outcome)| Probe {
@@ -268,5 +406,35 @@ impl FileStore {
                 reason: "the two sides differ".into(),
             })
         }
+    }
+}
+
+/// What `openssl kdf -keylen 32 .. KBKDF` gives for the key 0b0b..0b, the salt "mintmark self test" and the info
+/// "context" with `mac:HMAC digest:SHA256`.
+const KNOWN_HMAC: [u8; 32] = [
+    0x41, 0x77, 0x3e, 0x43, 0x61, 0xab, 0x14, 0xbd, 0xb1, 0xac, 0xcd, 0xd5, 0xb7, 0x37, 0x64, 0xf9,
+    0x2d, 0x1f, 0x94, 0x9a, 0xa2, 0x81, 0xd1, 0x29, 0xa5, 0x14, 0xa1, 0x39, 0x41, 0xf6, 0x3e, 0x16,
+];
+
+/// The same with `mac:CMAC cipher:AES-256-CBC`.
+const KNOWN_CMAC: [u8; 32] = [
+    0xa3, 0x59, 0x19, 0x57, 0x9a, 0xa1, 0x7e, 0xd8, 0x4d, 0x98, 0x04, 0xad, 0x4a, 0xf1, 0xe2, 0xfb,
+    0x98, 0x25, 0x4f, 0xec, 0x8d, 0xd0, 0x97, 0x5f, 0x60, 0xf6, 0x27, 0xf7, 0xf9, 0x0c, 0x36, 0xa5,
+];
+
+/// Derives what is known.
+fn probe_mac(algorithm: SecretAlgorithm) -> Result<String, Error> {
+    let key = FileSecret::new(algorithm, LockedSecret::copied(&[0x0b; 32]));
+    let known: [u8; 32] = match algorithm {
+        SecretAlgorithm::HmacSha256 => KNOWN_HMAC,
+        SecretAlgorithm::Aes256 => KNOWN_CMAC,
+    };
+    if *key.derive("mintmark self test", b"context")? == known {
+        Ok("derived what another implementation derives".into())
+    } else {
+        Err(Error::Internal {
+            action: "deriving a secret",
+            reason: "the result is not the known one".into(),
+        })
     }
 }

@@ -3,6 +3,7 @@
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use p256::PublicKey;
 
+use crate::error::Error;
 use crate::store::Purpose;
 
 /// CKA_EC_PARAMS of P-256: the object identifier 1.2.840.10045.3.1.7 in DER (RFC 5480 section 2.1.1.1).
@@ -91,7 +92,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn new(attribute: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn new(attribute: &'static str, found: impl Into<String>) -> Self {
         Self {
             attribute,
             found: found.into(),
@@ -99,12 +100,33 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} is {}", self.attribute, self.found)
+    }
+}
+
+impl Problem {
+    /// The error that refuses the key `label`.
+    pub(super) fn refusal(self, store: &str, label: &str) -> Error {
+        Error::KeyAttributes {
+            store: store.into(),
+            label: label.into(),
+            attribute: self.attribute,
+            found: self.found,
+        }
+    }
+}
+
 /// Whether a token may leave an attribute out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Absent {
+pub(super) enum Absent {
     Refused,
     Tolerated,
 }
+
+/// An attribute, its name, what it must be, and whether it may be left out.
+pub(super) type Demand = (AttributeType, &'static str, bool, Absent);
 
 /// The purpose that a private key was made for, if it has exactly one.
 pub(super) fn purpose_of(attributes: &[Attribute]) -> Option<Purpose> {
@@ -125,15 +147,8 @@ pub(super) fn purpose_of(attributes: &[Attribute]) -> Option<Purpose> {
 /// The first thing that forbids to use a private key for `purpose`. An attribute that the token does not report counts
 /// as wrong where secrecy hangs on it.
 pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Problem> {
-    match attributes.iter().find_map(|attribute| {
-        if let Attribute::Class(is) = attribute {
-            Some(*is)
-        } else {
-            None
-        }
-    }) {
-        Some(ObjectClass::PRIVATE_KEY) => {}
-        _ => return Some(Problem::new("CKA_CLASS", "not that of a private key")),
+    if class_of(attributes) != Some(ObjectClass::PRIVATE_KEY) {
+        return Some(Problem::new("CKA_CLASS", "not that of a private key"));
     }
     if let Some(problem) = curve_problem(attributes) {
         return Some(problem);
@@ -146,7 +161,7 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
             Absent::Tolerated
         }
     };
-    for (kind, name, expected, absent) in [
+    let demands = [
         (AttributeType::Token, "CKA_TOKEN", true, Absent::Refused),
         (AttributeType::Private, "CKA_PRIVATE", true, Absent::Refused),
         (
@@ -206,7 +221,17 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
             false,
             Absent::Tolerated,
         ),
-    ] {
+    ];
+    flag_problem(attributes, &demands, purpose.as_str())
+}
+
+/// The first flag that is not as demanded of a key to do `what`.
+pub(super) fn flag_problem(
+    attributes: &[Attribute],
+    demands: &[Demand],
+    what: &str,
+) -> Option<Problem> {
+    for &(kind, name, expected, absent) in demands {
         match attributes
             .iter()
             .filter_map(flag_of)
@@ -216,7 +241,7 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
             Some((_, is)) => {
                 return Some(Problem::new(
                     name,
-                    format!("{is}, and must be {expected} for a key to {purpose}"),
+                    format!("{is}, and must be {expected} for a key to {what}"),
                 ));
             }
             None if absent == Absent::Tolerated => {}
@@ -232,13 +257,7 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
 }
 
 fn curve_problem(attributes: &[Attribute]) -> Option<Problem> {
-    match attributes.iter().find_map(|attribute| {
-        if let Attribute::KeyType(is) = attribute {
-            Some(*is)
-        } else {
-            None
-        }
-    }) {
+    match key_type_of(attributes) {
         Some(KeyType::EC) => {}
         Some(other) => {
             return Some(Problem::new(
@@ -273,6 +292,22 @@ fn curve_problem(attributes: &[Attribute]) -> Option<Problem> {
             "not reported by the token, and must be the identifier of P-256",
         )),
     }
+}
+
+/// CKA_CLASS.
+pub(super) fn class_of(attributes: &[Attribute]) -> Option<ObjectClass> {
+    attributes.iter().find_map(|attribute| match attribute {
+        Attribute::Class(is) => Some(*is),
+        _ => None,
+    })
+}
+
+/// CKA_KEY_TYPE.
+pub(super) fn key_type_of(attributes: &[Attribute]) -> Option<KeyType> {
+    attributes.iter().find_map(|attribute| match attribute {
+        Attribute::KeyType(is) => Some(*is),
+        _ => None,
+    })
 }
 
 /// CKA_ID, which ties a public key to its private key.
@@ -327,6 +362,9 @@ fn flag_of(attribute: &Attribute) -> Option<(AttributeType, bool)> {
         Attribute::Decrypt(is) => (AttributeType::Decrypt, *is),
         Attribute::Unwrap(is) => (AttributeType::Unwrap, *is),
         Attribute::SignRecover(is) => (AttributeType::SignRecover, *is),
+        Attribute::Verify(is) => (AttributeType::Verify, *is),
+        Attribute::Encrypt(is) => (AttributeType::Encrypt, *is),
+        Attribute::Wrap(is) => (AttributeType::Wrap, *is),
         Attribute::AlwaysAuthenticate(is) => (AttributeType::AlwaysAuthenticate, *is),
         _ => return None,
     })

@@ -94,7 +94,26 @@ pub(super) fn look_up(
     Ok(Some(Found { handle, public }))
 }
 
-fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
+/// Refuses a label that is taken, by a key of whatever kind.
+pub(super) fn demand_free(session: &Session, store: &str, label: &str) -> Result<(), Fault> {
+    for class in [
+        ObjectClass::PRIVATE_KEY,
+        ObjectClass::PUBLIC_KEY,
+        ObjectClass::SECRET_KEY,
+    ] {
+        let template = [Attribute::Class(class), Attribute::Label(label.into())];
+        if !search(session, &template, "find a key")?.is_empty() {
+            return Err(Error::KeyExists {
+                store: store.into(),
+                label: label.into(),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
     Error::KeyAmbiguous {
         store: store.into(),
         label: label.into(),
@@ -103,18 +122,27 @@ fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
     .into()
 }
 
-/// The private keys of the token, or those of one label. Without a login a token does not refuse to search: it finds
-/// nothing. So an empty answer counts only from a session that was logged in before it.
+/// The private keys of the token, or those of one label.
 pub(super) fn private_keys(
     session: &Session,
     label: Option<&str>,
 ) -> Result<Vec<ObjectHandle>, Fault> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
     template.extend(label.map(|label| Attribute::Label(label.into())));
+    search(session, &template, "find a private key")
+}
+
+/// The private objects that have the attributes of `template`. Without a login a token does not refuse to search: it
+/// finds nothing. So an empty answer counts only from a session that was logged in before it.
+pub(super) fn search(
+    session: &Session,
+    template: &[Attribute],
+    action: &'static str,
+) -> Result<Vec<ObjectHandle>, Fault> {
     let search = || {
         session
-            .find_objects(&template)
-            .map_err(Fault::while_("find a private key"))
+            .find_objects(template)
+            .map_err(Fault::while_(action))
     };
     let handles = search()?;
     if !handles.is_empty() {
@@ -122,7 +150,6 @@ pub(super) fn private_keys(
     }
     if !logged_in(session).map_err(Fault::while_("describe a session"))? {
         let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects);
-        let action = "find a private key";
         return Err(Fault::Token { action, error });
     }
     // Another thread may have logged in between the search and the question.

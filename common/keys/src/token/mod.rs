@@ -1,7 +1,8 @@
 //! PKCS#11 tokens (PKCS #11 version 2.40 and 3.x) through cryptoki.
 //!
-//! Keys are made in the token, sensitive and never extractable, for one purpose each. What CKA attributes they have is
-//! written down in `attributes.rs`, and asserted whenever a key is looked up.
+//! Keys are made in the token, sensitive and never extractable, for one purpose each. Symmetric keys are brought into
+//! it, to stay there. What CKA attributes they have is written down in `attributes.rs`, `secret.rs` and `transport.rs`,
+//! and asserted whenever a key is looked up.
 
 mod attributes;
 mod fault;
@@ -10,7 +11,9 @@ mod locate;
 mod module;
 mod pool;
 mod probe;
+mod secret;
 mod store;
+mod transport;
 
 use std::sync::Arc;
 

@@ -9,11 +9,13 @@ use cryptoki::session::{Session, SessionState};
 use p256::PublicKey;
 
 use super::attributes::{self, Problem};
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::key;
-use super::pool::Pool;
+use super::pool::{Pool, logged_in};
+use super::{secret, transport};
 use crate::error::Error;
 use crate::random;
+use crate::secret::{SecretAlgorithm, counter_kdf};
 use crate::store::{Probe, Purpose};
 use crate::verify::Verifier;
 
@@ -32,6 +34,18 @@ pub(super) fn run(pool: &Pool) -> Vec<Probe> {
         (
             "agree",
             pool.call(|session, _| with_key(session, pool.store(), Purpose::Agree)),
+        ),
+        (
+            "unwrap",
+            pool.call(|session, _| unwrap(session, pool.store())),
+        ),
+        (
+            "hmac",
+            pool.call(|session, _| mac(session, SecretAlgorithm::HmacSha256)),
+        ),
+        (
+            "cmac",
+            pool.call(|session, _| mac(session, SecretAlgorithm::Aes256)),
         ),
     ]
     .into_iter()
@@ -181,5 +195,128 @@ fn exercise(
             action: "agree on the secret of the other side",
             error: CryptokiError::InvalidValue,
         }),
+    }
+}
+
+/// What the token unwraps with: RSA-OAEP, which a transport key needs, and AES key wrap, which nothing needs here.
+fn unwrap(session: &Session, store: &str) -> Result<String, Fault> {
+    let rsa = match transport::probe(session, store)? {
+        Some(oaep) => format!(
+            "unwrapped a key with RSA-OAEP and {}, and it is the right one",
+            oaep.as_str()
+        ),
+        None => "not offered: RSA-OAEP with a key that stays in the token".to_owned(),
+    };
+    let aes = match aes_key_wrap(session)? {
+        Ok(()) => "AES key wrap works too".to_owned(),
+        Err(reason) => format!("AES key wrap does not work: {reason}"),
+    };
+    Ok(format!("{rsa}; {aes}"))
+}
+
+/// Unwraps what RFC 3394 section 4.6 wrapped: 256 bits of key data with a 256-bit key, and compares a MAC.
+fn aes_key_wrap(session: &Session) -> Result<Result<(), String>, Fault> {
+    let wrapping: [u8; 32] = std::array::from_fn(|index| index as u8);
+    let mut key = [0_u8; 32];
+    for (index, byte) in key.iter_mut().enumerate() {
+        *byte = match index {
+            0..16 => 0x11 * index as u8,
+            _ => index as u8 - 16,
+        };
+    }
+    let mut template = secret::template(PROBE_LABEL, SecretAlgorithm::Aes256, false);
+    template.retain(|attribute| !matches!(attribute, Attribute::Sign(_) | Attribute::Unwrap(_)));
+    template.extend([
+        Attribute::Sign(false),
+        Attribute::Unwrap(true),
+        Attribute::Value(wrapping.into()),
+    ]);
+    let wrapping = match session.create_object(&template) {
+        Ok(made) => made,
+        Err(error) => return refusal(session, error),
+    };
+    let algorithm = SecretAlgorithm::HmacSha256;
+    let outcome = session.unwrap_key(
+        &Mechanism::AesKeyWrap,
+        wrapping,
+        RFC_3394_WRAPPED,
+        &secret::template(PROBE_LABEL, algorithm, false),
+    );
+    destroy(session, wrapping)?;
+    let unwrapped = match outcome {
+        Ok(made) => made,
+        Err(error) => return refusal(session, error),
+    };
+    let derived = secret::derive(session, unwrapped, algorithm, PROBE_LABEL, &[]);
+    destroy(session, unwrapped)?;
+    Ok(
+        if derived? == counter_kdf(algorithm, &key, PROBE_LABEL, &[])? {
+            Ok(())
+        } else {
+            Err("it gave another key".into())
+        },
+    )
+}
+
+/// RFC 3394 section 4.6.
+const RFC_3394_WRAPPED: &[u8] = &[
+    0x28, 0xc9, 0xf4, 0x04, 0xc4, 0xb8, 0x10, 0xf4, 0xcb, 0xcc, 0xb3, 0x5c, 0xfb, 0x87, 0xf8, 0x26,
+    0x3f, 0x57, 0x86, 0xe2, 0xd8, 0x0e, 0xd3, 0x26, 0xcb, 0xc7, 0xf0, 0xe7, 0x1a, 0x99, 0xf4, 0x3b,
+    0xfb, 0x98, 0x8b, 0x9b, 0x7a, 0x02, 0xdd, 0x21,
+];
+
+fn destroy(session: &Session, handle: ObjectHandle) -> Result<(), Fault> {
+    session
+        .destroy_object(handle)
+        .map_err(Fault::while_("destroy a session key"))
+}
+
+/// The token's refusal as a finding, unless it comes from a lost connection.
+fn refusal<T>(session: &Session, error: CryptokiError) -> Result<Result<T, String>, Fault> {
+    let reason = fault::reason(&error);
+    let fault = Fault::while_("try what it can")(error);
+    if fault.is_lost() || !logged_in(session).map_err(Fault::while_("describe a session"))? {
+        Err(fault)
+    } else {
+        Ok(Err(reason))
+    }
+}
+
+/// Derives with a key that is put into the token for it, and compares. A token that takes no keys in the clear cannot be
+/// tried in this way; what it unwraps, `unwrap` tries.
+fn mac(session: &Session, algorithm: SecretAlgorithm) -> Result<String, Fault> {
+    let mut key = [0_u8; 32];
+    random::fill(&mut key)?;
+    let template = |key: &[u8; 32]| {
+        let mut template = secret::template(PROBE_LABEL, algorithm, false);
+        template.push(Attribute::Value(key.into()));
+        template
+    };
+    let handle = match session.create_object(&template(&key)) {
+        Ok(made) => made,
+        Err(error) => {
+            let refused: Result<(), String> = refusal(session, error)?;
+            let reason = refused.err().unwrap_or_default();
+            return Ok(format!(
+                "not offered: the token takes no such key: {reason}"
+            ));
+        }
+    };
+    let derived = secret::derive(session, handle, algorithm, PROBE_LABEL, &[]);
+    destroy(session, handle)?;
+    match derived {
+        Ok(derived) if derived == counter_kdf(algorithm, &key, PROBE_LABEL, &[])? => Ok(format!(
+            "derived with {algorithm} what this program derives"
+        )),
+        Ok(_) => Err(Fault::Token {
+            action: "make the right MAC",
+            error: CryptokiError::InvalidValue,
+        }),
+        Err(Fault::Token { error, .. }) => {
+            let refused: Result<(), String> = refusal(session, error)?;
+            let reason = refused.err().unwrap_or_default();
+            Ok(format!("not offered: {reason}"))
+        }
+        Err(fault) => Err(fault),
     }
 }

@@ -1,10 +1,10 @@
 //! A token as a store of keys.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
 use cryptoki::session::Session;
 use p256::PublicKey;
 
@@ -13,16 +13,23 @@ use super::fault::{self, Fault};
 use super::key::{self, Found, TokenKey};
 use super::pool::Pool;
 use super::probe;
+use super::secret::{self, TokenSecret};
+use super::transport;
 use crate::error::Error;
 use crate::label::Label;
 use crate::random;
-use crate::store::{Agreement, KeyDescription, KeyStore, Probe, Purpose, Signer, StoreFacts};
+use crate::secret::{SecretAlgorithm, SecretKey};
+use crate::store::{
+    Agreement, KeyDescription, KeyKind, KeyStore, Probe, Purpose, Signer, StoreFacts,
+};
+use crate::transport::{OaepHash, TransportKey};
 
 /// An open token.
 pub(super) struct TokenStore {
     pool: Arc<Pool>,
     facts: StoreFacts,
     keys: Mutex<HashMap<(String, Purpose), Arc<TokenKey>>>,
+    secrets: Mutex<HashMap<(String, SecretAlgorithm), Arc<TokenSecret>>>,
 }
 
 impl TokenStore {
@@ -31,6 +38,7 @@ impl TokenStore {
             pool: Arc::new(pool),
             facts,
             keys: Mutex::default(),
+            secrets: Mutex::default(),
         }
     }
 
@@ -75,6 +83,10 @@ impl TokenStore {
         })
     }
 
+    fn secrets(&self) -> MutexGuard<'_, HashMap<(String, SecretAlgorithm), Arc<TokenSecret>>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn generate_in(
         &self,
         session: &Session,
@@ -82,19 +94,7 @@ impl TokenStore {
         purpose: Purpose,
     ) -> Result<Found, Fault> {
         let store = self.pool.store();
-        let public_taken = session
-            .find_objects(&[
-                Attribute::Class(ObjectClass::PUBLIC_KEY),
-                Attribute::Label(label.into()),
-            ])
-            .map_err(Fault::while_("find a public key"))?;
-        if !key::private_keys(session, Some(label))?.is_empty() || !public_taken.is_empty() {
-            return Err(Error::KeyExists {
-                store: store.into(),
-                label: label.into(),
-            }
-            .into());
-        }
+        key::demand_free(session, store, label)?;
         let mut id = [0_u8; 20];
         random::fill(&mut id)?;
         let (public, private) = session
@@ -152,12 +152,105 @@ impl KeyStore for TokenStore {
         Ok(self.key(label, Purpose::Agree)?)
     }
 
+    fn transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        let label = Label::try_from(label)?;
+        self.pool
+            .call(|session, _| transport::look_up(session, self.pool.store(), label.as_str()))
+    }
+
+    fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
+        let label = Label::try_from(label)?;
+        self.pool
+            .call(|session, _| transport::generate(session, self.pool.store(), label.as_str()))
+    }
+
+    fn unwrap_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        transport_label: &str,
+        oaep: OaepHash,
+        wrapped: &[u8],
+    ) -> Result<(), Error> {
+        let label = Label::try_from(label)?.as_str();
+        let transport_label = Label::try_from(transport_label)?.as_str();
+        let store = self.pool.store();
+        self.pool.call(|session, _| {
+            key::demand_free(session, store, label)?;
+            let key = transport::handle(session, store, transport_label)?.ok_or_else(|| {
+                Error::KeyMissing {
+                    store: store.into(),
+                    label: transport_label.into(),
+                }
+            })?;
+            let template = secret::template(label, algorithm, true);
+            match transport::unwrap(session, key, oaep, wrapped, &template)? {
+                Ok(made) => secret::demand_proper(session, store, label, algorithm, made),
+                Err(reason) => Err(Error::WrappedKeyInvalid {
+                    store: store.into(),
+                    label: label.into(),
+                    reason,
+                }
+                .into()),
+            }
+        })
+    }
+
+    fn import_secret(
+        &self,
+        label: &str,
+        algorithm: SecretAlgorithm,
+        key: &[u8; 32],
+    ) -> Result<(), Error> {
+        let label = Label::try_from(label)?.as_str();
+        let store = self.pool.store();
+        self.pool.call(|session, _| {
+            key::demand_free(session, store, label)?;
+            let made = secret::create(session, label, algorithm, key, true)?;
+            secret::demand_proper(session, store, label, algorithm, made)
+        })
+    }
+
+    fn find_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<bool, Error> {
+        let label = Label::try_from(label)?.as_str();
+        let store = self.pool.store();
+        self.pool
+            .call(|session, _| Ok(secret::look_up(session, store, label, algorithm)?.is_some()))
+    }
+
+    fn secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<Arc<dyn SecretKey>, Error> {
+        let label = Label::try_from(label)?.as_str();
+        let name = (label.to_owned(), algorithm);
+        if let Some(known) = self.secrets().get(&name) {
+            return Ok(known.clone());
+        }
+        let found = TokenSecret::open(&self.pool, label, algorithm)?;
+        let found = Arc::new(found.ok_or_else(|| Error::KeyMissing {
+            store: self.pool.store().into(),
+            label: label.into(),
+        })?);
+        self.secrets().insert(name, found.clone());
+        Ok(found)
+    }
+
+    fn destroy_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<(), Error> {
+        let label = Label::try_from(label)?.as_str();
+        let store = self.pool.store();
+        self.secrets().remove(&(label.to_owned(), algorithm));
+        self.pool
+            .call(|session, _| secret::destroy(session, store, label, algorithm))
+    }
+
     fn labels(&self) -> Result<Vec<KeyDescription>, Error> {
         let mut descriptions = self.pool.call(|session, _| {
-            key::private_keys(session, None)?
+            let mut descriptions = key::private_keys(session, None)?
                 .into_iter()
                 .map(|handle| describe(session, handle))
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>()?;
+            for handle in secret::all(session)? {
+                descriptions.push(describe_secret(session, handle)?);
+            }
+            Ok(descriptions)
         })?;
         descriptions.sort_by(|left, right| left.label.cmp(&right.label));
         mark_twins(&mut descriptions);
@@ -169,48 +262,95 @@ impl KeyStore for TokenStore {
     }
 }
 
-/// A key as `doctor` shows it: nothing of it is used.
-fn describe(session: &Session, handle: ObjectHandle) -> Result<KeyDescription, Fault> {
-    let label = session
+/// The label of an object, with unprintable characters escaped.
+fn label_of(session: &Session, handle: ObjectHandle) -> Result<String, Fault> {
+    let read = session
         .get_attributes(handle, &[AttributeType::Label])
         .map_err(Fault::while_("read a key's label"))?;
-    let label = label
+    Ok(read
         .iter()
-        .find_map(|attribute| {
-            if let Attribute::Label(label) = attribute {
-                Some(label)
-            } else {
-                None
+        .find_map(|attribute| match attribute {
+            Attribute::Label(label) => {
+                Some(String::from_utf8_lossy(label).escape_debug().to_string())
             }
+            _ => None,
         })
-        .map(|label| String::from_utf8_lossy(label).escape_debug().to_string())
-        .unwrap_or_default();
-    let read = match session.get_attributes(handle, attributes::PRIVATE_KEY) {
-        Ok(read) => read,
-        Err(error) => {
+        .unwrap_or_default())
+}
+
+/// The attributes of an object, or why they cannot be read: it may be of a kind that cryptoki has no name for.
+fn attributes_of(
+    session: &Session,
+    handle: ObjectHandle,
+    wanted: &[AttributeType],
+) -> Result<Result<Vec<Attribute>, String>, Fault> {
+    session.get_attributes(handle, wanted).map_or_else(
+        |error| {
             let problem = format!("its attributes cannot be read: {}", fault::reason(&error));
             let fault = Fault::while_("read a key's attributes")(error);
             if fault.is_lost() {
-                return Err(fault);
+                Err(fault)
+            } else {
+                Ok(Err(problem))
             }
-            // A kind of key that cryptoki has no name for.
+        },
+        |read| Ok(Ok(read)),
+    )
+}
+
+/// A private key as `doctor` shows it: nothing of it is used.
+fn describe(session: &Session, handle: ObjectHandle) -> Result<KeyDescription, Fault> {
+    let label = label_of(session, handle)?;
+    let read = match attributes_of(session, handle, attributes::PRIVATE_KEY)? {
+        Ok(read) => read,
+        Err(problem) => {
             return Ok(KeyDescription {
                 label,
+                kind: KeyKind::Pair,
                 purpose: None,
                 problem: Some(problem),
             });
         }
     };
+    if attributes::key_type_of(&read) == Some(KeyType::RSA) {
+        return Ok(KeyDescription {
+            label,
+            kind: KeyKind::Transport,
+            purpose: None,
+            problem: transport::problem(&read).map(|problem| problem.to_string()),
+        });
+    }
     let purpose = attributes::purpose_of(&read);
     let problem = match purpose {
         Some(purpose) => attributes::problem(&read, purpose),
         // Judged as a key to sign with, which names what is wrong with its usages or, before that, with its kind.
         None => attributes::problem(&read, Purpose::Sign),
     };
-    let problem = problem.map(|problem| format!("{} is {}", problem.attribute, problem.found));
     Ok(KeyDescription {
         label,
+        kind: KeyKind::Pair,
         purpose,
+        problem: problem.map(|problem| problem.to_string()),
+    })
+}
+
+/// A symmetric key as `doctor` shows it.
+fn describe_secret(session: &Session, handle: ObjectHandle) -> Result<KeyDescription, Fault> {
+    let label = label_of(session, handle)?;
+    let (algorithm, problem) = match attributes_of(session, handle, secret::SECRET_KEY)? {
+        Ok(read) => match secret::algorithm_of(&read) {
+            Some(algorithm) => (
+                Some(algorithm),
+                secret::problem(&read, algorithm).map(|problem| problem.to_string()),
+            ),
+            None => (None, Some("its CKA_KEY_TYPE is of no use here".into())),
+        },
+        Err(problem) => (None, Some(problem)),
+    };
+    Ok(KeyDescription {
+        label,
+        kind: KeyKind::Secret(algorithm),
+        purpose: None,
         problem,
     })
 }
