@@ -98,7 +98,7 @@ def trust(library, arguments):
     }
 
 
-# Dispatch: section 10.
+# Dispatch: section 11.
 
 
 def dispatch_of(library, data, manifest):
@@ -193,7 +193,7 @@ def entitlement(library, arguments):
     }
 
 
-# Audit bundle: section 11.
+# Audit bundle: section 12.
 
 
 def vault_sign(library, arguments):

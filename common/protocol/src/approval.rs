@@ -21,10 +21,10 @@ use crate::Error;
 use crate::cbor::{Fields, Map};
 use crate::encryption::{self, Encrypted, Opener};
 use crate::envelope::{
-    Context, ES256, Kind, Party, Sign, TAG_SIGN, Verified, as_received, check, decode_header,
+    Context, ES256, Party, Sign, TAG_SIGN, Verified, as_received, check, decode_header,
     encode_header, expect_empty, expect_tag, not_cose, protected, tagged, verify_es256,
 };
-use crate::identifier::{Fingerprint, KeyId, OfficerId};
+use crate::identifier::{Fingerprint, KeyId, OfficerId, VaultName};
 use crate::key::thumbprint;
 use crate::trust::{Role, TrustManifest};
 
@@ -373,20 +373,18 @@ fn signer(signature: &CoseSignature) -> Result<KeyId, Error> {
 }
 
 /// Opens an object that a threshold of officers signed for one vault.
-pub(crate) fn open<T>(
-    bytes: &[u8],
-    kind: Kind,
-    role: Role,
+pub(crate) fn open<T: crate::order::Order>(
+    proposal: &Proposal,
     manifest: &TrustManifest,
-    recipient: &Party,
+    vault: &VaultName,
     opener: Opener<'_>,
     parse: impl FnOnce(&[u8]) -> Result<T, Error>,
 ) -> Result<Verified<T>, Error> {
-    let proposal = Proposal::read(bytes, PROPOSAL_BYTES_MAX)?;
+    let recipient = Party::Vault(vault.clone());
     proposal
         .context
-        .expect(kind.as_str(), kind, &Party::Hq, recipient)?;
-    let officers = proposal.approved(manifest, role)?;
+        .expect(T::WHAT, T::KIND, &Party::Hq, &recipient)?;
+    let officers = proposal.approved(manifest, T::ROLE)?;
     let plaintext = proposal.plaintext(Some(opener))?;
     let content = parse(&plaintext)?;
     let officers = officers.into_iter().collect();

@@ -30,7 +30,7 @@ use coset::{
     enc_structure_data,
 };
 use hkdf::Hkdf;
-use p256::{PublicKey, SecretKey};
+use p256::PublicKey;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -40,7 +40,7 @@ use crate::envelope::{
     header_bytes, not_cose, protected, read_iv, tagged,
 };
 use crate::identifier::KeyId;
-use crate::key::{cose_key, from_cose_key, thumbprint};
+use crate::key::{AgreementKey, thumbprint};
 use crate::{Error, KeyFailure};
 
 /// A256GCM (RFC 9053 section 4.1).
@@ -64,6 +64,20 @@ pub struct Opener<'a> {
     pub public_key: &'a PublicKey,
     /// Its private half's one operation.
     pub agree: Agree<'a>,
+    /// Keys of ours that came before it, for what was encrypted in their day.
+    pub former: Option<&'a dyn FormerKeys>,
+}
+
+/// Keys that a reader had before the one it has now, and can still decrypt with.
+pub trait FormerKeys {
+    /// Their public halves.
+    fn public_keys(&self) -> &[PublicKey];
+
+    /// What the private half of one of them agrees on with `peer`: as [`Agree`].
+    ///
+    /// # Errors
+    /// That key's store.
+    fn agree(&self, key: &PublicKey, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure>;
 }
 
 /// Fills `N` bytes from the operating system.
@@ -82,16 +96,40 @@ pub(crate) fn seal(
     plaintext: &[u8],
     recipients: &[PublicKey],
 ) -> Result<Vec<u8>, Error> {
+    let recipients: Vec<_> = recipients.iter().copied().map(AgreementKey::P256).collect();
+    seal_to(context, plaintext, &recipients)
+}
+
+/// Encrypts `plaintext` to every recipient, whatever curve its key is on.
+pub(crate) fn seal_to(
+    context: &Context,
+    plaintext: &[u8],
+    recipients: &[AgreementKey],
+) -> Result<Vec<u8>, Error> {
+    let content_key = Zeroizing::new(random::<32>()?);
+    let recipients: Result<_, Error> = recipients
+        .iter()
+        .map(|key| wrap("message", &content_key, key))
+        .collect();
+    seal_under(context, plaintext, &content_key, recipients?)
+}
+
+/// Encrypts `plaintext` under a content key that the recipients hold already wrapped.
+pub(crate) fn seal_under(
+    context: &Context,
+    plaintext: &[u8],
+    content_key: &[u8; 32],
+    recipients: Vec<CoseRecipient>,
+) -> Result<Vec<u8>, Error> {
     let bare = Context {
         commitment: None,
         ..context.clone()
     };
     let header = protected(encode_header(&bare, Some(A256GCM), None, true));
-    let content_key = Zeroizing::new(random::<32>()?);
     let iv: [u8; 12] = random()?;
     let aad = enc_structure_data(EncryptionContext::CoseEncrypt, header.clone(), &[]);
     let what = "message";
-    let ciphertext = Aes256Gcm::new((&*content_key).into())
+    let ciphertext = Aes256Gcm::new(content_key.into())
         .encrypt(
             (&iv).into(),
             Payload {
@@ -100,10 +138,6 @@ pub(crate) fn seal(
             },
         )
         .map_err(|_| Error::Decryption { what })?;
-    let recipients: Result<_, Error> = recipients
-        .iter()
-        .map(|key| wrap(what, &content_key, key))
-        .collect();
     let cose = CoseEncrypt {
         protected: header,
         unprotected: Header {
@@ -111,34 +145,27 @@ pub(crate) fn seal(
             ..Header::default()
         },
         ciphertext: Some(ciphertext),
-        recipients: recipients?,
+        recipients,
     };
     tagged(what, cose.to_tagged_vec())
 }
 
 /// Wraps the content key for one recipient.
-fn wrap(
+pub(crate) fn wrap(
     what: &'static str,
     content_key: &[u8; 32],
-    key: &PublicKey,
+    key: &AgreementKey,
 ) -> Result<CoseRecipient, Error> {
-    let ephemeral = loop {
-        let candidate = Zeroizing::new(random::<32>()?);
-        // All but about 2^-32 of the candidates are scalars of P-256.
-        if let Ok(secret) = SecretKey::from_slice(&*candidate) {
-            break secret;
-        }
-    };
-    let shared = ephemeral.diffie_hellman(key);
+    let (ephemeral, shared) = key.agree_once()?;
     let header = algorithm_header();
-    let wrapping_key = derive(shared.raw_secret_bytes(), &header)?;
+    let wrapping_key = derive(&shared, &header)?;
     let mut wrapped = [0; 40];
     KwAes256::new((&*wrapping_key).into())
         .wrap_key(content_key, &mut wrapped)
         .map_err(|_| Error::Decryption { what })?;
     Ok(CoseRecipient {
         protected: protected(header),
-        unprotected: recipient_header(&thumbprint(key), cose_key(&ephemeral.public_key())),
+        unprotected: recipient_header(&key.thumbprint(), ephemeral.cose_key()),
         ciphertext: Some(wrapped.to_vec()),
         recipients: Vec::new(),
     })
@@ -175,7 +202,7 @@ fn derive(shared: &[u8], recipient_header: &[u8]) -> Result<Zeroizing<[u8; 32]>,
 /// One recipient as read: where the content key is for whoever holds `key`.
 struct Recipient {
     key: KeyId,
-    ephemeral: PublicKey,
+    ephemeral: AgreementKey,
     wrapped: [u8; 40],
 }
 
@@ -206,7 +233,7 @@ impl Recipient {
         let wrapped = recipient.ciphertext.as_deref().unwrap_or_default();
         Ok(Self {
             key,
-            ephemeral: from_cose_key(what, value.clone())?,
+            ephemeral: AgreementKey::from_cose_key(what, value.clone())?,
             wrapped: wrapped.try_into().map_err(|_| Error::Shape {
                 what,
                 why: "a wrapped key is not 40 bytes long".to_owned(),
@@ -225,8 +252,22 @@ pub(crate) struct Encrypted {
 }
 
 impl Encrypted {
-    /// Reads a tagged COSE_Encrypt.
+    /// Reads a tagged COSE_Encrypt between our own, whose keys are all on P-256.
     pub(crate) fn read(what: &'static str, bytes: &[u8], bytes_max: usize) -> Result<Self, Error> {
+        let encrypted = Self::read_any(what, bytes, bytes_max)?;
+        let foreign = |recipient: &Recipient| !matches!(recipient.ephemeral, AgreementKey::P256(_));
+        if encrypted.recipients.iter().any(foreign) {
+            return Err(Error::Key { what });
+        }
+        Ok(encrypted)
+    }
+
+    /// Reads a tagged COSE_Encrypt, whatever curve the recipients' keys are on.
+    pub(crate) fn read_any(
+        what: &'static str,
+        bytes: &[u8],
+        bytes_max: usize,
+    ) -> Result<Self, Error> {
         check(what, bytes, bytes_max)?;
         expect_tag(what, bytes, TAG_ENCRYPT)?;
         let cose = CoseEncrypt::from_tagged_slice(bytes).map_err(|error| not_cose(what, &error))?;
@@ -262,26 +303,53 @@ impl Encrypted {
 
     /// Decrypts it for one of its recipients.
     pub(crate) fn open(&self, opener: Opener<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let what = self.what;
+        let content_key = self.content_key(opener)?;
+        self.decrypt(&content_key)
+    }
+
+    /// The content key, for one of its recipients.
+    pub(crate) fn content_key(&self, opener: Opener<'_>) -> Result<Zeroizing<[u8; 32]>, Error> {
         let key = thumbprint(opener.public_key);
+        self.unwrap_key(&key, |ephemeral| match ephemeral {
+            AgreementKey::P256(ephemeral) => {
+                let shared = (opener.agree)(ephemeral)?;
+                Ok(Zeroizing::new(shared.to_vec()))
+            }
+            AgreementKey::P384(_) => Err("the ephemeral key is on another curve".into()),
+        })
+    }
+
+    /// The content key, for the recipient whose key id this is.
+    pub(crate) fn unwrap_key(
+        &self,
+        key: &KeyId,
+        agree: impl FnOnce(&AgreementKey) -> Result<Zeroizing<Vec<u8>>, KeyFailure>,
+    ) -> Result<Zeroizing<[u8; 32]>, Error> {
+        let what = self.what;
         let recipient = self
             .recipients
             .iter()
-            .find(|recipient| recipient.key == key)
+            .find(|recipient| recipient.key == *key)
             .ok_or(Error::NotRecipient { what })?;
-        let shared = (opener.agree)(&recipient.ephemeral).map_err(Error::KeyOperation)?;
-        let wrapping_key = derive(&*shared, &algorithm_header())?;
+        let shared = agree(&recipient.ephemeral).map_err(Error::KeyOperation)?;
+        let wrapping_key = derive(&shared, &algorithm_header())?;
         let mut content_key = Zeroizing::new([0; 32]);
         KwAes256::new((&*wrapping_key).into())
             .unwrap_key(&recipient.wrapped, &mut *content_key)
             .map_err(|_| Error::Decryption { what })?;
+        Ok(content_key)
+    }
+
+    /// Decrypts it with the content key.
+    pub(crate) fn decrypt(&self, content_key: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let what = self.what;
         let aad = enc_structure_data(
             EncryptionContext::CoseEncrypt,
             self.cose.protected.clone(),
             &[],
         );
         let ciphertext = self.cose.ciphertext.as_deref().unwrap_or_default();
-        Aes256Gcm::new((&*content_key).into())
+        Aes256Gcm::new(content_key.into())
             .decrypt(
                 (&self.iv).into(),
                 Payload {

@@ -14,6 +14,8 @@
 //!   10: der,                           ; PKCS#10 of its device CA, signed by device-ca
 //!   11: { * tstr => tstr },            ; facts about the key store: the vault's own word
 //!   12: unix-time,                     ; made at
+//!   ? 13: transport-key,               ; vault-transport, where the token unwraps with it
+//!   ? 14: 2..65535,                    ; a rotation: the generation of the device CA that is asked for; absent: the first
 //! }
 //! enrolment-grant = {
 //!   0: salt,
@@ -29,6 +31,8 @@
 //!   10: unix-time,                     ; drafted at
 //!   11: unix-time,                     ; to be approved and imported before
 //!   12: bstr,                          ; the enrolment request as received: a message of its own, at most 65536 bytes
+//!   ? 13: 2..65535,                    ; a rotation: the generation of the device CA that it brings
+//!   ? 14: succession,                  ; not together with key 13
 //! }
 //! ```
 
@@ -38,13 +42,14 @@ use ciborium::Value;
 use p256::PublicKey;
 
 use crate::Error;
-use crate::approval::{self, Proposal};
 use crate::cbor::{Fields, Map};
-use crate::encryption::Opener;
 use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one};
 use crate::identifier::{Fingerprint, Lineage, VaultName};
 use crate::key;
-use crate::trust::{Role, TrustManifest};
+use crate::order::Order;
+use crate::succession::Succession;
+use crate::transport::TransportKey;
+use crate::trust::Role;
 
 /// The largest grant plaintext, in bytes.
 pub const GRANT_BYTES_MAX: usize = 96 * 1024;
@@ -76,6 +81,10 @@ pub struct EnrolmentRequest {
     pub facts: BTreeMap<String, String>,
     /// When it was made, Unix seconds.
     pub made_at: u64,
+    /// `vault-transport`, where its token can unwrap with it.
+    pub transport_key: Option<TransportKey>,
+    /// The generation of the device CA that it asks for: 1 at first, more in a rotation.
+    pub device_ca_generation: u16,
 }
 
 impl EnrolmentRequest {
@@ -100,6 +109,8 @@ impl EnrolmentRequest {
             .with(10, self.device_ca_csr.clone())
             .with(11, Value::Map(facts))
             .with(12, self.made_at)
+            .with_some(13, self.transport_key.as_ref().map(|key| key.to_map()))
+            .with_some(14, generation_field(self.device_ca_generation))
             .encode()
     }
 
@@ -129,6 +140,11 @@ impl EnrolmentRequest {
             device_ca_csr: fields.bytes(10)?,
             facts: facts.ok_or_else(|| fields.wrong(11, "texts by text were expected"))?,
             made_at: fields.uint(12)?,
+            transport_key: match fields.optional(13) {
+                Some(key) => Some(TransportKey::from_value(REQUEST, key)?),
+                None => None,
+            },
+            device_ca_generation: rotation(&mut fields, 14)?.unwrap_or(FIRST_GENERATION),
         };
         fields.finish()?;
         Ok(request)
@@ -206,29 +222,92 @@ pub struct EnrolmentGrant {
     pub approve_until: u64,
     /// The enrolment request as HQ received it, so that whoever approves reads what the vault itself signed.
     pub request: Vec<u8>,
+    /// What the vault is let in for.
+    pub purpose: Purpose,
+}
+
+/// The generation of a vault's first device CA.
+pub const FIRST_GENERATION: u16 = 1;
+
+/// What a grant is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A new vault.
+    Enrolment,
+    /// The next device CA of a vault that was let in before.
+    Rotation {
+        /// Its generation, from 2.
+        generation: u16,
+    },
+    /// A new vault in place of one that was lost.
+    Succession(Succession),
+}
+
+impl Purpose {
+    /// The generation of the device CA that the grant brings.
+    pub fn device_ca_generation(&self) -> u16 {
+        match self {
+            Self::Rotation { generation } => *generation,
+            Self::Enrolment | Self::Succession(_) => FIRST_GENERATION,
+        }
+    }
+
+    /// The vault that is replaced, and what is written off with it.
+    pub fn succession(&self) -> Option<&Succession> {
+        match self {
+            Self::Succession(succession) => Some(succession),
+            Self::Enrolment | Self::Rotation { .. } => None,
+        }
+    }
+}
+
+/// How a generation is written: the first one is not.
+fn generation_field(generation: u16) -> Option<u64> {
+    (generation > FIRST_GENERATION).then(|| generation.into())
+}
+
+/// Reads the generation of a rotation.
+fn rotation(fields: &mut Fields, key: i64) -> Result<Option<u16>, Error> {
+    let Some(number) = fields.optional_uint(key)? else {
+        return Ok(None);
+    };
+    match u16::try_from(number) {
+        Ok(generation) if generation > FIRST_GENERATION => Ok(Some(generation)),
+        _ => Err(fields.wrong(key, "the generation of a rotation is 2 to 65535")),
+    }
+}
+
+impl Order for EnrolmentGrant {
+    const KIND: Kind = Kind::EnrolmentGrant;
+    const WHAT: &'static str = GRANT;
+    const ROLE: Role = Role::Enrol;
+
+    fn vault(&self) -> &VaultName {
+        &self.vault
+    }
+
+    fn object_id(&self) -> String {
+        Self::object_id(self)
+    }
+
+    fn approve_until(&self) -> u64 {
+        self.approve_until
+    }
+
+    fn to_cbor(&self) -> Vec<u8> {
+        Self::to_cbor(self)
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_cbor(bytes)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.asked().map(|_| ())
+    }
 }
 
 impl EnrolmentGrant {
-    /// Drafts it for approval, encrypted to the vault, to HQ and to the officers who may approve it.
-    ///
-    /// # Errors
-    /// [`Error::Random`].
-    pub fn propose(
-        &self,
-        manifest: &TrustManifest,
-        vault_agree: &PublicKey,
-    ) -> Result<Proposal, Error> {
-        let context = Context {
-            kind: Kind::EnrolmentGrant,
-            sender: Party::Hq,
-            recipient: Party::Vault(self.vault.clone()),
-            id: self.object_id(),
-            commitment: None,
-        };
-        let recipients = manifest.recipients(vault_agree, Role::Enrol);
-        Proposal::encrypted(context, &self.to_cbor(), &recipients)
-    }
-
     /// The id under which it travels: it names the request that it answers.
     pub fn object_id(&self) -> String {
         let request: String = self
@@ -240,83 +319,20 @@ impl EnrolmentGrant {
         format!("enrol-{request}")
     }
 
-    /// Reads a proposal's content, whose signatures nobody has looked at.
-    ///
-    /// # Errors
-    /// What refuses a proposal or its decryption.
-    pub fn proposed(proposal: &Proposal, opener: Opener<'_>) -> Result<Self, Error> {
-        let grant = Self::from_cbor(&proposal.plaintext(Some(opener))?)?;
-        let recipient = Party::Vault(grant.vault.clone());
-        proposal
-            .context()
-            .expect(GRANT, Kind::EnrolmentGrant, &Party::Hq, &recipient)?;
-        grant.matches(proposal.context())?;
-        grant.asked()?;
-        Ok(grant)
-    }
-
     /// The enrolment request that it answers: the very one that it names, signed by the vault that it lets in.
     ///
     /// # Errors
     /// What [`EnrolmentRequest::open`] refuses, and [`Error::PartsDiffer`].
     pub fn asked(&self) -> Result<EnrolmentRequest, Error> {
         let request = EnrolmentRequest::open(&self.request, &self.request_fingerprint)?;
+        let differ = |why| Err(Error::PartsDiffer { what: GRANT, why });
         if request.content().vault != self.vault || request.content().lineage != self.lineage {
-            return Err(Error::PartsDiffer {
-                what: GRANT,
-                why: "its enrolment request is for another vault or lineage",
-            });
+            return differ("its enrolment request is for another vault or lineage");
+        }
+        if request.content().device_ca_generation != self.purpose.device_ca_generation() {
+            return differ("its enrolment request asks for another device CA");
         }
         Ok(request.into_content())
-    }
-
-    fn matches(&self, context: &Context) -> Result<(), Error> {
-        if self.object_id() == context.id {
-            Ok(())
-        } else {
-            Err(Error::PartsDiffer {
-                what: GRANT,
-                why: "header and content differ in id",
-            })
-        }
-    }
-
-    /// Opens a grant that a threshold of officers signed for `vault`.
-    ///
-    /// # Errors
-    /// What refuses a proposal, its approvals or its decryption.
-    pub fn open(
-        bytes: &[u8],
-        manifest: &Verified<TrustManifest>,
-        vault: &VaultName,
-        opener: Opener<'_>,
-    ) -> Result<Verified<Self>, Error> {
-        let recipient = Party::Vault(vault.clone());
-        let (kind, role) = (Kind::EnrolmentGrant, Role::Enrol);
-        let context = Proposal::read(bytes, approval::PROPOSAL_BYTES_MAX)?
-            .context()
-            .clone();
-        let parse = |plaintext: &[u8]| {
-            let grant = Self::from_cbor(plaintext)?;
-            grant.matches(&context)?;
-            if grant.vault != *vault {
-                return Err(Error::PartsDiffer {
-                    what: GRANT,
-                    why: "header and content differ in vault",
-                });
-            }
-            grant.asked()?;
-            Ok(grant)
-        };
-        approval::open(
-            bytes,
-            kind,
-            role,
-            manifest.content(),
-            &recipient,
-            opener,
-            parse,
-        )
     }
 
     /// The plaintext, encoded.
@@ -335,6 +351,8 @@ impl EnrolmentGrant {
             .with(10, self.drafted_at)
             .with(11, self.approve_until)
             .with(12, self.request.clone())
+            .with_some(13, generation_field(self.purpose.device_ca_generation()))
+            .with_some(14, self.purpose.succession().map(Succession::to_map))
             .encode()
     }
 
@@ -360,6 +378,16 @@ impl EnrolmentGrant {
             drafted_at: fields.uint(10)?,
             approve_until: fields.uint(11)?,
             request: fields.bytes(12)?,
+            purpose: match (rotation(&mut fields, 13)?, fields.optional(14)) {
+                (None, None) => Purpose::Enrolment,
+                (Some(generation), None) => Purpose::Rotation { generation },
+                (None, Some(succession)) => {
+                    Purpose::Succession(Succession::from_value(succession)?)
+                }
+                (Some(_), Some(_)) => {
+                    return Err(fields.wrong(14, "a rotation is no succession"));
+                }
+            },
         };
         fields.finish()?;
         Ok(grant)

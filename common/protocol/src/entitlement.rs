@@ -16,6 +16,7 @@
 //!   11: uint,                          ; units of one anchor lease, at most
 //!   12: [1*32 product],                ; no SKU and no account tag twice
 //!   13: digest,                        ; SHA-256 of the policy file that it was drafted from
+//!   ? 14: [1*16 key-terms],            ; no label twice
 //! }
 //! credit = { 1: uint, 2: uint }
 //! product = {
@@ -45,17 +46,15 @@ use std::str::FromStr;
 
 use ciborium::Value;
 
-use p256::PublicKey;
-
 use crate::Error;
-use crate::approval::{self, Proposal};
 use crate::cbor::{Fields, Map};
-use crate::encryption::Opener;
-use crate::envelope::{Context, Kind, Party, Verified};
+use crate::envelope::Kind;
 use crate::identifier::{
     EntitlementId, Fingerprint, IDENTIFIER_BYTES_MAX, Sku, StationId, VaultName,
 };
-use crate::trust::{Role, TrustManifest};
+use crate::key_terms::{self, KeyTerms};
+use crate::order::Order;
+use crate::trust::Role;
 
 /// The largest entitlement plaintext, in bytes: a log record holds it whole.
 pub const ENTITLEMENT_BYTES_MAX: usize = 96 * 1024;
@@ -213,6 +212,8 @@ pub struct Entitlement {
     pub products: Vec<ProductTerms>,
     /// SHA-256 of the policy file.
     pub policy_digest: Fingerprint,
+    /// The symmetric keys that it brings; no label stands twice.
+    pub keys: Vec<KeyTerms>,
 }
 
 impl Entitlement {
@@ -236,6 +237,7 @@ impl Entitlement {
             .with(11, self.anchor_lease_max)
             .with_array(12, self.products.iter().map(ProductTerms::to_map))
             .with(13, self.policy_digest.as_bytes().to_vec())
+            .with_some(14, key_terms::to_value(&self.keys))
             .encode()
     }
 
@@ -273,6 +275,7 @@ impl Entitlement {
                 .map(ProductTerms::from_value)
                 .collect::<Result<_, _>>()?,
             policy_digest: fields.octets(13)?,
+            keys: key_terms::from_value(fields.optional(14))?,
         };
         credit.finish()?;
         fields.finish()?;
@@ -298,27 +301,17 @@ impl Entitlement {
                 return Err(shape("two of its products share a SKU or an account tag"));
             }
         }
+        let named = entitlement
+            .keys
+            .iter()
+            .filter_map(|key| key.products.as_ref());
+        if named
+            .flatten()
+            .any(|sku| entitlement.product(sku).is_none())
+        {
+            return Err(shape("a key is for a product that it does not name"));
+        }
         Ok(entitlement)
-    }
-
-    /// Drafts it for approval, encrypted to the vault, to HQ and to the officers who may approve it.
-    ///
-    /// # Errors
-    /// [`Error::Random`].
-    pub fn propose(
-        &self,
-        manifest: &TrustManifest,
-        vault_agree: &PublicKey,
-    ) -> Result<Proposal, Error> {
-        let context = Context {
-            kind: Kind::Entitlement,
-            sender: Party::Hq,
-            recipient: Party::Vault(self.vault.clone()),
-            id: self.object_id(),
-            commitment: None,
-        };
-        let recipients = manifest.recipients(vault_agree, Role::Mint);
-        Proposal::encrypted(context, &self.to_cbor(), &recipients)
     }
 
     /// The id under which this version travels: the entitlement's own id, its version, and a mark of vault and
@@ -333,71 +326,35 @@ impl Entitlement {
         id + &ending
     }
 
-    /// Reads a proposal's content, whose signatures nobody has looked at.
-    ///
-    /// # Errors
-    /// What refuses a proposal or its decryption.
-    pub fn proposed(proposal: &Proposal, opener: Opener<'_>) -> Result<Self, Error> {
-        let entitlement = Self::from_cbor(&proposal.plaintext(Some(opener))?)?;
-        let recipient = Party::Vault(entitlement.vault.clone());
-        proposal
-            .context()
-            .expect(WHAT, Kind::Entitlement, &Party::Hq, &recipient)?;
-        entitlement.matches(proposal.context())?;
-        Ok(entitlement)
-    }
-
-    fn matches(&self, context: &Context) -> Result<(), Error> {
-        if self.object_id() == context.id {
-            Ok(())
-        } else {
-            Err(Error::PartsDiffer {
-                what: WHAT,
-                why: "header and content differ in id",
-            })
-        }
-    }
-
-    /// Opens an entitlement that a threshold of officers signed for `vault`.
-    ///
-    /// # Errors
-    /// What refuses a proposal, its approvals or its decryption.
-    pub fn open(
-        bytes: &[u8],
-        manifest: &Verified<TrustManifest>,
-        vault: &VaultName,
-        opener: Opener<'_>,
-    ) -> Result<Verified<Self>, Error> {
-        let recipient = Party::Vault(vault.clone());
-        let (kind, role) = (Kind::Entitlement, Role::Mint);
-        let context = Proposal::read(bytes, approval::PROPOSAL_BYTES_MAX)?
-            .context()
-            .clone();
-        let parse = |plaintext: &[u8]| {
-            let entitlement = Self::from_cbor(plaintext)?;
-            entitlement.matches(&context)?;
-            if entitlement.vault != *vault {
-                return Err(Error::PartsDiffer {
-                    what: WHAT,
-                    why: "header and content differ in vault",
-                });
-            }
-            Ok(entitlement)
-        };
-        approval::open(
-            bytes,
-            kind,
-            role,
-            manifest.content(),
-            &recipient,
-            opener,
-            parse,
-        )
-    }
-
     /// The terms of one product.
     pub fn product(&self, sku: &Sku) -> Option<&ProductTerms> {
         self.products.iter().find(|product| product.sku == *sku)
+    }
+}
+
+impl Order for Entitlement {
+    const KIND: Kind = Kind::Entitlement;
+    const WHAT: &'static str = WHAT;
+    const ROLE: Role = Role::Mint;
+
+    fn vault(&self) -> &VaultName {
+        &self.vault
+    }
+
+    fn object_id(&self) -> String {
+        Self::object_id(self)
+    }
+
+    fn approve_until(&self) -> u64 {
+        self.approve_until
+    }
+
+    fn to_cbor(&self) -> Vec<u8> {
+        Self::to_cbor(self)
+    }
+
+    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        Self::from_cbor(bytes)
     }
 }
 
@@ -569,6 +526,7 @@ pub(crate) mod tests {
             anchor_lease_max: 256,
             products: vec![product(1, "TH-200"), product(2, "TH-300")],
             policy_digest: Fingerprint::of(b"policy"),
+            keys: Vec::new(),
         }
     }
 

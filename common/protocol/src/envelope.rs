@@ -5,6 +5,7 @@
 //!   ? 1: -7 / 3,                       ; ES256 in a COSE_Sign1, A256GCM in a COSE_Encrypt; absent in a COSE_Sign
 //!   3: tstr,                           ; content type
 //!   ? 4: key-id,                       ; who signed, in a COSE_Sign1
+//!   ? 33: der,                         ; the signer's certificate (RFC 9360), in a device secret
 //!   -65537: context,
 //! }
 //! context = {
@@ -16,8 +17,9 @@
 //!   ? 6: digest,                       ; commitment; see section 4
 //! }
 //! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
-//!   / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
-//! party = "hq" / "all" / vault-party / officer-party
+//!   / "revocation" / "clock-correction" / "re-anchor" / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
+//!   / "key-delivery" / "device-secret"
+//! party = "hq" / "all" / "device" / vault-party / officer-party
 //! ```
 //!
 //! Unprotected headers are empty (COSE_Sign, COSE_Sign1) or hold exactly what RFC 9053 puts there (COSE_Encrypt): what
@@ -42,8 +44,10 @@ use crate::{Error, KeyFailure};
 pub const CONTEXT_LABEL: i64 = -65537;
 /// ES256 (RFC 9053 section 2.1).
 pub(crate) const ES256: i64 = -7;
-/// The header labels of the format: algorithm, content type, key id, IV, ephemeral key, context.
-const LABELS: [i64; 6] = [1, 3, 4, 5, -1, CONTEXT_LABEL];
+/// The header label of a certificate chain (RFC 9360 section 2).
+const X5CHAIN: i64 = 33;
+/// The header labels of the format: algorithm, content type, key id, IV, certificate chain, ephemeral key, context.
+const LABELS: [i64; 7] = [1, 3, 4, 5, X5CHAIN, -1, CONTEXT_LABEL];
 /// The largest protected header, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
 /// The content type of a payload that is itself a COSE_Encrypt (RFC 9052 section 2).
@@ -65,6 +69,12 @@ pub enum Kind {
     EnrolmentGrant,
     /// Officers say what a vault may make.
     Entitlement,
+    /// Officers end an entitlement, a vault's making of devices, or a device CA.
+    Revocation,
+    /// Officers set the newest time of a vault's log.
+    ClockCorrection,
+    /// Officers state the head of a vault's log.
+    Reanchor,
     /// HQ says what it holds.
     Acknowledgement,
     /// The wrapper of whatever HQ sends to a vault.
@@ -73,19 +83,28 @@ pub enum Kind {
     AuditBundle,
     /// One part of what a vault reports.
     AuditSegment,
+    /// A symmetric key for a vault's token, inside an entitlement.
+    KeyDelivery,
+    /// A secret for one device, encrypted to the device's own key.
+    DeviceSecret,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 14] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
         Self::EnrolmentGrant,
         Self::Entitlement,
+        Self::Revocation,
+        Self::ClockCorrection,
+        Self::Reanchor,
         Self::Acknowledgement,
         Self::Dispatch,
         Self::AuditBundle,
         Self::AuditSegment,
+        Self::KeyDelivery,
+        Self::DeviceSecret,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -96,10 +115,15 @@ impl Kind {
             Self::EnrolmentRequest => "enrolment-request",
             Self::EnrolmentGrant => "enrolment-grant",
             Self::Entitlement => "entitlement",
+            Self::Revocation => "revocation",
+            Self::ClockCorrection => "clock-correction",
+            Self::Reanchor => "re-anchor",
             Self::Acknowledgement => "acknowledgement",
             Self::Dispatch => "dispatch",
             Self::AuditBundle => "audit-bundle",
             Self::AuditSegment => "audit-segment",
+            Self::KeyDelivery => "key-delivery",
+            Self::DeviceSecret => "device-secret",
         }
     }
 
@@ -107,7 +131,13 @@ impl Kind {
     pub fn is_encrypted(self) -> bool {
         matches!(
             self,
-            Self::EnrolmentGrant | Self::Entitlement | Self::Acknowledgement
+            Self::EnrolmentGrant
+                | Self::Entitlement
+                | Self::Revocation
+                | Self::ClockCorrection
+                | Self::Reanchor
+                | Self::Acknowledgement
+                | Self::DeviceSecret
         )
     }
 
@@ -153,6 +183,8 @@ pub enum Party {
     Vault(VaultName),
     /// One officer.
     Officer(OfficerId),
+    /// The device whose key the message is encrypted to.
+    Device,
 }
 
 impl fmt::Display for Party {
@@ -162,6 +194,7 @@ impl fmt::Display for Party {
             Self::All => f.write_str("all"),
             Self::Vault(name) => write!(f, "vault:{name}"),
             Self::Officer(id) => write!(f, "officer:{id}"),
+            Self::Device => f.write_str("device"),
         }
     }
 }
@@ -174,6 +207,7 @@ impl FromStr for Party {
         match text {
             "hq" => return Ok(Self::Hq),
             "all" => return Ok(Self::All),
+            "device" => return Ok(Self::Device),
             _ => {}
         }
         if let Some(name) = text.strip_prefix("vault:") {
@@ -298,6 +332,15 @@ pub(crate) fn encode_header(
     key: Option<&KeyId>,
     encryption: bool,
 ) -> Vec<u8> {
+    header_map(context, algorithm, key, encryption).encode()
+}
+
+fn header_map(
+    context: &Context,
+    algorithm: Option<i64>,
+    key: Option<&KeyId>,
+    encryption: bool,
+) -> Map {
     let content_type = if encryption {
         context.kind.content_type()
     } else {
@@ -308,13 +351,14 @@ pub(crate) fn encode_header(
         .with(3, content_type)
         .with_some(4, key.map(|key| key.as_bytes().to_vec()))
         .with(CONTEXT_LABEL, context.to_map())
-        .encode()
 }
 
 /// What a protected header holds.
 pub(crate) struct ReadHeader {
     pub(crate) context: Context,
     pub(crate) key: Option<KeyId>,
+    /// The signer's certificate, DER: in a device secret alone, whose reader knows nothing but a root.
+    pub(crate) certificate: Option<Vec<u8>>,
 }
 
 /// Reads a protected header: exactly the labels of its place, nothing critical, nothing unknown.
@@ -342,6 +386,13 @@ pub(crate) fn decode_header(
     } else {
         None
     };
+    let certificate = match fields.optional(X5CHAIN) {
+        None => None,
+        Some(value) => Some(value.into_bytes().map_err(|_| Error::Header {
+            what,
+            why: "a certificate chain is one certificate".to_owned(),
+        })?),
+    };
     let context = fields
         .map(CONTEXT_LABEL, "message context")
         .map_err(header)?;
@@ -364,7 +415,17 @@ pub(crate) fn decode_header(
             why: "commitment and encryption do not match".to_owned(),
         });
     }
-    Ok(ReadHeader { context, key })
+    if certificate.is_some() != (context.kind == Kind::DeviceSecret && !encryption) {
+        return Err(Error::Header {
+            what,
+            why: "a certificate goes with a device secret, and with nothing else".to_owned(),
+        });
+    }
+    Ok(ReadHeader {
+        context,
+        key,
+        certificate,
+    })
 }
 
 /// A protected header from bytes that we made or have read strictly.
@@ -502,6 +563,7 @@ pub fn claim(bytes: &[u8], bytes_max: usize) -> Result<Claim, Error> {
 /// A COSE_Sign1 that was read strictly and not verified.
 pub(crate) struct SignedOne {
     pub(crate) context: Context,
+    pub(crate) certificate: Option<Vec<u8>>,
     key: KeyId,
     cose: CoseSign1,
     what: &'static str,
@@ -533,6 +595,7 @@ impl SignedOne {
         }
         Ok(Self {
             context: header.context,
+            certificate: header.certificate,
             key,
             cose,
             what,
@@ -637,7 +700,20 @@ pub(crate) fn sign_one(
     key: &PublicKey,
     sign: Sign<'_>,
 ) -> Result<Vec<u8>, Error> {
-    let header = encode_header(context, Some(ES256), Some(&thumbprint(key)), false);
+    sign_with_certificate(context, payload, key, None, sign)
+}
+
+/// Makes a tagged COSE_Sign1 that carries its signer's certificate (DER).
+pub(crate) fn sign_with_certificate(
+    context: &Context,
+    payload: Vec<u8>,
+    key: &PublicKey,
+    certificate: Option<&[u8]>,
+    sign: Sign<'_>,
+) -> Result<Vec<u8>, Error> {
+    let header = header_map(context, Some(ES256), Some(&thumbprint(key)), false)
+        .with_some(X5CHAIN, certificate.map(<[u8]>::to_vec))
+        .encode();
     let mut cose = CoseSign1 {
         protected: protected(header),
         payload: Some(payload),

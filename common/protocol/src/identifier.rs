@@ -11,6 +11,8 @@ use crate::Error;
 pub const IDENTIFIER_BYTES_MAX: usize = 32;
 /// The longest SKU, in bytes.
 pub const SKU_BYTES_MAX: usize = 32;
+/// The longest label of a symmetric key, in bytes.
+pub const KEY_LABEL_BYTES_MAX: usize = 28;
 /// The longest device identifier, in bytes (X.520 `ub-serial-number`).
 pub const DEVICE_ID_BYTES_MAX: usize = 64;
 
@@ -107,6 +109,12 @@ identifier!(
 identifier!(
     /// A station on the factory floor: `[a-z0-9-]{1,32}`. `console` is `site issue` itself.
     StationId, "station id", IDENTIFIER_BYTES_MAX, "[a-z0-9-]{1,32}", lower_dash
+);
+
+identifier!(
+    /// A symmetric key that an entitlement brings: `[a-z0-9-]{1,28}`. In a token it is called `key-<label>`, within the 32
+    /// bytes that every token keeps.
+    KeyLabel, "key label", KEY_LABEL_BYTES_MAX, "[a-z0-9-]{1,28}", lower_dash
 );
 
 impl From<EntitlementId> for ObjectId {

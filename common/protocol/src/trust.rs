@@ -61,7 +61,7 @@ const WHAT: &str = "trust manifest";
 pub enum Role {
     /// Entitlements and amendments.
     Mint,
-    /// Vaults: enrolment, succession, re-anchoring.
+    /// Vaults: enrolment, rotation, succession, re-anchoring, clock correction.
     Enrol,
     /// Revocations.
     Revoke,
@@ -89,6 +89,8 @@ impl Role {
             Kind::TrustManifest => Some(Self::Trust),
             Kind::EnrolmentGrant => Some(Self::Enrol),
             Kind::Entitlement => Some(Self::Mint),
+            Kind::Revocation => Some(Self::Revoke),
+            Kind::ClockCorrection | Kind::Reanchor => Some(Self::Enrol),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use support::forge::{Parts, signature_header};
 use support::*;
@@ -284,6 +285,7 @@ fn a_key_operation_that_fails_is_not_the_messages_fault() {
     let opener = mintmark_protocol::encryption::Opener {
         public_key: &vault_agree().public,
         agree: &failing,
+        former: None,
     };
     assert_eq!(
         draft.plaintext(Some(opener)).unwrap_err().code(),

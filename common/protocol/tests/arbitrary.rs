@@ -17,6 +17,7 @@ use mintmark_protocol::envelope::{Verified, claim};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::segment::{Segment, SegmentFacts};
 use mintmark_protocol::trust::{Role, TrustManifest};
 use proptest::prelude::*;

@@ -13,6 +13,7 @@ use mintmark_protocol::acknowledgement::ACKNOWLEDGEMENT_BYTES_MAX;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::order::Order as _;
 use support::forge::{Parts, map, with, with_context};
 use support::*;
 

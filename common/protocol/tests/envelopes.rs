@@ -18,6 +18,7 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::claim;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::officer::{OFFICER_REQUEST_BYTES_MAX, OfficerRequest};
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use support::forge::{CONTEXT, Parts, map, with, with_context, without};
 use support::*;

@@ -7,6 +7,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::Target;
 use support::*;
 
 fn specification() -> String {
@@ -86,16 +88,21 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 14] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
     "enrolment-grant",
     "entitlement",
+    "revocation",
+    "clock-correction",
+    "re-anchor",
     "acknowledgement",
     "dispatch",
     "audit-bundle",
     "audit-segment",
+    "key-delivery",
+    "device-secret",
 ];
 
 /// The specification with one of its rules as the first, which is the one that counts.
@@ -116,6 +123,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("enrolment-request-message", enrolment_request_bytes().0),
         ("enrolment-grant-message", grant_bytes()),
         ("entitlement-message", entitlement_bytes()),
+        ("revocation-message", revocation_bytes()),
+        ("clock-correction-message", clock_correction_bytes()),
+        ("re-anchor-message", reanchor_bytes()),
+        ("device-secret-message", device_secret_bytes()),
         ("acknowledgement-message", acknowledgement_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
@@ -146,6 +157,20 @@ fn every_message_matches_its_rule_and_the_rule_for_all_files_and_not_the_next_on
 #[test]
 fn every_plaintext_matches_its_rule() {
     matches("enrolment-grant", &grant().to_cbor()).unwrap();
+    matches("enrolment-grant", &rotation().to_cbor()).unwrap();
+    matches("enrolment-grant", &succession().to_cbor()).unwrap();
+    for target in [
+        Target::Entitlement("th200-2027q1".parse().unwrap()),
+        Target::Vault,
+        Target::DeviceCa(pinned().fingerprint()),
+    ] {
+        matches("revocation", &revocation(target).to_cbor()).unwrap();
+    }
+    matches("clock-correction", &clock_correction().to_cbor()).unwrap();
+    matches("re-anchor", &reanchor().to_cbor()).unwrap();
+    for key in entitlement().keys {
+        matches("key-delivery", &key.delivery).unwrap();
+    }
     matches("entitlement", &entitlement().to_cbor()).unwrap();
     matches("acknowledgement", &acknowledgement().to_cbor()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
@@ -160,9 +185,9 @@ fn every_plaintext_matches_its_rule() {
 #[test]
 fn what_the_specification_does_not_list_matches_no_rule() {
     let mut extra = entitlement().to_cbor();
-    assert_eq!(extra[0], 0xae, "a map of 14");
-    extra[0] = 0xaf;
-    extra.extend_from_slice(&[0x0e, 0x00]);
+    assert_eq!(extra[0], 0xaf, "a map of 15");
+    extra[0] = 0xb0;
+    extra.extend_from_slice(&[0x0f, 0x00]);
     assert!(matches("entitlement", &extra).is_err());
     let mut bytes = trust_bytes();
     // d8 62 84 58 xx header, then the empty unprotected header

@@ -9,10 +9,14 @@ use std::thread;
 use mintmark_protocol::Error;
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
 use support::*;
@@ -93,6 +97,40 @@ fn a_damaged_entitlement_is_refused() {
     refuses_all_damage(&entitlement_bytes(), |bytes| {
         key.open(|opener| Entitlement::open(bytes, &pinned, &vault, opener))
             .map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_revocation_is_refused() {
+    let (pinned, key, vault) = (pinned(), vault_agree(), vault());
+    refuses_all_damage(&revocation_bytes(), |bytes| {
+        key.open(|opener| Revocation::open(bytes, &pinned, &vault, opener))
+            .map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_clock_correction_is_refused() {
+    let (pinned, key, vault) = (pinned(), vault_agree(), vault());
+    refuses_all_damage(&clock_correction_bytes(), |bytes| {
+        key.open(|opener| ClockCorrection::open(bytes, &pinned, &vault, opener))
+            .map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_reanchor_is_refused() {
+    let (pinned, key, vault) = (pinned(), vault_agree(), vault());
+    refuses_all_damage(&reanchor_bytes(), |bytes| {
+        key.open(|opener| Reanchor::open(bytes, &pinned, &vault, opener))
+            .map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_device_secret_is_refused() {
+    refuses_all_damage(&device_secret_bytes(), |bytes| {
+        open_device_secret(bytes).map(drop)
     });
 }
 

@@ -13,6 +13,7 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Party, claim};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;

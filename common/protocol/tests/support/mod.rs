@@ -11,16 +11,26 @@ pub mod forge;
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::device_secret::{DeviceOpener, DeviceSecret};
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, StationId, VaultName};
+use mintmark_protocol::key::AgreementKey;
+use mintmark_protocol::key_delivery::KeyFacts;
+use mintmark_protocol::key_terms::{KeyAlgorithm, KeyTerms, KeyUse};
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::{SegmentBuilder, SegmentFacts};
+use mintmark_protocol::succession::{Succession, WriteOff};
+use mintmark_protocol::transport::{Oaep, TransportKey};
 use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
 use mintmark_protocol::{Error, KeyFailure};
 use p256::ecdsa::signature::Signer as _;
@@ -58,6 +68,7 @@ impl Key {
         read(Opener {
             public_key: &self.public,
             agree: &agree,
+            former: None,
         })
     }
 }
@@ -252,6 +263,8 @@ pub fn enrolment_request() -> EnrolmentRequest {
             .map(|(name, fact)| (name.to_owned(), fact.to_owned()))
             .into(),
         made_at: 1_800_000_100,
+        transport_key: Some(transport_key()),
+        device_ca_generation: 1,
     }
 }
 
@@ -272,6 +285,52 @@ pub fn grant() -> EnrolmentGrant {
         drafted_at: 1_800_000_200,
         approve_until: 1_800_100_000,
         request: enrolment_request_bytes().0,
+        purpose: Purpose::Enrolment,
+    }
+}
+
+/// The public half of a key that a token could unwrap with; nobody has the other half.
+pub fn transport_key() -> TransportKey {
+    TransportKey {
+        oaep: Oaep::Sha1,
+        modulus: vec![0xc3; 384],
+        exponent: vec![1, 0, 1],
+    }
+}
+
+/// The next device CA of the vault.
+pub fn rotation() -> EnrolmentGrant {
+    let request = EnrolmentRequest {
+        device_ca_generation: 2,
+        ..enrolment_request()
+    };
+    let (request, request_fingerprint) = request.seal(&|m| vault_sign().sign(m)).unwrap();
+    EnrolmentGrant {
+        request_fingerprint,
+        request,
+        purpose: Purpose::Rotation { generation: 2 },
+        ..grant()
+    }
+}
+
+/// A new vault in place of one that was lost.
+pub fn succession() -> EnrolmentGrant {
+    let write_off = WriteOff {
+        account: AccountTag::new(1).unwrap(),
+        entitlement: "th200-2027q1".parse().unwrap(),
+        sku: "TH-200".parse().unwrap(),
+        first_slot: 17,
+        units: 33,
+    };
+    EnrolmentGrant {
+        purpose: Purpose::Succession(Succession {
+            replaces: "v0".parse().unwrap(),
+            lineage: lineage(),
+            bundle_sequence: 4,
+            log_size: 1000,
+            write_offs: vec![write_off],
+        }),
+        ..grant()
     }
 }
 
@@ -333,7 +392,152 @@ pub fn entitlement() -> Entitlement {
         anchor_lease_max: 256,
         products: vec![product(1, "TH-200"), plain],
         policy_digest: Fingerprint::of(b"policy"),
+        keys: KEYS.get_or_init(keys).clone(),
     }
+}
+
+/// Encryption is never twice the same, and the example entitlement always is.
+static KEYS: std::sync::OnceLock<Vec<KeyTerms>> = std::sync::OnceLock::new();
+
+fn keys() -> Vec<KeyTerms> {
+    vec![
+        key_terms(
+            "service",
+            KeyAlgorithm::HmacSha256,
+            KeyUse::DeriveDeviceSecret,
+        ),
+        key_terms("firmware", KeyAlgorithm::Aes256, KeyUse::Hold),
+    ]
+}
+
+/// A key that is delivered in each way that there is: one by agreement, one by transport.
+pub fn key_terms(label: &str, algorithm: KeyAlgorithm, usage: KeyUse) -> KeyTerms {
+    let facts = KeyFacts {
+        vault: vault(),
+        label: label.parse().unwrap(),
+        algorithm,
+    };
+    let delivery = match usage {
+        KeyUse::DeriveDeviceSecret => facts.seal_agreed(&[42; 32], &vault_agree().public),
+        KeyUse::Hold => {
+            facts.seal_transported(&[43; 32], &transport_key(), &|_, key| Ok(key.repeat(12)))
+        }
+    };
+    KeyTerms {
+        label: label.parse().unwrap(),
+        algorithm,
+        usage,
+        uses_max: (usage != KeyUse::Hold).then_some(50_000),
+        until: (usage != KeyUse::Hold).then_some(1_807_000_000),
+        products: (usage != KeyUse::Hold).then(|| vec!["TH-200".parse().unwrap()]),
+        memory_import: usage != KeyUse::Hold,
+        check_value: [4; 32],
+        delivery: delivery.unwrap(),
+    }
+}
+
+pub fn revocation(target: Target) -> Revocation {
+    Revocation {
+        salt: [10; 32],
+        vault: vault(),
+        number: 1,
+        target,
+        reason: "the line was sold".to_owned(),
+        drafted_at: 1_800_000_300,
+        approve_until: 1_800_100_000,
+    }
+}
+
+pub fn revocation_bytes() -> Vec<u8> {
+    let id = "th200-2027q1".parse().unwrap();
+    let revocation = revocation(Target::Entitlement(id));
+    let proposal = revocation
+        .propose(&manifest(), &vault_agree().public)
+        .unwrap();
+    approved(&proposal, &[signing(ALICE), signing(DAVE)])
+}
+
+pub fn clock_correction() -> ClockCorrection {
+    ClockCorrection {
+        salt: [11; 32],
+        vault: vault(),
+        number: 1,
+        time: 1_800_000_000,
+        reason: "the battery of the clock was replaced".to_owned(),
+        drafted_at: 1_800_000_300,
+        approve_until: 1_800_100_000,
+    }
+}
+
+pub fn clock_correction_bytes() -> Vec<u8> {
+    let proposal = clock_correction()
+        .propose(&manifest(), &vault_agree().public)
+        .unwrap();
+    approved(&proposal, &[signing(ALICE), signing(BOB)])
+}
+
+pub fn reanchor() -> Reanchor {
+    Reanchor {
+        salt: [12; 32],
+        vault: vault(),
+        number: 1,
+        lineage: lineage(),
+        bundle_sequence: 3,
+        bundle_fingerprint: Fingerprint::of(b"bundle"),
+        log_size: 1234,
+        log_root: Fingerprint::of(b"root"),
+        reason: "the token was initialised anew".to_owned(),
+        drafted_at: 1_800_000_300,
+        approve_until: 1_800_100_000,
+    }
+}
+
+pub fn reanchor_bytes() -> Vec<u8> {
+    let proposal = reanchor()
+        .propose(&manifest(), &vault_agree().public)
+        .unwrap();
+    approved(&proposal, &[signing(ALICE), signing(BOB)])
+}
+
+/// The key of a device.
+pub fn device_key() -> Key {
+    Key::new(112)
+}
+
+pub fn device_secret() -> DeviceSecret {
+    DeviceSecret {
+        salt: [13; 32],
+        vault: vault(),
+        sku: "TH-200".parse().unwrap(),
+        device_id: "TH200-00000001".parse().unwrap(),
+        spki_sha256: Fingerprint::of(b"the device's key"),
+        label: "service".parse().unwrap(),
+        entitlement: "th200-2027q1".parse().unwrap(),
+        secret: Zeroizing::new([44; 32]),
+    }
+}
+
+pub fn device_secret_bytes() -> Vec<u8> {
+    let device = AgreementKey::P256(device_key().public);
+    device_secret()
+        .seal(&device, &vault_sign().public, &[0x30, 0x00], &|m| {
+            vault_sign().sign(m)
+        })
+        .unwrap()
+}
+
+/// Opens a device secret as [`device_key`]'s device does.
+pub fn open_device_secret(bytes: &[u8]) -> Result<DeviceSecret, Error> {
+    let public_key = AgreementKey::P256(device_key().public);
+    let agree = |peer: &AgreementKey| match peer {
+        AgreementKey::P256(peer) => Ok(Zeroizing::new(device_key().agree(peer)?.to_vec())),
+        AgreementKey::P384(_) => Err("another curve".into()),
+    };
+    let opener = DeviceOpener {
+        public_key: &public_key,
+        agree: &agree,
+    };
+    DeviceSecret::open(bytes, &vault_sign().public, opener)
 }
 
 pub fn entitlement_proposal() -> Proposal {
