@@ -8,6 +8,7 @@
 
 mod error;
 mod folder;
+mod medium;
 mod part;
 
 pub use error::{Error, Kind, Operation};
@@ -95,3 +96,7 @@ fn split(path: &Path, operation: Operation) -> Result<(Folder, OsString), Error>
 #[cfg(test)]
 #[path = "files/files_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "files/medium_tests.rs"]
+mod medium_tests;

@@ -46,6 +46,8 @@ pub enum Kind {
     Denied,
     /// No space is left, or the quota is used up.
     DiskFull,
+    /// The file system holds no file of this size; FAT32 none of 4 GiB.
+    FileSystemLimit,
     /// The file system of this machine is mounted read-only.
     FileReadOnly,
     /// The medium is read-only, perhaps by its switch.
@@ -128,6 +130,7 @@ impl Error {
             Kind::NotRegular { .. } => "FILE-NOT-REGULAR",
             Kind::Denied => "FILE-DENIED",
             Kind::DiskFull => "DISK-FULL",
+            Kind::FileSystemLimit => "FILE-SYSTEM-LIMIT",
             Kind::FileReadOnly => "FILE-READ-ONLY",
             Kind::MediaReadOnly => "MEDIA-READ-ONLY",
             Kind::ReadBackMismatch => "READ-BACK-MISMATCH",
@@ -164,6 +167,9 @@ impl Error {
             }
             Kind::DiskFull if media => "free space on the medium, or use another one".into(),
             Kind::DiskFull => format!("free space on the disk that holds {folder}, then run it again"),
+            Kind::FileSystemLimit => {
+                "write it to a disk with another file system, such as ext4 or exFAT".into()
+            }
             Kind::FileReadOnly => {
                 format!("the disk that holds {folder} is mounted read-only: mount it for writing")
             }
@@ -177,6 +183,9 @@ impl Error {
             Kind::Io if media => {
                 "check that the medium is still plugged in; if it is, use another one".into()
             }
+            Kind::Io if matches!(self.operation, Operation::Read | Operation::List) => format!(
+                "check the disk that holds {path}, for example with `dmesg`; if it is a medium, that it is still plugged in"
+            ),
             Kind::Io => format!("check the disk that holds {folder}, for example with `dmesg`"),
         }
     }
@@ -204,6 +213,9 @@ impl fmt::Display for Error {
             Kind::NotRegular { found } => write!(f, "it is {found}"),
             Kind::Denied => write!(f, "permission denied"),
             Kind::DiskFull => write!(f, "no space is left"),
+            Kind::FileSystemLimit => {
+                write!(f, "it is larger than its file system allows (FAT32: 4 GiB)")
+            }
             Kind::FileReadOnly => write!(f, "the disk is read-only"),
             Kind::MediaReadOnly => write!(f, "the medium is read-only"),
             Kind::ReadBackMismatch => {
@@ -229,6 +241,7 @@ impl Kind {
             },
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied,
             Some(Errno::NOSPC | Errno::DQUOT) => Self::DiskFull,
+            Some(Errno::FBIG) => Self::FileSystemLimit,
             Some(Errno::ROFS) if operation == Operation::WriteMedia => Self::MediaReadOnly,
             Some(Errno::ROFS) => Self::FileReadOnly,
             _ => Self::Io,

@@ -463,6 +463,12 @@ fn every_refusal_of_the_operating_system_has_its_own_code_and_advice() {
         ),
         (
             Operation::Write,
+            Errno::FBIG,
+            "FILE-SYSTEM-LIMIT",
+            "it is larger than its file system allows (FAT32: 4 GiB)",
+        ),
+        (
+            Operation::Write,
             Errno::ROFS,
             "FILE-READ-ONLY",
             "the disk is read-only",

@@ -45,9 +45,9 @@ pub enum EntryKind {
 }
 
 const FOLDER_MODE_PRIVATE: u32 = 0o700;
-const FOLDER_MODE_PUBLIC: u32 = 0o755;
+pub(super) const FOLDER_MODE_PUBLIC: u32 = 0o755;
 const FILE_MODE_PRIVATE: u32 = 0o600;
-const FILE_MODE_PUBLIC: u32 = 0o644;
+pub(super) const FILE_MODE_PUBLIC: u32 = 0o644;
 
 impl Folder {
     /// Opens the folder that the operator named; links on the way to it are the operator's own.
@@ -255,31 +255,6 @@ impl Folder {
         )
     }
 
-    /// See [`write_removable`](super::write_removable).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_removable(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), Error> {
-        self.write_checked(
-            name.as_ref(),
-            &Content::Bytes(bytes),
-            &Content::Bytes(bytes),
-        )
-    }
-
-    /// Copies an open file to this folder as [`write_removable`](super::write_removable) writes bytes, without
-    /// holding the whole of it in memory.
-    ///
-    /// # Errors
-    /// As there; also if `source` changes while it is copied.
-    pub fn copy_removable(&self, source: &File, name: impl AsRef<OsStr>) -> Result<(), Error> {
-        self.write_checked(
-            name.as_ref(),
-            &Content::File(source),
-            &Content::File(source),
-        )
-    }
-
     /// Removes a file; a link is removed itself.
     ///
     /// # Errors
@@ -343,26 +318,7 @@ impl Folder {
         }
     }
 
-    /// Writes `content` and reads back what must then be `expected`.
-    pub(super) fn write_checked(
-        &self,
-        name: &OsStr,
-        content: &Content<'_>,
-        expected: &Content<'_>,
-    ) -> Result<(), Error> {
-        let operation = Operation::WriteMedia;
-        self.write(operation, name, content, FILE_MODE_PUBLIC, |part, path| {
-            let same = part
-                .holds(expected)
-                .map_err(|error| Error::new(operation, path, error))?;
-            if !same {
-                return Err(Error::of(operation, path, Kind::ReadBackMismatch));
-            }
-            part.replace(path)
-        })
-    }
-
-    fn write<'a>(
+    pub(super) fn write<'a>(
         &'a self,
         operation: Operation,
         name: &'a OsStr,
@@ -379,28 +335,38 @@ impl Folder {
     }
 
     fn create(&self, name: &OsStr, mode: u32) -> Result<Self, Error> {
-        let (name, path) = self.named(Operation::CreateFolder, name)?;
-        let failed = |error: Errno| Error::new(Operation::CreateFolder, &path, error);
-        match mkdirat(
-            &self.descriptor,
-            name,
-            Mode::from_raw_mode(FOLDER_MODE_PRIVATE),
-        ) {
+        let operation = Operation::CreateFolder;
+        let (folder, made) = self.create_unsynced(operation, name, mode)?;
+        if made {
+            self.sync()
+                .map_err(|error| Error::new(operation, &folder.path, error))?;
+        }
+        Ok(folder)
+    }
+
+    /// Opens a folder in this one, and says whether it was made for that; the caller syncs this one then.
+    pub(super) fn create_unsynced(
+        &self,
+        operation: Operation,
+        name: &OsStr,
+        mode: u32,
+    ) -> Result<(Self, bool), Error> {
+        let (name, path) = self.named(operation, name)?;
+        match mkdirat(&self.descriptor, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
                 let folder = self.subfolder(name)?;
                 if mode != FOLDER_MODE_PRIVATE {
-                    // Widened afterwards, as the umask would narrow it; a medium without modes may refuse.
+                    // Widened afterwards, as the umask narrows it; a medium without modes may refuse.
                     let _ = rustix::fs::fchmod(&folder.descriptor, Mode::from_raw_mode(mode));
                 }
-                self.sync().map_err(failed)?;
-                Ok(folder)
+                Ok((folder, true))
             }
-            Err(Errno::EXIST) => self.subfolder(name),
-            Err(error) => Err(failed(error)),
+            Err(Errno::EXIST) => Ok((self.subfolder(name)?, false)),
+            Err(error) => Err(Error::new(operation, &path, error)),
         }
     }
 
-    fn open_regular(&self, name: &OsStr, bytes_max: u64) -> Result<(File, u64), Error> {
+    pub(super) fn open_regular(&self, name: &OsStr, bytes_max: u64) -> Result<(File, u64), Error> {
         let failed = |error: Errno| self.error(Operation::Read, name, error);
         let refused = |kind| Error::of(Operation::Read, &self.path.join(name), kind);
         // Looked at before it is opened, as opening a device may already do something.
@@ -416,7 +382,7 @@ impl Folder {
         }
     }
 
-    fn kind_of(&self, name: &OsStr) -> Result<FileType, Errno> {
+    pub(super) fn kind_of(&self, name: &OsStr) -> Result<FileType, Errno> {
         let status = statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(FileType::from_raw_mode(status.st_mode))
     }
@@ -443,7 +409,7 @@ impl Folder {
     }
 
     /// `name` if it is one, and the path it makes for messages.
-    fn named<'a>(
+    pub(super) fn named<'a>(
         &self,
         operation: Operation,
         name: &'a OsStr,
@@ -478,10 +444,15 @@ fn is_part(name: &OsStr) -> bool {
     name.as_bytes().ends_with(b".part")
 }
 
-/// The process that a part is being written by: `<name>.<process>-<number>.part`.
+/// The process that a part is being written by.
 fn writer(name: &OsStr) -> Option<u32> {
-    let (_, writer) = name.to_str()?.strip_suffix(".part")?.rsplit_once('.')?;
+    part_of(name).map(|(_, process)| process)
+}
+
+/// The file that a part is to become, and the process that is writing it: `<name>.<process>-<number>.part`.
+pub(super) fn part_of(part: &OsStr) -> Option<(&str, u32)> {
+    let (name, writer) = part.to_str()?.strip_suffix(".part")?.rsplit_once('.')?;
     let (process, number) = writer.split_once('-')?;
     number.parse::<u64>().ok()?;
-    process.parse().ok()
+    Some((name, process.parse().ok()?))
 }

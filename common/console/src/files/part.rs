@@ -110,9 +110,10 @@ impl<'a> Part<'a> {
             flags,
             Mode::empty(),
         )?;
-        // The pages were just synced, so all of them can go. A file system in memory may not care.
-        fadvise(&descriptor, 0, None, Advice::DontNeed)?;
-        expected.equals(&Content::File(&File::from(descriptor)))
+        let file = File::from(descriptor);
+        // The pages were just synced, so all of them can go.
+        drop_cache(&file)?;
+        expected.equals(&Content::File(&file))
     }
 
     fn rename(&mut self) -> Result<(), Errno> {
@@ -181,9 +182,10 @@ impl Content<'_> {
         }
     }
 
-    fn equals(&self, other: &Content<'_>) -> io::Result<bool> {
+    pub(super) fn equals(&self, other: &Content<'_>) -> io::Result<bool> {
         let (mut left, mut right) = (self.reader(), other.reader());
-        let (mut left_chunk, mut right_chunk) = (Vec::new(), Vec::new());
+        let chunk = || Vec::with_capacity(CHUNK_BYTES);
+        let (mut left_chunk, mut right_chunk) = (chunk(), chunk());
         loop {
             fill(&mut left, &mut left_chunk)?;
             fill(&mut right, &mut right_chunk)?;
@@ -216,6 +218,11 @@ impl Read for FromStart<'_> {
         self.offset += u64::try_from(count).map_err(io::Error::other)?;
         Ok(count)
     }
+}
+
+/// Has the next reading of a synced file come from where it is stored. A file system in memory may not care.
+pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+    Ok(fadvise(file, 0, None, Advice::DontNeed)?)
 }
 
 fn fill(reader: &mut dyn Read, chunk: &mut Vec<u8>) -> io::Result<()> {
