@@ -12,12 +12,14 @@ use crate::outbox::{self, Content};
 use crate::registry::{self, Registry, bundles, vaults};
 use crate::{failure, trust};
 
-/// Seals an acknowledgement for each vault that one is owed to.
+/// Opens the newest manifest's epoch for each vault that has not seen what came before it, and seals an acknowledgement
+/// for each vault that one is owed to.
 pub(crate) fn seal_owed(
     home: &Home,
     registry: &mut Registry,
     console: &Console,
 ) -> Result<(), Failure> {
+    open_epochs(home, registry, console)?;
     let mut owed = Vec::new();
     for vault in vaults::all(&registry.sql)? {
         if let Some(bundle) = bundles::unacknowledged(&registry.sql, &vault.name)? {
@@ -67,6 +69,34 @@ pub(crate) fn seal_owed(
         )?;
         bundles::acknowledge(&transaction, &vault.name, &bundle)?;
         registry::commit(transaction)?;
+    }
+    Ok(())
+}
+
+fn open_epochs(home: &Home, registry: &mut Registry, console: &Console) -> Result<(), Failure> {
+    let Some(newest) = trust::newest(home)? else {
+        return Ok(());
+    };
+    let mut waiting = Vec::new();
+    for vault in vaults::all(&registry.sql)? {
+        if outbox::waits_for_epoch(&registry.sql, newest.content(), &vault.name)? {
+            waiting.push(vault.name);
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let manifest = trust::in_force(home)?;
+    let signer = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
+    let record = home.record();
+    for vault in waiting {
+        let transaction = registry.transaction()?;
+        let count = outbox::open_epoch(&transaction, &record, &manifest, &*signer, &vault)?;
+        registry::commit(transaction)?;
+        console.note(format!(
+            "{vault}: {count} messages that it was not seen to have go out again, in dispatch epoch {}",
+            manifest.content().dispatch_epoch
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified};
-use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
+use crate::registry::entitlements;
 use crate::{clock, failure};
 
 pub(crate) mod collect;
@@ -274,6 +276,43 @@ fn expect_threshold(
                 "collect the missing ones with `hq approval sign` and `hq approval import`",
             ));
         }
+    }
+    Ok(())
+}
+
+/// The codes with which a vault refuses what too few of today's officers have approved.
+pub(crate) const APPROVAL_LACKING: [&str; 3] =
+    ["THRESHOLD-NOT-MET", "SIGNER-UNKNOWN", "SIGNER-ROLE"];
+
+/// Has a finished draft collect approvals once more, if there is still time for that: what was made of it was, or will
+/// be, refused for those that it has. Returns the draft if it is open now.
+pub(crate) fn reopen(
+    sql: &Connection,
+    fingerprint: &Fingerprint,
+    now: u64,
+) -> Result<Option<Draft>, Failure> {
+    let Some(draft) = drafts::by_fingerprint(sql, fingerprint)? else {
+        return Ok(None);
+    };
+    if draft.state != State::Sealed || draft.approve_until <= now {
+        return Ok(None);
+    }
+    drafts::set_state(sql, fingerprint, State::Open)?;
+    if draft.kind == Kind::Entitlement {
+        entitlements::take_back(sql, fingerprint)?;
+    }
+    Ok(Some(draft))
+}
+
+/// Notes that what was made of a draft is in force after all.
+pub(crate) fn close(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), Failure> {
+    let draft = drafts::by_fingerprint(sql, fingerprint)?;
+    let Some(draft) = draft.filter(|draft| draft.state == State::Open) else {
+        return Ok(());
+    };
+    drafts::set_state(sql, fingerprint, State::Sealed)?;
+    if draft.kind == Kind::Entitlement {
+        entitlements::put_back(sql, fingerprint)?;
     }
     Ok(())
 }

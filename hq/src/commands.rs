@@ -136,7 +136,24 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     if cli.command.only_looks() {
         console.only_looks();
     }
-    match cli.command {
+    // Whoever works with a manifest is told in time that it will need a successor.
+    let told = !matches!(
+        cli.command,
+        Command::Init(_) | Command::Completion { .. } | Command::Manual { .. }
+    );
+    let done = dispatch(cli.command, home, console);
+    if let (true, Ok(_), Some(home)) = (told, &done, home) {
+        crate::trust::warn_of_expiry(home, console);
+    }
+    done
+}
+
+fn dispatch(
+    command: Command,
+    home: Option<&std::path::Path>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    match command {
         Command::Init(init) => init.run(home, console),
         Command::Officer(officer) => officer.run(home, console),
         Command::Trust(trust) => trust.run(home, console),

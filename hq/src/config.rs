@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::{Exit, Failure, files};
 use mintmark_keys::KeyUri;
+use mintmark_protocol::identifier::Fingerprint;
+use p256::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::failure;
@@ -18,6 +20,100 @@ pub(crate) struct KeyUris {
     pub(crate) root: String,
     pub(crate) dispatch: String,
     pub(crate) audit: String,
+    /// Audit keys of earlier manifests: what was encrypted to them is read with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former_audit: Vec<FormerKey>,
+    /// Root keys of earlier manifests: what they certified, they revoke.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former_root: Vec<FormerKey>,
+}
+
+/// A key that another has taken the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FormerKey {
+    /// Where it is.
+    pub(crate) uri: String,
+    /// Its public half: a point as in SEC 1, in hexadecimal.
+    pub(crate) public_key: String,
+}
+
+impl FormerKey {
+    fn new(uri: &str, key: &PublicKey) -> Self {
+        Self {
+            uri: uri.to_owned(),
+            public_key: hex::encode(key.to_sec1_bytes()),
+        }
+    }
+
+    /// Its public half.
+    pub(crate) fn key(&self) -> Result<PublicKey, Failure> {
+        hex::decode(&self.public_key)
+            .ok()
+            .and_then(|bytes| PublicKey::from_sec1_bytes(&bytes).ok())
+            .ok_or_else(|| failure::home_corrupt("config.toml: a former key is no P-256 key"))
+    }
+}
+
+/// Where the keys are that a drafted manifest names. It counts from the day that this manifest is published.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyChange {
+    /// Fingerprint of the draft.
+    pub(crate) draft: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<Replacement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dispatch: Option<Replacement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) audit: Option<Replacement>,
+}
+
+/// One key, and the one that it takes the place of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Replacement {
+    /// Where the new key is.
+    pub(crate) uri: String,
+    /// The former key's public half, as in [`FormerKey`].
+    pub(crate) former: String,
+}
+
+impl Replacement {
+    pub(crate) fn new(uri: String, former: &PublicKey) -> Self {
+        let former = FormerKey::new("", former).public_key;
+        Self { uri, former }
+    }
+
+    /// Puts the new place where the old one was, which is given back with its key.
+    fn apply(&self, uri: &mut String) -> FormerKey {
+        FormerKey {
+            uri: std::mem::replace(uri, self.uri.clone()),
+            public_key: self.former.clone(),
+        }
+    }
+}
+
+impl KeyChange {
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_none() && self.dispatch.is_none() && self.audit.is_none()
+    }
+
+    fn apply(&self, keys: &mut KeyUris) {
+        if let Some(root) = &self.root {
+            let former = root.apply(&mut keys.root);
+            keys.former_root.push(former);
+        }
+        if let Some(dispatch) = &self.dispatch {
+            // What it signed stands; it signs nothing more.
+            dispatch.apply(&mut keys.dispatch);
+        }
+        if let Some(audit) = &self.audit {
+            let former = audit.apply(&mut keys.audit);
+            keys.former_audit.push(former);
+        }
+    }
 }
 
 /// The trust manifest that a person compared the fingerprint of.
@@ -49,9 +145,31 @@ pub(crate) struct Config {
     pub(crate) keys: Option<KeyUris>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<Pin>,
+    /// What drafted manifests change of `keys`.
+    #[serde(default, rename = "change", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changes: Vec<KeyChange>,
 }
 
 impl Config {
+    /// Puts into effect what published manifests change, in their order. What is left is of those that are not
+    /// published.
+    pub(crate) fn settle(&mut self, published: &[Fingerprint]) {
+        let Some(keys) = &mut self.keys else { return };
+        for fingerprint in published {
+            let fingerprint = fingerprint.to_string();
+            let taken = self.changes.iter();
+            for change in taken.filter(|change| change.draft == fingerprint) {
+                change.apply(keys);
+            }
+            self.changes.retain(|change| change.draft != fingerprint);
+        }
+    }
+
+    /// Writes it in the place of what is there.
+    pub(crate) fn replace(&self, home: &Path) -> Result<(), Failure> {
+        Ok(files::write_replace(Self::file(home), &self.to_bytes()?)?)
+    }
+
     pub(crate) fn file(home: &Path) -> PathBuf {
         home.join("config.toml")
     }

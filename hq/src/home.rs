@@ -9,7 +9,7 @@ use mintmark_console::{Exit, Failure, files};
 use crate::config::{Config, Role};
 use crate::failure;
 use crate::record::Record;
-use crate::registry::Registry;
+use crate::registry::{Registry, trust_manifests};
 
 /// An existing home.
 pub(crate) struct Home {
@@ -64,7 +64,12 @@ impl Home {
                 ),
             );
         }
-        let config = Config::read(&path)?;
+        let mut config = Config::read(&path)?;
+        if !config.changes.is_empty() {
+            let published = trust_manifests::all(&Registry::open(&path)?.sql)?;
+            let published: Vec<_> = published.into_iter().map(|(_, of)| of).collect();
+            config.settle(&published);
+        }
         Ok(Self {
             path,
             config,

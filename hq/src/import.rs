@@ -11,6 +11,7 @@ use serde_json::json;
 
 use self::chain::{Offence, Place};
 use self::checks::Checks;
+pub(crate) use self::checks::RefusedThere;
 use self::records::{ReadSegment, Records};
 use self::replaying::Replaying;
 use crate::home::Home;
@@ -35,6 +36,8 @@ pub(crate) enum Taken {
     Imported {
         /// New findings that make a verdict negative.
         found: u64,
+        /// What was sent and is not in force: the vault refused it.
+        refused: Vec<RefusedThere>,
     },
     /// HQ held it before.
     Already,
@@ -109,10 +112,10 @@ impl<'a> Importer<'a> {
         let sql = registry.savepoint()?;
         let outcome = self.replay(&sql, &arrived);
         match outcome {
-            Ok(Ok(found)) => {
+            Ok(Ok((found, refused))) => {
                 self.keep(&arrived)?;
                 sql.commit().map_err(failure::sql)?;
-                Ok(Taken::Imported { found })
+                Ok(Taken::Imported { found, refused })
             }
             Ok(Err(offence)) => {
                 drop(sql);
@@ -130,12 +133,13 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Verifies and replays a bundle whose place is right. Returns the number of findings, or why it is refused.
+    /// Verifies and replays a bundle whose place is right. Returns the number of findings and what the vault refused, or
+    /// why the bundle is refused.
     fn replay(
         &self,
         sql: &Savepoint<'_>,
         arrived: &Arrived<'_>,
-    ) -> Result<Result<u64, Box<Offence>>, Failure> {
+    ) -> Result<Result<(u64, Vec<RefusedThere>), Box<Offence>>, Failure> {
         let Arrived { vault, .. } = arrived;
         let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
         let audit = self.ring.agreement(AUDIT)?;
@@ -143,6 +147,7 @@ impl<'a> Importer<'a> {
         let opener = Opener {
             public_key: audit.public_key(),
             agree: &agree,
+            former: Some(self.ring),
         };
         let checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
         if let Some(seen) = bundle.dispatch_seen
@@ -188,7 +193,7 @@ impl<'a> Importer<'a> {
         bundles::add(sql, &arrived.held(replay.state().mark()))?;
         accounts::update(sql, &vault.name, replay.state())?;
         replays::keep(sql, &vault.name, replay)?;
-        Ok(Ok(found))
+        Ok(Ok((found, replaying.into_refused())))
     }
 
     /// Keeps a bundle and its segments in the record. A file that is there is of an import that was not finished.

@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mintmark_console::{Console, Failure};
+use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
 use mintmark_protocol::KeyFailure;
+use mintmark_protocol::encryption::FormerKeys;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, KeyUris};
+use crate::config::{Config, FormerKey, KeyUris};
 use crate::failure;
 
 /// Labels of HQ's keys (CKA_LABEL, or `<label>.pem`).
@@ -28,6 +29,7 @@ pub(crate) const OFFICER_AGREE: &str = "officer-agree";
 /// HQ's keys.
 pub(crate) struct Keyring<'a> {
     uris: KeyUris,
+    former_audit: Vec<PublicKey>,
     console: &'a Console,
     open: RefCell<BTreeMap<String, Arc<dyn KeyStore>>>,
 }
@@ -36,12 +38,17 @@ impl<'a> Keyring<'a> {
     pub(crate) fn new(config: &Config, console: &'a Console) -> Result<Self, Failure> {
         let uris = config.keys.clone();
         let uris = uris.ok_or_else(|| failure::home_corrupt("config.toml names no keys"))?;
-        Ok(Self::with_uris(uris, console))
+        let former: Result<_, _> = uris.former_audit.iter().map(FormerKey::key).collect();
+        Ok(Self {
+            former_audit: former?,
+            ..Self::with_uris(uris, console)
+        })
     }
 
     pub(crate) fn with_uris(uris: KeyUris, console: &'a Console) -> Self {
         Self {
             uris,
+            former_audit: Vec::new(),
             console,
             open: RefCell::default(),
         }
@@ -55,13 +62,29 @@ impl<'a> Keyring<'a> {
             AUDIT => &self.uris.audit,
             _ => &self.uris.main,
         };
+        self.store_at(uri).map_err(failure::keys)
+    }
+
+    /// The store at this place, opened once.
+    fn store_at(&self, uri: &str) -> Result<Arc<dyn KeyStore>, mintmark_keys::Error> {
         if let Some(store) = self.open.borrow().get(uri) {
             return Ok(store.clone());
         }
-        let parsed: KeyUri = uri.parse().map_err(failure::keys)?;
-        let store = open(&parsed, self.console)?;
-        self.open.borrow_mut().insert(uri.clone(), store.clone());
+        let parsed: KeyUri = uri.parse()?;
+        let store = mintmark_keys::open(&parsed, &|prompt| self.console.secret(prompt))?;
+        self.open.borrow_mut().insert(uri.to_owned(), store.clone());
         Ok(store)
+    }
+
+    /// The signer of this root key: of the root that is now, or of one before.
+    pub(crate) fn root_signer(&self, key: &PublicKey) -> Result<Arc<dyn Signer>, Failure> {
+        for former in &self.uris.former_root {
+            if former.key()? == *key {
+                let store = self.store_at(&former.uri).map_err(failure::keys)?;
+                return expect_key(store.signer(ROOT).map_err(failure::keys)?, key);
+            }
+        }
+        expect_key(self.signer(ROOT)?, key)
     }
 
     pub(crate) fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Failure> {
@@ -75,6 +98,33 @@ impl<'a> Keyring<'a> {
     /// Takes a store that was opened to make keys in it.
     pub(crate) fn adopt(&self, uri: &str, store: Arc<dyn KeyStore>) {
         self.open.borrow_mut().insert(uri.to_owned(), store);
+    }
+}
+
+fn expect_key(signer: Arc<dyn Signer>, key: &PublicKey) -> Result<Arc<dyn Signer>, Failure> {
+    if signer.public_key() == key {
+        return Ok(signer);
+    }
+    let message = "the key `root` in its store is not the one that the trust manifest names";
+    Err(
+        Failure::new(Exit::Integrity, "KEY-NOT-LISTED", message).hint(
+            "bring the token of the right root; `hq trust show` names its certificate's fingerprint",
+        ),
+    )
+}
+
+/// HQ's audit keys of earlier manifests.
+impl FormerKeys for Keyring<'_> {
+    fn public_keys(&self) -> &[PublicKey] {
+        &self.former_audit
+    }
+
+    fn agree(&self, key: &PublicKey, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure> {
+        let at = self.former_audit.iter().position(|former| former == key);
+        let former = at.and_then(|at| self.uris.former_audit.get(at));
+        let former = former.ok_or("this was never a key of ours")?;
+        let key = self.store_at(&former.uri)?.agreement(AUDIT)?;
+        Ok(key.agree(peer)?)
     }
 }
 

@@ -18,5 +18,6 @@ mod keyring;
 mod outbox;
 mod record;
 mod registry;
+mod roots;
 mod serials;
 mod trust;

@@ -1,16 +1,19 @@
 //! What goes to vaults: sealed once, in order, and exported as the same bytes until the vault says it has seen them.
 
-use mintmark_console::Failure;
+use std::collections::BTreeSet;
+
+use mintmark_console::{Exit, Failure};
 use mintmark_keys::Signer;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::envelope::{Kind, Verified};
-use mintmark_protocol::identifier::VaultName;
-use mintmark_protocol::trust::TrustManifest;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::trust::{Role, TrustManifest};
 use rusqlite::Connection;
 
 use crate::record::Record;
+use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
-use crate::{clock, failure, keyring};
+use crate::{clock, failure, keyring, trust};
 
 /// What a dispatch carries.
 pub(crate) struct Content {
@@ -23,7 +26,7 @@ pub(crate) struct Content {
 
 /// Seals the next dispatch for a vault and keeps it. The registry's part is within the caller's transaction; the file is
 /// written first, so that a committed row always has its file. A file whose transaction did not commit is replaced,
-/// since it never left.
+/// since it never left. Where the manifest opened a new epoch, what the vault has not seen comes first.
 pub(crate) fn seal(
     sql: &Connection,
     record: &Record,
@@ -32,6 +35,106 @@ pub(crate) fn seal(
     vault: &VaultName,
     content: Content,
 ) -> Result<Sent, Failure> {
+    open_epoch(sql, record, manifest, signer, vault)?;
+    append(sql, record, manifest, signer, vault, content)
+}
+
+/// Whether a vault was not seen to have something of an epoch before that of the manifest, and nothing of it was put
+/// into this one.
+pub(crate) fn waits_for_epoch(
+    sql: &Connection,
+    manifest: &TrustManifest,
+    vault: &VaultName,
+) -> Result<bool, Failure> {
+    let epoch = manifest.dispatch_epoch;
+    let opened = dispatches::all(sql, vault)?
+        .iter()
+        .any(|sent| sent.epoch == epoch);
+    let unseen = dispatches::unseen(sql, vault)?;
+    Ok(!opened && unseen.iter().any(|sent| sent.epoch < epoch))
+}
+
+/// Puts what a vault was not seen to have of earlier epochs into that of the manifest: the same contents, as new
+/// dispatches. A vault that has one of them all the same knows it by its type, id and version. What the dispatch key
+/// itself vouched for is made anew, since that key may be another now. Returns how many were sealed.
+pub(crate) fn open_epoch(
+    sql: &Connection,
+    record: &Record,
+    manifest: &Verified<TrustManifest>,
+    signer: &dyn Signer,
+    vault: &VaultName,
+) -> Result<usize, Failure> {
+    let epoch = manifest.content().dispatch_epoch;
+    if !waits_for_epoch(sql, manifest.content(), vault)? {
+        return Ok(0);
+    }
+    let manifests = trust::published(record, sql)?;
+    let mut contents = BTreeSet::new();
+    for sent in dispatches::unseen(sql, vault)? {
+        let dispatch = read_back(record, &manifests, vault, &sent)?;
+        if sent.epoch >= epoch {
+            continue;
+        }
+        if Role::for_kind(dispatch.kind).is_none() {
+            bundles::owe_acknowledgement(sql, vault)?;
+            continue;
+        }
+        // Of two epochs that were never seen, the later one holds what the earlier one held.
+        if !contents.insert(Fingerprint::of(&dispatch.content)) {
+            continue;
+        }
+        let content = Content {
+            kind: dispatch.kind,
+            id: dispatch.id,
+            version: dispatch.version,
+            bytes: dispatch.content,
+            certificates: dispatch.certificates,
+        };
+        append(sql, record, manifest, signer, vault, content)?;
+    }
+    Ok(contents.len())
+}
+
+/// A dispatch as it was sent, from the record. The dispatch key may have changed since: the manifests say which it was.
+pub(crate) fn read_back(
+    record: &Record,
+    manifests: &[Verified<TrustManifest>],
+    vault: &VaultName,
+    sent: &Sent,
+) -> Result<Dispatch, Failure> {
+    let path = record.dispatch(vault, sent.epoch, sent.sequence);
+    let bytes = record.read(&path)?;
+    let opened = manifests
+        .iter()
+        .rev()
+        .find_map(|manifest| Dispatch::open(&bytes, manifest, vault).ok());
+    match opened {
+        Some(dispatch) if dispatch.fingerprint() == sent.fingerprint => Ok(dispatch.into_content()),
+        _ => Err(failure::home_corrupt(format!(
+            "{} is not what was sent",
+            path.display()
+        ))),
+    }
+}
+
+fn append(
+    sql: &Connection,
+    record: &Record,
+    manifest: &Verified<TrustManifest>,
+    signer: &dyn Signer,
+    vault: &VaultName,
+    content: Content,
+) -> Result<Sent, Failure> {
+    if *signer.public_key() != manifest.content().dispatch_key {
+        let message =
+            "the key `dispatch` in its store is not the one that the trust manifest names";
+        return Err(
+            Failure::new(Exit::Integrity, "KEY-NOT-LISTED", message).hint(
+                "bring the store that `hq init` or `hq trust draft --dispatch-keys` was given; no vault would follow \
+                 what another key signs",
+            ),
+        );
+    }
     let epoch = manifest.content().dispatch_epoch;
     let last = dispatches::all(sql, vault)?
         .into_iter()

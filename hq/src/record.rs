@@ -98,8 +98,23 @@ impl Record {
         self.0.join("received").join(format!("{site}_{vault}"))
     }
 
+    /// The CRL of the first root.
     pub(crate) fn root_crl(&self) -> PathBuf {
-        self.0.join("ca").join("crl-root.der")
+        self.root_crl_of(1)
+    }
+
+    /// The CRL of a root, by the root's number from 1.
+    pub(crate) fn root_crl_of(&self, number: u64) -> PathBuf {
+        let name = match number {
+            1 => "crl-root.der".to_owned(),
+            _ => format!("crl-root-{number}.der"),
+        };
+        self.0.join("ca").join(name)
+    }
+
+    /// The certificate by the root before that leads to the root of this number, from 2.
+    pub(crate) fn root_link(&self, number: u64) -> PathBuf {
+        self.0.join("ca").join(format!("root-link-{number}.der"))
     }
 
     /// Keeps an object. The same bytes again change nothing; other bytes in its place are a contradiction.

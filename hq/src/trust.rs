@@ -1,12 +1,17 @@
 //! The trust manifests of a home: from the pinned one, step by step, to the newest.
 
-use mintmark_console::Failure;
+use std::path::Path;
+
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Console, Failure};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Connection;
 
 use crate::config::Role;
 use crate::home::Home;
+use crate::record::Record;
 use crate::registry::{self, trust_manifests};
 use crate::{clock, failure};
 
@@ -19,16 +24,18 @@ pub(crate) fn newest(home: &Home) -> Result<Option<Verified<TrustManifest>>, Fai
 /// home would trust those whom it no longer should.
 pub(crate) fn chain(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     match home.config.role {
-        Role::Hq => published(home),
+        Role::Hq => published(&home.record(), &home.registry()?.sql),
         Role::Member => followed(home),
     }
 }
 
 /// What HQ published: what the registry lists, no less and no more.
-fn published(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
-    let record = home.record();
+pub(crate) fn published(
+    record: &Record,
+    sql: &Connection,
+) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let mut chain: Vec<Verified<TrustManifest>> = Vec::new();
-    for (version, fingerprint) in trust_manifests::all(&home.registry()?.sql)? {
+    for (version, fingerprint) in trust_manifests::all(sql)? {
         let bytes = record.read(&record.trust(version))?;
         let next = match chain.last() {
             None => TrustManifest::pin(&bytes, &fingerprint),
@@ -66,6 +73,48 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
         chain.push(next);
     }
     Ok(chain)
+}
+
+/// How long before a manifest expires people are told, in days: a successor has to reach every site before that.
+const WARNED_DAYS: u64 = 30;
+
+/// How a manifest's expiry is to be spoken of, if it is near or past.
+pub(crate) fn expiry_warning(manifest: &TrustManifest, now: u64) -> Option<(&'static str, String)> {
+    let TrustManifest {
+        version,
+        expires_at,
+        ..
+    } = manifest;
+    let expires = rfc3339(*expires_at);
+    let left = expires_at.saturating_sub(now);
+    if left == 0 {
+        let text = format!(
+            "trust manifest {version} expired at {expires}: nothing can be approved or sent before its successor is \
+             published (`hq trust draft`)"
+        );
+        return Some(("TRUST-EXPIRED", text));
+    }
+    (left <= WARNED_DAYS * clock::DAY_SECONDS).then(|| {
+        let text = format!(
+            "trust manifest {version} expires in {} days, at {expires}: its successor has to be at every site by then \
+             (`hq trust draft`, approvals, `hq trust publish`)",
+            left / clock::DAY_SECONDS
+        );
+        ("TRUST-EXPIRES", text)
+    })
+}
+
+/// Warns of the expiry of a home's newest manifest. Whatever is wrong with the home itself, the commands say.
+pub(crate) fn warn_of_expiry(home: &Path, console: &Console) {
+    let Ok(home) = Home::read(Some(home)) else {
+        return;
+    };
+    let Ok(Some(manifest)) = newest(&home) else {
+        return;
+    };
+    if let Some((code, text)) = expiry_warning(manifest.content(), clock::now_unix()) {
+        console.warn_coded(code, text);
+    }
 }
 
 /// The newest manifest, which must be in force.

@@ -202,6 +202,7 @@ fn show(
             Some(Opener {
                 public_key: key.public_key(),
                 agree: &agree,
+                former: None,
             }),
         )?)
     } else if !context.kind.is_encrypted() {
@@ -215,6 +216,7 @@ fn show(
                 let opener = Opener {
                     public_key: key.public_key(),
                     agree: &agree,
+                    former: Some(&ring),
                 };
                 Some(Content::read(&proposal, Some(opener))?)
             }
@@ -408,6 +410,7 @@ fn sign(
             Some(Opener {
                 public_key: key.public_key(),
                 agree: &agree,
+                former: None,
             }),
         )?
     } else {

@@ -12,9 +12,9 @@ use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use serde_json::{Value, json};
 
 use super::say;
-use crate::failure;
 use crate::home::Home;
 use crate::registry::{Registry, vaults};
+use crate::{failure, roots};
 
 /// The certificates of the root, of device CAs and of vaults.
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ struct Named {
 impl Ca {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let home = Home::read_hq(home)?;
-        let certificates = certificates(&home.registry()?)?;
+        let certificates = certificates(&home, &home.registry()?)?;
         match self {
             Self::List => list(&certificates, console),
             Self::Show { name } => show(&certificates, &name, console),
@@ -59,15 +59,41 @@ impl Ca {
     }
 }
 
-/// The root's, then those of each vault that was let in.
-fn certificates(registry: &Registry) -> Result<Vec<Named>, Failure> {
+/// The roots', the newest first; the links between them; then those of each vault that was let in.
+fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure> {
     let read = |der: &[u8]| Certificate::from_der(der).map_err(failure::home_corrupt);
-    let mut all = vec![Named {
-        name: "root".to_owned(),
-        kind: "root",
-        vault: None,
-        certificate: read(&registry.bytes("root_certificate")?)?,
-    }];
+    let record = home.record();
+    let roots = roots::all(home)?;
+    let newest = roots.len() as u64;
+    // The newest of a kind has the name that does not change.
+    let name = |stem: &str, number: u64| {
+        if number == newest {
+            stem.to_owned()
+        } else {
+            format!("{stem}-{number}")
+        }
+    };
+    let mut all = Vec::new();
+    for root in roots.iter().rev() {
+        all.push(Named {
+            name: name("root", root.number),
+            kind: "root",
+            vault: None,
+            certificate: root.issuer.certificate().clone(),
+        });
+    }
+    for root in roots.iter().rev() {
+        let path = record.root_link(root.number);
+        // There is none to the first, and none from a root that was lost.
+        if path.symlink_metadata().is_ok() {
+            all.push(Named {
+                name: name("root-link", root.number),
+                kind: "root-link",
+                vault: None,
+                certificate: read(&record.read(&path)?)?,
+            });
+        }
+    }
     for vault in vaults::all(&registry.sql)? {
         let Some(certificates) = vault.certificates else {
             continue;
@@ -172,18 +198,29 @@ fn export(
     dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
+    let roots = roots::all(home)?;
     let mut pems: Vec<(String, String)> = Vec::new();
     for named in certificates {
         pems.push((format!("{}.pem", named.name), named.pem()));
         if let (Some(VaultName { site, vault }), "device-ca") = (&named.vault, named.kind) {
-            let root = certificates.first().map(Named::pem).unwrap_or_default();
+            let root = roots::of(&roots, &named.certificate).ok_or_else(|| {
+                failure::home_corrupt(format!("no root of ours issued `{}`", named.name))
+            })?;
+            let root = to_pem("CERTIFICATE", root.issuer.certificate_der());
             let chain = format!("{}{root}", named.pem());
             pems.push((format!("chain-{site}_{vault}.pem"), chain));
         }
     }
     let record = home.record();
-    let crl = record.read(&record.root_crl())?;
-    pems.push(("crl-root.pem".to_owned(), to_pem("X509 CRL", &crl)));
+    for root in &roots {
+        let crl = record.read(&record.root_crl_of(root.number))?;
+        let name = if root.number == roots.len() as u64 {
+            "crl-root.pem".to_owned()
+        } else {
+            format!("crl-root-{}.pem", root.number)
+        };
+        pems.push((name, to_pem("X509 CRL", &crl)));
+    }
     if !dry_run {
         make_folder(output)?;
     }

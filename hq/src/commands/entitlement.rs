@@ -8,6 +8,7 @@ use mintmark_console::{Align, Console, Exit, Failure, Table};
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{SiteId, VaultId, VaultName};
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::Role;
 
 use super::policy;

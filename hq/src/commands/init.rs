@@ -19,10 +19,9 @@ use crate::home::Home;
 use crate::keyring::{self, Keyring};
 use crate::record::Record;
 use crate::registry::Registry;
+use crate::roots::ROOT_CRL_DAYS;
 use crate::{failure, home};
 
-/// How long the root's first CRL, an empty one, is good for, in days. It is made anew whenever the root signs.
-const ROOT_CRL_DAYS: u64 = 3650;
 /// What leaves room for the rest of the root's common name (RFC 5280 appendix A.1: 64 characters).
 const HQ_NAME_CHARACTERS_MAX: usize = 47;
 const PEM_BYTES_MAX: u64 = 64 * 1024;
@@ -115,6 +114,7 @@ impl Init {
             name: self.name.clone(),
             keys: Some(uris),
             pin: None,
+            changes: Vec::new(),
         };
         Home::create(&path, &config, |part| {
             Registry::create(part)?;
@@ -216,11 +216,13 @@ impl Stores {
             root: place(&self.root, "--root-keys", "root"),
             dispatch: place(&self.dispatch, "--dispatch-keys", "dispatch"),
             audit: place(&self.audit, "--audit-keys", "audit"),
+            former_audit: Vec::new(),
+            former_root: Vec::new(),
         }
     }
 }
 
-fn escrow_key(path: &Path) -> Result<PublicKey, Failure> {
+pub(super) fn escrow_key(path: &Path) -> Result<PublicKey, Failure> {
     let wrong = || {
         failure::usage(
             "ESCROW-KEY-INVALID",

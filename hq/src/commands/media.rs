@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::{Align, Console, Exit, Failure, Table};
 
+use crate::import::RefusedThere;
+
 mod export;
 mod import;
 mod inspect;
@@ -56,6 +58,8 @@ struct Item {
     failure: Option<Failure>,
     /// Of a bundle: how many findings it brought. One that has any is imported all the same, and they count.
     findings: Option<u64>,
+    /// Of a bundle: what was sent to the vault and is not in force there.
+    refused_there: Vec<RefusedThere>,
 }
 
 impl Item {
@@ -100,6 +104,18 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
                 });
                 if let Some(findings) = item.findings {
                     json["findings"] = findings.into();
+                }
+                if !item.refused_there.is_empty() {
+                    let refused = item.refused_there.iter().map(|refused| {
+                        serde_json::json!({
+                            "type": refused.kind,
+                            "id": refused.id,
+                            "version": refused.version,
+                            "code": refused.code,
+                            "approve_again": refused.approve_again,
+                        })
+                    });
+                    json["refused_by_vault"] = refused.collect();
                 }
                 json
             })

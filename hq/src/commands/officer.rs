@@ -15,8 +15,12 @@ use mintmark_protocol::trust::{Officer as ListedOfficer, Role};
 use crate::clock::now_unix;
 use crate::home::Home;
 use crate::keyring::{self, OFFICER_AGREE, OFFICER_SIGN};
+use crate::registry;
 use crate::registry::officers::{self, AddedOfficer};
 use crate::{failure, trust};
+
+/// The most keys that one officer signs with, as a trust manifest lists them.
+const SIGNING_KEYS_MAX: usize = 4;
 
 /// Officers: those who approve.
 #[derive(Debug, Subcommand)]
@@ -44,9 +48,16 @@ pub(super) enum Officer {
         /// The fingerprint that the officer reads out.
         #[arg(long, value_name = "HEX")]
         fingerprint: Fingerprint,
-        /// What the officer may approve: mint, enrol, revoke, trust; all four if none is given.
+        /// What the officer may approve: mint, enrol, revoke, trust; all four if none is given, or, with --replace
+        /// and --add-key, what the officer may approve now.
         #[arg(long = "role", value_name = "R")]
         roles: Vec<Role>,
+        /// The officer is listed: these keys take the place of theirs.
+        #[arg(long, conflicts_with = "add_key")]
+        replace: bool,
+        /// The officer is listed: they may sign with this key too. What they read drafts with stays.
+        #[arg(long)]
+        add_key: bool,
         /// Say what would happen and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -84,8 +95,24 @@ impl Officer {
                 request,
                 fingerprint,
                 roles,
+                replace,
+                add_key,
                 dry_run,
-            } => add(home, &request, &fingerprint, roles, dry_run, console),
+            } => {
+                let manner = match (replace, add_key) {
+                    (true, _) => Manner::Replace,
+                    (_, true) => Manner::AddKey,
+                    _ => Manner::New,
+                };
+                add(
+                    home,
+                    &request,
+                    &fingerprint,
+                    roles,
+                    manner,
+                    (dry_run, console),
+                )
+            }
             Self::List => list(home, console),
             Self::Show { name } => show(home, &name, console),
             Self::Remove {
@@ -161,67 +188,96 @@ fn request(
     )
 }
 
+/// What becomes of the keys that an officer has already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// There are none: the name is new.
+    New,
+    /// They give way.
+    Replace,
+    /// They stay, and the new one is listed beside them.
+    AddKey,
+}
+
 fn add(
     home: Option<&Path>,
     request: &Path,
     fingerprint: &Fingerprint,
     roles: Vec<Role>,
-    dry_run: bool,
-    console: &Console,
+    manner: Manner,
+    (dry_run, console): (bool, &Console),
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
-    let registry = home.registry()?;
+    let mut registry = home.registry()?;
     let bytes = files::read_limited(request, OFFICER_REQUEST_BYTES_MAX as u64)?;
     let request = OfficerRequest::open(&bytes, fingerprint)
         .map_err(failure::protocol)?
         .into_content();
-    let roles: BTreeSet<Role> = if roles.is_empty() {
-        Role::ALL.into()
-    } else {
-        roles.into_iter().collect()
+    let known = officers::all(&registry.sql)?;
+    expect_free_keys(&known, &request)?;
+    let listed = known
+        .iter()
+        .find(|known| known.officer.id == request.id && known.removed_at.is_none());
+    let roles: BTreeSet<Role> = match listed {
+        _ if !roles.is_empty() => roles.into_iter().collect(),
+        Some(listed) if manner != Manner::New => listed.officer.roles.clone(),
+        _ => Role::ALL.into(),
     };
-    for other in officers::all(&registry.sql)? {
-        let taken = [request.signing_key, request.agreement_key]
-            .iter()
-            .any(|key| {
-                other.officer.signing_keys.contains(key) || other.officer.agreement_key == *key
-            });
-        if other.officer.id == request.id && other.removed_at.is_none() {
-            if other.request_fingerprint == fingerprint.to_string() && other.officer.roles == roles
-            {
-                console.note(format!("officer `{}` is listed already", request.id));
-                return say_officer(&home, &other, console);
-            }
+    if let Some(listed) = listed
+        && listed.request_fingerprint == fingerprint.to_string()
+        && listed.officer.roles == roles
+    {
+        console.note(format!("officer `{}` is listed already", request.id));
+        return say_officer(&home, listed, console);
+    }
+    let mut officer = ListedOfficer {
+        id: request.id.clone(),
+        signing_keys: vec![request.signing_key],
+        agreement_key: request.agreement_key,
+        roles,
+    };
+    match (manner, listed) {
+        (Manner::New, None) | (Manner::Replace, Some(_)) => {}
+        (Manner::New, Some(_)) => {
             return Err(failure::usage(
                 "OFFICER-EXISTS",
                 format!(
                     "officer `{}` is listed already, with other keys or roles",
                     request.id
                 ),
-                "remove the officer first, or choose another name",
+                "give --replace if these take the place of the officer's own, or --add-key if the officer has both; \
+                 another person needs another name",
             ));
         }
-        if taken && other.officer.id != request.id {
-            return Err(failure::refused(
-                "OFFICER-KEY-TAKEN",
-                format!(
-                    "officer `{}` uses a key of officer `{}`",
-                    request.id, other.officer.id
-                ),
-                "every officer has a token of their own; a person counts once",
+        (Manner::AddKey, Some(listed)) => {
+            officer.agreement_key = listed.officer.agreement_key;
+            officer
+                .signing_keys
+                .clone_from(&listed.officer.signing_keys);
+            if !officer.signing_keys.contains(&request.signing_key) {
+                officer.signing_keys.push(request.signing_key);
+            }
+            if officer.signing_keys.len() > SIGNING_KEYS_MAX {
+                return Err(failure::usage(
+                    "OFFICER-KEYS",
+                    format!("an officer signs with {SIGNING_KEYS_MAX} keys at most"),
+                    "list the ones in use anew, with --replace and then --add-key",
+                ));
+            }
+        }
+        (_, None) => {
+            return Err(failure::usage(
+                "OFFICER-UNKNOWN",
+                format!("no officer `{}` is listed", request.id),
+                "check the name in the request; a new officer is added without --replace and --add-key",
             ));
         }
     }
     let file = home
         .record()
-        .officer_request(&request.id, &fingerprint.to_string());
+        .officer_request(&officer.id, &fingerprint.to_string());
     let added = AddedOfficer {
-        officer: ListedOfficer {
-            id: request.id,
-            signing_keys: vec![request.signing_key],
-            agreement_key: request.agreement_key,
-            roles,
-        },
+        officer,
         key_store: request.key_store,
         request_fingerprint: fingerprint.to_string(),
         added_at: now_unix(),
@@ -232,12 +288,36 @@ fn add(
         return say_officer(&home, &added, console);
     }
     home.record().keep(&file, &bytes)?;
-    officers::add(&registry.sql, &added)?;
+    let transaction = registry.transaction()?;
+    officers::add(&transaction, &added)?;
+    registry::commit(transaction)?;
     console.note("the officer is listed with the next trust manifest: run `hq trust draft`");
     say_officer(&home, &added, console)
 }
 
-fn json(added: &AddedOfficer, in_force: bool) -> serde_json::Value {
+/// Refuses a request with a key that another person uses.
+fn expect_free_keys(known: &[AddedOfficer], request: &OfficerRequest) -> Result<(), Failure> {
+    let taken = |officer: &ListedOfficer| {
+        let mut keys = [request.signing_key, request.agreement_key].into_iter();
+        keys.any(|key| officer.signing_keys.contains(&key) || officer.agreement_key == key)
+    };
+    let others = known.iter().map(|known| &known.officer);
+    let mut others = others.filter(|officer| officer.id != request.id);
+    match others.find(|officer| taken(officer)) {
+        None => Ok(()),
+        Some(other) => Err(failure::refused(
+            "OFFICER-KEY-TAKEN",
+            format!(
+                "officer `{}` uses a key of officer `{}`",
+                request.id, other.id
+            ),
+            "every officer has a token of their own; a person counts once",
+        )),
+    }
+}
+
+/// `now` is how the newest manifest lists the officer.
+fn json(added: &AddedOfficer, now: Option<&ListedOfficer>) -> serde_json::Value {
     let officer = &added.officer;
     serde_json::json!({
         "schema": "mintmark/officer/1",
@@ -250,24 +330,27 @@ fn json(added: &AddedOfficer, in_force: bool) -> serde_json::Value {
         "key_store": added.key_store,
         "added_at": rfc3339(added.added_at),
         "removed_at": added.removed_at.map(rfc3339),
-        "in_force": in_force,
+        "in_force": now.is_some(),
+        "changes": added.removed_at.is_none() && now.is_some_and(|now| now != officer),
     })
 }
 
 /// Where an officer stands, in words.
-fn state(added: &AddedOfficer, in_force: bool) -> &'static str {
-    match (added.removed_at.is_some(), in_force) {
-        (true, true) => "leaves with the next manifest",
-        (true, false) => "removed",
-        (false, true) => "in force",
-        (false, false) => "waits for the next manifest",
+fn state(added: &AddedOfficer, now: Option<&ListedOfficer>) -> &'static str {
+    match (added.removed_at.is_some(), now) {
+        (true, Some(_)) => "leaves with the next manifest",
+        (true, None) => "removed",
+        (false, Some(now)) if *now == added.officer => "in force",
+        (false, Some(_)) => "changes with the next manifest",
+        (false, None) => "waits for the next manifest",
     }
 }
 
 fn say_officer(home: &Home, added: &AddedOfficer, console: &Console) -> Result<Exit, Failure> {
     let officer = &added.officer;
-    let in_force = trust::newest(home)?
-        .is_some_and(|manifest| manifest.content().officer(&officer.id).is_some());
+    let manifest = trust::newest(home)?;
+    let now = manifest.as_ref();
+    let now = now.and_then(|manifest| manifest.content().officer(&officer.id));
     let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
     let mut lines = vec![
         format!("officer      {}", officer.id),
@@ -277,27 +360,36 @@ fn say_officer(home: &Home, added: &AddedOfficer, console: &Console) -> Result<E
             added.key_store
         ),
         format!("fingerprint  {}", added.request_fingerprint),
-        format!("state        {}", state(added, in_force)),
+        format!(
+            "signs with   {}",
+            officer
+                .signing_keys
+                .iter()
+                .map(|key| thumbprint(key).to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        format!("state        {}", state(added, now)),
     ];
     if let Some(removed) = added.removed_at {
         lines.push(format!("removed      {}", rfc3339(removed)));
     }
-    super::say(console, &json(added, in_force), lines)
+    super::say(console, &json(added, now), lines)
 }
 
 fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     let home = Home::read_hq(home)?;
     let manifest = trust::newest(&home)?;
-    let in_force = |id: &OfficerId| {
+    let now = |id: &OfficerId| {
         manifest
             .as_ref()
-            .is_some_and(|manifest| manifest.content().officer(id).is_some())
+            .and_then(|manifest| manifest.content().officer(id))
     };
     let added = officers::all(&home.registry()?.sql)?;
     if console.is_json() {
         let officers: Vec<_> = added
             .iter()
-            .map(|added| json(added, in_force(&added.officer.id)))
+            .map(|added| json(added, now(&added.officer.id)))
             .collect();
         let json = serde_json::json!({ "schema": "mintmark/officer/1", "officers": officers });
         return super::say(console, &json, []);
@@ -307,7 +399,7 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     for added in &added {
         let officer = &added.officer;
         let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
-        let state = state(added, in_force(&officer.id));
+        let state = state(added, now(&officer.id));
         table.row([
             officer.id.to_string(),
             roles.join(","),

@@ -8,9 +8,12 @@ use mintmark_console::{Align, Console, Exit, Failure, Table, files};
 use mintmark_keys::Purpose;
 use mintmark_pki::{CA_SERIAL_BYTES_MIN, CertificationRequest, Issuer};
 use mintmark_protocol::encryption::{Opener, random};
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, REQUEST_BYTES_MAX};
+use mintmark_protocol::enrolment::{
+    EnrolmentGrant, EnrolmentRequest, Purpose as GrantPurpose, REQUEST_BYTES_MAX,
+};
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultId, VaultName};
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::Role;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
@@ -210,6 +213,7 @@ fn enrol(
         drafted_at: now,
         approve_until: now.saturating_add(APPROVE_DAYS * DAY_SECONDS),
         request: bytes.clone(),
+        purpose: GrantPurpose::Enrolment,
     };
     let proposal = grant
         .propose(manifest.content(), &request.agreement_key)
@@ -283,6 +287,7 @@ fn grant(home: Option<&Path>, id: &str, dry_run: bool, console: &Console) -> Res
     let opener = Opener {
         public_key: audit.public_key(),
         agree: &agree,
+        former: Some(&ring),
     };
     let grant = EnrolmentGrant::proposed(&finished, opener).map_err(failure::protocol)?;
     approvals::expect_keys_asked_for(&grant)?;

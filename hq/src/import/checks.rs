@@ -20,16 +20,17 @@ use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::failure;
 use crate::findings::{Finding, Severity};
 use crate::record::Record;
 use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
+use crate::{approvals, clock, failure};
 
 /// What an entry needs beside the content that it holds, at most.
 const CONTENT_SPARE_BYTES: usize = 1024;
@@ -43,6 +44,18 @@ pub(super) struct Checks<'a> {
     /// Opens what HQ sent, as HQ is among its recipients.
     opener: Opener<'a>,
     sent: BTreeMap<(u64, u64), Sent>,
+}
+
+/// What HQ sent and its vault refused.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedThere {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) version: u64,
+    /// The rule, by its code.
+    pub(crate) code: String,
+    /// Whether it was for its approvals, and its draft collects others now.
+    pub(crate) approve_again: bool,
 }
 
 /// What was expected, and what was found.
@@ -131,6 +144,53 @@ impl<'a> Checks<'a> {
             evidence: json!({ "type": kind, "id": id, "version": version, "rule": code }),
             text: format!("the vault did not accept the {kind} `{id}`, by the rule {code}"),
         })
+    }
+
+    /// Notes what became of a dispatch of ours. A draft that too few of today's officers have approved is open again; one
+    /// that was thought to be so, and is in force all the same, is closed.
+    pub(super) fn decided(
+        &self,
+        input: &Entry,
+        entry: &Entry,
+    ) -> Result<Option<RefusedThere>, Failure> {
+        let Body::Dispatch(logged) = &input.body else {
+            return Ok(None);
+        };
+        let sent = self.sent.get(&(logged.epoch, logged.sequence));
+        let Some(sent) = sent.filter(|sent| sent.fingerprint == logged.fingerprint) else {
+            return Ok(None);
+        };
+        let content = || -> Result<Fingerprint, Failure> {
+            let content = self.kept(sent)?.content;
+            let claim = claim(&content, content.len()).map_err(failure::home_corrupt)?;
+            Ok(claim.fingerprint)
+        };
+        match &entry.body {
+            Body::DispatchAccepted if logged.kind != Kind::Acknowledgement.as_str() => {
+                approvals::close(self.sql, &content()?)?;
+                Ok(None)
+            }
+            Body::DispatchRefused { code } => {
+                let name = &self.vault.name;
+                dispatches::refuse(self.sql, name, &sent.fingerprint, code)?;
+                // What was sent anew since, as it was approved again, is on its way.
+                let is_newest = dispatches::refused(self.sql)?
+                    .iter()
+                    .any(|refused| refused.sent.fingerprint == sent.fingerprint);
+                let lacking = approvals::APPROVAL_LACKING.contains(&code.as_str());
+                let approve_again = is_newest
+                    && lacking
+                    && approvals::reopen(self.sql, &content()?, clock::now_unix())?.is_some();
+                Ok(Some(RefusedThere {
+                    kind: sent.kind.clone(),
+                    id: sent.object.clone(),
+                    version: sent.version,
+                    code: code.clone(),
+                    approve_again,
+                }))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn genesis(&self, genesis: &Genesis) -> Option<Mismatch> {
@@ -266,12 +326,17 @@ impl<'a> Checks<'a> {
                 let [identity, device_ca] = dispatch.certificates.as_slice() else {
                     return Ok(None);
                 };
-                let root = Issuer::from_certificate_der(&manifest.content().root_certificate);
+                // The root may be another since.
+                let roots = self.manifests.iter().filter_map(|manifest| {
+                    Issuer::from_certificate_der(&manifest.content().root_certificate).ok()
+                });
+                let roots: Vec<_> = roots.collect();
                 let fits = |der: &[u8], tbs: &[u8]| {
-                    let (Ok(certificate), Ok(root)) = (Certificate::from_der(der), &root) else {
-                        return false;
-                    };
-                    certificate.tbs_der() == tbs && certificate.verify_issued_by(root).is_ok()
+                    Certificate::from_der(der).is_ok_and(|certificate| {
+                        let mut roots = roots.iter();
+                        certificate.tbs_der() == tbs
+                            && roots.any(|root| certificate.verify_issued_by(root).is_ok())
+                    })
                 };
                 let approved = fits(identity, &grant.content().identity_tbs)
                     && fits(device_ca, &grant.content().device_ca_tbs);

@@ -23,7 +23,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use self::whole::Gathered;
-use super::checks::Checks;
+use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
 use super::records::{Record, Records};
 use crate::findings::{Finding, Severity};
@@ -77,6 +77,8 @@ pub(super) struct Replaying<'a> {
     input: Option<Entry>,
     /// New findings that make a verdict negative.
     found: u64,
+    /// What HQ sent and the vault refused.
+    refused: Vec<RefusedThere>,
     /// New findings of each severity.
     kept: BTreeMap<Severity, u64>,
     /// What HQ granted.
@@ -129,6 +131,7 @@ impl<'a> Replaying<'a> {
             replay,
             input: None,
             found: 0,
+            refused: Vec::new(),
             kept: BTreeMap::new(),
             granted: accounts::granted(sql, &vault.name)?,
             gathered: BTreeMap::new(),
@@ -178,6 +181,11 @@ impl<'a> Replaying<'a> {
     /// New findings that make a verdict negative.
     pub(super) fn found(&self) -> u64 {
         self.found
+    }
+
+    /// What HQ sent and the vault refused.
+    pub(super) fn into_refused(self) -> Vec<RefusedThere> {
+        self.refused
     }
 
     fn feed(&mut self, chunk: Vec<Prepared>) -> Result<Vec<Certified>, Failure> {
@@ -234,9 +242,11 @@ impl<'a> Replaying<'a> {
         self.bracket(sequence, &entry)?;
         if let Some(input) = self.input.take()
             && replayed.divergences.is_empty()
-            && let Some(finding) = self.checks.refused(sequence, &input, &entry)
         {
-            self.accuse(&finding)?;
+            if let Some(finding) = self.checks.refused(sequence, &input, &entry) {
+                self.accuse(&finding)?;
+            }
+            self.refused.extend(self.checks.decided(&input, &entry)?);
         }
         match replayed.effect {
             Some(Effect::Reserved(device)) => {

@@ -254,6 +254,23 @@ pub(crate) fn acknowledge(
     Ok(())
 }
 
+/// Notes that the newest bundle of a vault is to be acknowledged once more.
+pub(crate) fn owe_acknowledgement(sql: &Connection, vault: &VaultName) -> Result<(), Failure> {
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2
+         ORDER BY log_size DESC, sequence DESC LIMIT 1"
+    );
+    if let Some(newest) = one(sql, &query, names)? {
+        sql.execute(
+            "UPDATE bundles SET acknowledged = 0 WHERE fingerprint = ?1",
+            [newest.fingerprint.to_string()],
+        )
+        .map_err(failure::sql)?;
+    }
+    Ok(())
+}
+
 /// How many findings are on record for a vault.
 pub(crate) fn finding_count(sql: &Connection, vault: &VaultName) -> Result<u64, Failure> {
     sql.query_row(

@@ -3,7 +3,7 @@
 use mintmark_console::Failure;
 use mintmark_protocol::dispatch::BundleSeen;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::parsed;
 use crate::failure;
@@ -56,19 +56,96 @@ pub(crate) fn all(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, Fail
     let mut rows = statement
         .query([vault.site.as_str(), vault.vault.as_str()])
         .map_err(failure::sql)?;
-    let mut sent = Vec::new();
+    let mut dispatches = Vec::new();
     while let Some(row) = rows.next().map_err(failure::sql)? {
-        let fingerprint: String = row.get(2).map_err(failure::sql)?;
-        sent.push(Sent {
-            epoch: row.get(0).map_err(failure::sql)?,
-            sequence: row.get(1).map_err(failure::sql)?,
-            fingerprint: parsed("fingerprint", &fingerprint)?,
-            kind: row.get(3).map_err(failure::sql)?,
-            object: row.get(4).map_err(failure::sql)?,
-            version: row.get(5).map_err(failure::sql)?,
+        dispatches.push(sent(row, 0)?);
+    }
+    Ok(dispatches)
+}
+
+/// A dispatch that its vault did not accept.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedDispatch {
+    pub(crate) vault: VaultName,
+    pub(crate) sent: Sent,
+    /// The rule, by its code.
+    pub(crate) code: String,
+}
+
+/// Notes that a vault refused a dispatch, as its log says. Returns whether that is news.
+pub(crate) fn refuse(
+    sql: &Connection,
+    vault: &VaultName,
+    fingerprint: &Fingerprint,
+    code: &str,
+) -> Result<bool, Failure> {
+    let changed = sql
+        .execute(
+            "UPDATE dispatches SET refused = ?4
+             WHERE site = ?1 AND vault = ?2 AND fingerprint = ?3 AND refused IS NULL",
+            params![
+                vault.site.as_str(),
+                vault.vault.as_str(),
+                fingerprint.to_string(),
+                code
+            ],
+        )
+        .map_err(failure::sql)?;
+    Ok(changed > 0)
+}
+
+/// What vaults refused and were not sent anew since, by vault and in order.
+pub(crate) fn refused(sql: &Connection) -> Result<Vec<RefusedDispatch>, Failure> {
+    let query = "SELECT site, vault, epoch, sequence, fingerprint, kind, object, version, refused FROM dispatches AS old
+         WHERE refused IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM dispatches AS new
+             WHERE new.site = old.site AND new.vault = old.vault AND new.kind = old.kind
+                 AND new.object = old.object AND new.version >= old.version
+                 AND (new.epoch > old.epoch OR (new.epoch = old.epoch AND new.sequence > old.sequence)))
+         ORDER BY site, vault, epoch, sequence";
+    let mut statement = sql.prepare(query).map_err(failure::sql)?;
+    let mut rows = statement.query([]).map_err(failure::sql)?;
+    let mut refused = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+        refused.push(RefusedDispatch {
+            vault: VaultName {
+                site: parsed("site", &text(0)?)?,
+                vault: parsed("vault", &text(1)?)?,
+            },
+            sent: sent(row, 2)?,
+            code: text(8)?,
         });
     }
-    Ok(sent)
+    Ok(refused)
+}
+
+/// One dispatch, from the six columns that begin at `first`.
+fn sent(row: &Row<'_>, first: usize) -> Result<Sent, Failure> {
+    let text = |column: usize| row.get::<_, String>(first + column).map_err(failure::sql);
+    let number = |column: usize| row.get::<_, u64>(first + column).map_err(failure::sql);
+    Ok(Sent {
+        epoch: number(0)?,
+        sequence: number(1)?,
+        fingerprint: parsed("fingerprint", &text(2)?)?,
+        kind: text(3)?,
+        object: text(4)?,
+        version: number(5)?,
+    })
+}
+
+/// The highest epoch that anything was ever sent in.
+pub(crate) fn epoch_max(sql: &Connection) -> Result<Option<u64>, Failure> {
+    sql.query_row("SELECT MAX(epoch) FROM dispatches", [], |row| row.get(0))
+        .map_err(failure::sql)
+}
+
+/// What a vault was sent and has not said that it saw, in order.
+pub(crate) fn unseen(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, Failure> {
+    let seen = seen_by_vault(sql, vault)?;
+    let mut unseen = all(sql, vault)?;
+    unseen.retain(|sent| seen.is_none_or(|seen| (sent.epoch, sent.sequence) > seen));
+    Ok(unseen)
 }
 
 /// The newest bundle that HQ holds of a vault.

@@ -90,6 +90,26 @@ pub(crate) fn send(
     Ok(())
 }
 
+/// Notes that what was sent is not in force: the vault refused it. It is a draft again.
+pub(crate) fn take_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE entitlements SET state = 'draft' WHERE draft = ?1 AND state = 'sent'",
+        [draft.to_string()],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Takes that back: it is in force all the same.
+pub(crate) fn put_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE entitlements SET state = 'sent' WHERE draft = ?1 AND state = 'draft'",
+        [draft.to_string()],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
 /// Notes that another draft has taken the place of this one.
 pub(crate) fn supersede(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
     sql.execute(

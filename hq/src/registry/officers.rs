@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mintmark_console::Failure;
 use mintmark_protocol::identifier::OfficerId;
 use mintmark_protocol::trust::{Officer, Role};
+use p256::PublicKey;
 use rusqlite::{Connection, Row, params};
 
 use super::{key, parsed};
@@ -19,24 +20,18 @@ pub(crate) struct AddedOfficer {
     pub(crate) removed_at: Option<u64>,
 }
 
-/// Adds an officer; one removed earlier may come back with new keys.
+/// Adds an officer, or lists other keys and roles of one who was added before.
 pub(crate) fn add(sql: &Connection, added: &AddedOfficer) -> Result<(), Failure> {
     let officer = &added.officer;
     let roles: Vec<&str> = officer.roles.iter().map(|role| role.as_str()).collect();
-    let signing = officer
-        .signing_keys
-        .first()
-        .map(p256::PublicKey::to_sec1_bytes);
     sql.execute(
-        "INSERT INTO officers (id, signing_key, agreement_key, roles, key_store, request_fingerprint, added_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (id) DO UPDATE SET signing_key = excluded.signing_key,
-             agreement_key = excluded.agreement_key, roles = excluded.roles, key_store = excluded.key_store,
-             request_fingerprint = excluded.request_fingerprint, added_at = excluded.added_at,
-             removed_at = NULL",
+        "INSERT INTO officers (id, agreement_key, roles, key_store, request_fingerprint, added_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET agreement_key = excluded.agreement_key, roles = excluded.roles,
+             key_store = excluded.key_store, request_fingerprint = excluded.request_fingerprint,
+             added_at = excluded.added_at, removed_at = NULL",
         params![
             officer.id.as_str(),
-            signing,
             officer.agreement_key.to_sec1_bytes(),
             roles.join(" "),
             added.key_store,
@@ -45,6 +40,18 @@ pub(crate) fn add(sql: &Connection, added: &AddedOfficer) -> Result<(), Failure>
         ],
     )
     .map_err(failure::sql)?;
+    sql.execute(
+        "DELETE FROM officer_signing_keys WHERE officer = ?1",
+        [officer.id.as_str()],
+    )
+    .map_err(failure::sql)?;
+    for (position, key) in (1_u64..).zip(&officer.signing_keys) {
+        sql.execute(
+            "INSERT INTO officer_signing_keys (signing_key, officer, position) VALUES (?1, ?2, ?3)",
+            params![key.to_sec1_bytes(), officer.id.as_str(), position],
+        )
+        .map_err(failure::sql)?;
+    }
     Ok(())
 }
 
@@ -62,35 +69,50 @@ pub(crate) fn remove(sql: &Connection, id: &OfficerId, now: u64) -> Result<(), F
 pub(crate) fn all(sql: &Connection) -> Result<Vec<AddedOfficer>, Failure> {
     let mut statement = sql
         .prepare(
-            "SELECT id, signing_key, agreement_key, roles, key_store, request_fingerprint, added_at, removed_at
+            "SELECT id, agreement_key, roles, key_store, request_fingerprint, added_at, removed_at
              FROM officers ORDER BY id",
         )
         .map_err(failure::sql)?;
     let mut rows = statement.query([]).map_err(failure::sql)?;
     let mut officers = Vec::new();
     while let Some(row) = rows.next().map_err(failure::sql)? {
-        officers.push(officer(row)?);
+        officers.push(officer(sql, row)?);
     }
     Ok(officers)
 }
 
-fn officer(row: &Row<'_>) -> Result<AddedOfficer, Failure> {
+fn officer(sql: &Connection, row: &Row<'_>) -> Result<AddedOfficer, Failure> {
     let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
     let bytes = |column: usize| row.get::<_, Vec<u8>>(column).map_err(failure::sql);
-    let roles: BTreeSet<Role> = text(3)?
+    let roles: BTreeSet<Role> = text(2)?
         .split_whitespace()
         .map(|role| parsed("roles", role))
         .collect::<Result<_, _>>()?;
+    let id = text(0)?;
     Ok(AddedOfficer {
         officer: Officer {
-            id: parsed("officer", &text(0)?)?,
-            signing_keys: vec![key("signing_key", &bytes(1)?)?],
-            agreement_key: key("agreement_key", &bytes(2)?)?,
+            signing_keys: signing_keys(sql, &id)?,
+            id: parsed("officer", &id)?,
+            agreement_key: key("agreement_key", &bytes(1)?)?,
             roles,
         },
-        key_store: text(4)?,
-        request_fingerprint: text(5)?,
-        added_at: row.get(6).map_err(failure::sql)?,
-        removed_at: row.get(7).map_err(failure::sql)?,
+        key_store: text(3)?,
+        request_fingerprint: text(4)?,
+        added_at: row.get(5).map_err(failure::sql)?,
+        removed_at: row.get(6).map_err(failure::sql)?,
     })
+}
+
+/// The keys that an officer signs with, in the order in which they were added.
+fn signing_keys(sql: &Connection, officer: &str) -> Result<Vec<PublicKey>, Failure> {
+    let mut statement = sql
+        .prepare(
+            "SELECT signing_key FROM officer_signing_keys WHERE officer = ?1 ORDER BY position",
+        )
+        .map_err(failure::sql)?;
+    let rows = statement
+        .query_map([officer], |row| row.get::<_, Vec<u8>>(0))
+        .map_err(failure::sql)?;
+    rows.map(|bytes| key("signing_key", &bytes.map_err(failure::sql)?))
+        .collect()
 }

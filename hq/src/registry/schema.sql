@@ -8,13 +8,20 @@ CREATE TABLE meta (
 
 CREATE TABLE officers (
     id TEXT PRIMARY KEY,
-    signing_key BLOB NOT NULL UNIQUE,
     agreement_key BLOB NOT NULL UNIQUE,
     roles TEXT NOT NULL,
     key_store TEXT NOT NULL,
     request_fingerprint TEXT NOT NULL,
     added_at BIGINT NOT NULL,
     removed_at BIGINT
+);
+
+-- Each as a point as in SEC 1. Whichever an officer signs with, it counts as one.
+CREATE TABLE officer_signing_keys (
+    signing_key BLOB PRIMARY KEY,
+    officer TEXT NOT NULL REFERENCES officers (id),
+    position BIGINT NOT NULL,
+    UNIQUE (officer, position)
 );
 
 CREATE TABLE trust_manifests (
@@ -123,6 +130,8 @@ CREATE TABLE dispatches (
     object TEXT NOT NULL,
     version BIGINT NOT NULL,
     made_at BIGINT NOT NULL,
+    -- The rule by which the vault refused it, as its log says.
+    refused TEXT,
     PRIMARY KEY (site, vault, epoch, sequence),
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );

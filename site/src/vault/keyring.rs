@@ -136,6 +136,7 @@ impl Keyring {
         body(Opener {
             public_key: self.agree.public_key(),
             agree: &agree,
+            former: None,
         })
     }
 }

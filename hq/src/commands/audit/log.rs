@@ -40,6 +40,7 @@ pub(super) fn run(
     let opener = Opener {
         public_key: audit.public_key(),
         agree: &agree,
+        former: Some(&ring),
     };
     // A serial that cannot be told is left out; the log itself does not name it there.
     let known = |reservation| {

@@ -60,6 +60,7 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     let opener = Opener {
         public_key: audit.public_key(),
         agree: &agree,
+        former: Some(&ring),
     };
     let before = before(&registry.sql, &home.record(), &vault, bundle.first, opener)?;
     let known = before.is_some();

@@ -19,6 +19,7 @@ use crate::keyring::Keyring;
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{Registry, accounts, entitlements, findings};
+use crate::roots::{self, Root};
 use crate::serials::{self, Serials};
 
 /// What a person asks about.
@@ -34,6 +35,7 @@ pub(super) fn run(home: Option<&Path>, asked: &str, console: &Console) -> Result
     let ring = Keyring::new(&home.config, console)?;
     let tracing = Tracing {
         registry: &registry,
+        roots: roots::all(&home)?,
         serials: Serials::new(&ring),
         vaults: vaults::all(&registry.sql)?
             .into_iter()
@@ -108,6 +110,8 @@ fn read(asked: &str) -> Result<Asked, Failure> {
 
 struct Tracing<'a> {
     registry: &'a Registry,
+    /// Whatever any of them certified is ours.
+    roots: Vec<Root>,
     serials: Serials<'a>,
     /// Those that were let in.
     vaults: Vec<Vault>,
@@ -128,14 +132,14 @@ impl Tracing<'_> {
 
     /// The unit of a certificate that one of our device CAs signed.
     fn by_certificate(&self, certificate: &Certificate) -> Result<Vec<Unit>, Failure> {
-        let root = self.registry.bytes("root_certificate")?;
-        let root = Issuer::from_certificate_der(&root).map_err(failure::home_corrupt)?;
         let vault = self.vaults.iter().find(|vault| {
             let certificates = vault.certificates.as_ref();
             certificates.is_some_and(|certificates| {
-                Issuer::from_certificate_der(&certificates.device_ca)
-                    .and_then(|device_ca| verify_chain(certificate, &device_ca, &root))
-                    .is_ok()
+                let device_ca = Issuer::from_certificate_der(&certificates.device_ca);
+                device_ca.is_ok_and(|device_ca| {
+                    let mut roots = self.roots.iter();
+                    roots.any(|root| verify_chain(certificate, &device_ca, &root.issuer).is_ok())
+                })
             })
         });
         let Some(vault) = vault else {

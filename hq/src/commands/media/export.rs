@@ -52,12 +52,10 @@ pub(super) fn run(
             owed.push((name, draft.kind.to_string(), draft.id, path));
         }
     }
+    let open_epoch = trust::newest(&home)?.map(|newest| newest.content().dispatch_epoch);
+    let mut over = Vec::new();
     for vault in vaults::all(&registry.sql)? {
-        let seen = dispatches::seen_by_vault(&registry.sql, &vault.name)?;
-        for sent in dispatches::all(&registry.sql, &vault.name)? {
-            if seen.is_some_and(|seen| (sent.epoch, sent.sequence) <= seen) {
-                continue;
-            }
+        for sent in dispatches::unseen(&registry.sql, &vault.name)? {
             let (epoch, sequence) = (sent.epoch, sent.sequence);
             let path = record.dispatch(&vault.name, epoch, sequence);
             let name = MediaName::Dispatch {
@@ -65,7 +63,17 @@ pub(super) fn run(
                 epoch,
                 sequence,
             };
+            // What it carried is in a dispatch of the epoch that is open.
+            if open_epoch.is_some_and(|open| sent.epoch < open) {
+                over.push((name, path));
+                continue;
+            }
             owed.push((name, sent.kind, sent.object, path));
+        }
+    }
+    if !dry_run {
+        for (name, path) in over {
+            stick.withdraw(&name, &record.read(&path)?)?;
         }
     }
     let progress = console.progress("writing", Some(owed.len() as u64));
@@ -87,6 +95,7 @@ pub(super) fn run(
             outcome,
             failure: None,
             findings: None,
+            refused_there: Vec::new(),
         });
     }
     progress.finish();

@@ -17,7 +17,7 @@ use super::{Item, say_items};
 use crate::approvals::collect;
 use crate::config::Role;
 use crate::home::Home;
-use crate::import::{Importer, Taken};
+use crate::import::{Importer, RefusedThere, Taken};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, vaults};
 use crate::{failure, trust};
@@ -45,6 +45,32 @@ pub(super) fn run(
                 item.id
             );
             console.warn_coded("FINDINGS", text);
+        }
+    }
+    for (item, refused) in items.iter().flat_map(|item| {
+        item.refused_there
+            .iter()
+            .map(move |refused| (item, refused))
+    }) {
+        let RefusedThere {
+            kind,
+            id,
+            version,
+            code,
+            approve_again,
+        } = refused;
+        let text = format!(
+            "{}: the vault refused the {kind} `{id}` version {version}, by the rule {code}; it is not in force",
+            item.id
+        );
+        if *approve_again {
+            let text = format!(
+                "{text}. Its draft is open again: have it approved by officers of today, then send it as before \
+                 (`hq approval list` shows it)"
+            );
+            console.warn_coded("APPROVE-AGAIN", text);
+        } else {
+            console.warn_coded("REFUSED-BY-VAULT", text);
         }
     }
     say_items(&items, console)
@@ -80,6 +106,7 @@ fn at_member(
             outcome,
             failure,
             findings: None,
+            refused_there: Vec::new(),
         });
     }
     Ok(items)
@@ -223,6 +250,7 @@ fn approval(
         outcome,
         failure,
         findings: None,
+        refused_there: Vec::new(),
     })
 }
 
@@ -268,6 +296,7 @@ fn enrolment(
         outcome,
         failure,
         findings: None,
+        refused_there: Vec::new(),
     })
 }
 
@@ -291,8 +320,12 @@ fn bundle(
         Ok(bytes) => importer.bundle(registry, vault, &bytes, &segment)?,
         Err(failure) => Taken::Refused(failure),
     };
+    let mut refused_there = Vec::new();
     let (outcome, failure, findings) = match taken {
-        Taken::Imported { found } => ("imported", None, found),
+        Taken::Imported { found, refused } => {
+            refused_there = refused;
+            ("imported", None, found)
+        }
         Taken::Already => ("already", None, 0),
         Taken::Held(failure) => ("held", Some(failure), 0),
         Taken::Refused(failure) => ("refused", Some(failure), 0),
@@ -304,5 +337,6 @@ fn bundle(
         outcome,
         failure,
         findings: Some(findings),
+        refused_there,
     })
 }

@@ -150,6 +150,24 @@ impl Stick {
         Ok(true)
     }
 
+    /// Takes a file of ours off it, if it is there with just these bytes.
+    pub(crate) fn withdraw(&self, name: &MediaName, bytes: &[u8]) -> Result<(), Failure> {
+        if self
+            .find(name, bytes.len())
+            .is_ok_and(|found| found.is_some_and(|found| found == bytes))
+        {
+            let path = name.to_string();
+            let mut folder = self.mount.subfolder(MEDIA_FOLDER)?;
+            let mut file = path.as_str();
+            if let Some((inner, name)) = path.split_once('/') {
+                folder = folder.subfolder(inner)?;
+                file = name;
+            }
+            folder.remove(file)?;
+        }
+        Ok(())
+    }
+
     /// Writes every manifest. Returns the place of the newest.
     pub(crate) fn write_trust(
         &self,

@@ -116,6 +116,7 @@ impl Trial {
             opener: Opener {
                 public_key: audit.public_key(),
                 agree: &agree,
+                former: Some(&ring),
             },
         };
         let mut vaults = Vec::new();

@@ -27,6 +27,7 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
 use mintmark_protocol::media::MediaName;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::segment::SegmentBuilder;
 use mintmark_protocol::trust::TrustManifest;
 use p256::ecdsa::signature::Signer as _;
@@ -169,6 +170,8 @@ impl Vault {
             device_ca_csr: csr("device CA", &keys.device_ca),
             facts: BTreeMap::new(),
             made_at: 1_700_000_000,
+            transport_key: None,
+            device_ca_generation: 1,
         };
         let sign = |message: &[u8]| Ok::<Signature, KeyFailure>(keys.sign.sign(message));
         request.seal(&sign).unwrap()
@@ -346,6 +349,7 @@ impl Vault {
         let opener = Opener {
             public_key: &public_key,
             agree: &agree,
+            former: None,
         };
         let (bytes, manifest, name) = (&dispatch.content, &self.manifest, &self.name);
         match dispatch.kind {

@@ -8,7 +8,8 @@ use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
@@ -268,6 +269,7 @@ impl Hq {
             drafted_at: now(),
             approve_until: now() + 3600,
             request: received,
+            purpose: Purpose::Enrolment,
         };
         self.vault = Some(Enrolled {
             name: name.clone(),
@@ -323,6 +325,7 @@ impl Hq {
                 device_id_source: DeviceIdSource::CommonName,
             }],
             policy_digest: Fingerprint::of(b"policy"),
+            keys: Vec::new(),
         }
     }
 
@@ -365,6 +368,7 @@ impl Hq {
             let opener = Opener {
                 public_key: &public_key,
                 agree: &agree,
+                former: None,
             };
             let segment = Segment::open(&get(stick, &segment), facts, vault, &id, opener).unwrap();
             records.extend(segment.records().map(|(_, record)| record.to_vec()));
