@@ -142,8 +142,9 @@ pub trait KeyStore: Send + Sync {
     fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error>;
 
     /// Unwraps a key inside the token, where it stays: sensitive, not extractable, for MACs alone. `wrapped` is the
-    /// RSA-OAEP ciphertext of 32 bytes ([`oaep_wrap`](crate::oaep_wrap)). The token cannot know whether they are the
-    /// right ones: derive a check value and compare it, and [`KeyStore::destroy_secret`] if it differs.
+    /// RSA-OAEP ciphertext of 32 bytes ([`oaep_wrap`](crate::oaep_wrap)). The key is tried, but the token cannot know
+    /// whether it is the right one, nor always whether it has 32 bytes: derive a check value and compare it, and
+    /// [`KeyStore::destroy_secret`] if it differs.
     ///
     /// CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false for every key that was not made in its token
     /// (PKCS #11 version 3.0 sections 5.18.3 and 4.9), so they are not demanded: that the key was nowhere else is not
@@ -163,7 +164,7 @@ pub trait KeyStore: Send + Sync {
     ) -> Result<(), Error>;
 
     /// Puts a key into the store that this machine's memory holds, with the attributes that
-    /// [`KeyStore::unwrap_secret`] gives. The caller keeps it locked in memory ([`LockedSecret`](crate::LockedSecret))
+    /// [`KeyStore::unwrap_secret`] gives, and compares what is derived from it in both places. The caller keeps it locked in memory ([`LockedSecret`](crate::LockedSecret))
     /// and wipes it; the token's own library sees it too.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use mintmark_keys::{Error, KeyStore, KeyUri, Pin, Purpose, open, verify};
+use mintmark_keys::{
+    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, counter_kdf, open, verify,
+};
 use p256::SecretKey;
 use softhsm::{PIN, SoftHsm, never, run};
 
@@ -85,6 +87,43 @@ with_softhsm! {
         assert_eq!(store.generate("vault-sign", Purpose::Sign).unwrap_err().code(), "KEY-ATTRIBUTES");
         assert_eq!(hsm.session("vault").find_objects(&[]).unwrap().len(), 0);
         store.generate("vault-sign", Purpose::Sign).unwrap();
+    }
+
+    fn a_mac_that_is_wrong_once_is_made_again_and_never_returned(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        for algorithm in [SecretAlgorithm::HmacSha256, SecretAlgorithm::Aes256] {
+            store.import_secret(algorithm.as_str(), algorithm, &[7; 32]).unwrap();
+            let secret = store.secret(algorithm.as_str(), algorithm).unwrap();
+            let right = counter_kdf(algorithm, &[7; 32], "x", b"").unwrap();
+            faulty.order("sign-wrong", "1");
+            assert_eq!(secret.derive("x", b"").unwrap(), right);
+            assert_eq!(fs::read_to_string(hsm.folder.join("sign-wrong")).unwrap(), "0 0", "no MAC was spoilt");
+            assert_eq!(secret.derive("x", b"").unwrap(), right);
+            // One that is wrong for good does not enter the token.
+            let before = hsm.session("vault").find_objects(&[]).unwrap().len();
+            faulty.order("sign-wrong", "ff");
+            assert_eq!(store.import_secret("other", algorithm, &[8; 32]).unwrap_err().code(), "TOKEN-FAILED");
+            faulty.order("sign-wrong", "0");
+            assert_eq!(hsm.session("vault").find_objects(&[]).unwrap().len(), before);
+        }
+    }
+
+    fn a_token_that_unwraps_wrongly_gets_no_transport_key(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        let objects = || hsm.session("vault").find_objects(&[]).unwrap().len();
+        // All of its MACs are wrong in the same way, so that it agrees with itself and not with this program.
+        faulty.order("sign-wrong", "ff");
+        assert_eq!(store.generate_transport("vault-transport").unwrap(), None);
+        assert_eq!(objects(), 0);
+        let probes = store.self_test().unwrap();
+        let failed: Vec<_> = probes.iter().filter(|probe| probe.outcome.is_err()).map(|probe| probe.name.as_str()).collect();
+        assert_eq!(failed, ["sign", "hmac", "cmac"]);
+        faulty.order("sign-wrong", "0");
+        store.generate_transport("vault-transport").unwrap().unwrap();
+        faulty.order("sign-wrong", "ff");
+        assert_eq!(store.transport("vault-transport").unwrap_err().code(), "KEY-ATTRIBUTES");
     }
 
     fn a_lost_connection_is_made_again_once(hsm) {

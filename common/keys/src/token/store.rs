@@ -185,7 +185,7 @@ impl KeyStore for TokenStore {
             })?;
             let template = secret::template(label, algorithm, true);
             match transport::unwrap(session, key, oaep, wrapped, &template)? {
-                Ok(made) => secret::demand_proper(session, store, label, algorithm, made),
+                Ok(made) => secret::demand_proper(session, store, label, algorithm, made, None),
                 Err(reason) => Err(Error::WrappedKeyInvalid {
                     store: store.into(),
                     label: label.into(),
@@ -207,7 +207,7 @@ impl KeyStore for TokenStore {
         self.pool.call(|session, _| {
             key::demand_free(session, store, label)?;
             let made = secret::create(session, label, algorithm, key, true)?;
-            secret::demand_proper(session, store, label, algorithm, made)
+            secret::demand_proper(session, store, label, algorithm, made, Some(key))
         })
     }
 

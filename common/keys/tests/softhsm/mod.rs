@@ -269,7 +269,7 @@ pub(crate) fn public_template(label: &str, changed: &[Attribute]) -> Vec<Attribu
     )
 }
 
-fn overlay(mut template: Vec<Attribute>, changed: &[Attribute]) -> Vec<Attribute> {
+pub(crate) fn overlay(mut template: Vec<Attribute>, changed: &[Attribute]) -> Vec<Attribute> {
     for attribute in changed {
         template.retain(|kept| kept.attribute_type() != attribute.attribute_type());
         template.push(attribute.clone());
