@@ -11,7 +11,10 @@
 pub mod describe;
 #[path = "../../../common/protocol/tests/support/forge.rs"]
 pub mod forge;
+pub mod home;
+pub mod hostile;
 pub mod keys;
+pub mod salamander;
 pub mod story;
 
 use std::path::{Path, PathBuf};
