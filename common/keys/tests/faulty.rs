@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use mintmark_keys::{
-    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, counter_kdf, open, verify,
+    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, counter_kdf, oaep_wrap, open, verify,
 };
 use p256::SecretKey;
 use softhsm::{PIN, SoftHsm, never, run};
@@ -119,11 +119,57 @@ with_softhsm! {
         assert_eq!(objects(), 0);
         let probes = store.self_test().unwrap();
         let failed: Vec<_> = probes.iter().filter(|probe| probe.outcome.is_err()).map(|probe| probe.name.as_str()).collect();
-        assert_eq!(failed, ["sign", "hmac", "cmac"]);
+        assert_eq!(failed, ["sign", "unwrap", "hmac", "cmac"]);
         faulty.order("sign-wrong", "0");
         store.generate_transport("vault-transport").unwrap().unwrap();
         faulty.order("sign-wrong", "ff");
         assert_eq!(store.transport("vault-transport").unwrap_err().code(), "KEY-ATTRIBUTES");
+    }
+
+    fn a_token_that_unwraps_nothing_gets_no_transport_key_and_says_so(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        // CKR_MECHANISM_INVALID
+        faulty.order("unwrap-fails", "70 ff");
+        assert_eq!(store.generate_transport("vault-transport").unwrap(), None);
+        assert_eq!(hsm.session("vault").find_objects(&[]).unwrap().len(), 0);
+        let probes = store.self_test().unwrap();
+        let unwrap = probes.iter().find(|probe| probe.name == "unwrap").unwrap();
+        let said = unwrap.outcome.as_ref().unwrap();
+        assert!(said.starts_with("not offered: RSA-OAEP: CKR_MECHANISM_INVALID"), "{said}");
+        // A key that is there and is refused for the moment is no false key.
+        faulty.order("unwrap-fails", "0 0");
+        let transport = store.generate_transport("vault-transport").unwrap().unwrap();
+        faulty.order("unwrap-fails", "6 ff");
+        assert_eq!(store.transport("vault-transport").unwrap_err().code(), "TOKEN-FAILED");
+        faulty.order("unwrap-fails", "0 0");
+        assert_eq!(store.transport("vault-transport").unwrap(), Some(transport));
+    }
+
+    fn a_key_is_unwrapped_through_a_lost_connection(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        let transport = store.generate_transport("vault-transport").unwrap().unwrap();
+        let wrapped = oaep_wrap(&transport.n, &transport.e, transport.oaep, &[7; 32]).unwrap();
+        let unwrap = |label| store.unwrap_secret(label, SecretAlgorithm::Aes256, "vault-transport", transport.oaep, &wrapped);
+        // CKR_DEVICE_ERROR once, then for good; CKR_GENERAL_ERROR is an answer.
+        faulty.order("unwrap-fails", "30 1");
+        unwrap("key-a").unwrap();
+        faulty.order("unwrap-fails", "30 2");
+        assert_eq!(unwrap("key-b").unwrap_err().code(), "TOKEN-FAILED");
+        faulty.order("unwrap-fails", "5 1");
+        assert_eq!(unwrap("key-b").unwrap_err().code(), "WRAPPED-KEY-INVALID");
+        assert!(!store.find_secret("key-b", SecretAlgorithm::Aes256).unwrap());
+        hsm.session("vault").logout().unwrap();
+        unwrap("key-b").unwrap();
+        hsm.session("vault").logout().unwrap();
+        store.import_secret("key-c", SecretAlgorithm::Aes256, &[7; 32]).unwrap();
+        hsm.session("vault").logout().unwrap();
+        assert_eq!(store.transport("vault-transport").unwrap(), Some(transport.clone()));
+        for label in ["key-a", "key-b", "key-c"] {
+            let derived = store.secret(label, SecretAlgorithm::Aes256).unwrap().derive("x", b"").unwrap();
+            assert_eq!(derived, counter_kdf(SecretAlgorithm::Aes256, &[7; 32], "x", b"").unwrap());
+        }
     }
 
     fn a_lost_connection_is_made_again_once(hsm) {

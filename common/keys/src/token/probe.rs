@@ -9,10 +9,11 @@ use cryptoki::session::{Session, SessionState};
 use p256::PublicKey;
 
 use super::attributes::{self, Problem};
-use super::fault::{self, Fault};
+use super::fault::Fault;
 use super::key;
-use super::pool::{Pool, logged_in};
-use super::{secret, transport};
+use super::pool::Pool;
+use super::secret;
+use super::transport::{self, Trial};
 use crate::error::Error;
 use crate::random;
 use crate::secret::{SecretAlgorithm, counter_kdf};
@@ -201,11 +202,17 @@ fn exercise(
 /// What the token unwraps with: RSA-OAEP, which a transport key needs, and AES key wrap, which nothing needs here.
 fn unwrap(session: &Session, store: &str) -> Result<String, Fault> {
     let rsa = match transport::probe(session, store)? {
-        Some(oaep) => format!(
+        Trial::Unwraps(oaep) => format!(
             "unwrapped a key with RSA-OAEP and {}, and it is the right one",
             oaep.as_str()
         ),
-        None => "not offered: RSA-OAEP with a key that stays in the token".to_owned(),
+        Trial::Refused(reason) => format!("not offered: RSA-OAEP: {reason}"),
+        Trial::Differs => {
+            return Err(Fault::Token {
+                action: "unwrap the key that was wrapped",
+                error: CryptokiError::InvalidValue,
+            });
+        }
     };
     let aes = match aes_key_wrap(session)? {
         Ok(()) => "AES key wrap works too".to_owned(),
@@ -233,7 +240,7 @@ fn aes_key_wrap(session: &Session) -> Result<Result<(), String>, Fault> {
     ]);
     let wrapping = match session.create_object(&template) {
         Ok(made) => made,
-        Err(error) => return refusal(session, error),
+        Err(error) => return transport::refusal(session, error).map(Err),
     };
     let algorithm = SecretAlgorithm::HmacSha256;
     let outcome = session.unwrap_key(
@@ -245,17 +252,16 @@ fn aes_key_wrap(session: &Session) -> Result<Result<(), String>, Fault> {
     destroy(session, wrapping)?;
     let unwrapped = match outcome {
         Ok(made) => made,
-        Err(error) => return refusal(session, error),
+        Err(error) => return transport::refusal(session, error).map(Err),
     };
     let derived = secret::derive(session, unwrapped, algorithm, PROBE_LABEL, &[]);
     destroy(session, unwrapped)?;
-    Ok(
-        if derived? == counter_kdf(algorithm, &key, PROBE_LABEL, &[])? {
-            Ok(())
-        } else {
-            Err("it gave another key".into())
-        },
-    )
+    match derived {
+        Ok(derived) if derived == counter_kdf(algorithm, &key, PROBE_LABEL, &[])? => Ok(Ok(())),
+        Ok(_) => Ok(Err("it gives another key".into())),
+        Err(Fault::Token { error, .. }) => transport::refusal(session, error).map(Err),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// RFC 3394 section 4.6.
@@ -271,17 +277,6 @@ fn destroy(session: &Session, handle: ObjectHandle) -> Result<(), Fault> {
         .map_err(Fault::while_("destroy a session key"))
 }
 
-/// The token's refusal as a finding, unless it comes from a lost connection.
-fn refusal<T>(session: &Session, error: CryptokiError) -> Result<Result<T, String>, Fault> {
-    let reason = fault::reason(&error);
-    let fault = Fault::while_("try what it can")(error);
-    if fault.is_lost() || !logged_in(session).map_err(Fault::while_("describe a session"))? {
-        Err(fault)
-    } else {
-        Ok(Err(reason))
-    }
-}
-
 /// Derives with a key that is put into the token for it, and compares. A token that takes no keys in the clear cannot be
 /// tried in this way; what it unwraps, `unwrap` tries.
 fn mac(session: &Session, algorithm: SecretAlgorithm) -> Result<String, Fault> {
@@ -295,8 +290,7 @@ fn mac(session: &Session, algorithm: SecretAlgorithm) -> Result<String, Fault> {
     let handle = match session.create_object(&template(&key)) {
         Ok(made) => made,
         Err(error) => {
-            let refused: Result<(), String> = refusal(session, error)?;
-            let reason = refused.err().unwrap_or_default();
+            let reason = transport::refusal(session, error)?;
             return Ok(format!(
                 "not offered: the token takes no such key: {reason}"
             ));
@@ -313,8 +307,7 @@ fn mac(session: &Session, algorithm: SecretAlgorithm) -> Result<String, Fault> {
             error: CryptokiError::InvalidValue,
         }),
         Err(Fault::Token { error, .. }) => {
-            let refused: Result<(), String> = refusal(session, error)?;
-            let reason = refused.err().unwrap_or_default();
+            let reason = transport::refusal(session, error)?;
             Ok(format!("not offered: {reason}"))
         }
         Err(fault) => Err(fault),

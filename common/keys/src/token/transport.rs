@@ -17,6 +17,7 @@ use super::fault::{self, Fault};
 use super::key;
 use super::pool::logged_in;
 use super::secret;
+use crate::error::Error;
 use crate::random;
 use crate::secret::{SecretAlgorithm, counter_kdf};
 use crate::transport::{OaepHash, TransportKey, oaep_wrap};
@@ -171,13 +172,18 @@ pub(super) fn look_up(
     };
     let (n, e) = components(session, store, label, handle)?;
     match trial(session, handle, &n, &e)? {
-        Some(oaep) => Ok(Some(TransportKey { n, e, oaep })),
-        None => {
-            let found = "not one that unwraps what was wrapped to it";
-            Err(Problem::new("CKA_MODULUS", found)
+        Trial::Unwraps(oaep) => Ok(Some(TransportKey { n, e, oaep })),
+        Trial::Differs => Err(
+            Problem::new("CKA_MODULUS", "not that of the key that unwraps")
                 .refusal(store, label)
-                .into())
+                .into(),
+        ),
+        Trial::Refused(reason) => Err(Error::TokenFailed {
+            store: store.into(),
+            action: "unwrap what was wrapped to its transport key",
+            reason,
         }
+        .into()),
     }
 }
 
@@ -193,8 +199,10 @@ pub(super) fn generate(
     };
     let outcome = handle(session, store, label).and_then(|_| {
         let (n, e) = components(session, store, label, private)?;
-        let oaep = trial(session, private, &n, &e)?;
-        Ok(oaep.map(|oaep| TransportKey { n, e, oaep }))
+        Ok(match trial(session, private, &n, &e)? {
+            Trial::Unwraps(oaep) => Some(TransportKey { n, e, oaep }),
+            Trial::Differs | Trial::Refused(_) => None,
+        })
     });
     if !matches!(outcome, Ok(Some(_))) {
         for handle in [public, private] {
@@ -206,10 +214,10 @@ pub(super) fn generate(
     outcome
 }
 
-/// Tries the same with a pair that does not stay: what the token unwraps with.
-pub(super) fn probe(session: &Session, store: &str) -> Result<Option<OaepHash>, Fault> {
+/// Tries the same with a pair that does not stay.
+pub(super) fn probe(session: &Session, store: &str) -> Result<Trial, Fault> {
     let Some((public, private)) = pair(session, TRIAL_LABEL, false)? else {
-        return Ok(None);
+        return Ok(Trial::Refused("it makes no RSA keys to unwrap with".into()));
     };
     let outcome = components(session, store, TRIAL_LABEL, private)
         .and_then(|(n, e)| trial(session, private, &n, &e));
@@ -288,23 +296,32 @@ fn bare(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// Unwraps random keys that were wrapped here, and compares what is derived from them in both places. `None`: the token
-/// unwraps in no way that is known here, or not what was wrapped to this key.
-fn trial(
-    session: &Session,
-    private: ObjectHandle,
-    n: &[u8],
-    e: &[u8],
-) -> Result<Option<OaepHash>, Fault> {
+/// How a token fared.
+pub(super) enum Trial {
+    /// It unwrapped the very key that was wrapped.
+    Unwraps(OaepHash),
+    /// It unwrapped something else, or made wrong MACs with it.
+    Differs,
+    /// It unwrapped nothing; this is what it said at last.
+    Refused(String),
+}
+
+/// Unwraps random keys that were wrapped here, and compares what is derived from them in both places.
+fn trial(session: &Session, private: ObjectHandle, n: &[u8], e: &[u8]) -> Result<Trial, Fault> {
     let mut key = Zeroizing::new([0_u8; 32]);
+    let (mut differs, mut said) = (false, String::new());
     for oaep in [OaepHash::Sha256, OaepHash::Sha1] {
         // A token may have one of the MACs only.
         for algorithm in [SecretAlgorithm::HmacSha256, SecretAlgorithm::Aes256] {
             random::fill(key.as_mut_slice())?;
             let wrapped = oaep_wrap(n, e, oaep, &key)?;
             let template = secret::template(TRIAL_LABEL, algorithm, false);
-            let Ok(unwrapped) = unwrap(session, private, oaep, &wrapped, &template)? else {
-                continue;
+            let unwrapped = match unwrap(session, private, oaep, &wrapped, &template)? {
+                Ok(unwrapped) => unwrapped,
+                Err(reason) => {
+                    said = reason;
+                    continue;
+                }
             };
             let derived = secret::derive(session, unwrapped, algorithm, TRIAL_LABEL, n);
             session
@@ -312,15 +329,19 @@ fn trial(
                 .map_err(Fault::while_("destroy a session key"))?;
             match derived {
                 Ok(derived) if derived == counter_kdf(algorithm, &key, TRIAL_LABEL, n)? => {
-                    return Ok(Some(oaep));
+                    return Ok(Trial::Unwraps(oaep));
                 }
-                Ok(_) => {}
-                Err(fault) if fault.is_lost() => return Err(fault),
-                Err(_) => {}
+                Ok(_) => differs = true,
+                Err(Fault::Token { error, .. }) => said = refusal(session, error)?,
+                Err(fault) => return Err(fault),
             }
         }
     }
-    Ok(None)
+    Ok(if differs {
+        Trial::Differs
+    } else {
+        Trial::Refused(said)
+    })
 }
 
 /// C_UnwrapKey. The inner error says why the token does not unwrap these bytes in this way; the outer one, that the
@@ -341,8 +362,13 @@ pub(super) fn unwrap(
         Ok(made) => return Ok(Ok(made)),
         Err(error) => error,
     };
+    refusal(session, error).map(Err)
+}
+
+/// What the token said, unless it is that the connection was lost or that the token is out of memory.
+pub(super) fn refusal(session: &Session, error: CryptokiError) -> Result<String, Fault> {
     let reason = fault::reason(&error);
-    let fault = Fault::while_("unwrap a key")(error);
+    let fault = Fault::while_("unwrap or use a key")(error);
     let capacity = matches!(
         fault.rv(),
         Some(RvError::DeviceMemory | RvError::HostMemory)
@@ -351,9 +377,9 @@ pub(super) fn unwrap(
         return Err(fault);
     }
     // A token that lost its login in the middle of a call may answer with anything.
-    if !logged_in(session).map_err(Fault::while_("describe a session"))? {
-        let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::UnwrapKey);
-        return Err(Fault::while_("unwrap a key")(error));
+    if logged_in(session).map_err(Fault::while_("describe a session"))? {
+        return Ok(reason);
     }
-    Ok(Err(reason))
+    let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::UnwrapKey);
+    Err(Fault::while_("unwrap or use a key")(error))
 }

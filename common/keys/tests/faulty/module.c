@@ -6,6 +6,7 @@
  *   flags HEX         the token reports these flags besides its own
  *   sessions N        no more than N sessions are open at once
  *   sessions-max N    the token reports N as its most sessions
+ *   unwrap-fails RV N the next N keys are not unwrapped but fail with RV (hexadecimal)
  *   curve-wrapped     the peer's point is taken in its OCTET STRING alone
  * Every file named "saw-..." is a count that this module keeps.
  *
@@ -27,7 +28,7 @@ struct function_list {
 };
 
 /* Positions in CK_FUNCTION_LIST. */
-enum { GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18, SIGN = 43, DERIVE_KEY = 62 };
+enum { GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18, SIGN = 43, UNWRAP_KEY = 61, DERIVE_KEY = 62 };
 
 struct mechanism {
     ulong type;
@@ -165,6 +166,18 @@ static ulong faulty_derive(ulong session, struct mechanism *mechanism, ulong key
     return derive(session, mechanism, key, template, count_of, secret);
 }
 
+static ulong faulty_unwrap(ulong session, struct mechanism *mechanism, ulong key, byte *wrapped, ulong length, void *template,
+                           ulong count_of, ulong *secret) {
+    ulong (*unwrap)(ulong, struct mechanism *, ulong, byte *, ulong, void *, ulong, ulong *) = real->functions[UNWRAP_KEY];
+    ulong rv, left;
+    pthread_mutex_lock(&lock);
+    int fails = order("unwrap-fails", &rv, &left) && left > 0;
+    if (fails)
+        set_order("unwrap-fails", rv, left - 1);
+    pthread_mutex_unlock(&lock);
+    return fails ? rv : unwrap(session, mechanism, key, wrapped, length, template, count_of, secret);
+}
+
 ulong C_GetFunctionList(struct function_list **list) {
     if (!real) {
         void *target = dlopen(getenv("FAULTY_TARGET"), RTLD_NOW);
@@ -180,6 +193,7 @@ ulong C_GetFunctionList(struct function_list **list) {
         ours.functions[CLOSE_SESSION] = faulty_close;
         ours.functions[LOGIN] = faulty_login;
         ours.functions[SIGN] = faulty_sign;
+        ours.functions[UNWRAP_KEY] = faulty_unwrap;
         ours.functions[DERIVE_KEY] = faulty_derive;
     }
     *list = &ours;
