@@ -242,6 +242,15 @@ impl Run {
         self.remarks("warning").into_iter().map(message).collect()
     }
 
+    /// The codes of the warnings that have one, in order.
+    pub fn warning_codes(&self) -> Vec<String> {
+        let code = |remark: Value| remark["code"].as_str().map(str::to_owned);
+        self.remarks("warning")
+            .into_iter()
+            .filter_map(code)
+            .collect()
+    }
+
     /// The codes of the errors, in order.
     pub fn codes(&self) -> Vec<String> {
         let code = |error: Value| error["code"].as_str().unwrap().to_owned();

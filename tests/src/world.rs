@@ -227,6 +227,47 @@ impl World {
         .ok();
     }
 
+    /// The next trust manifest: drafted with these options, approved by these officers, published, and brought to their
+    /// homes. Gives what publishing said.
+    #[track_caller]
+    pub fn next_trust(&self, options: &str, officers: &[&str]) -> Run {
+        let draft = self.draft_trust(options);
+        for officer in officers {
+            let approval = self.sign(&draft, officer);
+            self.hq(&format!("approval import {approval}")).ok();
+        }
+        let published = self.hq("trust publish --media $D/media").ok();
+        for officer in officers {
+            self.hq(&format!(
+                "--home $D/officers/{officer} media import $D/media"
+            ))
+            .ok();
+        }
+        published
+    }
+
+    /// Drafts the next trust manifest. Gives the draft's file.
+    #[track_caller]
+    pub fn draft_trust(&self, options: &str) -> String {
+        let number = fs::read_dir(self.path("officers")).unwrap().count();
+        let draft = format!("$D/officers/trust-{number}.draft");
+        self.hq(&format!("trust draft --output {draft} {options}"))
+            .ok();
+        draft
+    }
+
+    /// Somebody pins a version of the trust manifest in a home of their own.
+    #[track_caller]
+    pub fn pin_version(&self, name: &str, version: u64) {
+        let file = format!("$D/media/mintmark/trust-{version:06}.cose");
+        let shown = self.hq(&format!("approval show {file}")).ok();
+        let fingerprint = shown.text("fingerprint");
+        self.hq(&format!(
+            "--home $D/officers/{name} trust pin --trust {file} --fingerprint {fingerprint}"
+        ))
+        .ok();
+    }
+
     /// The fingerprint of the newest trust manifest.
     pub fn trust_fingerprint(&self) -> String {
         self.hq("trust show").ok().text("fingerprint")
@@ -255,9 +296,11 @@ impl World {
     /// Makes the home of a vault `SITE/v1` in `$D/SITE`, with keys in a store of the site's name. Gives what it said.
     #[track_caller]
     pub fn site_init(&self, site: &str) -> Run {
-        let fingerprint = self.trust_fingerprint();
+        let shown = self.hq("trust show").ok();
+        let (fingerprint, version) = (shown.text("fingerprint"), &shown.json()["version"]);
+        let version = version.as_u64().unwrap();
         self.site(&format!(
-            "--home $D/{site} init --site-id {site} --keys @{site} --trust $D/media/mintmark/trust-000001.cose \
+            "--home $D/{site} init --site-id {site} --keys @{site} --trust $D/media/mintmark/trust-{version:06}.cose \
              --fingerprint {fingerprint}"
         ))
         .ok()

@@ -47,6 +47,10 @@ pub(super) enum Approval {
         /// Where the officer's keys are.
         #[arg(long, value_name = "URI")]
         keys: UnparsedKeyUri,
+        /// Where the key is that the officer reads drafts with, if it is not with the one that signs: an officer with two
+        /// signing keys has one of those.
+        #[arg(long, value_name = "URI")]
+        agreement_keys: Option<UnparsedKeyUri>,
         /// The file to write the approval to.
         #[arg(long, value_name = "F")]
         output: PathBuf,
@@ -80,6 +84,7 @@ impl Approval {
                 file,
                 officer,
                 keys,
+                agreement_keys,
                 output,
                 fingerprint,
                 dry_run,
@@ -87,7 +92,7 @@ impl Approval {
                 home,
                 &file,
                 &officer,
-                &keys,
+                (&keys, agreement_keys.as_ref()),
                 &output,
                 fingerprint.as_ref(),
                 (dry_run, console),
@@ -358,7 +363,7 @@ fn sign(
     home: Option<&Path>,
     file: &Path,
     officer: &OfficerId,
-    keys: &UnparsedKeyUri,
+    (keys, agreement_keys): (&UnparsedKeyUri, Option<&UnparsedKeyUri>),
     output: &Path,
     fingerprint: Option<&Fingerprint>,
     (dry_run, console): (bool, &Console),
@@ -394,6 +399,10 @@ fn sign(
         ));
     }
     let content = if kind.is_encrypted() {
+        let store = match agreement_keys {
+            Some(keys) => keyring::open(&keys.parse().map_err(failure::keys)?, console)?,
+            None => store,
+        };
         let missing = store
             .find(OFFICER_AGREE, Purpose::Agree)
             .map_err(failure::keys)?

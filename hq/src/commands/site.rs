@@ -6,7 +6,7 @@ use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
 use mintmark_keys::Purpose;
-use mintmark_pki::{CA_SERIAL_BYTES_MIN, CertificationRequest, Issuer};
+use mintmark_pki::{CA_SERIAL_BYTES_MIN, Certificate, CertificationRequest, Issuer};
 use mintmark_protocol::encryption::{Opener, random};
 use mintmark_protocol::enrolment::{
     EnrolmentGrant, EnrolmentRequest, Purpose as GrantPurpose, REQUEST_BYTES_MAX,
@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use crate::approvals::{self, APPROVE_DAYS, Content as DraftContent, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::home::Home;
-use crate::keyring::{self, AUDIT, DISPATCH, Keyring, ROOT, SERIAL_MASTER};
+use crate::keyring::{self, AUDIT, DISPATCH, Keyring, SERIAL_MASTER};
 use crate::outbox::{self, Content};
 use crate::registry::drafts::{self, Draft, State};
 use crate::registry::vaults::{self, Certificates, Vault};
@@ -183,6 +183,7 @@ fn enrol(
         certificates: None,
         requested_at: now,
         granted_at: None,
+        successor: None,
     };
     expect_own_keys(&registry.sql, &asking)?;
     let root =
@@ -298,11 +299,23 @@ fn grant(home: Option<&Path>, id: &str, dry_run: bool, console: &Console) -> Res
         ));
         return Ok(Exit::Done);
     }
-    let root = ring.signer(ROOT)?;
+    let issuer =
+        Issuer::from_certificate_der(&manifest.content().root_certificate).map_err(failure::pki)?;
+    let root = ring.root_signer(issuer.public_key())?;
     let dispatch = ring.signer(DISPATCH)?;
     let sign = |tbs: &[u8]| -> Result<Vec<u8>, Failure> {
         let signature = root.sign(tbs).map_err(failure::keys)?;
-        mintmark_pki::assemble(tbs, &signature).map_err(failure::pki)
+        let der = mintmark_pki::assemble(tbs, &signature).map_err(failure::pki)?;
+        // The officers approved what names its issuer, and that is a former root if there is a new one since.
+        let certificate = Certificate::from_der(&der).map_err(failure::pki)?;
+        if certificate.verify_issued_by(&issuer).is_err() {
+            return Err(failure::refused(
+                "GRANT-ROOT-FORMER",
+                format!("`{}` was drafted under a root that another has taken the place of", draft.id),
+                "draft it again with `hq site enrol`, and have that approved",
+            ));
+        }
+        Ok(der)
     };
     let certificates = Certificates {
         identity: sign(&grant.identity_tbs)?,

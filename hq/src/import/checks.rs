@@ -181,6 +181,9 @@ impl<'a> Checks<'a> {
                 let approve_again = is_newest
                     && lacking
                     && approvals::reopen(self.sql, &content()?, clock::now_unix())?.is_some();
+                if is_newest && !approve_again && sent.kind != Kind::Acknowledgement.as_str() {
+                    approvals::fail(self.sql, &content()?)?;
+                }
                 Ok(Some(RefusedThere {
                     kind: sent.kind.clone(),
                     id: sent.object.clone(),
@@ -224,12 +227,17 @@ impl<'a> Checks<'a> {
     }
 
     fn trust(&self, trust: &Trust) -> Option<Mismatch> {
-        if self.manifest(trust.version, &trust.fingerprint) {
+        let published = self.manifests.iter().any(|manifest| {
+            manifest.content().version == trust.version
+                && manifest.fingerprint() == trust.fingerprint
+                && manifest.content().dispatch_epoch == trust.dispatch_epoch
+        });
+        if published {
             return None;
         }
         let found = format!(
-            "version {} with fingerprint {}",
-            trust.version, trust.fingerprint
+            "version {} with fingerprint {}, which opens dispatch epoch {}",
+            trust.version, trust.fingerprint, trust.dispatch_epoch
         );
         Some(("a published trust manifest".to_owned(), found))
     }
@@ -360,33 +368,25 @@ impl<'a> Checks<'a> {
         let dispatch = self.kept(sent)?;
         let message = claim(&dispatch.content, dispatch.content.len());
         let message = message.map_err(failure::home_corrupt)?;
-        let (fingerprint, plaintext, certificates) = match content {
+        let certificates = match content {
             Content::Grant {
-                fingerprint,
-                plaintext,
                 identity_certificate,
                 device_ca_certificate,
-            } => {
-                let certificates = vec![identity_certificate, device_ca_certificate];
-                (fingerprint, plaintext, certificates)
-            }
-            Content::Entitlement {
-                fingerprint,
-                plaintext,
-            }
-            | Content::Acknowledgement {
-                fingerprint,
-                plaintext,
-            } => (fingerprint, plaintext, Vec::new()),
+                ..
+            } => vec![identity_certificate, device_ca_certificate],
+            _ => Vec::new(),
         };
         let expected_kind = match content {
             Content::Grant { .. } => "enrolment-grant",
             Content::Entitlement { .. } => "entitlement",
             Content::Acknowledgement { .. } => "acknowledgement",
+            Content::Revocation { .. } => "revocation",
+            Content::ClockCorrection { .. } => "clock-correction",
+            Content::Reanchor { .. } => "re-anchor",
         };
         Ok(sent.kind == expected_kind
-            && *fingerprint == message.fingerprint
-            && message.context.commitment == Some(Fingerprint::of(plaintext))
+            && content.fingerprint() == message.fingerprint
+            && message.context.commitment == Some(Fingerprint::of(content.plaintext()))
             && dispatch.certificates.iter().eq(certificates))
     }
 

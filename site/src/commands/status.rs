@@ -15,6 +15,9 @@ use crate::vault::reading::Reading;
 const DAYS_WARNED: u64 = 3;
 const SECONDS_PER_DAY: u64 = 86_400;
 
+/// An expiry of the trust manifest that is nearer than this is worth a word, in days: its successor has to be carried here.
+const TRUST_DAYS_WARNED: u64 = 30;
+
 /// What `site status` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
@@ -34,6 +37,8 @@ struct Report {
     enrolment_fingerprint: Option<String>,
     trust_version: u64,
     trust_expires: String,
+    /// The trust manifest has expired, or will within 30 days.
+    trust_expires_soon: bool,
     dispatch: DispatchRow,
     bundle: BundleRow,
     /// Headquarters has seen more of this vault than this home holds.
@@ -71,11 +76,36 @@ struct BundleRow {
 pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
     let reading = Reading::open(home, console)?;
     let report = report(&reading, now());
+    warn_of_expiry(&reading, console);
     if console.is_json() {
         return json(console, &report);
     }
     show(&report, console);
     Ok(Exit::Done)
+}
+
+/// Whole days until the trust manifest expires; 0 once it has.
+fn trust_days_left(expires: u64, now: u64) -> u64 {
+    expires.saturating_sub(now) / SECONDS_PER_DAY
+}
+
+fn warn_of_expiry(reading: &Reading, console: &Console) {
+    let manifest = reading.facts().trust.newest().content();
+    let (version, expires) = (manifest.version, rfc3339(manifest.expires_at));
+    let now = now().max(reading.state().mark());
+    if manifest.expires_at <= now {
+        let text = format!(
+            "trust manifest {version} expired at {expires}: nothing from headquarters is accepted before its successor"
+        );
+        return console.warn_coded("TRUST-EXPIRED", text);
+    }
+    let days = trust_days_left(manifest.expires_at, now);
+    if days <= TRUST_DAYS_WARNED {
+        let text = format!(
+            "trust manifest {version} expires in {days} days, at {expires}: ask headquarters for its successor"
+        );
+        console.warn_coded("TRUST-EXPIRES", text);
+    }
 }
 
 fn report(reading: &Reading, now: u64) -> Report {
@@ -111,6 +141,7 @@ fn report(reading: &Reading, now: u64) -> Report {
         enrolment_fingerprint: genesis.map(|genesis| genesis.enrolment_fingerprint.to_string()),
         trust_version: manifest.version,
         trust_expires: rfc3339(manifest.expires_at),
+        trust_expires_soon: trust_days_left(manifest.expires_at, now) <= TRUST_DAYS_WARNED,
         dispatch: DispatchRow {
             epoch: state.dispatches().epoch,
             sequence: state.dispatches().sequence,

@@ -1,7 +1,7 @@
 //! What HQ's dispatches bring: their place in the chain, and the verification of their content.
 
 use mintmark_ledger::entry::{self, Content, ENTRY_BYTES_MAX, Verdict};
-use mintmark_ledger::state::DispatchChain;
+use mintmark_ledger::state::State;
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::Error as Protocol;
 use mintmark_protocol::acknowledgement::Acknowledgement;
@@ -11,6 +11,7 @@ use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
@@ -38,20 +39,24 @@ pub(crate) enum Place {
 ///
 /// # Errors
 /// DISPATCH-FORK and DISPATCH-CHAIN if HQ's chain contradicts itself; DISPATCH-EPOCH and DISPATCH-GAP if something
-/// comes before it.
+/// comes before it; DISPATCH-EPOCH-OVER if its time is past.
 pub(crate) fn place(
-    chain: &DispatchChain,
+    state: &State,
     epoch_first: u64,
     dispatch: &Verified<Dispatch>,
 ) -> Result<Place> {
     let (content, name) = (dispatch.content(), dispatch.content().object_id());
-    if let Some(known) = chain.seen.get(&(content.epoch, content.sequence)) {
+    if let Some(known) = state.dispatches().seen.get(&(content.epoch, content.sequence)) {
         if *known == dispatch.fingerprint() {
             return Ok(Place::Already);
         }
         return Err(fork(&name));
     }
-    let epoch = chain.epoch.unwrap_or(epoch_first);
+    let expected = state.next_dispatch();
+    let epoch = expected.epoch.unwrap_or(epoch_first);
+    if content.epoch < epoch {
+        return Err(epoch_over(&name, content.epoch, epoch));
+    }
     if content.epoch != epoch {
         let message = format!(
             "{name} belongs to epoch {}, and epoch {epoch} is open",
@@ -60,18 +65,27 @@ pub(crate) fn place(
         return Err(Error::environment("DISPATCH-EPOCH", message)
             .hint("import a full HQ export, with the trust manifest that opens the epoch"));
     }
-    let next = chain.sequence.saturating_add(1);
+    let next = expected.sequence;
     if content.sequence != next {
         let message = format!("{name} came before dispatch {next} of its epoch, which is missing");
         return Err(Error::environment("DISPATCH-GAP", message)
             .hint("import the medium that HQ exported before, or have HQ export again"));
     }
-    if content.previous != chain.fingerprint {
+    if content.previous != expected.previous {
         let message = format!("{name} does not follow the dispatch that this vault has seen last");
         return Err(Error::integrity("DISPATCH-CHAIN", message)
             .hint("stop the line, keep the medium and tell your security officer"));
     }
     Ok(Place::Next)
+}
+
+/// What was not seen to arrive before a new epoch goes out again in that epoch.
+pub(crate) fn epoch_over(name: &str, epoch: u64, open: u64) -> Error {
+    let message =
+        format!("{name} belongs to epoch {epoch}, which ended when epoch {open} was opened");
+    Error::negative("DISPATCH-EPOCH-OVER", message).hint(
+        "import the newest HQ export: it holds what this carried, in the epoch that is open; this file can go",
+    )
 }
 
 /// Two authentic dispatches have one place.
@@ -87,6 +101,8 @@ pub(crate) fn fork(name: &str) -> Error {
 pub(crate) struct Judge<'a> {
     /// The manifest in force.
     pub(crate) manifest: &'a Verified<TrustManifest>,
+    /// The roots of that manifest and of those before it: what a former one certified stays certified.
+    pub(crate) roots: &'a [Issuer],
     /// This vault.
     pub(crate) vault: &'a VaultName,
     /// The keys that a grant must be for.
@@ -171,12 +187,11 @@ impl Judge<'_> {
         let [identity, device_ca] = message.certificates.as_slice() else {
             return Err(refused);
         };
-        let root = Issuer::from_certificate_der(&self.manifest.content().root_certificate);
-        let Ok(root) = root else { return Err(refused) };
+        let roots = self.roots;
         let fits = |der: &[u8], tbs: &[u8], key: &PublicKey| {
             Certificate::from_der(der).is_ok_and(|certificate| {
                 certificate.tbs_der() == tbs
-                    && certificate.verify_issued_by(&root).is_ok()
+                    && roots.iter().any(|root| certificate.verify_issued_by(root).is_ok())
                     && PublicKey::from_public_key_der(certificate.spki_der())
                         .is_ok_and(|found| found == *key)
             })
@@ -211,17 +226,15 @@ fn rejected(code: &str) -> Verdict {
 }
 
 fn plaintext_bytes(content: &Content) -> usize {
-    match content {
+    let certificates = match content {
         Content::Grant {
-            plaintext,
             identity_certificate,
             device_ca_certificate,
             ..
-        } => plaintext.len() + identity_certificate.len() + device_ca_certificate.len(),
-        Content::Entitlement { plaintext, .. } | Content::Acknowledgement { plaintext, .. } => {
-            plaintext.len()
-        }
-    }
+        } => identity_certificate.len() + device_ca_certificate.len(),
+        _ => 0,
+    };
+    content.plaintext().len() + certificates
 }
 
 /// The id of a dispatch's content, as the log can hold it. HQ signed it; it is a label and decides nothing.

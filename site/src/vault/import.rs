@@ -83,6 +83,7 @@ impl Vault<'_> {
         let fact = Trust {
             version: point.version,
             fingerprint: point.fingerprint,
+            dispatch_epoch: next.content().dispatch_epoch,
         };
         self.ledger.record(now(), Fact::Trust(fact))?;
         if effort == Effort::Import {
@@ -122,7 +123,7 @@ impl Vault<'_> {
         }
         let dispatch = match (opened, manifest.content().in_force(self.time())) {
             (Err(error), _) => {
-                incoming.arrival = Arrival::Refused(error.into());
+                incoming.arrival = Arrival::of(self.of_another_epoch(bytes, error));
                 return Ok(incoming);
             }
             (Ok(_), Err(error)) => {
@@ -132,7 +133,7 @@ impl Vault<'_> {
             (Ok(dispatch), Ok(())) => dispatch,
         };
         let epoch_first = manifest.content().dispatch_epoch;
-        let place = dispatch::place(self.state().dispatches(), epoch_first, &dispatch);
+        let place = dispatch::place(self.state(), epoch_first, &dispatch);
         let arrival = match place {
             Ok(Place::Already) => return Ok(incoming),
             Ok(Place::Next) => None,
@@ -150,10 +151,12 @@ impl Vault<'_> {
             incoming.arrival = arrival;
             return Ok(incoming);
         }
+        let roots = self.trust.roots()?;
         let verified = self.keyring()?.with_opener(|opener| {
             let (vault, identity) = (&self.name, &self.identity);
             Judge {
                 manifest,
+                roots: &roots,
                 vault,
                 identity,
                 opener,
@@ -191,6 +194,21 @@ impl Vault<'_> {
             }
         };
         Ok(incoming)
+    }
+
+    /// Why a dispatch that the newest manifest's key did not sign is not followed: another manifest's key may have.
+    fn of_another_epoch(&self, bytes: &[u8], error: mintmark_protocol::Error) -> Error {
+        let newest = self.trust.newest().content();
+        let before = self.trust.manifests().rev();
+        let signed = |manifest| Dispatch::open(bytes, manifest, &self.name).ok();
+        if let Some(dispatch) = before.into_iter().find_map(signed) {
+            let dispatch = dispatch.content();
+            if dispatch.epoch < newest.dispatch_epoch {
+                let name = dispatch.object_id();
+                return dispatch::epoch_over(&name, dispatch.epoch, newest.dispatch_epoch);
+            }
+        }
+        error.into()
     }
 
     /// HQ has seen what this home does not hold: the dispatch is kept as the evidence, and is not followed.

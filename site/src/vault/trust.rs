@@ -1,6 +1,7 @@
 //! The trust manifests of this vault: from the one that was pinned, each verified by the one before.
 
 use mintmark_console::files::{self, Folder};
+use mintmark_pki::Issuer;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
@@ -137,8 +138,22 @@ impl TrustChain {
         self.before.push(std::mem::replace(&mut self.newest, next));
     }
 
-    fn manifests(&self) -> impl Iterator<Item = &Verified<TrustManifest>> {
+    /// Every manifest, the newest last.
+    pub(crate) fn manifests(&self) -> impl DoubleEndedIterator<Item = &Verified<TrustManifest>> {
         self.before.iter().chain([&self.newest])
+    }
+
+    /// The root of every manifest, the newest last.
+    pub(crate) fn roots(&self) -> Result<Vec<Issuer>> {
+        let mut ders: Vec<&[u8]> = Vec::new();
+        for manifest in self.manifests() {
+            let der = manifest.content().root_certificate.as_slice();
+            if !ders.contains(&der) {
+                ders.push(der);
+            }
+        }
+        let roots = ders.into_iter().map(Issuer::from_certificate_der);
+        Ok(roots.collect::<std::result::Result<_, _>>()?)
     }
 }
 

@@ -1,0 +1,596 @@
+//! A trust manifest and its successors: officers and keys come and go, and nothing that was under way is lost, and
+//! nothing counts any more that should not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use mintmark_tests::clock::DAY;
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Stores, World, files, judge};
+
+const CAROL: [&str; 3] = ["alice", "bob", "carol"];
+const DRAFT: &str = "$D/officers/berlin-th200.draft";
+
+/// A headquarters with three officers, of whom every role needs two, and a vault `berlin/v1` that it let in.
+fn three_officers() -> World {
+    let world = World::empty(Stores::Files);
+    world.ceremony(&CAROL, "");
+    world.enrol("berlin");
+    world
+}
+
+fn other_policy() -> String {
+    POLICY.replace("id = \"th200\"", "id = \"th200-b\"")
+}
+
+fn audit_log_code(world: &World, kind: &str) -> String {
+    let rows = world.log("berlin");
+    let row = rows.iter().rfind(|row| row["kind"] == kind);
+    row.unwrap_or_else(|| panic!("no {kind} in {rows:#?}"))["code"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn what_a_removed_officer_approved_is_refused_reported_approved_again_and_accepted() {
+    let world = three_officers();
+    world.mint("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+
+    world.hq("officer remove bob --confirm bob").ok();
+    let published = world.next_trust("", &["alice", "carol"]);
+    assert_eq!(published.warning_codes(), ["APPROVE-AGAIN"], "{published}");
+    let carried = world.carry_out("berlin").exits(1);
+    let item = carried.item("dispatch-1-000002.cose");
+    assert_eq!(item["type"], "entitlement");
+    assert_eq!(item["outcome"], "refused");
+    let code = item["code"].as_str().unwrap().to_owned();
+    assert_eq!(code, "SIGNER-UNKNOWN", "{carried}");
+    assert_eq!(audit_log_code(&world, "dispatch-refused"), code);
+    // The chain went on: the same medium has nothing new.
+    let again = world.site("media import $D/media").ok();
+    assert_eq!(again.item("dispatch-1-000002.cose")["outcome"], "already");
+
+    let home = world.carry_home("berlin").exits_done();
+    assert_eq!(home.warning_codes(), ["APPROVE-AGAIN"], "{home}");
+    let item = home.item("000001.cose");
+    let items = home.json()["items"].as_array().unwrap().clone();
+    let bundle = items.iter().find(|item| item["type"] == "audit-bundle");
+    let refused = &bundle.unwrap_or(&item)["refused_by_vault"][0];
+    assert_eq!(refused["type"], "entitlement");
+    assert_eq!(refused["id"], "th200");
+    assert_eq!(refused["code"], code.as_str());
+    assert_eq!(refused["approve_again"], true);
+
+    // The draft is open again, with what is left of its approvals.
+    world
+        .hq("entitlement export th200")
+        .fails(1, "THRESHOLD-NOT-MET");
+    let approval = world.sign(DRAFT, "carol");
+    world.hq(&format!("approval import {approval}")).ok();
+    world.hq("entitlement export th200").ok();
+    let carried = world.carry_out("berlin").exits_done();
+    assert_eq!(
+        carried.item("dispatch-1-000003.cose")["outcome"],
+        "imported"
+    );
+    world.requests("line", 1..=3);
+    world.issue("line").ok();
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report:#}");
+    assert_eq!(report["accounts"][0]["good"], 3);
+}
+
+#[test]
+fn a_grant_by_a_removed_officer_is_approved_again_before_the_vault_ever_reported() {
+    let world = World::empty(Stores::Files);
+    world.ceremony(&CAROL, "");
+    let fingerprint = world.site_init("berlin").text("enrolment_fingerprint");
+    world.site("media export $D/media").ok();
+    let enrol = "site enrol --request $D/media/mintmark/enrol-berlin_v1.cose --output $D/officers/enrol.draft";
+    let id = world
+        .hq(&format!("{enrol} --fingerprint {fingerprint}"))
+        .ok()
+        .text("id");
+    world.approve("$D/officers/enrol.draft");
+    world.hq(&format!("site grant {id}")).ok();
+    world.hq("officer remove bob --confirm bob").ok();
+    world.next_trust("", &["alice", "carol"]);
+    world.carry_out("berlin").exits(1);
+    let grant = format!("site grant {id}");
+    world.hq(&grant).fails(1, "THRESHOLD-NOT-MET");
+    let approval = world.sign("$D/officers/enrol.draft", "carol");
+    world.hq(&format!("approval import {approval}")).ok();
+    world.hq(&grant).ok();
+    world.carry_out("berlin").exits_done();
+    assert_eq!(world.status("berlin")["enrolled"], true);
+}
+
+#[test]
+fn another_dispatch_key_sends_again_what_was_not_seen_and_ends_the_epoch_before() {
+    let world = World::ready();
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.carry_home("berlin").exits_done();
+    // An acknowledgement and an entitlement that nobody has seen.
+    world.hq("media export $D/media").ok();
+    world.mint("berlin", &other_policy());
+    world.hq("media export $D/media").ok();
+    let folder = world.on_stick("to-berlin_v1");
+    files::copy(&folder, &world.path("old-stick/mintmark/to-berlin_v1"));
+    assert!(folder.join("dispatch-1-000004.cose").exists());
+
+    world.next_trust("--dispatch-keys @dispatch2", &["alice", "bob"]);
+    let carried = world.carry_out("berlin").exits_done();
+    // What is over was taken off the stick.
+    assert!(!folder.join("dispatch-1-000004.cose").exists());
+    let entitlement = carried.item("dispatch-2-000001.cose");
+    assert_eq!(entitlement["type"], "entitlement", "{carried}");
+    assert_eq!(entitlement["outcome"], "imported");
+    assert_eq!(
+        carried.item("dispatch-2-000002.cose")["type"],
+        "acknowledgement"
+    );
+    let status = world.status("berlin");
+    assert_eq!(status["dispatch"]["epoch"], 2);
+    assert_eq!(status["bundle"]["acknowledged"], 1);
+    assert_eq!(status["accounts"].as_array().unwrap().len(), 2);
+
+    // A stick from before comes late: nothing of it counts, and nothing breaks.
+    let late = world.site("media import $D/old-stick").exits(1);
+    assert_eq!(
+        late.item("dispatch-1-000004.cose")["code"],
+        "DISPATCH-EPOCH-OVER",
+        "{late}"
+    );
+    assert_eq!(world.status("berlin")["log_size"], status["log_size"]);
+
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
+}
+
+#[test]
+fn a_new_epoch_repeats_what_the_vault_had_and_changes_nothing_there() {
+    let world = World::ready();
+    let before = world.status("berlin");
+    // HQ has not heard from the vault at all: it sends the grant and the entitlement anew.
+    let draft = "$D/officers/epoch.draft";
+    world.hq(&format!("trust epoch --output {draft}")).ok();
+    world.approve(draft);
+    world.hq("trust publish --media $D/media").ok();
+    let shown = world.hq("trust show").ok().json();
+    assert_eq!(shown["dispatch_epoch"], 2);
+    assert_eq!(shown["thresholds"]["mint"], 2);
+    let carried = world.carry_out("berlin").exits_done();
+    assert_eq!(
+        carried.item("dispatch-2-000001.cose")["type"],
+        "enrolment-grant"
+    );
+    assert_eq!(
+        carried.item("dispatch-2-000002.cose")["type"],
+        "entitlement"
+    );
+    let after = world.status("berlin");
+    assert_eq!(after["accounts"], before["accounts"]);
+    assert_eq!(after["dispatch"]["epoch"], 2);
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    let home = world.carry_home("berlin").exits_done();
+    assert_eq!(home.warning_codes(), [""; 0], "{home}");
+    assert_eq!(world.reconcile()["balanced"], true);
+}
+
+#[test]
+fn a_vault_and_an_officer_that_missed_versions_walk_through_them_in_order() {
+    let world = World::with_vault();
+    world.mint("berlin", POLICY);
+    for _ in 2..=4 {
+        world.next_trust("", &["alice", "bob"]);
+    }
+    world.hq("media export $D/media").ok();
+    let stick = |name: &str, versions: &[u32]| {
+        for version in versions {
+            let file = format!("trust-{version:06}.cose");
+            let bytes = fs::read(world.on_stick(&file)).unwrap();
+            world.write(&format!("{name}/mintmark/{file}"), bytes);
+        }
+    };
+    world.pin_version("carol", 1);
+    stick("only-4", &[4]);
+    let held = world
+        .hq("--home $D/officers/carol media import $D/only-4")
+        .exits(3);
+    assert_eq!(held.item("trust-000004.cose")["outcome"], "held");
+    assert_eq!(held.item("trust-000004.cose")["code"], "TRUST-MISSING");
+    let held = world.site("media import $D/only-4").exits(3);
+    assert_eq!(held.item("trust-000004.cose")["outcome"], "held");
+    assert_eq!(held.item("trust-000004.cose")["code"], "TRUST-MISSING");
+    assert_eq!(world.status("berlin")["trust_version"], 1);
+    let walked = world.site("media import $D/media").ok();
+    for version in 2..=4 {
+        let file = format!("trust-{version:06}.cose");
+        assert_eq!(walked.item(&file)["outcome"], "imported");
+    }
+    assert_eq!(world.status("berlin")["trust_version"], 4);
+    assert_eq!(
+        world.status("berlin")["accounts"].as_array().unwrap().len(),
+        1
+    );
+    let carol = "--home $D/officers/carol";
+    world.hq(&format!("{carol} media import $D/media")).ok();
+    let shown = world.hq(&format!("{carol} trust show")).ok().json();
+    assert_eq!(shown["version"], 4);
+}
+
+#[test]
+fn a_raised_threshold_holds_for_the_manifest_that_raises_it_and_for_those_after() {
+    let world = three_officers();
+    let draft = world.draft_trust("--threshold trust=3 --threshold mint=3");
+    for officer in ["alice", "bob"] {
+        let approval = world.sign(&draft, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    // Enough for version 1, too few for version 2 itself.
+    world
+        .hq("trust publish --media $D/media")
+        .fails(1, "THRESHOLD-NOT-MET");
+    let approval = world.sign(&draft, "carol");
+    world.hq(&format!("approval import {approval}")).ok();
+    world.hq("trust publish --media $D/media").ok();
+    for officer in CAROL {
+        world
+            .hq(&format!(
+                "--home $D/officers/{officer} media import $D/media"
+            ))
+            .ok();
+    }
+    world.draft("berlin", POLICY);
+    world.approve(DRAFT);
+    world
+        .hq("entitlement export th200")
+        .fails(1, "THRESHOLD-NOT-MET");
+    let approval = world.sign(DRAFT, "carol");
+    world.hq(&format!("approval import {approval}")).ok();
+    world.hq("entitlement export th200").ok();
+    world.carry_out("berlin").exits_done();
+
+    // Nobody lowers it by saying nothing, and to lower it takes as many as it says.
+    world.next_trust("", &CAROL);
+    assert_eq!(world.hq("trust show").ok().json()["thresholds"]["trust"], 3);
+    let draft = world.draft_trust("--threshold trust=2");
+    for officer in ["alice", "bob"] {
+        let approval = world.sign(&draft, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    world
+        .hq("trust publish --media $D/media")
+        .fails(1, "THRESHOLD-NOT-MET");
+}
+
+/// OpenSSL's verdict on a chain: `trusted` at its end, `between` on the way to `certificate`.
+fn verify(folder: &Path, trusted: &str, between: &[&str], certificate: &Path) -> bool {
+    let mut command = Command::new("openssl");
+    command.current_dir(folder).args([
+        "verify",
+        "-x509_strict",
+        "-check_ss_sig",
+        "-CAfile",
+        trusted,
+    ]);
+    for file in between {
+        command.args(["-untrusted", file]);
+    }
+    command.arg(certificate).output().unwrap().status.success()
+}
+
+#[test]
+fn a_new_root_certifies_new_vaults_and_those_before_stay_as_they_are() {
+    let world = World::ready();
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    // A vault whose grant is under way while the root changes.
+    world.site_init("paris");
+    world.site("--home $D/paris media export $D/media").ok();
+    let fingerprint = world.status("paris")["enrolment_fingerprint"].clone();
+    let enrol = format!(
+        "site enrol --request $D/media/mintmark/enrol-paris_v1.cose --fingerprint {} --output $D/officers/paris.draft",
+        fingerprint.as_str().unwrap()
+    );
+    let id = world.hq(&enrol).ok().text("id");
+    world.approve("$D/officers/paris.draft");
+    world.hq(&format!("site grant {id}")).ok();
+    // And one whose grant was drafted before, and is finished after.
+    world.site_init("madrid");
+    world.site("--home $D/madrid media export $D/media").ok();
+    let fingerprint = world.status("madrid")["enrolment_fingerprint"].clone();
+    let enrol = format!(
+        "site enrol --request $D/media/mintmark/enrol-madrid_v1.cose --fingerprint {}",
+        fingerprint.as_str().unwrap()
+    );
+    let draft = "$D/officers/madrid.draft";
+    let id = world
+        .hq(&format!("{enrol} --output {draft}"))
+        .ok()
+        .text("id");
+    world.approve(draft);
+
+    world.next_trust("--root-keys @root2", &["alice", "bob"]);
+    world
+        .hq(&format!("site grant {id}"))
+        .fails(1, "GRANT-ROOT-FORMER");
+    world.carry_out("paris").exits_done();
+    world.carry_out("berlin").exits_done();
+    world.enrol("hamburg");
+    let policy = other_policy();
+    world.grant("hamburg", &policy);
+    world.grant("paris", &policy);
+    for (site, number) in [("hamburg", 11), ("paris", 12)] {
+        world.requests(site, [number]);
+        world
+            .site(&format!(
+                "--home $D/{site} issue --product TH-200 --csr $D/csr/{site} --output $D/out"
+            ))
+            .ok();
+    }
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+
+    world.hq("ca export --output $D/ca").ok();
+    let ca = world.path("ca");
+    let device = |number: u32| world.path(&format!("out/TH200-{number:08}.pem"));
+    for number in [1, 3] {
+        let between = ["device-ca-berlin_v1.pem"];
+        assert!(verify(&ca, "root-1.pem", &between, &device(number)));
+        assert!(!verify(&ca, "root.pem", &between, &device(number)));
+    }
+    assert!(verify(
+        &ca,
+        "root-1.pem",
+        &["device-ca-paris_v1.pem"],
+        &device(12)
+    ));
+    let between = ["device-ca-hamburg_v1.pem"];
+    assert!(verify(&ca, "root.pem", &between, &device(11)));
+    assert!(!verify(&ca, "root-1.pem", &between, &device(11)));
+    let linked = ["root-link.pem", "device-ca-hamburg_v1.pem"];
+    assert!(verify(&ca, "root-1.pem", &linked, &device(11)));
+    // Each chain ends with the root that it has.
+    for (site, root) in [("berlin", "root-1.pem"), ("hamburg", "root.pem")] {
+        let chain = fs::read_to_string(ca.join(format!("chain-{site}_v1.pem"))).unwrap();
+        assert!(chain.ends_with(&fs::read_to_string(ca.join(root)).unwrap()));
+    }
+    for (crl, root) in [
+        ("crl-root.pem", "root.pem"),
+        ("crl-root-1.pem", "root-1.pem"),
+    ] {
+        judge::openssl(&ca, &format!("crl -in {crl} -CAfile {root} -noout"));
+    }
+
+    for site in ["berlin", "hamburg", "paris"] {
+        world.carry_home(site).exits_done();
+    }
+    assert_eq!(world.reconcile()["balanced"], true);
+    for number in [1, 11, 12] {
+        let shown = world
+            .hq("device show")
+            .arg(device(number).to_str().unwrap());
+        assert_eq!(shown.ok().json()["chain"], "valid");
+    }
+
+    // A third one: every firmware that knows any of the roots can follow.
+    world.next_trust("--root-keys @root3", &["alice", "bob"]);
+    world.enrol("oslo");
+    world.hq("ca export --output $D/ca3").ok();
+    let ca = world.path("ca3");
+    let oslo = ca.join("device-ca-oslo_v1.pem");
+    assert!(verify(&ca, "root.pem", &[], &oslo));
+    assert!(verify(&ca, "root-2.pem", &["root-link.pem"], &oslo));
+    assert!(verify(
+        &ca,
+        "root-1.pem",
+        &["root-link.pem", "root-link-2.pem"],
+        &oslo
+    ));
+    assert!(!verify(&ca, "root-1.pem", &["root-link.pem"], &oslo));
+}
+
+#[test]
+fn a_root_that_is_lost_is_replaced_without_a_link() {
+    let world = World::with_headquarters();
+    let draft = world.draft_trust("--root-keys @root2");
+    world.approve(&draft);
+    let config = fs::read_to_string(world.path("hq/config.toml")).unwrap();
+    let lost = config
+        .lines()
+        .find_map(|line| line.strip_prefix("root = \"file:"));
+    let lost = lost.unwrap().split('?').next().unwrap();
+    fs::rename(lost, world.path("lost")).unwrap();
+    world.hq("trust publish --media $D/media").exits(3);
+    world
+        .hq("trust publish --media $D/media --no-root-link")
+        .ok();
+    world.hq("ca export --output $D/ca").ok();
+    assert!(world.path("ca/root-1.pem").exists());
+    assert!(!world.path("ca/root-link.pem").exists());
+    world
+        .hq("--home $D/officers/alice media import $D/media")
+        .ok();
+    world
+        .hq("--home $D/officers/bob media import $D/media")
+        .ok();
+    world.enrol("berlin");
+}
+
+#[test]
+fn other_keys_of_hq_read_new_bundles_and_those_before_are_still_read() {
+    let world = World::ready();
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.site("media export $D/media").ok();
+    judge::openssl(
+        world.folder(),
+        "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out escrow2.key",
+    );
+    judge::openssl(
+        world.folder(),
+        "pkey -in escrow2.key -pubout -out escrow2.pem",
+    );
+    let before = world.hq("trust show").ok().json();
+    world.next_trust(
+        "--audit-keys @audit2 --escrow-key $D/escrow2.pem",
+        &["alice", "bob"],
+    );
+    let after = world.hq("trust show").ok().json();
+    for key in [0, 1] {
+        assert_ne!(
+            before["encryption_keys"][key],
+            after["encryption_keys"][key]
+        );
+    }
+    assert_eq!(before["dispatch_epoch"], after["dispatch_epoch"]);
+    // The bundle was sealed for the key before.
+    let home = world.hq("media import $D/media").ok();
+    let outcome = |item: &serde_json::Value| item["outcome"] == "imported";
+    assert!(
+        home.json()["items"].as_array().unwrap().iter().any(outcome),
+        "{home}"
+    );
+    world.carry_out("berlin").exits_done();
+    world.requests("more", 3..=5);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report:#}");
+    assert_eq!(report["accounts"][0]["good"], 5);
+    let log = world.hq("audit log --site berlin").ok().lines();
+    assert!(log.len() as u64 >= world.status("berlin")["log_size"].as_u64().unwrap() - 3);
+    // A draft from before can be read and sent.
+    world
+        .hq("approval show $D/officers/berlin-th200.draft")
+        .ok();
+}
+
+#[test]
+fn whoever_looks_is_told_thirty_days_before_the_manifest_expires() {
+    let world = World::with_vault();
+    world.mint("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+    let quiet: [&str; 0] = [];
+    world.set_clock(699 * DAY);
+    assert_eq!(world.site("status").ok().warning_codes(), quiet);
+    assert_eq!(world.hq("trust show").ok().warning_codes(), quiet);
+    world.set_clock(701 * DAY);
+    let status = world.site("status").ok();
+    assert_eq!(status.warning_codes(), ["TRUST-EXPIRES"], "{status}");
+    assert_eq!(status.json()["trust_expires_soon"], true);
+    for line in [
+        "trust show",
+        "officer list",
+        "entitlement list",
+        "--home $D/officers/alice trust show",
+    ] {
+        let run = world.hq(line).ok();
+        assert_eq!(run.warning_codes(), ["TRUST-EXPIRES"], "{run}");
+    }
+    world.set_clock(731 * DAY);
+    assert_eq!(world.site("status").ok().warning_codes(), ["TRUST-EXPIRED"]);
+    let held = world.site("media import $D/media").exits(3);
+    let item = held.item("dispatch-1-000002.cose");
+    assert_eq!(item["outcome"], "held");
+    assert_eq!(item["code"], "TRUST-EXPIRED");
+    world.write("policies/late.toml", other_policy());
+    world
+        .hq("entitlement draft --site berlin --vault v1 --policy $D/policies/late.toml")
+        .fails(1, "MESSAGE-EXPIRED");
+    // An expired one still verifies its successor.
+    world.next_trust("", &["alice", "bob"]);
+    assert_eq!(world.hq("trust show").ok().warning_codes(), quiet);
+    let carried = world.site("media import $D/media").run();
+    assert_eq!(carried.item("trust-000002.cose")["outcome"], "imported");
+    assert_eq!(world.status("berlin")["trust_version"], 2);
+}
+
+#[test]
+fn an_officer_gets_other_keys_or_a_second_one_and_stays_one_officer() {
+    let world = World::with_vault();
+    let request = |name: &str, keys: &str| {
+        let line = format!(
+            "officer request --name {name} --keys @{keys} --output $D/officers/{keys}.request"
+        );
+        let fingerprint = world.hq(&line).ok().text("fingerprint");
+        format!("officer add --request $D/officers/{keys}.request --fingerprint {fingerprint}")
+    };
+    let add = request("alice", "alice-new");
+    world.hq(&add).fails(2, "OFFICER-EXISTS");
+    world.hq(&format!("{add} --replace")).ok();
+    let add = request("bob", "bob-second");
+    world.hq(&format!("{add} --add-key")).ok();
+    let stranger = request("carol", "carol");
+    world
+        .hq(&format!("{stranger} --replace"))
+        .fails(2, "OFFICER-UNKNOWN");
+    let listed = world.hq("officer list").ok().json();
+    assert_eq!(listed["officers"][0]["changes"], true);
+    assert_eq!(
+        listed["officers"][1]["signing_key_ids"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+
+    // The old keys approve by the manifest before; by the new one alice has only her new key.
+    let draft = world.draft_trust("");
+    for officer in ["alice", "bob"] {
+        let approval = world.sign(&draft, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    world
+        .hq("trust publish --media $D/media")
+        .fails(1, "THRESHOLD-NOT-MET");
+    world
+        .hq(&format!(
+            "--home $D/officers/alice approval sign {draft} --officer alice --keys @alice-new --output $D/alice-new"
+        ))
+        .ok();
+    world.hq("approval import $D/alice-new").ok();
+    world.hq("trust publish --media $D/media").ok();
+    for officer in ["alice", "bob"] {
+        world
+            .hq(&format!(
+                "--home $D/officers/{officer} media import $D/media"
+            ))
+            .ok();
+    }
+    world.carry_out("berlin").exits_done();
+
+    world.draft("berlin", POLICY);
+    let sign = |officer: &str, keys: &str, output: &str| {
+        world.hq(&format!(
+            "--home $D/officers/{officer} approval sign {DRAFT} --officer {officer} --keys {keys} --output {output}"
+        ))
+    };
+    sign("alice", "@alice", "$D/old").fails(1, "OFFICER-KEY-MISMATCH");
+    sign("bob", "@bob", "$D/bob-1").ok();
+    sign("bob", "@bob-second --agreement-keys @bob", "$D/bob-2").ok();
+    world.hq("approval import $D/bob-1").ok();
+    world.hq("approval import $D/bob-2").run();
+    world
+        .hq("entitlement export th200")
+        .fails(1, "THRESHOLD-NOT-MET");
+    sign("alice", "@alice-new", "$D/alice-1").ok();
+    world.hq("approval import $D/alice-1").ok();
+    world.hq("entitlement export th200").ok();
+    world.carry_out("berlin").exits_done();
+    assert_eq!(
+        world.status("berlin")["accounts"].as_array().unwrap().len(),
+        1
+    );
+}
