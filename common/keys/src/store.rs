@@ -147,8 +147,11 @@ pub trait KeyStore: Send + Sync {
     /// [`KeyStore::destroy_secret`] if it differs.
     ///
     /// CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false for every key that was not made in its token
-    /// (PKCS #11 version 3.0 sections 5.18.3 and 4.9), so they are not demanded: that the key was nowhere else is not
-    /// the token's to say.
+    /// (PKCS #11, at C_CreateObject and C_UnwrapKey), so they are not demanded: that the key was nowhere else is not the
+    /// token's to say.
+    ///
+    /// Where the connection breaks after the token made the key, the answer can be `KEY-EXISTS`, as after a crash: a key
+    /// that is there is known by its check value.
     ///
     /// # Errors
     /// `KEY-EXISTS` if the label is taken, `KEY-MISSING` if there is no such transport key (always in a folder),
