@@ -5,18 +5,24 @@ use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
-use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::{Fingerprint, Sku};
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::{Revocation, Target};
 
 use crate::decide::DeviceRecord;
 use crate::entry::{
-    Body, BundleSealed, Content, Dispatch, Entry, Genesis, LogSequence, Reserved, Signed, Trust,
-    Verdict,
+    Body, BundleSealed, Content, Dispatch, Entry, Genesis, KeyReceipt, LogSequence, Reserved,
+    Signed, Trust, Verdict,
 };
 use crate::merkle;
 use crate::policy::{day_window, hour_window};
-use crate::state::{Account, Enrolment, Granted, OpenReservation, Pending, SealedBundle, State};
+use crate::state::{
+    Account, DeviceCa, Enrolment, Granted, OpenReservation, Pending, Revoked, SealedBundle, State,
+};
 
 /// The code of the one refusal that leaves the chain of dispatches where it was.
 pub(crate) const OUT_OF_ORDER: &str = "DISPATCH-OUT-OF-ORDER";
@@ -59,7 +65,7 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
     match (&entry.body, pending) {
         (Body::DispatchAccepted, Some(Pending::Dispatch(dispatch))) => {
             follow(state, &dispatch);
-            take_effect(state, sequence, &dispatch);
+            take_effect(state, sequence, entry.time, &dispatch);
             None
         }
         (Body::DispatchRefused { code }, Some(Pending::Dispatch(dispatch))) => {
@@ -126,6 +132,8 @@ fn input(state: &mut State, sequence: LogSequence, body: &Body) -> Option<Effect
         }
         Body::Signed(signed) => return sign(state, signed),
         Body::BundleSealed(sealed) => seal(state, sealed),
+        Body::Rotation(rotation) => state.rotation = Some(*rotation),
+        Body::Key(receipt) => receive(state, sequence, receipt),
         // Decisions are applied elsewhere.
         Body::DispatchAccepted
         | Body::DispatchRefused { .. }
@@ -143,6 +151,8 @@ fn begin(state: &mut State, genesis: &Genesis) {
         state.trust = Some(Trust {
             version: genesis.trust_version,
             fingerprint: genesis.trust_fingerprint,
+            // The first dispatch says which epoch it is.
+            dispatch_epoch: 0,
         });
         state.genesis = Some(genesis.clone());
     }
@@ -166,40 +176,163 @@ fn follow(state: &mut State, dispatch: &Dispatch) {
         .insert((dispatch.epoch, dispatch.sequence), dispatch.fingerprint);
 }
 
-fn take_effect(state: &mut State, sequence: LogSequence, dispatch: &Dispatch) {
+fn take_effect(state: &mut State, sequence: LogSequence, time: u64, dispatch: &Dispatch) {
     // Content that does not parse is never accepted by an honest vault, and has no effect in any case.
-    match &dispatch.content {
-        Verdict::Authentic(Content::Grant {
+    let Verdict::Authentic(content) = &dispatch.content else {
+        return;
+    };
+    match content {
+        Content::Grant {
             fingerprint,
             plaintext,
             identity_certificate,
             device_ca_certificate,
-        }) => {
-            if let Ok(grant) = EnrolmentGrant::from_cbor(plaintext) {
-                state.enrolment = Some(Arc::new(Enrolment {
-                    fingerprint: *fingerprint,
-                    identity_certificate: identity_certificate.clone(),
-                    device_ca_certificate: device_ca_certificate.clone(),
-                    serial_master: grant.serial_master,
-                    dispatch_epoch: grant.dispatch_epoch,
-                }));
-                state.recompile();
+        } => {
+            if let Ok(grant) = EnrolmentGrant::from_cbor(plaintext)
+                && !state.knows_grant(*fingerprint)
+            {
+                let certificates = (
+                    identity_certificate.as_slice(),
+                    device_ca_certificate.as_slice(),
+                );
+                enrol(state, sequence, *fingerprint, &grant, certificates);
             }
         }
-        Verdict::Authentic(Content::Entitlement {
+        Content::Entitlement {
             fingerprint,
             plaintext,
-        }) => {
+        } => {
             if let Ok(entitlement) = Entitlement::from_cbor(plaintext) {
                 grant(state, sequence, *fingerprint, entitlement);
             }
         }
-        Verdict::Authentic(Content::Acknowledgement { plaintext, .. }) => {
+        Content::Acknowledgement { plaintext, .. } => {
             if let Ok(acknowledgement) = Acknowledgement::from_cbor(plaintext) {
                 acknowledge(state, &acknowledgement);
             }
         }
-        Verdict::Rejected { .. } => {}
+        Content::Revocation {
+            fingerprint,
+            plaintext,
+        } => {
+            if let Ok(revocation) = Revocation::from_cbor(plaintext)
+                && state.revocations.follow(revocation.number, *fingerprint)
+            {
+                revoke(state, sequence, time, &revocation);
+            }
+        }
+        Content::ClockCorrection {
+            fingerprint,
+            plaintext,
+        } => {
+            if let Ok(correction) = ClockCorrection::from_cbor(plaintext)
+                && state
+                    .clock_corrections
+                    .follow(correction.number, *fingerprint)
+            {
+                correct_clock(state, correction.time);
+            }
+        }
+        Content::Reanchor {
+            fingerprint,
+            plaintext,
+        } => {
+            // What it says concerns the anchor in the token, which is not in the log.
+            if let Ok(reanchor) = Reanchor::from_cbor(plaintext) {
+                state.reanchors.follow(reanchor.number, *fingerprint);
+            }
+        }
+    }
+}
+
+/// Lets the vault in, or gives it its next device CA.
+fn enrol(
+    state: &mut State,
+    sequence: LogSequence,
+    fingerprint: Fingerprint,
+    grant: &EnrolmentGrant,
+    (identity, device_ca): (&[u8], &[u8]),
+) {
+    // The same thing again, under a new epoch say, changes nothing.
+    let known = state.enrolment.as_deref().map(|known| known.fingerprint);
+    if known == Some(fingerprint) {
+        return;
+    }
+    let ca = DeviceCa {
+        generation: grant.purpose.device_ca_generation(),
+        grant: fingerprint,
+        certificate: device_ca.to_vec(),
+        first_record: sequence,
+        revoked: None,
+    };
+    let rotated = match (&grant.purpose, state.enrolment.as_deref()) {
+        (Purpose::Rotation { .. }, Some(before)) => {
+            let mut enrolment = before.clone();
+            enrolment.fingerprint = fingerprint;
+            enrolment.identity_certificate = identity.to_vec();
+            enrolment.device_cas.push(ca);
+            enrolment
+        }
+        _ => Enrolment {
+            fingerprint,
+            identity_certificate: identity.to_vec(),
+            device_cas: vec![ca],
+            serial_master: grant.serial_master,
+            dispatch_epoch: grant.dispatch_epoch,
+        },
+    };
+    state.enrolment = Some(Arc::new(rotated));
+    state.rotation = None;
+    state.disabled = None;
+    state.recompile();
+}
+
+fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revocation) {
+    let revoked = Revoked {
+        at: sequence,
+        time,
+        number: revocation.number,
+        reason: revocation.reason.clone(),
+    };
+    // What is over already stays over since then.
+    match &revocation.target {
+        Target::Entitlement(id) => {
+            if let Some(granted) = state.entitlements.get_mut(id) {
+                granted.revoked.get_or_insert(revoked);
+            }
+        }
+        Target::Vault => {
+            state.disabled.get_or_insert(revoked);
+        }
+        Target::DeviceCa(fingerprint) => {
+            if let Some(enrolment) = &mut state.enrolment {
+                let cas = &mut Arc::make_mut(enrolment).device_cas;
+                if let Some(ca) = cas.iter_mut().find(|ca| ca.fingerprint() == *fingerprint) {
+                    ca.revoked.get_or_insert(revoked);
+                }
+            }
+        }
+    }
+}
+
+/// The log goes on at another time. What was counted at a later one counts now: nothing is given back.
+fn correct_clock(state: &mut State, time: u64) {
+    state.mark = time;
+    state.unreported.go_on_at(time);
+    for account in state.accounts.values_mut() {
+        account.hour.go_on_in(hour_window(time));
+        account.day.go_on_in(day_window(time));
+    }
+}
+
+fn receive(state: &mut State, sequence: LogSequence, receipt: &KeyReceipt) {
+    let granted = state.entitlements.get(&receipt.entitlement);
+    let terms = granted.and_then(|granted| {
+        let mut keys = granted.terms.keys.iter();
+        keys.find(|key| key.label == receipt.label)
+    });
+    if let Some(terms) = terms {
+        state.keys.receive(terms, receipt, sequence);
     }
 }
 
@@ -209,12 +342,14 @@ fn grant(
     fingerprint: Fingerprint,
     entitlement: Entitlement,
 ) {
-    if let Some(known) = state.entitlements.get(&entitlement.id)
+    let known = state.entitlements.get(&entitlement.id);
+    if let Some(known) = known
         && known.version == entitlement.version
         && known.fingerprint == fingerprint
     {
         return;
     }
+    let revoked = known.and_then(|known| known.revoked.clone());
     for account in state
         .accounts
         .values_mut()
@@ -238,6 +373,7 @@ fn grant(
         fingerprint,
         accepted_at: sequence,
         terms: Arc::new(entitlement),
+        revoked,
     };
     state.entitlements.insert(granted.terms.id.clone(), granted);
     state.recompile();
@@ -276,20 +412,29 @@ fn reserve(
     reserved: &Reserved,
     product: Option<Sku>,
 ) -> Option<Effect> {
-    state.units = state.units.saturating_add(1);
-    state.units_since_bundle = state.units_since_bundle.saturating_add(1);
-    state.unreported.add(sequence.number(), time);
-    state.reservations.insert(
-        sequence,
-        OpenReservation {
-            account: reserved.account,
-            slot: reserved.slot,
-            issue: reserved.issue,
-            device_id: reserved.device_id.clone(),
-            spki_sha256: reserved.spki_sha256,
-            tbs: reserved.tbs.clone(),
-        },
-    );
+    let first = reserved.issue == 0;
+    if first {
+        state.units = state.units.saturating_add(1);
+        state.units_since_bundle = state.units_since_bundle.saturating_add(1);
+        state.unreported.add(sequence.number(), time);
+    }
+    for label in &reserved.keys {
+        state.keys.count(&reserved.entitlement, label);
+    }
+    let open = OpenReservation {
+        account: reserved.account,
+        slot: reserved.slot,
+        issue: reserved.issue,
+        device_id: reserved.device_id.clone(),
+        spki_sha256: reserved.spki_sha256,
+        tbs: reserved.tbs.clone(),
+        keys: reserved.keys.clone(),
+        // A re-issue takes the place of an issue that was never signed, and then counts as that one did.
+        unresolved: first || take_place(state, reserved),
+    };
+    let unit = (reserved.account, reserved.slot, sequence);
+    state.open_units.insert(unit);
+    state.reservations.insert(sequence, open);
     let account = match state.accounts.entry(reserved.account) {
         Slot::Occupied(account) => account.into_mut(),
         // A unit of an account that nobody granted still is a unit of something.
@@ -299,9 +444,11 @@ fn reserve(
         }
     };
     account.next_slot = account.next_slot.max(reserved.slot.saturating_add(1));
-    account.unresolved = account.unresolved.saturating_add(1);
-    account.hour.add(hour_window(time));
-    account.day.add(day_window(time));
+    if first {
+        account.unresolved = account.unresolved.saturating_add(1);
+        account.hour.add(hour_window(time));
+        account.day.add(day_window(time));
+    }
     Some(Effect::Reserved(DeviceRecord {
         reservation: sequence,
         sku: account.sku.clone(),
@@ -314,9 +461,25 @@ fn reserve(
     }))
 }
 
+/// Removes the open reservation of the unit, and says whether the unit had no certificate yet.
+fn take_place(state: &mut State, reserved: &Reserved) -> bool {
+    let (account, slot) = (reserved.account, reserved.slot);
+    let of_unit = (account, slot, LogSequence(0))..=(account, slot, LogSequence(u64::MAX));
+    let Some(unit) = state.open_units.range(of_unit).next_back().copied() else {
+        return false;
+    };
+    state.open_units.remove(&unit);
+    let before = state.reservations.remove(&unit.2);
+    before.is_some_and(|before| before.unresolved)
+}
+
 fn sign(state: &mut State, signed: &Signed) -> Option<Effect> {
     let reserved = state.reservations.remove(&signed.reservation)?;
-    if let Some(account) = state.accounts.get_mut(&reserved.account) {
+    let unit = (reserved.account, reserved.slot, signed.reservation);
+    state.open_units.remove(&unit);
+    if reserved.unresolved
+        && let Some(account) = state.accounts.get_mut(&reserved.account)
+    {
         account.unresolved = account.unresolved.saturating_sub(1);
         account.good = account.good.saturating_add(1);
     }

@@ -8,7 +8,7 @@ mod request;
 
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, Sku, StationId};
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
 use crate::entry::{Body, Dispatch, LogSequence, Refused, Reserved};
 use crate::refusal::Refusal;
@@ -104,7 +104,7 @@ pub enum DecideError {
     SerialKeyMissing,
 }
 
-/// The only permission to sign a device certificate, for one unit that it debits.
+/// The only permission to sign a device certificate, for one unit that it debits, or debited before.
 ///
 /// Only [`decide`] makes one; it cannot be copied, and the ledger consumes it together with the signature.
 ///
@@ -147,7 +147,8 @@ impl Reservation {
 /// What is decided.
 #[derive(Debug)]
 pub enum Decision {
-    /// A unit is spent on the request.
+    /// A unit is spent on the request; or, with an issue number above 0, a unit that was spent before gets another
+    /// certificate.
     Reserve(Reservation),
     /// The request was answered before, by this reservation.
     Existing {
@@ -237,7 +238,7 @@ pub(crate) fn decide_at(
             station,
             submission,
         } => request::decide(state, index, serials, moment, product, station, submission),
-        Input::Dispatch(dispatch) => Ok(match dispatch::judge(state, moment.time, dispatch) {
+        Input::Dispatch(dispatch) => Ok(match dispatch::judge(state, moment, dispatch) {
             Ok(()) => Decision::AcceptDispatch,
             Err(refusal) => Decision::RefuseDispatch(refusal),
         }),
@@ -245,27 +246,11 @@ pub(crate) fn decide_at(
 }
 
 /// Makes the reservation; the rules have been passed.
-fn reservation(
-    state: &State,
-    entitlement: EntitlementId,
-    account: AccountTag,
-    slot: u64,
-    device_id: DeviceId,
-    spki_sha256: Fingerprint,
-    tbs: Vec<u8>,
-) -> Reservation {
+fn reservation(state: &State, reserved: Reserved) -> Reservation {
     Reservation {
         // The request is the next record, the decision the one after.
         sequence: LogSequence(state.size()).next(),
-        reserved: Reserved {
-            entitlement,
-            account,
-            slot,
-            issue: FIRST_ISSUE,
-            device_id,
-            spki_sha256,
-            tbs,
-        },
+        reserved,
     }
 }
 

@@ -11,18 +11,25 @@
 //!                    ; site, vault, lineage, trust manifest: version, fingerprint; enrolment request: fingerprint; software
 //! start            = { 0: 2, 1: unix-time, ? 2: uint, 3: lineage, 4: uint, 5: uint, 6: tstr }
 //!                    ; lineage, boot count, rules version, software
-//! trust            = { 0: 3, 1: unix-time, ? 2: uint, 3: uint, 4: digest }      ; version, fingerprint
+//! trust            = { 0: 3, 1: unix-time, ? 2: uint, 3: uint, 4: digest, 5: uint }      ; version, fingerprint, dispatch epoch
 //! dispatch         = { 0: 4, 1: unix-time, ? 2: uint, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
 //!                    ; epoch, sequence, fingerprint of the dispatch; kind, id, version of its content
 //! request          = { 0: 5, 1: unix-time, ? 2: uint, 3: sku, 4: identifier, 5: submission }      ; product, station
 //! signed           = { 0: 6, 1: unix-time, ? 2: uint, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
 //! bundle-sealed    = { 0: 7, 1: unix-time, ? 2: uint, 3: uint, 4: digest, 5: uint, 6: uint }
 //!                    ; sequence, fingerprint, log size that it covers, requests answered and not logged
+//! rotation         = { 0: 8, 1: unix-time, ? 2: uint, 3: 2..65535, 4: digest }
+//!                    ; generation of the device CA that the vault asked for; fingerprint of that enrolment request
+//! key              = { 0: 9, 1: unix-time, ? 2: uint, 3: identifier, 4: label, 5: "unwrapped" / "imported" }
+//!                  / { 0: 9, 1: unix-time, ? 2: uint, 3: identifier, 4: label, 5: "refused", 6: code }
+//!                    ; entitlement and label of a key that it brought; how the token took it, or why not
 //!
 //! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: uint }
 //! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: uint, 3: code }
-//! reserved         = { 0: 18, 1: unix-time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr }
-//!                    ; entitlement, account tag, slot, issue, device id, SHA-256 of the public key, TBSCertificate (DER)
+//! reserved         = { 0: 18, 1: unix-time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr,
+//!                      ? 10: [1*16 label] }
+//!                    ; entitlement, account tag, slot, issue, device id, SHA-256 of the public key, TBSCertificate (DER),
+//!                    ; keys from which the device gets a secret each, counted as a use
 //! existing         = { 0: 19, 1: unix-time, ? 2: uint, 3: sequence }
 //! refused          = { 0: 20, 1: unix-time, ? 2: uint, 3: code, ? 4: identifier }      ; the entitlement that came closest
 //!
@@ -31,9 +38,13 @@
 //!                    ; grant: fingerprint, plaintext, certificates of the vault's identity and of its device CA
 //!            / { 1: 2, 2: digest, 3: bstr }            ; entitlement: fingerprint, plaintext
 //!            / { 1: 3, 2: digest, 3: bstr }            ; acknowledgement: fingerprint, plaintext
+//!            / { 1: 4, 2: digest, 3: bstr }            ; revocation: fingerprint, plaintext
+//!            / { 1: 5, 2: digest, 3: bstr }            ; clock correction: fingerprint, plaintext
+//!            / { 1: 6, 2: digest, 3: bstr }            ; re-anchor: fingerprint, plaintext
 //! submission = { 1: bstr }                             ; a request whose proof of possession was verified (PKCS#10, DER)
 //!            / { 2: digest, 3: code }                  ; bytes that did not authenticate: their SHA-256, and why
 //! digest = bstr .size 32    lineage = bstr .size 16    sequence = uint    code = tstr .regexp "[A-Z0-9-]{1,64}"
+//! label = tstr .regexp "[a-z0-9-]{1,28}"
 //! ```
 
 mod decode;
@@ -43,7 +54,7 @@ use std::fmt;
 
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{
-    DeviceId, EntitlementId, Fingerprint, Lineage, Sku, StationId, VaultName,
+    DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, StationId, VaultName,
 };
 
 pub(crate) use self::decode::is_code;
@@ -127,6 +138,10 @@ pub enum Body {
     Signed(Signed),
     /// An audit bundle was sealed.
     BundleSealed(BundleSealed),
+    /// The vault asked for its next device CA.
+    Rotation(Rotation),
+    /// A key of an entitlement came into the token, or could not.
+    Key(KeyReceipt),
     /// Decision: the dispatch's content is in force.
     DispatchAccepted,
     /// Decision: the dispatch advances the chain, its content has no effect.
@@ -155,7 +170,9 @@ impl Body {
             | Self::Dispatch(_)
             | Self::Request(_)
             | Self::Signed(_)
-            | Self::BundleSealed(_) => false,
+            | Self::BundleSealed(_)
+            | Self::Rotation(_)
+            | Self::Key(_) => false,
             Self::DispatchAccepted
             | Self::DispatchRefused { .. }
             | Self::Reserved(_)
@@ -179,6 +196,8 @@ impl Body {
             Self::Request(_) => "request",
             Self::Signed(_) => "signed",
             Self::BundleSealed(_) => "bundle-sealed",
+            Self::Rotation(_) => "rotation",
+            Self::Key(_) => "key",
             Self::DispatchAccepted => "dispatch-accepted",
             Self::DispatchRefused { .. } => "dispatch-refused",
             Self::Reserved(_) => "reserved",
@@ -187,9 +206,13 @@ impl Body {
         }
     }
 
-    /// The rule that refused, if this is a refusal.
+    /// The rule that refused, if this is a refusal; why the token refused a key.
     pub fn code(&self) -> Option<&str> {
         match self {
+            Self::Key(KeyReceipt {
+                outcome: KeyOutcome::Refused { code },
+                ..
+            }) => Some(code),
             Self::DispatchRefused { code } => Some(code),
             Self::Refused(refused) => Some(&refused.code),
             _ => None,
@@ -234,6 +257,8 @@ pub struct Trust {
     pub version: u64,
     /// Its fingerprint.
     pub fingerprint: Fingerprint,
+    /// The dispatch epoch that it states: if it is above that of the vault's chain, a new chain begins.
+    pub dispatch_epoch: u64,
 }
 
 /// An authentic dispatch in its place of the chain, and what verification of its content found: a fact.
@@ -295,6 +320,53 @@ pub enum Content {
         /// [`mintmark_protocol::acknowledgement::Acknowledgement`], encoded.
         plaintext: Vec<u8>,
     },
+    /// Something is over.
+    Revocation {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::revocation::Revocation`], encoded.
+        plaintext: Vec<u8>,
+    },
+    /// The log goes on at another time.
+    ClockCorrection {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::clock_correction::ClockCorrection`], encoded.
+        plaintext: Vec<u8>,
+    },
+    /// Officers vouch for a head of the log.
+    Reanchor {
+        /// Fingerprint of the signed object.
+        fingerprint: Fingerprint,
+        /// [`mintmark_protocol::reanchor::Reanchor`], encoded.
+        plaintext: Vec<u8>,
+    },
+}
+
+impl Content {
+    /// Fingerprint of the signed object.
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Grant { fingerprint, .. }
+            | Self::Entitlement { fingerprint, .. }
+            | Self::Acknowledgement { fingerprint, .. }
+            | Self::Revocation { fingerprint, .. }
+            | Self::ClockCorrection { fingerprint, .. }
+            | Self::Reanchor { fingerprint, .. } => *fingerprint,
+        }
+    }
+
+    /// What was signed, decrypted.
+    pub fn plaintext(&self) -> &[u8] {
+        match self {
+            Self::Grant { plaintext, .. }
+            | Self::Entitlement { plaintext, .. }
+            | Self::Acknowledgement { plaintext, .. }
+            | Self::Revocation { plaintext, .. }
+            | Self::ClockCorrection { plaintext, .. }
+            | Self::Reanchor { plaintext, .. } => plaintext,
+        }
+    }
 }
 
 /// Somebody asks for a device certificate.
@@ -347,7 +419,53 @@ pub struct BundleSealed {
     pub requests_unlogged: u64,
 }
 
-/// A spent unit, with everything that its certificate will say.
+/// The vault made the key of its next device CA, and asks HQ to certify it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The generation of that device CA, from 2.
+    pub generation: u16,
+    /// Fingerprint of the enrolment request that the vault signed for it.
+    pub request_fingerprint: Fingerprint,
+}
+
+/// What became of a key that an entitlement brought: a fact that HQ cannot see, only the vault's token can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReceipt {
+    /// The entitlement that brought it.
+    pub entitlement: EntitlementId,
+    /// Its label.
+    pub label: KeyLabel,
+    /// What became of it.
+    pub outcome: KeyOutcome,
+}
+
+/// How a key came into the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOutcome {
+    /// The token unwrapped it: it was never in the clear outside.
+    Unwrapped,
+    /// It passed through the vault's memory.
+    Imported,
+    /// It is not in the token.
+    Refused {
+        /// Why.
+        code: String,
+    },
+}
+
+impl KeyOutcome {
+    /// Its name in entries and reports.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unwrapped => "unwrapped",
+            Self::Imported => "imported",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// A spent unit, with everything that its certificate will say; or, with an issue number above 0, another certificate for
+/// a unit that was spent before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserved {
     /// The entitlement that it is spent from.
@@ -364,6 +482,9 @@ pub struct Reserved {
     pub spki_sha256: Fingerprint,
     /// The whole to-be-signed certificate, DER: the only thing that may be signed for this unit.
     pub tbs: Vec<u8>,
+    /// The keys from which the device gets a secret each, in the order of the entitlement. A re-issue has none: the device
+    /// has its secrets.
+    pub keys: Vec<KeyLabel>,
 }
 
 /// A request that was refused.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::decide::DecideError;
 use crate::entry::LogSequence;
+use crate::refusal::Refusal;
 use crate::storage_error::StorageError;
 pub use crate::storage_error::StorageErrorClass as ErrorClass;
 
@@ -45,6 +46,14 @@ pub enum Error {
     ReservationNotDurable {
         /// What was named.
         reservation: LogSequence,
+    },
+    /// A signature for a reservation that must not be completed any more.
+    #[error("reservation {reservation} must not be completed: {refusal}")]
+    ReservationWithheld {
+        /// What was named.
+        reservation: LogSequence,
+        /// What officers ended.
+        refusal: Box<Refusal>,
     },
     /// The caller handed in something that no entry can hold.
     #[error("the ledger cannot record this: {why}")]
@@ -88,6 +97,7 @@ impl Error {
             Self::Poisoned => "OUTCOME-UNKNOWN",
             Self::ReservationUnknown { .. } => "RESERVATION-UNKNOWN",
             Self::ReservationNotDurable { .. } => "RESERVATION-NOT-DURABLE",
+            Self::ReservationWithheld { .. } => "RESERVATION-WITHHELD",
             Self::Input { .. } => "LEDGER-INPUT",
             Self::BundleSize { .. } => "BUNDLE-SIZE",
             Self::Certificate { .. } => "CERTIFICATE-RECORDS",
@@ -108,6 +118,7 @@ impl Error {
             Self::Decide(DecideError::SerialKeyMissing)
             | Self::ReservationUnknown { .. }
             | Self::ReservationNotDurable { .. }
+            | Self::ReservationWithheld { .. }
             | Self::Input { .. }
             | Self::BundleSize { .. } => ErrorClass::Caller,
         }
@@ -132,6 +143,7 @@ impl Error {
             Self::Decide(DecideError::SerialKeyMissing)
             | Self::ReservationUnknown { .. }
             | Self::ReservationNotDurable { .. }
+            | Self::ReservationWithheld { .. }
             | Self::Input { .. }
             | Self::BundleSize { .. } => None,
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, KeyLabel};
 
 use self::index::Overlay;
 use self::input::{body_of, text_fits, too_large};
@@ -27,8 +27,8 @@ pub use self::view::View;
 use crate::apply::{Effect, apply};
 use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, decide_at};
 use crate::entry::{
-    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, LogSequence, Signed, Start, Trust,
-    Verdict,
+    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, KeyOutcome, KeyReceipt, LogSequence,
+    Rotation, Signed, Start, Trust, Verdict, is_code,
 };
 use crate::error::Error;
 use crate::index::{Batch, IndexStore};
@@ -78,6 +78,10 @@ pub enum Fact {
         /// How many records it and the bundles before it cover.
         log_size: u64,
     },
+    /// The vault made the key of its next device CA and signed a request for it.
+    Rotation(Rotation),
+    /// A key of an entitlement came into the token, or could not.
+    Key(KeyReceipt),
 }
 
 /// A reservation without a certificate, after a crash for instance: signing its pinned certificate completes it.
@@ -87,6 +91,8 @@ pub struct Unfinished {
     pub reservation: LogSequence,
     /// What is to be signed: TBSCertificate, DER.
     pub tbs: Vec<u8>,
+    /// The keys from which the device gets a secret each.
+    pub keys: Vec<KeyLabel>,
 }
 
 /// A staged record.
@@ -193,8 +199,11 @@ impl Ledger {
         }
         Ok(match decision {
             Decision::Reserve(reservation) => {
-                let account = reservation.reserved().account;
-                self.in_hand.insert(reservation.sequence(), account);
+                // Of a re-issue, the unit is signed for already, or is not in hand.
+                if reservation.reserved().issue == 0 {
+                    let account = reservation.reserved().account;
+                    self.in_hand.insert(reservation.sequence(), account);
+                }
                 Outcome::Reserved(reservation)
             }
             Decision::Existing { reservation } => Outcome::Existing { reservation },
@@ -209,11 +218,20 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::BundleSize`] if a bundle claims records that are not durable; [`Error::Input`] if it is not the next of
-    /// its chain; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
+    /// its chain, a rotation is not to the next generation, or a key is none that an entitlement brought or may not be
+    /// taken so; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
     pub fn record(&mut self, now: u64, fact: Fact) -> Result<LogSequence, Error> {
         self.ready(now)?;
         let body = match fact {
             Fact::Trust(trust) => Body::Trust(trust),
+            Fact::Rotation(rotation) => {
+                self.rotation_fits(&rotation)?;
+                Body::Rotation(rotation)
+            }
+            Fact::Key(receipt) => {
+                self.key_fits(&receipt)?;
+                Body::Key(receipt)
+            }
             Fact::BundleSealed {
                 sequence,
                 fingerprint,
@@ -249,7 +267,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::ReservationNotDurable`] if it was not committed; [`Error::ReservationUnknown`] if it is not open;
-    /// [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
+    /// [`Error::ReservationWithheld`] if officers ended what it belongs to; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
     pub fn signed(
         &mut self,
         now: u64,
@@ -280,6 +298,12 @@ impl Ledger {
         }
         if reservation.number() >= self.size() {
             return Err(Error::ReservationNotDurable { reservation });
+        }
+        if let Some(refusal) = self.state.withheld(reservation) {
+            return Err(Error::ReservationWithheld {
+                reservation,
+                refusal: Box::new(refusal),
+            });
         }
         self.in_hand.remove(&reservation);
         Ok(self.stage_body(
@@ -351,15 +375,53 @@ impl Ledger {
     }
 
     /// The reservations that have no certificate, oldest first: signing each one's pinned certificate completes it.
-    /// Those that are not durable yet are not among them.
+    /// Those that are not durable yet are not among them, nor those that officers have ended ([`State::withheld`]).
     pub fn unfinished(&self) -> Vec<Unfinished> {
         let durable = LogSequence(self.size());
         let open = self.state.reservations().range(..durable);
-        open.map(|(reservation, open)| Unfinished {
-            reservation: *reservation,
-            tbs: open.tbs.clone(),
-        })
-        .collect()
+        open.filter(|(reservation, open)| self.state.withheld_open(**reservation, open).is_none())
+            .map(|(reservation, open)| Unfinished {
+                reservation: *reservation,
+                tbs: open.tbs.clone(),
+                keys: open.keys.clone(),
+            })
+            .collect()
+    }
+
+    fn rotation_fits(&self, rotation: &Rotation) -> Result<(), Error> {
+        let next = self.state.next_generation();
+        let why = if !self.state.is_enrolled() {
+            "the vault has no device CA yet".to_owned()
+        } else if rotation.generation != next {
+            format!(
+                "device CA {} is not the next one, which is {next}",
+                rotation.generation
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Input { why })
+    }
+
+    fn key_fits(&self, receipt: &KeyReceipt) -> Result<(), Error> {
+        let KeyReceipt {
+            entitlement,
+            label,
+            outcome,
+        } = receipt;
+        let mut keys = self.state.keys();
+        let known = keys.find(|key| key.entitlement == entitlement && key.terms.label == *label);
+        let why = match (known, outcome) {
+            (None, _) => format!("entitlement {entitlement} brings no key {label}"),
+            (Some(key), KeyOutcome::Imported) if !key.terms.memory_import => {
+                format!("key {label} of {entitlement} may not pass through memory")
+            }
+            (_, KeyOutcome::Refused { code }) if !is_code(code) => {
+                format!("`{}` is not a code", code.escape_default())
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Input { why })
     }
 
     #[cfg(test)]

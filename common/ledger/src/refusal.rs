@@ -4,7 +4,9 @@ mod meaning;
 
 use mintmark_pki::KeyAlgorithm;
 use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource};
-use mintmark_protocol::identifier::{DeviceId, EntitlementId, Sku, StationId};
+use mintmark_protocol::identifier::{
+    DeviceId, EntitlementId, Fingerprint, KeyLabel, Sku, StationId,
+};
 
 use crate::entry::LogSequence;
 
@@ -71,6 +73,28 @@ pub enum Refusal {
         /// What that device was answered with.
         reservation: LogSequence,
     },
+    /// Officers disabled the vault.
+    #[error("headquarters disabled this vault at {}: it makes no new devices until it has another device CA", time(*.since))]
+    VaultDisabled {
+        /// When that reached the vault, Unix seconds.
+        since: u64,
+    },
+    /// Officers revoked the device CA that would certify, and there is no later one.
+    #[error("device CA {generation} of this vault was revoked at {}", time(*.since))]
+    DeviceCaRevoked {
+        /// Which device CA.
+        generation: u16,
+        /// When that reached the vault, Unix seconds.
+        since: u64,
+    },
+    /// Officers revoked the entitlement.
+    #[error("entitlement {entitlement} was revoked at {}, for good", time(*.since))]
+    EntitlementRevoked {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// When that reached the vault, Unix seconds.
+        since: u64,
+    },
     /// The clock stands behind the log by more than [`crate::decide::CLOCK_BACK_SECONDS_MAX`].
     #[error("the clock says {}, and the log was last written at {}: the clock was set back",
         time(*.clock), time(*.mark))]
@@ -122,6 +146,21 @@ pub enum Refusal {
         /// What it may be, as a list.
         allowed: String,
     },
+    /// A secret goes with the device, and nothing can be encrypted to the device's key.
+    #[error(
+        "entitlement {entitlement} gives each device of {sku} a secret from key {label}, which cannot be encrypted to {} key",
+        article(*.found)
+    )]
+    DeviceKeyNoAgreement {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The first key from which the device gets a secret.
+        label: KeyLabel,
+        /// What the device's key is.
+        found: KeyAlgorithm,
+    },
     /// The device id does not match the policy's pattern.
     #[error(
         "device id {device_id} does not match the pattern {pattern} of entitlement {entitlement} for {sku}"
@@ -146,6 +185,47 @@ pub enum Refusal {
         sku: Sku,
         /// When the next working hours begin, Unix seconds; none: no more within the entitlement.
         next: Option<u64>,
+    },
+    /// A key from which the device gets a secret is no longer to be used.
+    #[error("key {label} of entitlement {entitlement}, from which each device of {sku} gets a secret, was valid until {}",
+        time(*.until))]
+    KeyExpired {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The key.
+        label: KeyLabel,
+        /// Until when it was, Unix seconds.
+        until: u64,
+    },
+    /// A key from which the device gets a secret is not in the token.
+    #[error(
+        "key {label} of entitlement {entitlement}, from which each device of {sku} gets a secret, is not in the token"
+    )]
+    KeyNotReceived {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The key.
+        label: KeyLabel,
+    },
+    /// A key from which the device gets a secret was used as often as it may be.
+    #[error(
+        "key {label} of entitlement {entitlement}, from which each device of {sku} gets a secret, has no use left: {uses} of {uses_max} made"
+    )]
+    KeyUsesExhausted {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The key.
+        label: KeyLabel,
+        /// Uses so far.
+        uses: u64,
+        /// How many there may be.
+        uses_max: u64,
     },
     /// Every unit is spent.
     #[error("entitlement {entitlement} has no unit of {sku} left: {spent} of {units} spent")]
@@ -248,7 +328,7 @@ pub enum Refusal {
         /// What is wrong.
         why: String,
     },
-    /// The vault is enrolled already.
+    /// The vault is enrolled already, by another grant.
     #[error("this vault is enrolled already")]
     GrantRepeated,
     /// The grant is for somebody or something else.
@@ -313,6 +393,36 @@ pub enum Refusal {
         /// Units that are spent.
         spent: u64,
     },
+    /// The amendment grants fewer uses of a key than were made.
+    #[error(
+        "version {version} of entitlement {entitlement} grants {uses_max} uses of key {label}, and {uses} are made"
+    )]
+    EntitlementKeyBelowUses {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The version.
+        version: u64,
+        /// The key.
+        label: KeyLabel,
+        /// Uses that it grants.
+        uses_max: u64,
+        /// Uses so far.
+        uses: u64,
+    },
+    /// The label belongs to another key.
+    #[error(
+        "entitlement {entitlement} brings another key {label} than {owner} did: its {what} differs"
+    )]
+    EntitlementKeyChanged {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The label.
+        label: KeyLabel,
+        /// The entitlement in force that names it.
+        owner: EntitlementId,
+        /// What differs: `algorithm` or `check value`.
+        what: &'static str,
+    },
     /// The account tag belongs to another account.
     #[error(
         "entitlement {entitlement} gives {sku} the account tag {account}, which belongs to {owner_sku} of {owner}"
@@ -353,6 +463,88 @@ pub enum Refusal {
         /// Which, and why.
         why: String,
     },
+    /// The revocation is for another vault.
+    #[error("the revocation is for vault {found}")]
+    RevocationMismatch {
+        /// For whom it is.
+        found: String,
+    },
+    /// The revocation does not follow the one before.
+    #[error("the revocation has number {found}, and number {expected} comes next")]
+    RevocationOrder {
+        /// The number that comes next.
+        expected: u64,
+        /// The number that it states.
+        found: u64,
+    },
+    /// The revocation ends an entitlement that this vault never had.
+    #[error("the revocation is of entitlement {entitlement}, which this vault never had")]
+    RevocationUnknownEntitlement {
+        /// The entitlement.
+        entitlement: EntitlementId,
+    },
+    /// The revocation ends a device CA that this vault never had.
+    #[error("the revocation is of a device CA that this vault never had: {fingerprint}")]
+    RevocationUnknownDeviceCa {
+        /// SHA-256 of its certificate.
+        fingerprint: Fingerprint,
+    },
+    /// The clock correction is for another vault.
+    #[error("the clock correction is for vault {found}")]
+    ClockCorrectionMismatch {
+        /// For whom it is.
+        found: String,
+    },
+    /// The clock correction does not follow the one before.
+    #[error("the clock correction has number {found}, and number {expected} comes next")]
+    ClockCorrectionOrder {
+        /// The number that comes next.
+        expected: u64,
+        /// The number that it states.
+        found: u64,
+    },
+    /// The clock stands before the corrected time.
+    #[error("the clock says {}, and the clock correction is to {}", time(*.clock), time(*.corrected))]
+    ClockCorrectionAhead {
+        /// The clock, Unix seconds.
+        clock: u64,
+        /// The corrected time, Unix seconds.
+        corrected: u64,
+    },
+    /// The clock correction was imported too late, by the vault's clock.
+    #[error("the clock says {}, and the clock correction had to be imported before {}", time(*.clock), time(*.until))]
+    ClockCorrectionExpired {
+        /// The clock, Unix seconds.
+        clock: u64,
+        /// Until when, Unix seconds.
+        until: u64,
+    },
+    /// The re-anchor is for another vault or history.
+    #[error("the re-anchor is for another {what}")]
+    ReanchorMismatch {
+        /// What differs.
+        what: &'static str,
+    },
+    /// The re-anchor does not follow the one before.
+    #[error("the re-anchor has number {found}, and number {expected} comes next")]
+    ReanchorOrder {
+        /// The number that comes next.
+        expected: u64,
+        /// The number that it states.
+        found: u64,
+    },
+    /// The re-anchor was imported too late.
+    #[error("the re-anchor had to be imported before {}", time(*.until))]
+    ReanchorExpired {
+        /// Until when, Unix seconds.
+        until: u64,
+    },
+    /// The log does not lead through the head that the re-anchor names.
+    #[error("the re-anchor names bundle {sequence}, which is not one that this log sealed")]
+    ReanchorUnknownBundle {
+        /// The bundle.
+        sequence: u64,
+    },
     /// The acknowledgement is for another vault or history.
     #[error("the acknowledgement is for another {what}")]
     AckMismatch {
@@ -378,6 +570,17 @@ pub(crate) fn time(unix: u64) -> String {
         )
 }
 
+/// A kind of key with its article.
+fn article(algorithm: KeyAlgorithm) -> String {
+    let name = algorithm.to_string();
+    let article = if name.starts_with(['E', 'R']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {name}")
+}
+
 impl Refusal {
     /// The stable code that the log holds.
     pub fn code(&self) -> &str {
@@ -389,13 +592,20 @@ impl Refusal {
             Self::DeviceIdInvalid { .. } => "DEVICE-ID-INVALID",
             Self::DeviceKeyChanged { .. } => "DEVICE-KEY-CHANGED",
             Self::KeyReused { .. } => "KEY-REUSED",
+            Self::VaultDisabled { .. } => "VAULT-DISABLED",
+            Self::DeviceCaRevoked { .. } => "DEVICE-CA-REVOKED",
+            Self::EntitlementRevoked { .. } => "ENTITLEMENT-REVOKED",
             Self::ClockBack { .. } => "CLOCK-BACK",
             Self::WindowNotOpen { .. } => "WINDOW-NOT-OPEN",
             Self::WindowClosed { .. } => "WINDOW-CLOSED",
             Self::StationNotAllowed { .. } => "STATION-NOT-ALLOWED",
             Self::KeyAlgorithmForbidden { .. } => "KEY-ALGORITHM-FORBIDDEN",
+            Self::DeviceKeyNoAgreement { .. } => "DEVICE-KEY-NO-AGREEMENT",
             Self::DeviceIdForbidden { .. } => "DEVICE-ID-FORBIDDEN",
             Self::OutOfHours { .. } => "OUT-OF-HOURS",
+            Self::KeyExpired { .. } => "KEY-EXPIRED",
+            Self::KeyNotReceived { .. } => "KEY-NOT-RECEIVED",
+            Self::KeyUsesExhausted { .. } => "KEY-USES-EXHAUSTED",
             Self::QuotaExhausted { .. } => "QUOTA-EXHAUSTED",
             Self::RateDay { .. } => "RATE-DAY",
             Self::RateHour { .. } => "RATE-HOUR",
@@ -411,10 +621,26 @@ impl Refusal {
             Self::EntitlementExpired { .. } => "ENTITLEMENT-EXPIRED",
             Self::EntitlementWindowOver { .. } => "ENTITLEMENT-WINDOW-OVER",
             Self::EntitlementVersion { .. } => "ENTITLEMENT-VERSION",
-            Self::EntitlementBelowSpent { .. } => "ENTITLEMENT-BELOW-SPENT",
+            Self::EntitlementBelowSpent { .. } | Self::EntitlementKeyBelowUses { .. } => {
+                "ENTITLEMENT-BELOW-SPENT"
+            }
+            Self::EntitlementKeyChanged { .. } => "ENTITLEMENT-KEY-CHANGED",
             Self::EntitlementTagReused { .. } => "ENTITLEMENT-TAG-REUSED",
             Self::EntitlementTagChanged { .. } => "ENTITLEMENT-TAG-CHANGED",
             Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
+            Self::RevocationMismatch { .. } => "REVOCATION-MISMATCH",
+            Self::RevocationOrder { .. } => "REVOCATION-ORDER",
+            Self::RevocationUnknownEntitlement { .. } | Self::RevocationUnknownDeviceCa { .. } => {
+                "REVOCATION-UNKNOWN-TARGET"
+            }
+            Self::ClockCorrectionMismatch { .. } => "CLOCK-CORRECTION-MISMATCH",
+            Self::ClockCorrectionOrder { .. } => "CLOCK-CORRECTION-ORDER",
+            Self::ClockCorrectionAhead { .. } => "CLOCK-CORRECTION-AHEAD",
+            Self::ClockCorrectionExpired { .. } => "CLOCK-CORRECTION-EXPIRED",
+            Self::ReanchorMismatch { .. } => "REANCHOR-MISMATCH",
+            Self::ReanchorOrder { .. } => "REANCHOR-ORDER",
+            Self::ReanchorExpired { .. } => "REANCHOR-EXPIRED",
+            Self::ReanchorUnknownBundle { .. } => "REANCHOR-UNKNOWN-BUNDLE",
             Self::AckMismatch { .. } => "ACK-MISMATCH",
             Self::AckUnknownBundle { .. } => "ACK-UNKNOWN-BUNDLE",
         }
@@ -429,6 +655,11 @@ impl Refusal {
             | Self::KeyAlgorithmForbidden { entitlement, .. }
             | Self::DeviceIdForbidden { entitlement, .. }
             | Self::OutOfHours { entitlement, .. }
+            | Self::EntitlementRevoked { entitlement, .. }
+            | Self::DeviceKeyNoAgreement { entitlement, .. }
+            | Self::KeyExpired { entitlement, .. }
+            | Self::KeyNotReceived { entitlement, .. }
+            | Self::KeyUsesExhausted { entitlement, .. }
             | Self::QuotaExhausted { entitlement, .. }
             | Self::RateDay { entitlement, .. }
             | Self::RateHour { entitlement, .. }

@@ -10,7 +10,7 @@ use mintmark_pki::CertificationRequest;
 use mintmark_protocol::identifier::{DeviceId, Sku};
 use serde::{Serialize, Serializer};
 
-use crate::entry::{Body, Entry, LogSequence, Request, Reserved, Submission};
+use crate::entry::{Body, Entry, KeyOutcome, LogSequence, Request, Reserved, Submission};
 use crate::refusal;
 use crate::serial::{Serial, serial_of};
 
@@ -26,8 +26,8 @@ pub struct Row {
     pub time: u64,
     /// What: the name of [`Body::kind`].
     pub kind: &'static str,
-    /// `issued`, `existing` or `refused` of a request, `accepted` or `refused` of a dispatch; none of what needs no
-    /// decision, or has none.
+    /// `issued`, `reissued`, `existing` or `refused` of a request, `accepted` or `refused` of a dispatch, `received` or
+    /// `refused` of a key; none of what else needs no decision, or has none.
     pub outcome: Option<&'static str>,
     /// The rule that refused it.
     pub code: Option<String>,
@@ -107,6 +107,17 @@ fn remark(body: &Body) -> String {
         ),
         Body::Signed(signed) => format!("record {}", signed.reservation),
         Body::BundleSealed(bundle) => format!("bundle {}", bundle.sequence),
+        Body::Rotation(rotation) => format!("device CA {}", rotation.generation),
+        Body::Key(receipt) => format!(
+            "key {} of {}: {}",
+            receipt.label,
+            receipt.entitlement,
+            receipt.outcome.as_str()
+        ),
+        Body::Reserved(reserved) if !reserved.keys.is_empty() => {
+            let keys: Vec<&str> = reserved.keys.iter().map(|key| key.as_str()).collect();
+            format!("secret from {}", keys.join(" and "))
+        }
         Body::Existing { reservation } => format!("record {reservation}"),
         _ => String::new(),
     }
@@ -167,6 +178,14 @@ impl Rows {
                 }
                 rows.push(row);
             }
+            Body::Key(receipt) => {
+                row.code = entry.body.code().map(str::to_owned);
+                row.outcome = Some(match &receipt.outcome {
+                    KeyOutcome::Unwrapped | KeyOutcome::Imported => "received",
+                    KeyOutcome::Refused { .. } => "refused",
+                });
+                rows.push(row);
+            }
             _ => rows.push(row),
         }
         rows
@@ -189,7 +208,12 @@ impl Rows {
             Body::DispatchAccepted => Some("accepted"),
             Body::Reserved(reserved) => {
                 self.reserve(&mut row, sequence, reserved);
-                Some("issued")
+                row.remark = remark(body);
+                Some(if reserved.issue == 0 {
+                    "issued"
+                } else {
+                    "reissued"
+                })
             }
             Body::Existing { reservation } => {
                 let serial = self.serials.get(reservation).copied();
@@ -268,6 +292,7 @@ mod tests {
             device_id: "D-1".parse().unwrap(),
             spki_sha256: Fingerprint::of(b"k"),
             tbs: Vec::new(),
+            keys: Vec::new(),
         })
     }
 

@@ -2,23 +2,31 @@
 
 pub mod account;
 mod codec;
+mod device_ca;
+mod keys;
+mod orders;
 pub(crate) mod terms;
 mod unreported;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource, Entitlement};
 use mintmark_protocol::identifier::{
-    DeviceId, EntitlementId, Fingerprint, Lineage, Sku, VaultName,
+    DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, VaultName,
 };
 use p256::PublicKey;
 
 pub use self::account::{Account, WindowCount};
 pub use self::codec::SnapshotError;
+pub use self::device_ca::DeviceCa;
+pub use self::keys::KeyState;
+pub(crate) use self::keys::{Keys, Received};
+pub use self::orders::Revoked;
+pub(crate) use self::orders::{Orders, Place};
 use self::terms::Compiled;
 use self::unreported::Unreported;
-use crate::entry::{Dispatch, Genesis, LogSequence, Trust};
+use crate::entry::{Dispatch, Genesis, LogSequence, Rotation, Trust};
 use crate::merkle::Frontier;
 
 /// Refusals and repeated answers that are logged between two bundles, besides one for each unit issued.
@@ -43,6 +51,15 @@ pub struct State {
     pub(crate) entitlements: BTreeMap<EntitlementId, Granted>,
     pub(crate) accounts: BTreeMap<AccountTag, Account>,
     pub(crate) reservations: BTreeMap<LogSequence, OpenReservation>,
+    /// The same by unit, so that a re-issue finds what it takes the place of.
+    pub(crate) open_units: BTreeSet<(AccountTag, u64, LogSequence)>,
+    pub(crate) revocations: Orders,
+    pub(crate) clock_corrections: Orders,
+    pub(crate) reanchors: Orders,
+    pub(crate) disabled: Option<Revoked>,
+    /// The vault asked for its next device CA, and has no grant yet.
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) keys: Keys,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -56,19 +73,30 @@ pub struct State {
     pub(crate) compiled: Compiled,
 }
 
-/// What the enrolment grant brought.
+/// What the enrolment grant brought, and the rotations after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
-    /// Fingerprint of the grant.
+    /// Fingerprint of the newest grant.
     pub fingerprint: Fingerprint,
-    /// The certificate of the vault's identity, DER.
+    /// The certificate of the vault's identity, DER, of the newest grant.
     pub identity_certificate: Vec<u8>,
-    /// The certificate of the vault's device CA, DER.
-    pub device_ca_certificate: Vec<u8>,
+    /// The vault's device CAs, at least one; the newest is last and in force.
+    pub device_cas: Vec<DeviceCa>,
     /// HQ's `serial-master`: with `vault-agree` it gives the serial key.
     pub serial_master: PublicKey,
-    /// The dispatch epoch that began with it.
+    /// The dispatch epoch that began with the enrolment.
     pub dispatch_epoch: u64,
+}
+
+/// The dispatch that the vault takes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextDispatch {
+    /// Its epoch; none: whichever it states, since the chain begins with it.
+    pub epoch: Option<u64>,
+    /// Its place within the epoch, counted from 1.
+    pub sequence: u64,
+    /// The fingerprint of the dispatch before it in the epoch; none of the first.
+    pub previous: Option<Fingerprint>,
 }
 
 /// The chain of dispatches from HQ, as far as it was followed.
@@ -121,6 +149,8 @@ pub struct Granted {
     pub terms: Arc<Entitlement>,
     /// The record by which it was accepted.
     pub accepted_at: LogSequence,
+    /// Officers ended it, for good; none while it is in force.
+    pub revoked: Option<Revoked>,
 }
 
 /// A unit that is spent and has no certificate yet.
@@ -138,6 +168,10 @@ pub struct OpenReservation {
     pub spki_sha256: Fingerprint,
     /// The only thing that may be signed for it: TBSCertificate, DER.
     pub tbs: Vec<u8>,
+    /// The keys from which the device gets a secret each.
+    pub keys: Vec<KeyLabel>,
+    /// Whether the unit has no certificate until this is signed; false of a re-issue of one that has.
+    pub unresolved: bool,
 }
 
 /// An input whose decision is the next record.
@@ -174,6 +208,13 @@ impl State {
             entitlements: BTreeMap::new(),
             accounts: BTreeMap::new(),
             reservations: BTreeMap::new(),
+            open_units: BTreeSet::new(),
+            revocations: Orders::default(),
+            clock_corrections: Orders::default(),
+            reanchors: Orders::default(),
+            disabled: None,
+            rotation: None,
+            keys: Keys::default(),
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,
@@ -244,6 +285,49 @@ impl State {
         &self.dispatches
     }
 
+    /// The dispatch that comes next. A manifest that states a higher epoch than the chain's begins a new chain.
+    pub fn next_dispatch(&self) -> NextDispatch {
+        let chain = &self.dispatches;
+        let pinned = self.trust.as_ref().map_or(0, |trust| trust.dispatch_epoch);
+        match chain.epoch {
+            Some(epoch) if pinned > epoch => NextDispatch {
+                epoch: Some(pinned),
+                sequence: 1,
+                previous: None,
+            },
+            epoch => NextDispatch {
+                epoch,
+                sequence: chain.sequence.saturating_add(1),
+                previous: chain.fingerprint,
+            },
+        }
+    }
+
+    /// The number of the newest revocation that took effect; 0: none.
+    pub fn revocations(&self) -> u64 {
+        self.revocations.last()
+    }
+
+    /// The number of the newest clock correction that took effect; 0: none.
+    pub fn clock_corrections(&self) -> u64 {
+        self.clock_corrections.last()
+    }
+
+    /// The number of the newest re-anchor that took effect; 0: none.
+    pub fn reanchors(&self) -> u64 {
+        self.reanchors.last()
+    }
+
+    /// When and why an entitlement was revoked; none while it is in force, or if it never was.
+    pub fn revoked_at(&self, entitlement: &EntitlementId) -> Option<&Revoked> {
+        self.entitlements.get(entitlement)?.revoked.as_ref()
+    }
+
+    /// The device CA that the vault asked for and has not been granted yet.
+    pub fn rotation_pending(&self) -> Option<Rotation> {
+        self.rotation
+    }
+
     /// The chain of bundles to HQ.
     pub fn bundles(&self) -> &BundleChain {
         &self.bundles
@@ -266,19 +350,26 @@ impl State {
 
     /// Where requests for a product carry their device id, as its policy says at `time`, Unix seconds; none without an
     /// entitlement to the product. Where accounts differ, that one says it which would be spent by date: the first whose
-    /// window is open, else the first that has not ended, else the last that ended.
+    /// window is open, else the first that has not ended, else the last that ended. Revoked ones are asked only where there
+    /// is no other.
     pub fn device_id_source(&self, product: &Sku, time: u64) -> Option<DeviceIdSource> {
         let tags = self.compiled.accounts_of(product).iter();
         let accounts: Vec<_> = tags
             .filter(|tag| self.account(**tag).is_some())
             .filter_map(|tag| {
                 let terms = self.compiled.terms(*tag)?;
-                Some((terms.entitlement.window, terms.product()?.device_id_source))
+                let revoked = self.revoked_at(&terms.entitlement.id).is_some();
+                let source = terms.product()?.device_id_source;
+                Some((terms.entitlement.window, source, revoked))
             })
             .collect();
-        let open = accounts.iter().find(|(window, _)| window.contains(time));
-        let ahead = || accounts.iter().find(|(window, _)| window.until > time);
-        let (_, source) = open.or_else(ahead).or(accounts.last())?;
+        let live = || accounts.iter().filter(|(.., revoked)| !revoked);
+        let open = live().find(|(window, ..)| window.contains(time));
+        let ahead = || live().find(|(window, ..)| window.until > time);
+        let (_, source, _) = open
+            .or_else(ahead)
+            .or_else(|| live().last())
+            .or(accounts.last())?;
         Some(*source)
     }
 
@@ -302,12 +393,12 @@ impl State {
         self.unreported.oldest()
     }
 
-    /// What is left of the credit, by the most generous of the entitlements that have not ended at `now`.
+    /// What is left of the credit, by the most generous of the entitlements that are neither over at `now` nor revoked.
     pub fn credit(&self, now: u64) -> CreditLeft {
         let in_force = || {
             self.entitlements
                 .values()
-                .filter(|g| g.terms.window.until > now)
+                .filter(|g| g.terms.window.until > now && g.revoked.is_none())
         };
         let credit = |granted: &Granted| granted.terms.credit;
         let units = in_force()

@@ -4,14 +4,15 @@
 //! account says that would be spent by date: the first whose window is open, else the first that has not ended, else the
 //! last that ended. An account that looks elsewhere is asked about the id that it would see, uniqueness included.
 
-use mintmark_pki::{CertificationRequest, DeviceFacts, Issuer, device_tbs};
-use mintmark_protocol::entitlement::{DeviceIdSource, ProductTerms};
-use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
+use mintmark_pki::{CertificationRequest, DeviceFacts, Issuer, KeyAlgorithm, device_tbs};
+use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource, ProductTerms};
+use mintmark_protocol::identifier::{DeviceId, Fingerprint, KeyLabel, Sku, StationId};
 
 use super::{
-    CLOCK_BACK_SECONDS_MAX, DecideError, Decision, FIRST_ISSUE, Lookup, Moment, Submitted,
-    reservation,
+    CLOCK_BACK_SECONDS_MAX, DecideError, Decision, DeviceRecord, FIRST_ISSUE, Lookup, Moment,
+    Submitted, reservation,
 };
+use crate::entry::Reserved;
 use crate::policy::{day_window, hour_window};
 use crate::refusal::Refusal;
 use crate::serial::SerialCipher;
@@ -20,6 +21,25 @@ use crate::state::{Account, State};
 
 const SECONDS_PER_HOUR: u64 = 3600;
 const SECONDS_PER_DAY: u64 = 86_400;
+
+/// The rules of one account, in the order in which they are asked: of several refusals, the furthest is told.
+mod rule {
+    pub(super) const REVOKED: u8 = 0;
+    pub(super) const WINDOW: u8 = 1;
+    pub(super) const STATION: u8 = 2;
+    pub(super) const KEY_ALGORITHM: u8 = 3;
+    pub(super) const DEVICE_ID: u8 = 4;
+    pub(super) const HOURS: u8 = 5;
+    pub(super) const KEY_TIME: u8 = 6;
+    pub(super) const KEY_RECEIVED: u8 = 7;
+    pub(super) const KEY_USES: u8 = 8;
+    pub(super) const QUOTA: u8 = 9;
+    pub(super) const DAY: u8 = 10;
+    pub(super) const HOUR: u8 = 11;
+    pub(super) const CREDIT_UNITS: u8 = 12;
+    pub(super) const CREDIT_DAYS: u8 = 13;
+    pub(super) const CERTIFICATE: u8 = 14;
+}
 
 /// Everything that the rules look at and that no account changes.
 struct Case<'a> {
@@ -70,8 +90,19 @@ pub(super) fn decide(
 enum Known {
     /// Neither device nor key has a certificate.
     New(DeviceId),
-    /// The question is answered.
-    Answer(Decision),
+    /// The device asked before, with this key.
+    Again(DeviceRecord),
+    /// The request cannot be of a device.
+    Refused(Refusal),
+}
+
+/// What a certificate is made for.
+struct Unit<'a> {
+    account: AccountTag,
+    slot: u64,
+    issue: u16,
+    device_id: &'a DeviceId,
+    keys: Vec<KeyLabel>,
 }
 
 impl Case<'_> {
@@ -92,11 +123,11 @@ impl Case<'_> {
         };
         let device_id = match self.identify(source)? {
             Known::New(device_id) => device_id,
-            Known::Answer(answer) => return Ok(answer),
+            Known::Again(record) => return Ok(self.again(&record, issuer, serials)),
+            Known::Refused(refusal) => return Ok(Decision::Refuse(refusal)),
         };
-        let (clock, mark) = (self.moment.clock, self.state.mark());
-        if clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < mark {
-            return Ok(Decision::Refuse(Refusal::ClockBack { clock, mark }));
+        if let Err(refusal) = self.running() {
+            return Ok(Decision::Refuse(refusal));
         }
         let mut furthest: Option<(u8, Refusal)> = None;
         for (terms, product, account) in accounts {
@@ -110,7 +141,7 @@ impl Case<'_> {
                         &other
                     }
                     // Whatever it is, it is not this account that answers it.
-                    Known::Answer(_) => continue,
+                    Known::Again(_) | Known::Refused(_) => continue,
                 }
             };
             match self.spend(terms, product, account, device_id, issuer, serials) {
@@ -130,9 +161,77 @@ impl Case<'_> {
         }))
     }
 
+    /// Whether anything new is certified at all: officers have not stopped it, and the clock is right.
+    fn running(&self) -> Result<(), Refusal> {
+        if let Some(refusal) = self.state.stopped() {
+            return Err(refusal);
+        }
+        let (clock, mark) = (self.moment.clock, self.state.mark());
+        if clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < mark {
+            return Err(Refusal::ClockBack { clock, mark });
+        }
+        Ok(())
+    }
+
+    /// Answers a device that has a certificate, or a unit reserved for one.
+    fn again(&self, known: &DeviceRecord, issuer: &Issuer, serials: &SerialCipher) -> Decision {
+        let reservation = known.reservation;
+        let ca = self.state.device_ca_of(reservation);
+        if ca.is_some_and(|ca| ca.revoked.is_some()) {
+            return match self.reissue(known, issuer, serials) {
+                Ok(decision) => decision,
+                Err(refusal) => Decision::Refuse(refusal),
+            };
+        }
+        match self.state.withheld(reservation) {
+            Some(refusal) => Decision::Refuse(refusal),
+            None => Decision::Existing { reservation },
+        }
+    }
+
+    /// Another certificate for a device whose own is no longer good because its device CA was revoked. That the device may
+    /// have one was decided when its unit was spent; nothing is spent now, so nothing that counts or dates units is asked.
+    fn reissue(
+        &self,
+        known: &DeviceRecord,
+        issuer: &Issuer,
+        serials: &SerialCipher,
+    ) -> Result<Decision, Refusal> {
+        self.running()?;
+        let terms = self.state.compiled.terms(known.account);
+        let terms = terms.ok_or_else(|| Refusal::ProductNotEntitled {
+            sku: self.product.clone(),
+        })?;
+        self.not_revoked(terms)?;
+        let issue = known.issue.checked_add(1);
+        let issue = issue.ok_or_else(|| Refusal::CertificateUnbuildable {
+            entitlement: terms.entitlement.id.clone(),
+            sku: self.product.clone(),
+            why: "its issue number is the last there is".to_owned(),
+        })?;
+        let unit = Unit {
+            account: known.account,
+            slot: known.slot,
+            issue,
+            device_id: &known.device_id,
+            keys: Vec::new(),
+        };
+        self.reserve(terms, unit, issuer, serials)
+    }
+
+    fn not_revoked(&self, terms: &AccountTerms) -> Result<(), Refusal> {
+        match self.state.revoked_at(&terms.entitlement.id) {
+            None => Ok(()),
+            Some(revoked) => Err(Refusal::EntitlementRevoked {
+                entitlement: terms.entitlement.id.clone(),
+                since: revoked.time,
+            }),
+        }
+    }
+
     /// Finds the device id, and what is known of the device and its key.
     fn identify(&self, source: DeviceIdSource) -> Result<Known, DecideError> {
-        let refuse = |refusal| Ok(Known::Answer(Decision::Refuse(refusal)));
+        let refuse = |refusal| Ok(Known::Refused(refusal));
         let sku = self.product.clone();
         let text = match source {
             DeviceIdSource::SerialNumber => self.csr.subject_serial_number(),
@@ -155,14 +254,13 @@ impl Case<'_> {
             .device(self.product, &device_id)
             .map_err(DecideError::Lookup)?
         {
-            let reservation = known.reservation;
             if known.spki_sha256 == self.spki_sha256 {
-                return Ok(Known::Answer(Decision::Existing { reservation }));
+                return Ok(Known::Again(known));
             }
             return refuse(Refusal::DeviceKeyChanged {
                 sku,
                 device_id,
-                reservation,
+                reservation: known.reservation,
             });
         }
         if let Some(known) = self
@@ -189,39 +287,118 @@ impl Case<'_> {
         issuer: &Issuer,
         serials: &SerialCipher,
     ) -> Result<Decision, (u8, Refusal)> {
+        self.not_revoked(terms)
+            .map_err(|refusal| (rule::REVOKED, refusal))?;
         self.permitted(terms, product, device_id)?;
+        let keys = self.keys(terms)?;
         self.affordable(terms, product, account)?;
-        let slot = account.next_slot;
+        let unit = Unit {
+            account: account.tag,
+            slot: account.next_slot,
+            issue: FIRST_ISSUE,
+            device_id,
+            keys,
+        };
+        self.reserve(terms, unit, issuer, serials)
+            .map_err(|refusal| (rule::CERTIFICATE, refusal))
+    }
+
+    /// Pins the certificate of a unit; every other rule has been passed.
+    fn reserve(
+        &self,
+        terms: &AccountTerms,
+        unit: Unit<'_>,
+        issuer: &Issuer,
+        serials: &SerialCipher,
+    ) -> Result<Decision, Refusal> {
         let site = terms.entitlement.vault.site.as_str();
         let facts = DeviceFacts {
-            device_id: device_id.as_str(),
+            device_id: unit.device_id.as_str(),
             sku: self.product.as_str(),
             site,
             spki_der: self.csr.spki_der(),
             key_algorithm: self.csr.key_algorithm(),
         };
-        let serial = serials.serial(account.tag, slot, FIRST_ISSUE);
+        let serial = serials.serial(unit.account, unit.slot, unit.issue);
         let tbs = device_tbs(&terms.profile, issuer, &serial, self.moment.time, &facts);
-        let tbs = tbs.map_err(|error| {
-            let (entitlement, sku) = (terms.entitlement.id.clone(), self.product.clone());
-            (
-                11,
-                Refusal::CertificateUnbuildable {
-                    entitlement,
-                    sku,
-                    why: error.to_string(),
-                },
-            )
+        let tbs = tbs.map_err(|error| Refusal::CertificateUnbuildable {
+            entitlement: terms.entitlement.id.clone(),
+            sku: self.product.clone(),
+            why: error.to_string(),
         })?;
-        Ok(Decision::Reserve(reservation(
-            self.state,
-            terms.entitlement.id.clone(),
-            account.tag,
-            slot,
-            device_id.clone(),
-            self.spki_sha256,
+        let reserved = Reserved {
+            entitlement: terms.entitlement.id.clone(),
+            account: unit.account,
+            slot: unit.slot,
+            issue: unit.issue,
+            device_id: unit.device_id.clone(),
+            spki_sha256: self.spki_sha256,
             tbs,
-        )))
+            keys: unit.keys,
+        };
+        Ok(Decision::Reserve(reservation(self.state, reserved)))
+    }
+
+    /// The keys from which the device gets a secret each, or what is in the way of one.
+    fn keys(&self, terms: &AccountTerms) -> Result<Vec<KeyLabel>, (u8, Refusal)> {
+        let entitlement = &terms.entitlement;
+        let mut labels = Vec::new();
+        for key in entitlement
+            .keys
+            .iter()
+            .filter(|key| key.derives_for(self.product))
+        {
+            let names = || {
+                (
+                    entitlement.id.clone(),
+                    self.product.clone(),
+                    key.label.clone(),
+                )
+            };
+            if let Some(until) = key.until
+                && self.moment.time >= until
+            {
+                let (entitlement, sku, label) = names();
+                return Err((
+                    rule::KEY_TIME,
+                    Refusal::KeyExpired {
+                        entitlement,
+                        sku,
+                        label,
+                        until,
+                    },
+                ));
+            }
+            if !self.state.keys.holds(key) {
+                let (entitlement, sku, label) = names();
+                return Err((
+                    rule::KEY_RECEIVED,
+                    Refusal::KeyNotReceived {
+                        entitlement,
+                        sku,
+                        label,
+                    },
+                ));
+            }
+            let uses = self.state.keys.uses(&entitlement.id, &key.label);
+            if let Some(uses_max) = key.uses_max
+                && uses >= uses_max
+            {
+                let (entitlement, sku, label) = names();
+                return Err((
+                    rule::KEY_USES,
+                    Refusal::KeyUsesExhausted {
+                        entitlement,
+                        sku,
+                        label,
+                        uses,
+                        uses_max,
+                    },
+                ));
+            }
+            labels.push(key.label.clone());
+        }
+        Ok(labels)
     }
 
     /// When, where and what: the rules that do not count.
@@ -237,7 +414,7 @@ impl Case<'_> {
         if time < window.from {
             let (entitlement, sku) = names();
             return Err((
-                0,
+                rule::WINDOW,
                 Refusal::WindowNotOpen {
                     entitlement,
                     sku,
@@ -248,7 +425,7 @@ impl Case<'_> {
         if time >= window.until {
             let (entitlement, sku) = names();
             return Err((
-                0,
+                rule::WINDOW,
                 Refusal::WindowClosed {
                     entitlement,
                     sku,
@@ -264,7 +441,7 @@ impl Case<'_> {
             let (entitlement, sku) = names();
             let station = self.station.clone();
             return Err((
-                1,
+                rule::STATION,
                 Refusal::StationNotAllowed {
                     entitlement,
                     sku,
@@ -277,7 +454,7 @@ impl Case<'_> {
             let (entitlement, sku) = names();
             let allowed = product.key_algorithms.join(", ");
             return Err((
-                2,
+                rule::KEY_ALGORITHM,
                 Refusal::KeyAlgorithmForbidden {
                     entitlement,
                     sku,
@@ -286,12 +463,26 @@ impl Case<'_> {
                 },
             ));
         }
+        let agrees = matches!(found, KeyAlgorithm::P256 | KeyAlgorithm::P384);
+        let mut keys = terms.entitlement.keys.iter();
+        if !agrees && let Some(key) = keys.find(|key| key.derives_for(self.product)) {
+            let (entitlement, sku) = names();
+            return Err((
+                rule::KEY_ALGORITHM,
+                Refusal::DeviceKeyNoAgreement {
+                    entitlement,
+                    sku,
+                    label: key.label.clone(),
+                    found,
+                },
+            ));
+        }
         if let Some(pattern) = &terms.pattern
             && !pattern.matches(device_id.as_str())
         {
             let (entitlement, sku) = names();
             return Err((
-                3,
+                rule::DEVICE_ID,
                 Refusal::DeviceIdForbidden {
                     entitlement,
                     sku,
@@ -310,7 +501,7 @@ impl Case<'_> {
                     .map(|interval| interval.from)
                     .filter(|at| *at < window.until);
                 return Err((
-                    4,
+                    rule::HOURS,
                     Refusal::OutOfHours {
                         entitlement,
                         sku,
@@ -334,7 +525,7 @@ impl Case<'_> {
         if account.next_slot >= product.units {
             let (entitlement, sku) = names();
             return Err((
-                5,
+                rule::QUOTA,
                 Refusal::QuotaExhausted {
                     entitlement,
                     sku,
@@ -351,7 +542,7 @@ impl Case<'_> {
             let (entitlement, sku) = names();
             let next = day.saturating_add(1).saturating_mul(SECONDS_PER_DAY);
             return Err((
-                6,
+                rule::DAY,
                 Refusal::RateDay {
                     entitlement,
                     sku,
@@ -366,7 +557,7 @@ impl Case<'_> {
             let (entitlement, sku) = names();
             let next = hour.saturating_add(1).saturating_mul(SECONDS_PER_HOUR);
             return Err((
-                7,
+                rule::HOUR,
                 Refusal::RateHour {
                     entitlement,
                     sku,
@@ -381,7 +572,7 @@ impl Case<'_> {
         if units >= units_max {
             let entitlement = entitlement();
             return Err((
-                8,
+                rule::CREDIT_UNITS,
                 Refusal::CreditUnitsExhausted {
                     entitlement,
                     units,
@@ -395,7 +586,7 @@ impl Case<'_> {
         {
             let entitlement = entitlement();
             return Err((
-                9,
+                rule::CREDIT_DAYS,
                 Refusal::CreditDaysExhausted {
                     entitlement,
                     oldest,

@@ -2,18 +2,21 @@
 
 use mintmark_protocol::Error;
 use mintmark_protocol::cbor::Fields;
+use mintmark_protocol::enrolment::FIRST_GENERATION;
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::identifier::{KeyLabel, VaultName};
+use mintmark_protocol::key_terms::KEYS_MAX;
 
 use super::encode::{
-    BUNDLE_SEALED, CLOCK_BEHIND, CONTENT_ACKNOWLEDGEMENT, CONTENT_ENTITLEMENT, CONTENT_GRANT,
-    CONTENT_REJECTED, DISPATCH, DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KIND,
-    REFUSED, REQUEST, RESERVED, SIGNED, START, TIME, TRUST,
+    BUNDLE_SEALED, CLOCK_BEHIND, CONTENT_ACKNOWLEDGEMENT, CONTENT_CLOCK_CORRECTION,
+    CONTENT_ENTITLEMENT, CONTENT_GRANT, CONTENT_REANCHOR, CONTENT_REJECTED, CONTENT_REVOCATION,
+    DISPATCH, DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, REFUSED, REQUEST,
+    RESERVED, ROTATION, SIGNED, START, TIME, TRUST,
 };
 use super::{
     Body, BundleSealed, CODE_BYTES_MAX, Content, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
-    LogSequence, Refused, Request, Reserved, Signed, Start, Submission, TEXT_BYTES_MAX, Trust,
-    Verdict,
+    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Rotation, Signed, Start,
+    Submission, TEXT_BYTES_MAX, Trust, Verdict,
 };
 
 const WHAT: &str = "log entry";
@@ -60,6 +63,7 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
         TRUST => Body::Trust(Trust {
             version: fields.uint(3)?,
             fingerprint: fields.octets(4)?,
+            dispatch_epoch: fields.uint(5)?,
         }),
         DISPATCH => Body::Dispatch(Dispatch {
             epoch: fields.uint(3)?,
@@ -85,6 +89,22 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             log_size: fields.uint(5)?,
             requests_unlogged: fields.uint(6)?,
         }),
+        ROTATION => Body::Rotation(Rotation {
+            generation: generation(fields, 3)?,
+            request_fingerprint: fields.octets(4)?,
+        }),
+        KEY => Body::Key(KeyReceipt {
+            entitlement: fields.parse(3)?,
+            label: fields.parse(4)?,
+            outcome: match fields.text(5)?.as_str() {
+                "unwrapped" => KeyOutcome::Unwrapped,
+                "imported" => KeyOutcome::Imported,
+                "refused" => KeyOutcome::Refused {
+                    code: code(fields, 6)?,
+                },
+                _ => return Err(fields.wrong(5, "what became of a key was expected")),
+            },
+        }),
         DISPATCH_ACCEPTED => Body::DispatchAccepted,
         DISPATCH_REFUSED => Body::DispatchRefused {
             code: code(fields, 3)?,
@@ -98,6 +118,7 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             device_id: fields.parse(7)?,
             spki_sha256: fields.octets(8)?,
             tbs: fields.bytes(9)?,
+            keys: keys(fields, 10)?,
         }),
         EXISTING => Body::Existing {
             reservation: LogSequence(fields.uint(3)?),
@@ -133,6 +154,18 @@ fn verdict(mut fields: Fields) -> Result<Verdict, Error> {
             plaintext: fields.bytes(3)?,
         }),
         CONTENT_ACKNOWLEDGEMENT => Verdict::Authentic(Content::Acknowledgement {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+        }),
+        CONTENT_REVOCATION => Verdict::Authentic(Content::Revocation {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+        }),
+        CONTENT_CLOCK_CORRECTION => Verdict::Authentic(Content::ClockCorrection {
+            fingerprint: fields.octets(2)?,
+            plaintext: fields.bytes(3)?,
+        }),
+        CONTENT_REANCHOR => Verdict::Authentic(Content::Reanchor {
             fingerprint: fields.octets(2)?,
             plaintext: fields.bytes(3)?,
         }),
@@ -188,4 +221,33 @@ fn signature(fields: &mut Fields, key: i64) -> Result<[u8; 64], Error> {
     bytes
         .try_into()
         .map_err(|_| fields.wrong(key, "a signature of 64 bytes was expected"))
+}
+
+fn generation(fields: &mut Fields, key: i64) -> Result<u16, Error> {
+    let generation = u16::try_from(fields.uint(key)?).ok();
+    generation
+        .filter(|generation| *generation > FIRST_GENERATION)
+        .ok_or_else(|| fields.wrong(key, "a generation of 2 to 65535 was expected"))
+}
+
+/// The keys of a reservation.
+fn keys(fields: &mut Fields, key: i64) -> Result<Vec<KeyLabel>, Error> {
+    let Some(value) = fields.optional(key) else {
+        return Ok(Vec::new());
+    };
+    let wrong = || fields.wrong(key, "1 to 16 different key labels were expected");
+    let values = value.into_array().map_err(|_| wrong())?;
+    let labels: Option<Vec<KeyLabel>> = values
+        .into_iter()
+        .map(|label| label.into_text().ok()?.parse().ok())
+        .collect();
+    let labels = labels.ok_or_else(wrong)?;
+    let repeated = labels
+        .iter()
+        .enumerate()
+        .any(|(at, label)| labels.iter().take(at).any(|before| before == label));
+    if labels.is_empty() || labels.len() > KEYS_MAX || repeated {
+        return Err(wrong());
+    }
+    Ok(labels)
 }

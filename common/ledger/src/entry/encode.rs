@@ -1,9 +1,10 @@
 //! How entries are written.
 
+use ciborium::Value;
 use mintmark_protocol::cbor::Map;
 use mintmark_protocol::identifier::Fingerprint;
 
-use super::{Body, Content, Entry, LogSequence, Submission, Verdict};
+use super::{Body, Content, Entry, KeyOutcome, LogSequence, Reserved, Submission, Verdict};
 
 pub(super) const KIND: i64 = 0;
 pub(super) const TIME: i64 = 1;
@@ -16,6 +17,8 @@ pub(super) const DISPATCH: u64 = 4;
 pub(super) const REQUEST: u64 = 5;
 pub(super) const SIGNED: u64 = 6;
 pub(super) const BUNDLE_SEALED: u64 = 7;
+pub(super) const ROTATION: u64 = 8;
+pub(super) const KEY: u64 = 9;
 pub(super) const DISPATCH_ACCEPTED: u64 = 16;
 pub(super) const DISPATCH_REFUSED: u64 = 17;
 pub(super) const RESERVED: u64 = 18;
@@ -26,6 +29,9 @@ pub(super) const CONTENT_REJECTED: u64 = 0;
 pub(super) const CONTENT_GRANT: u64 = 1;
 pub(super) const CONTENT_ENTITLEMENT: u64 = 2;
 pub(super) const CONTENT_ACKNOWLEDGEMENT: u64 = 3;
+pub(super) const CONTENT_REVOCATION: u64 = 4;
+pub(super) const CONTENT_CLOCK_CORRECTION: u64 = 5;
+pub(super) const CONTENT_REANCHOR: u64 = 6;
 
 fn digest(fingerprint: &Fingerprint) -> Vec<u8> {
     fingerprint.as_bytes().to_vec()
@@ -59,7 +65,8 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(6, body.software.as_str()),
         Body::Trust(trust) => start(TRUST)
             .with(3, trust.version)
-            .with(4, digest(&trust.fingerprint)),
+            .with(4, digest(&trust.fingerprint))
+            .with(5, trust.dispatch_epoch),
         Body::Dispatch(dispatch) => start(DISPATCH)
             .with(3, dispatch.epoch)
             .with(4, dispatch.sequence)
@@ -80,6 +87,20 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(4, digest(&sealed.fingerprint))
             .with(5, sealed.log_size)
             .with(6, sealed.requests_unlogged),
+        Body::Rotation(rotation) => start(ROTATION)
+            .with(3, rotation.generation)
+            .with(4, digest(&rotation.request_fingerprint)),
+        Body::Key(receipt) => start(KEY)
+            .with(3, receipt.entitlement.as_str())
+            .with(4, receipt.label.as_str())
+            .with(5, receipt.outcome.as_str())
+            .with_some(
+                6,
+                match &receipt.outcome {
+                    KeyOutcome::Refused { code } => Some(code.as_str()),
+                    KeyOutcome::Unwrapped | KeyOutcome::Imported => None,
+                },
+            ),
         Body::DispatchAccepted => start(DISPATCH_ACCEPTED),
         Body::DispatchRefused { code } => start(DISPATCH_REFUSED).with(3, code.as_str()),
         Body::Reserved(reserved) => start(RESERVED)
@@ -89,7 +110,8 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(6, reserved.issue)
             .with(7, reserved.device_id.as_str())
             .with(8, digest(&reserved.spki_sha256))
-            .with(9, reserved.tbs.clone()),
+            .with(9, reserved.tbs.clone())
+            .with_some(10, keys(reserved)),
         Body::Existing { reservation } => start(EXISTING).with(3, sequence(*reservation)),
         Body::Refused(refused) => start(REFUSED)
             .with(3, refused.code.as_str())
@@ -105,30 +127,34 @@ fn verdict(verdict: &Verdict) -> Map {
         }
         Verdict::Authentic(content) => content,
     };
-    let with = |kind: u64, fingerprint: &Fingerprint, plaintext: &[u8]| {
-        Map::new()
-            .with(1, kind)
-            .with(2, digest(fingerprint))
-            .with(3, plaintext.to_vec())
+    let kind = match content {
+        Content::Grant { .. } => CONTENT_GRANT,
+        Content::Entitlement { .. } => CONTENT_ENTITLEMENT,
+        Content::Acknowledgement { .. } => CONTENT_ACKNOWLEDGEMENT,
+        Content::Revocation { .. } => CONTENT_REVOCATION,
+        Content::ClockCorrection { .. } => CONTENT_CLOCK_CORRECTION,
+        Content::Reanchor { .. } => CONTENT_REANCHOR,
     };
+    let map = Map::new()
+        .with(1, kind)
+        .with(2, digest(&content.fingerprint()))
+        .with(3, content.plaintext().to_vec());
     match content {
         Content::Grant {
-            fingerprint,
-            plaintext,
             identity_certificate,
             device_ca_certificate,
-        } => with(CONTENT_GRANT, fingerprint, plaintext)
+            ..
+        } => map
             .with(4, identity_certificate.clone())
             .with(5, device_ca_certificate.clone()),
-        Content::Entitlement {
-            fingerprint,
-            plaintext,
-        } => with(CONTENT_ENTITLEMENT, fingerprint, plaintext),
-        Content::Acknowledgement {
-            fingerprint,
-            plaintext,
-        } => with(CONTENT_ACKNOWLEDGEMENT, fingerprint, plaintext),
+        _ => map,
     }
+}
+
+/// The keys of a reservation; none is written by leaving the field out.
+fn keys(reserved: &Reserved) -> Option<Value> {
+    let labels = reserved.keys.iter().map(|key| Value::from(key.as_str()));
+    (!reserved.keys.is_empty()).then(|| Value::Array(labels.collect()))
 }
 
 fn submission(submission: &Submission) -> Map {

@@ -34,6 +34,13 @@ fn each_body() -> Vec<Body> {
             submission,
         })
     };
+    let key = |outcome| {
+        Body::Key(KeyReceipt {
+            entitlement: "th200-2027q1".parse().unwrap(),
+            label: "service".parse().unwrap(),
+            outcome,
+        })
+    };
     vec![
         Body::Genesis(Genesis {
             vault: vault(),
@@ -52,6 +59,7 @@ fn each_body() -> Vec<Body> {
         Body::Trust(Trust {
             version: 2,
             fingerprint: digest(9),
+            dispatch_epoch: 1,
         }),
         dispatch(Verdict::Rejected {
             code: "THRESHOLD-NOT-MET".to_owned(),
@@ -70,6 +78,18 @@ fn each_body() -> Vec<Body> {
             fingerprint: digest(4),
             plaintext: vec![7],
         })),
+        dispatch(Verdict::Authentic(Content::Revocation {
+            fingerprint: digest(4),
+            plaintext: vec![8],
+        })),
+        dispatch(Verdict::Authentic(Content::ClockCorrection {
+            fingerprint: digest(4),
+            plaintext: vec![9],
+        })),
+        dispatch(Verdict::Authentic(Content::Reanchor {
+            fingerprint: digest(4),
+            plaintext: vec![10],
+        })),
         request(Submission::Csr {
             der: vec![0x30, 0x00],
         }),
@@ -87,6 +107,15 @@ fn each_body() -> Vec<Body> {
             log_size: 10,
             requests_unlogged: 0,
         }),
+        Body::Rotation(Rotation {
+            generation: 2,
+            request_fingerprint: digest(7),
+        }),
+        key(KeyOutcome::Unwrapped),
+        key(KeyOutcome::Imported),
+        key(KeyOutcome::Refused {
+            code: "KEY-CHECK-VALUE".to_owned(),
+        }),
         Body::DispatchAccepted,
         Body::DispatchRefused {
             code: "GRANT-REPEATED".to_owned(),
@@ -99,6 +128,17 @@ fn each_body() -> Vec<Body> {
             device_id: "TH200-00000001".parse().unwrap(),
             spki_sha256: digest(8),
             tbs: vec![0x30, 0x01, 0x00],
+            keys: Vec::new(),
+        }),
+        Body::Reserved(Reserved {
+            entitlement: "th200-2027q1".parse().unwrap(),
+            account: AccountTag::new(1).unwrap(),
+            slot: 0,
+            issue: 0,
+            device_id: "TH200-00000001".parse().unwrap(),
+            spki_sha256: digest(8),
+            tbs: vec![0x30, 0x01, 0x00],
+            keys: vec!["service".parse().unwrap(), "a".parse().unwrap()],
         }),
         Body::Existing {
             reservation: LogSequence(8),
@@ -184,7 +224,47 @@ fn an_entry_outside_the_specification_is_refused_with_the_reason() {
     assert!(refused(accepted().with(2, 101)).contains("before 1970"));
     assert!(refused(accepted().with(3, 1)).contains("unknown field"));
     assert!(refused(Map::new().with(0, 16)).contains("field 1: missing"));
-    assert!(refused(Map::new().with(0, 8).with(1, 0)).contains("does not know"));
+    assert!(refused(Map::new().with(0, 10).with(1, 0)).contains("does not know"));
+    let rotation = |generation: u64| {
+        Map::new()
+            .with(0, 8)
+            .with(1, 0)
+            .with(3, generation)
+            .with(4, vec![0; 32])
+    };
+    assert!(Entry::from_cbor(&rotation(2).encode()).is_ok());
+    assert!(refused(rotation(1)).contains("generation of 2"));
+    assert!(refused(rotation(65_536)).contains("generation of 2"));
+    let key = |outcome: &str| {
+        Map::new()
+            .with(0, 9)
+            .with(1, 0)
+            .with(3, "e")
+            .with(4, "service")
+            .with(5, outcome)
+    };
+    assert!(Entry::from_cbor(&key("imported").encode()).is_ok());
+    assert!(refused(key("imported").with(6, "X")).contains("unknown field"));
+    assert!(refused(key("refused")).contains("field 6: missing"));
+    assert!(refused(key("lost")).contains("became of a key"));
+    let keys = |labels: &[&str]| {
+        let labels = labels.iter().map(|label| ciborium::Value::from(*label));
+        Map::new()
+            .with(0, 18)
+            .with(1, 0)
+            .with(3, "e")
+            .with(4, 1)
+            .with(5, 0)
+            .with(6, 0)
+            .with(7, "D")
+            .with(8, vec![0; 32])
+            .with(9, vec![0])
+            .with_array(10, labels)
+    };
+    assert!(Entry::from_cbor(&keys(&["a", "b"]).encode()).is_ok());
+    for labels in [&[][..], &["a", "a"], &["A"], &["a"; 17]] {
+        assert!(refused(keys(labels)).contains("different key labels"));
+    }
     let start = |code: &str| Map::new().with(0, 17).with(1, 0).with(3, code);
     assert!(refused(start("rate-day")).contains("code"));
     assert!(refused(start("")).contains("code"));

@@ -2,7 +2,7 @@
 
 use mintmark_pki::assemble;
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, Sku};
+use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, KeyLabel, Sku};
 use p256::ecdsa::Signature;
 
 use super::Ledger;
@@ -36,6 +36,8 @@ pub struct DeviceHistory {
     pub slot: u64,
     /// The issue number.
     pub issue: u16,
+    /// The keys from which the device got a secret each; none of a re-issue.
+    pub keys: Vec<KeyLabel>,
     /// The certificate's serial number.
     pub serial: Option<Serial>,
     /// The certificate, DER; none while the reservation is open.
@@ -155,6 +157,7 @@ pub(super) fn history(
         account: reserved.account,
         slot: reserved.slot,
         issue: reserved.issue,
+        keys: reserved.keys.clone(),
         serial: serial_of(&reserved.tbs),
         certificate,
     })

@@ -83,6 +83,10 @@ pub(super) struct Key {
     pub(super) label: Spanned<String>,
     pub(super) algorithm: Spanned<String>,
     #[serde(rename = "use")]
-    pub(super) purpose: Spanned<String>,
-    pub(super) uses_max: Spanned<i64>,
+    pub(super) usage: Spanned<String>,
+    pub(super) uses_max: Option<Spanned<i64>>,
+    pub(super) valid_until: Option<Spanned<Datetime>>,
+    pub(super) products: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) memory_import: bool,
 }

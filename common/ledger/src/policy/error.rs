@@ -1,7 +1,7 @@
 //! Why a policy is not one, or cannot become an entitlement.
 
 use mintmark_protocol::entitlement::{ENTITLEMENT_BYTES_MAX, UNITS_MAX};
-use mintmark_protocol::identifier::Sku;
+use mintmark_protocol::identifier::{KeyLabel, Sku};
 
 use super::{DAYS_MAX, POLICY_BYTES_MAX};
 
@@ -171,13 +171,13 @@ pub enum PolicyError {
         /// The first.
         line_before: usize,
         /// Its label.
-        label: String,
+        label: KeyLabel,
     },
-    /// The policy asks for key sets.
-    #[error("the policy has {count} [[key]]: key sets are not minted by this version")]
-    KeysUnsupported {
-        /// How many.
-        count: usize,
+    /// A draft without the key that a `[[key]]` asks for.
+    #[error("there is no key for the [[key]] `{label}`")]
+    KeyMissing {
+        /// Its label.
+        label: KeyLabel,
     },
     /// The entitlement would not be one, or no vault would read it.
     #[error("the policy does not make an entitlement: {reason}")]
@@ -213,7 +213,7 @@ impl PolicyError {
             Self::Validity { .. } => "POLICY-VALIDITY",
             Self::KeyUsage { .. } => "POLICY-KEY-USAGE",
             Self::KeyRepeated { .. } => "POLICY-KEY-REPEATED",
-            Self::KeysUnsupported { .. } => "POLICY-KEYS-UNSUPPORTED",
+            Self::KeyMissing { .. } => "POLICY-KEY-MISSING",
             Self::Entitlement { .. } => "POLICY-ENTITLEMENT",
         }
     }
@@ -277,7 +277,9 @@ impl PolicyError {
                 "name each once: clientAuth, serverAuth, codeSigning, emailProtection, or an OID such as 1.3.6.1.4.1.311.10.3.12"
             }
             Self::KeyRepeated { .. } => "give each label once",
-            Self::KeysUnsupported { .. } => "remove every [[key]] from the policy",
+            Self::KeyMissing { .. } => {
+                "draft it at a headquarters that makes keys, or take the [[key]] out"
+            }
             Self::Entitlement { .. } => {
                 return Some(format!(
                     "shorten the window or simplify the working hours; an entitlement has at most {ENTITLEMENT_BYTES_MAX} bytes"

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use mintmark_protocol::entitlement::Interval;
 
-use super::{Policy, ProductPolicy, SECONDS_PER_DAY};
+use super::{KeyPolicy, KeyUse, Policy, ProductPolicy, SECONDS_PER_DAY};
 
 impl Policy {
     /// What the policy allows, one sentence each, for an entitlement drafted at `now` (Unix seconds).
@@ -26,13 +26,7 @@ impl Policy {
             counted(self.credit.unreported_days_max, "day"),
         ));
         for key in &self.keys {
-            sentences.push(format!(
-                "A key \"{}\" ({}) for {}, used at most {}.",
-                key.label,
-                key.algorithm.as_str(),
-                key.purpose,
-                counted(key.uses_max, "time"),
-            ));
+            key.explain(&mut sentences);
         }
         sentences
     }
@@ -163,6 +157,51 @@ impl ProductPolicy {
             "{}: the certificate names \"{}\", {validity}, and is for {usages}.",
             self.sku, certificate.subject
         )
+    }
+}
+
+impl KeyPolicy {
+    fn explain(&self, sentences: &mut Vec<String>) {
+        let products = match &self.products {
+            None => "every product".to_owned(),
+            Some(products) => {
+                let names: Vec<&str> = products.iter().map(|sku| sku.as_str()).collect();
+                names.join(" and ")
+            }
+        };
+        let purpose = match self.usage {
+            KeyUse::DeriveDeviceSecret => {
+                format!("each device of {products} gets a secret from it")
+            }
+            KeyUse::Hold => format!(
+                "the vault holds it for other software on its token, for {products}, and does not see or count its uses"
+            ),
+        };
+        let mut limits = Vec::new();
+        if let Some(uses_max) = self.uses_max {
+            limits.push(format!("at most {}", counted(uses_max, "use")));
+        }
+        if let Some(until) = self.until {
+            limits.push(format!("not from {} on", moment(until)));
+        }
+        let limits = match (self.usage, limits.is_empty()) {
+            (KeyUse::Hold, true) => String::new(),
+            (_, true) => "; as often as there are units, as long as the entitlement".to_owned(),
+            (_, false) => format!("; {}", limits.join(", ")),
+        };
+        sentences.push(format!(
+            "A key \"{}\" ({}): {purpose}{limits}.",
+            self.label, self.algorithm
+        ));
+        sentences.push(format!(
+            "Key \"{}\" {}.",
+            self.label,
+            if self.memory_import {
+                "may pass through the vault's memory where the token cannot unwrap it"
+            } else {
+                "gets into the token unwrapped by the token itself, or not at all"
+            }
+        ));
     }
 }
 

@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod explain;
 mod hours;
+mod key;
 mod language;
 mod parse;
 mod pattern;
@@ -23,7 +24,11 @@ use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, ENTITLEMENT_BYTES_MAX, Entitlement,
     Interval, ProductTerms,
 };
-use mintmark_protocol::identifier::{EntitlementId, Fingerprint, Sku, StationId, VaultName};
+use mintmark_protocol::identifier::{
+    EntitlementId, Fingerprint, KeyLabel, Sku, StationId, VaultName,
+};
+use mintmark_protocol::key_terms::KeyTerms;
+pub use mintmark_protocol::key_terms::{KEYS_MAX, KeyAlgorithm as KeySetAlgorithm, KeyUse};
 
 pub use error::PolicyError;
 pub use hours::{HoursError, WorkingHours};
@@ -44,8 +49,6 @@ pub const ANCHOR_LEASE_MAX: u64 = 1 << 16;
 pub const ANCHOR_LEASE_DEFAULT: u64 = 256;
 /// The most re-issues of one device: the issue number in a serial has two bytes.
 pub const REISSUES_MAX: u32 = 65_535;
-/// The most `[[key]]` of one policy.
-pub const KEYS_MAX: usize = 32;
 const SECONDS_PER_DAY: u64 = 86_400;
 
 /// The number of the UTC hour that a time falls into: whole hours since 1970. `units_per_hour` counts in these fixed
@@ -131,38 +134,57 @@ pub struct CertificatePolicy {
     pub extended_key_usage: Vec<ExtendedKeyUsage>,
 }
 
-/// The algorithm of a key in a key set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeySetAlgorithm {
-    /// HMAC with SHA-256 (RFC 2104), a 256-bit key.
-    HmacSha256,
-    /// AES with a 256-bit key.
-    Aes256,
-}
-
-impl KeySetAlgorithm {
-    /// Its name in policies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HmacSha256 => "HMAC-SHA-256",
-            Self::Aes256 => "AES-256",
-        }
-    }
-}
-
 /// One `[[key]]` of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyPolicy {
-    /// Its name, `[a-z0-9-]{1,32}`.
-    pub label: String,
+    /// Its name.
+    pub label: KeyLabel,
     /// What kind of key it is.
     pub algorithm: KeySetAlgorithm,
-    /// What it is for, `[a-z0-9-]{1,32}`.
-    pub purpose: String,
-    /// How often it may be used.
-    pub uses_max: u64,
+    /// What it is for.
+    pub usage: KeyUse,
+    /// How often it may be used, 1 to 2^48; none: as often as units allow.
+    pub uses_max: Option<u64>,
+    /// Until when it is used, Unix seconds; none: as long as the entitlement.
+    pub until: Option<u64>,
+    /// The products that it is for, at least one; none: every one of the policy.
+    pub products: Option<Vec<Sku>>,
+    /// Whether it may pass through the vault's memory where the token cannot unwrap it.
+    pub memory_import: bool,
+}
+
+impl KeyPolicy {
+    /// Whether each device of the product gets a secret derived from it.
+    pub fn derives_for(&self, sku: &Sku) -> bool {
+        self.usage == KeyUse::DeriveDeviceSecret
+            && self
+                .products
+                .as_ref()
+                .is_none_or(|products| products.contains(sku))
+    }
+}
+
+/// What a key delivers to a vault: its check value, and the key encrypted to that vault (a `key-delivery`).
+pub type KeyMaterial = ([u8; 32], Vec<u8>);
+
+/// What a draft adds to a policy.
+#[derive(Clone, Copy)]
+pub struct Draft<'a> {
+    /// For which vault.
+    pub vault: &'a VaultName,
+    /// 1 for a new entitlement, and the one before plus one for an amendment.
+    pub version: u64,
+    /// When it is drafted, Unix seconds.
+    pub drafted_at: u64,
+    /// Until when it may be approved and imported, Unix seconds.
+    pub approve_until: u64,
+    /// 32 random bytes.
+    pub salt: [u8; 32],
+    /// Each product's account tag: the same one through all amendments, and no other product's.
+    pub accounts: &'a dyn Fn(&Sku) -> AccountTag,
+    /// The key of a label and algorithm, made for that vault; none if there is none, and then there is no draft.
+    pub keys: &'a dyn Fn(&KeyLabel, KeySetAlgorithm) -> Option<KeyMaterial>,
 }
 
 impl Policy {
@@ -243,44 +265,35 @@ impl Policy {
         }
     }
 
-    /// The entitlement of one vault, as officers are to approve it. `version` is 1 for a new one and the one before plus
-    /// one for an amendment; times are Unix seconds; `salt` is random; `accounts` gives each product's account tag, the
-    /// same one through all amendments and no other product's.
+    /// The entitlement of one vault, as officers are to approve it.
     ///
     /// # Errors
-    /// `POLICY-KEYS-UNSUPPORTED` for a policy with `[[key]]`; `POLICY-WINDOW`, `POLICY-HOURS` and `POLICY-SUBJECT` where
-    /// the draft's time or site shows what the text alone did not; `POLICY-ENTITLEMENT` if no vault could read it.
-    pub fn compile(
-        &self,
-        vault: &VaultName,
-        version: u64,
-        drafted_at: u64,
-        approve_until: u64,
-        salt: [u8; 32],
-        accounts: &dyn Fn(&Sku) -> AccountTag,
-    ) -> Result<Entitlement, PolicyError> {
-        if !self.keys.is_empty() {
-            return Err(PolicyError::KeysUnsupported {
-                count: self.keys.len(),
-            });
-        }
-        let window = self.window(drafted_at)?;
+    /// `POLICY-WINDOW`, `POLICY-HOURS` and `POLICY-SUBJECT` where the draft's time or site shows what the text alone did
+    /// not; `POLICY-KEY-MISSING` where the draft has no key for a `[[key]]`; `POLICY-ENTITLEMENT` if no vault could read
+    /// it.
+    pub fn compile(&self, draft: &Draft<'_>) -> Result<Entitlement, PolicyError> {
+        let window = self.window(draft.drafted_at)?;
         let products = self.products.iter().map(|product| {
-            product.check_subject(vault.site.as_str())?;
-            product.terms(accounts(&product.sku), window)
+            product.check_subject(draft.vault.site.as_str())?;
+            product.terms((draft.accounts)(&product.sku), window)
         });
         let entitlement = Entitlement {
-            salt,
+            salt: draft.salt,
             id: self.id.clone(),
-            version,
-            vault: vault.clone(),
-            drafted_at,
-            approve_until,
+            version: draft.version,
+            vault: draft.vault.clone(),
+            drafted_at: draft.drafted_at,
+            approve_until: draft.approve_until,
             window,
             credit: self.credit,
             anchor_lease_max: self.anchor_lease_max,
             products: products.collect::<Result<_, _>>()?,
             policy_digest: self.digest,
+            keys: self
+                .keys
+                .iter()
+                .map(|key| key.terms(draft))
+                .collect::<Result<_, _>>()?,
         };
         // What is signed must read back: a vault knows the entitlement's own rules and nothing of policies.
         let bytes = entitlement.to_cbor();
@@ -293,6 +306,26 @@ impl Policy {
         }
         Entitlement::from_cbor(&bytes).map_err(|error| PolicyError::Entitlement {
             reason: error.to_string(),
+        })
+    }
+}
+
+impl KeyPolicy {
+    fn terms(&self, draft: &Draft<'_>) -> Result<KeyTerms, PolicyError> {
+        let material = (draft.keys)(&self.label, self.algorithm);
+        let (check_value, delivery) = material.ok_or_else(|| PolicyError::KeyMissing {
+            label: self.label.clone(),
+        })?;
+        Ok(KeyTerms {
+            label: self.label.clone(),
+            algorithm: self.algorithm,
+            usage: self.usage,
+            uses_max: self.uses_max,
+            until: self.until,
+            products: self.products.clone(),
+            memory_import: self.memory_import,
+            check_value,
+            delivery,
         })
     }
 }

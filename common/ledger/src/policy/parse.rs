@@ -1,6 +1,5 @@
 //! From the text of a policy to a [`Policy`]: each field into the type that can hold nothing wrong.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -11,10 +10,10 @@ use toml::Spanned;
 use toml::value::{Datetime, Offset};
 
 use super::document::{self, Document, Versioned};
-use super::source::{Source, shown};
+use super::source::Source;
 use super::{
-    ANCHOR_LEASE_DEFAULT, ANCHOR_LEASE_MAX, DAYS_MAX, KEYS_MAX, KeyPolicy, KeySetAlgorithm,
-    POLICY_BYTES_MAX, Policy, PolicyError, UNREPORTED_DAYS_MAX, ValidEnd, product,
+    ANCHOR_LEASE_DEFAULT, ANCHOR_LEASE_MAX, DAYS_MAX, POLICY_BYTES_MAX, Policy, PolicyError,
+    UNREPORTED_DAYS_MAX, ValidEnd, key, product,
 };
 
 /// What counts things: 1 to 2^48.
@@ -35,6 +34,7 @@ pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
     }
     let document: Document = toml::from_str(text).map_err(|error| source.shape(&error))?;
     let (valid_from, valid_end, window_line) = window(source, &document)?;
+    let products = product::products(source, &document.product)?;
     let policy = Policy {
         digest: Fingerprint::of(text.as_bytes()),
         id: read(source, &document.id, "id")?,
@@ -46,8 +46,8 @@ pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
             Some(lease) => number(source, lease, "anchor_lease_max", 1..=ANCHOR_LEASE_MAX)?,
             None => ANCHOR_LEASE_DEFAULT,
         },
-        products: product::products(source, &document.product)?,
-        keys: keys(source, &document.key)?,
+        keys: key::keys(source, &document.key, &products)?,
+        products,
     };
     // A window that the text fixes is checked now; one that counts from the draft can only be checked then.
     if let Some(from) = policy.valid_from {
@@ -156,7 +156,11 @@ fn window(
 }
 
 /// A TOML time in Unix seconds. TOML also has times without an offset, and those are no moments.
-fn moment(source: Source<'_>, at: &Spanned<Datetime>, field: &str) -> Result<u64, PolicyError> {
+pub(super) fn moment(
+    source: Source<'_>,
+    at: &Spanned<Datetime>,
+    field: &str,
+) -> Result<u64, PolicyError> {
     let found = at.get_ref();
     let (Some(date), Some(clock)) = (found.date, found.time) else {
         let reason =
@@ -219,66 +223,4 @@ fn credit(source: Source<'_>, credit: Option<&document::Credit>) -> Result<Credi
         )?,
         unreported_days_max: number(source, days, "max_unreported_days", 1..=UNREPORTED_DAYS_MAX)?,
     })
-}
-
-fn keys(
-    source: Source<'_>,
-    keys: &[Spanned<document::Key>],
-) -> Result<Vec<KeyPolicy>, PolicyError> {
-    if let Some(key) = keys.get(KEYS_MAX) {
-        return Err(value(
-            source,
-            key,
-            "[[key]]",
-            format!("more than {KEYS_MAX} are given"),
-        ));
-    }
-    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
-    let mut all = Vec::with_capacity(keys.len());
-    for key in keys {
-        let key = key.get_ref();
-        let label = lower_dash(source, &key.label, "label")?;
-        let algorithm = match key.algorithm.get_ref().as_str() {
-            "HMAC-SHA-256" => KeySetAlgorithm::HmacSha256,
-            "AES-256" => KeySetAlgorithm::Aes256,
-            other => {
-                let reason = format!("`{}` is not HMAC-SHA-256 or AES-256", shown(other));
-                return Err(value(source, &key.algorithm, "algorithm", reason));
-            }
-        };
-        let line = source.line(&key.label);
-        if let Some(line_before) = lines.insert(label.clone(), line) {
-            return Err(PolicyError::KeyRepeated {
-                line,
-                line_before,
-                label,
-            });
-        }
-        all.push(KeyPolicy {
-            label,
-            algorithm,
-            purpose: lower_dash(source, &key.purpose, "use")?,
-            uses_max: number(source, &key.uses_max, "uses_max", COUNT)?,
-        });
-    }
-    Ok(all)
-}
-
-/// A name of `[a-z0-9-]{1,32}`.
-fn lower_dash(
-    source: Source<'_>,
-    name: &Spanned<String>,
-    field: &str,
-) -> Result<String, PolicyError> {
-    let text = name.get_ref();
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if text.is_empty() || text.len() > 32 || !text.bytes().all(allowed) {
-        return Err(value(
-            source,
-            name,
-            field,
-            format!("`{}` is not [a-z0-9-]{{1,32}}", shown(text)),
-        ));
-    }
-    Ok(text.clone())
 }

@@ -93,11 +93,17 @@ pub struct KeySummary {
     pub label: String,
     /// `HMAC-SHA-256` or `AES-256`.
     pub algorithm: &'static str,
-    /// What it is for.
+    /// `derive-device-secret` or `hold`.
     #[serde(rename = "use")]
-    pub purpose: String,
-    /// How often it may be used.
-    pub uses_max: u64,
+    pub usage: &'static str,
+    /// How often it may be used; null: as often as units allow.
+    pub uses_max: Option<u64>,
+    /// Until when; null: as long as the entitlement.
+    pub valid_until: Option<String>,
+    /// The products; null: every one.
+    pub products: Option<Vec<String>>,
+    /// Whether it may pass through the vault's memory.
+    pub memory_import: bool,
 }
 
 impl Policy {
@@ -128,10 +134,16 @@ impl Policy {
                 .keys
                 .iter()
                 .map(|key| KeySummary {
-                    label: key.label.clone(),
+                    label: key.label.to_string(),
                     algorithm: key.algorithm.as_str(),
-                    purpose: key.purpose.clone(),
+                    usage: key.usage.as_str(),
                     uses_max: key.uses_max,
+                    valid_until: key.until.map(moment),
+                    products: key
+                        .products
+                        .as_ref()
+                        .map(|products| products.iter().map(ToString::to_string).collect()),
+                    memory_import: key.memory_import,
                 })
                 .collect(),
         }

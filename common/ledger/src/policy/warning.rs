@@ -1,13 +1,13 @@
 //! What a policy may say, and its writer probably did not mean.
 
-use mintmark_pki::ExtendedKeyUsage;
+use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm};
 use mintmark_protocol::entitlement::Interval;
 use mintmark_protocol::identifier::StationId;
 use serde::Serialize;
 
 use super::capacity::{Room, room};
 use super::explain::{counted, grouped, moment};
-use super::{Policy, ProductPolicy};
+use super::{KeyPolicy, KeyUse, Policy, ProductPolicy};
 
 /// One doubt about a policy that is otherwise sound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,10 +35,6 @@ impl Policy {
     /// What is allowed and looks unintended, for an entitlement drafted at `now` (Unix seconds).
     pub fn warnings(&self, now: u64) -> Vec<Warning> {
         let mut warnings = Warnings(Vec::new());
-        if !self.keys.is_empty() {
-            let text = "The policy has [[key]]: key sets are not minted by this version, so it cannot be drafted.";
-            warnings.add("KEYS-UNSUPPORTED", text.to_owned());
-        }
         if self
             .products
             .iter()
@@ -71,6 +67,9 @@ impl Policy {
             }
         };
         self.doubt_credit(&mut warnings);
+        for key in &self.keys {
+            self.doubt_key(key, left, &mut warnings);
+        }
         for product in &self.products {
             product.doubt_rates(left, self.credit.unreported_units_max, &mut warnings);
             product.doubt_identifiers(&mut warnings);
@@ -91,6 +90,66 @@ impl Policy {
                 "max_unreported_units = {credit} is no less than all {units} units, so only the days make the vault report."
             );
             warnings.add("CREDIT-NEVER-BINDS", text);
+        }
+    }
+}
+
+impl Policy {
+    fn doubt_key(&self, key: &KeyPolicy, left: Option<Interval>, warnings: &mut Warnings) {
+        let label = &key.label;
+        if key.memory_import {
+            let text = format!(
+                "The key {label} may pass through the vault's memory: whoever can read that memory then has the key."
+            );
+            warnings.add("KEY-MEMORY-IMPORT", text);
+        }
+        if let (Some(until), Some(left)) = (key.until, left)
+            && until < left.until
+        {
+            let after = if until <= left.from {
+                "it is of no use any more"
+            } else if key.usage == KeyUse::Hold {
+                "the entitlement goes on without it"
+            } else {
+                "no device that gets a secret from it is made after that"
+            };
+            warnings.add(
+                "KEY-ENDS-EARLY",
+                format!(
+                    "The key {label} ends {}, and the window {}: {after}.",
+                    moment(until),
+                    moment(left.until)
+                ),
+            );
+        }
+        let derived = || {
+            self.products
+                .iter()
+                .filter(|product| key.derives_for(&product.sku))
+        };
+        let units = derived().fold(0_u64, |sum, product| sum.saturating_add(product.units));
+        if let Some(uses_max) = key.uses_max
+            && uses_max < units
+        {
+            let text = format!(
+                "The key {label} has {}, and its products have {}: the rest cannot be made.",
+                counted(uses_max, "use"),
+                counted(units, "unit")
+            );
+            warnings.add("KEY-USES-TOO-FEW", text);
+        }
+        for product in derived() {
+            let other = |algorithm: &&KeyAlgorithm| {
+                !matches!(algorithm, KeyAlgorithm::P256 | KeyAlgorithm::P384)
+            };
+            if let Some(algorithm) = product.key_algorithms.iter().find(other) {
+                let text = format!(
+                    "{}: devices with {algorithm} keys will be refused, since the secret from key {label} can be \
+                     encrypted to P-256 and P-384 keys alone.",
+                    product.sku
+                );
+                warnings.add("KEY-DEVICE-ALGORITHM", text);
+            }
         }
     }
 }

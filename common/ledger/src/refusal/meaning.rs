@@ -33,9 +33,24 @@ const CODES: &[(&str, &str, &str)] = &[
         "let the device make a key of its own; two devices must never share one",
     ),
     (
+        "VAULT-DISABLED",
+        "headquarters had disabled the vault",
+        "run `site rotate` and carry its request to headquarters; the grant that comes back ends this",
+    ),
+    (
+        "DEVICE-CA-REVOKED",
+        "the vault's device CA was revoked",
+        "run `site rotate` and carry its request to headquarters",
+    ),
+    (
+        "ENTITLEMENT-REVOKED",
+        "the entitlement was revoked",
+        "nothing more is made from it; ask HQ for another entitlement",
+    ),
+    (
         "CLOCK-BACK",
         "the vault's clock stood behind its log",
-        "set the clock right, then try again",
+        "set the clock right, then try again; if it is the log's time that is wrong, ask HQ for a clock correction",
     ),
     (
         "WINDOW-NOT-OPEN",
@@ -58,6 +73,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "let the device make a key of an allowed kind",
     ),
     (
+        "DEVICE-KEY-NO-AGREEMENT",
+        "a secret goes with the device, and cannot be encrypted to its kind of key",
+        "let the device make a P-256 or P-384 key",
+    ),
+    (
         "DEVICE-ID-FORBIDDEN",
         "the device id did not match the entitlement's pattern",
         "check the device id, or ask HQ for an amendment",
@@ -66,6 +86,21 @@ const CODES: &[(&str, &str, &str)] = &[
         "OUT-OF-HOURS",
         "it was outside of the entitlement's working hours",
         "ask HQ for an amendment",
+    ),
+    (
+        "KEY-EXPIRED",
+        "a key from which the device gets a secret was no longer to be used",
+        "ask HQ for an amendment with a later end of the key",
+    ),
+    (
+        "KEY-NOT-RECEIVED",
+        "a key from which the device gets a secret was not in the token",
+        "run `site status`: it says why the token has not taken the key",
+    ),
+    (
+        "KEY-USES-EXHAUSTED",
+        "a key from which the device gets a secret had no use left",
+        "ask HQ for an amendment with more uses of the key",
     ),
     (
         "QUOTA-EXHAUSTED",
@@ -120,12 +155,12 @@ const CODES: &[(&str, &str, &str)] = &[
     (
         "GRANT-MISMATCH",
         "the enrolment grant was for another vault, request or key",
-        "tell headquarters; the enrolment must be drafted again",
+        "tell headquarters; the grant must be drafted again",
     ),
     (
         "GRANT-EXPIRED",
         "the enrolment grant was imported too late",
-        "have the enrolment drafted and approved again",
+        "have the grant drafted and approved again",
     ),
     (
         "ENTITLEMENT-MISMATCH",
@@ -150,7 +185,12 @@ const CODES: &[(&str, &str, &str)] = &[
     (
         "ENTITLEMENT-BELOW-SPENT",
         "the amendment granted less than what was spent",
-        "have an amendment drafted with at least the units spent",
+        "have an amendment drafted with at least the units spent and the uses made",
+    ),
+    (
+        "ENTITLEMENT-KEY-CHANGED",
+        "the entitlement brought another key under the label of one in force",
+        "tell headquarters; another key needs another label",
     ),
     (
         "ENTITLEMENT-TAG-REUSED",
@@ -166,6 +206,61 @@ const CODES: &[(&str, &str, &str)] = &[
         "ENTITLEMENT-TERMS",
         "the entitlement had terms that cannot be enforced",
         "tell headquarters; `hq policy check` names what is wrong",
+    ),
+    (
+        "REVOCATION-MISMATCH",
+        "the revocation was for another vault",
+        "keep the file and tell headquarters",
+    ),
+    (
+        "REVOCATION-ORDER",
+        "the revocation did not follow the one before",
+        "tell headquarters; the revocation must be drafted again with the next number",
+    ),
+    (
+        "REVOCATION-UNKNOWN-TARGET",
+        "the revocation was of something that the vault never had",
+        "tell headquarters; the revocation must be drafted again",
+    ),
+    (
+        "CLOCK-CORRECTION-MISMATCH",
+        "the clock correction was for another vault",
+        "keep the file and tell headquarters",
+    ),
+    (
+        "CLOCK-CORRECTION-ORDER",
+        "the clock correction did not follow the one before",
+        "tell headquarters; the clock correction must be drafted again with the next number",
+    ),
+    (
+        "CLOCK-CORRECTION-AHEAD",
+        "the vault's clock stood before the corrected time",
+        "set the clock right, and ask HQ for another clock correction",
+    ),
+    (
+        "CLOCK-CORRECTION-EXPIRED",
+        "the clock correction was imported too late",
+        "check the clock; if it is right, have the correction drafted and approved again",
+    ),
+    (
+        "REANCHOR-MISMATCH",
+        "the re-anchor was for another vault or history",
+        "check which stick this is, and tell headquarters",
+    ),
+    (
+        "REANCHOR-ORDER",
+        "the re-anchor did not follow the one before",
+        "tell headquarters; the re-anchor must be drafted again with the next number",
+    ),
+    (
+        "REANCHOR-EXPIRED",
+        "the re-anchor was imported too late",
+        "have it drafted and approved again",
+    ),
+    (
+        "REANCHOR-UNKNOWN-BUNDLE",
+        "the re-anchor named a head that the log does not lead through",
+        "stop the line and tell headquarters: this home is an older copy, or another one",
     ),
     (
         "ACK-MISMATCH",

@@ -42,7 +42,9 @@ impl fmt::Display for Severity {
 /// | `SLOT-REUSE` | a slot was spent twice |
 /// | `SERIAL-MISMATCH` | the certificate's serial is not that of its account, slot and issue |
 /// | `CERTIFICATE-DIFFERS` | what was signed is not what the terms say |
-/// | `POLICY-BREACH` | a unit was spent although a rule forbids it |
+/// | `SLOT-MISMATCH` | a re-issue of a slot that was never spent |
+/// | `KEY-USE-MISMATCH` | a device got secrets from other keys than the terms say |
+/// | `POLICY-BREACH` | a unit was spent, or a key taken, although a rule forbids it |
 /// | `DEVICE-DUPLICATE` | a device or key got a second unit |
 /// | `WRONGLY-REFUSED` | what the rules allow was refused |
 /// | `DECISION-DIVERGES` | the decision is another one, in some other way |
@@ -55,6 +57,9 @@ impl fmt::Display for Severity {
 /// | `GENESIS-REPEATED` | a second genesis record |
 /// | `BUNDLE-MISMATCH` | a bundle is not the next of its chain, or covers records that were not there |
 /// | `SIGNED-WITHOUT-RESERVATION` | a signature for what is not an open reservation |
+/// | `SIGNED-AFTER-REVOCATION` | a signature for what was withheld by a revocation |
+/// | `ROTATION-MISMATCH` | a request for a device CA that is not the next |
+/// | `KEY-UNKNOWN` | a key that no entitlement brought |
 /// | `FACT-FALSE` | what the vault claims to have verified does not verify |
 /// | `ENTRY-MALFORMED` | the record cannot be read |
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::divergence::Severity;
 use super::{Expected, knows_rules};
-use crate::entry::{Body, Entry, Reserved};
+use crate::entry::{Body, Entry, KeyOutcome, KeyReceipt, Reserved};
 use crate::serial::{Serial, SerialCipher, serial_of};
 use crate::state::State;
 
@@ -69,6 +69,28 @@ pub(super) fn input(
                 format!("record {}", signed.reservation),
             );
         }
+        Body::Signed(signed) => {
+            if let Some(refusal) = state.withheld(signed.reservation) {
+                found(
+                    "SIGNED-AFTER-REVOCATION",
+                    Severity::Critical,
+                    format!("no signature for record {}: {refusal}", signed.reservation),
+                    "a signature".to_owned(),
+                );
+            }
+        }
+        Body::Rotation(rotation) => {
+            let generation = state.next_generation();
+            if !state.is_enrolled() || rotation.generation != generation {
+                found(
+                    "ROTATION-MISMATCH",
+                    Severity::Critical,
+                    format!("generation {generation} of an enrolled vault"),
+                    format!("generation {}", rotation.generation),
+                );
+            }
+        }
+        Body::Key(receipt) => key(state, receipt, found),
         Body::BundleSealed(sealed) => {
             let chain = state.bundles();
             let next = chain.sequence.saturating_add(1);
@@ -93,6 +115,36 @@ pub(super) fn input(
     }
 }
 
+/// Judges what a vault says became of a key: that it was given one, and may take it so.
+fn key(
+    state: &State,
+    receipt: &KeyReceipt,
+    found: &mut dyn FnMut(&'static str, Severity, String, String),
+) {
+    let KeyReceipt {
+        entitlement,
+        label,
+        outcome,
+    } = receipt;
+    let mut keys = state.keys();
+    let known = keys.find(|key| key.entitlement == entitlement && key.terms.label == *label);
+    match known {
+        None => found(
+            "KEY-UNKNOWN",
+            Severity::Critical,
+            "a key that an entitlement brought".to_owned(),
+            format!("key {label} of entitlement {entitlement}"),
+        ),
+        Some(key) if *outcome == KeyOutcome::Imported && !key.terms.memory_import => found(
+            "POLICY-BREACH",
+            Severity::Critical,
+            format!("key {label} of entitlement {entitlement} unwrapped by the token, or refused"),
+            "a key that passed through the vault's memory".to_owned(),
+        ),
+        Some(_) => {}
+    }
+}
+
 /// Judges a decision by the one that the rules demand.
 pub(super) fn decision(
     state: &State,
@@ -108,7 +160,9 @@ pub(super) fn decision(
         None => describe(&expected.entry.body),
     };
     // Slots are judged first: two devices with one slot, or a slot beyond the quota, are proof by themselves.
-    if let Some(verdict) = slot(state, &entry.body) {
+    if let Some(verdict) =
+        slot(state, &entry.body).or_else(|| reused(state, &expected.entry.body, &entry.body))
+    {
         return Some(verdict);
     }
     let (code, severity) = match (&expected.entry.body, &entry.body) {
@@ -158,7 +212,9 @@ fn reserved(serials: Option<&SerialCipher>, expected: &Reserved, found: &Reserve
         &expected.device_id,
         expected.spki_sha256,
     ) == (&found.entitlement, &found.device_id, found.spki_sha256);
-    if same_unit && same_names {
+    if same_unit && same_names && expected.tbs == found.tbs {
+        "KEY-USE-MISMATCH"
+    } else if same_unit && same_names {
         "CERTIFICATE-DIFFERS"
     } else {
         "DECISION-DIVERGES"
@@ -178,12 +234,42 @@ pub(super) fn slot(state: &State, found: &Body) -> Option<Verdict> {
         );
         return Some(("OVER-ISSUE", Severity::Critical, due));
     }
-    // No rules so far raise a slot's issue number, so whatever number it has, a spent slot is spent again.
-    if reserved.slot < account.next_slot {
+    // A re-issue is of a slot that is spent; whether it may be one, the decision that was due tells.
+    if reserved.issue > 0 && reserved.slot >= account.next_slot {
+        let due = format!(
+            "a re-issue of a slot below {} of account {}",
+            account.next_slot, account.tag
+        );
+        return Some(("SLOT-MISMATCH", Severity::Critical, due));
+    }
+    if reserved.issue == 0 && reserved.slot < account.next_slot {
         let due = format!("slot {} of account {}", account.next_slot, account.tag);
         return Some(("SLOT-REUSE", Severity::Critical, due));
     }
     None
+}
+
+/// Judges a re-issue where none was due: of a slot that belongs to another device. Where the device was known, or nothing
+/// at all was to be certified, the decision that was due tells more.
+fn reused(state: &State, expected: &Body, found: &Body) -> Option<Verdict> {
+    let Body::Reserved(reserved) = found else {
+        return None;
+    };
+    let due = match expected {
+        Body::Reserved(expected) => expected.issue > 0,
+        Body::Existing { .. } => true,
+        Body::Refused(refused) => matches!(
+            refused.code.as_str(),
+            "VAULT-DISABLED" | "DEVICE-CA-REVOKED" | "ENTITLEMENT-REVOKED" | "CLOCK-BACK"
+        ),
+        _ => true,
+    };
+    let account = state.account(reserved.account)?;
+    if reserved.issue == 0 || due {
+        return None;
+    }
+    let due = format!("slot {} of account {}", account.next_slot, account.tag);
+    Some(("SLOT-REUSE", Severity::Critical, due))
 }
 
 /// Judges a decision that nobody asked for.
@@ -200,14 +286,21 @@ pub(super) fn unasked(state: &State, found: &Body) -> Verdict {
 /// A decision, for people.
 pub(super) fn describe(body: &Body) -> String {
     match body {
-        Body::Reserved(reserved) => format!(
-            "slot {} (issue {}) of account {} reserved for device {} from entitlement {}",
-            reserved.slot,
-            reserved.issue,
-            reserved.account,
-            reserved.device_id,
-            reserved.entitlement
-        ),
+        Body::Reserved(reserved) => {
+            let keys: Vec<&str> = reserved.keys.iter().map(|key| key.as_str()).collect();
+            let secrets = match keys[..] {
+                [] => String::new(),
+                _ => format!(", with a secret from {}", keys.join(" and ")),
+            };
+            format!(
+                "slot {} (issue {}) of account {} reserved for device {} from entitlement {}{secrets}",
+                reserved.slot,
+                reserved.issue,
+                reserved.account,
+                reserved.device_id,
+                reserved.entitlement
+            )
+        }
         Body::Existing { reservation } => format!("answered by record {reservation}"),
         Body::Refused(refused) => match &refused.entitlement {
             Some(entitlement) => format!("refused by {} of {entitlement}", refused.code),

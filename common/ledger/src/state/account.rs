@@ -13,14 +13,21 @@ pub struct WindowCount {
 }
 
 impl WindowCount {
-    /// The units in the window of this number.
+    /// The units in the window of this number. Those of a later window count in it too: time that was set back gives no
+    /// rate back.
     pub fn units_in(&self, window: u64) -> u64 {
-        if self.window == window { self.units } else { 0 }
+        if self.window >= window { self.units } else { 0 }
     }
 
     pub(crate) fn add(&mut self, window: u64) {
         self.units = self.units_in(window).saturating_add(1);
-        self.window = window;
+        self.window = self.window.max(window);
+    }
+
+    /// Time goes on in the window of this number, perhaps an earlier one: what was counted in a later window counts in
+    /// this one, and no longer.
+    pub(crate) fn go_on_in(&mut self, window: u64) {
+        self.window = self.window.min(window);
     }
 }
 

@@ -2,17 +2,27 @@
 //! a vault checks them against the log, HQ keeps them beside what it verified.
 //!
 //! ```cddl
-//! state = { 0: 1, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint, 8: [uint, bstr] / null,
-//!           9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement], 13: [* account], 14: [* reservation],
-//!           15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null, 20: entry / sku / null }
-//! enrolment = { 1: digest, 2: bstr, 3: bstr, 4: COSE_Key, 5: uint }
+//! state = { 0: 1, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint,
+//!           8: [uint, bstr, uint] / null, 9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement],
+//!           13: [* account], 14: [* reservation], 15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null,
+//!           20: entry / sku / null, 21: orders, 22: orders, 23: orders, 24: revoked / null, 25: [uint, digest] / null,
+//!           26: [* received], 27: [* uses] }
+//! ; 21 to 23: revocations, clock corrections, re-anchors; 24: disabled; 25: rotation asked for
+//! enrolment = { 1: digest, 2: bstr, 3: [+ device-ca], 4: COSE_Key, 5: uint }
+//! device-ca = { 1: uint, 2: bstr, 3: uint, 4: revoked / null, 5: digest }   ; generation, certificate, first record, grant
+//! revoked = { 1: uint, 2: unix-time, 3: uint, 4: tstr }          ; record, time, number, reason
+//! orders = [* [uint, digest]]
 //! dispatches = { 1: uint / null, 2: uint, 3: digest / null, 4: [* [uint, uint, digest]] }
 //! bundles = { 1: uint, 2: digest / null, 3: uint, 4: [* [uint, uint, digest]], 5: uint, 6: uint }
-//! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint }         ; version, fingerprint, terms, accepted at
+//! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint, 5: revoked / null }   ; version, fingerprint, terms, accepted at
 //! account = { 1: uint, 2: identifier, 3: sku, 4: [10 uint] }
-//! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr }
+//! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr, 8: [* label], 9: bool }
 //! run = [first: uint, stride: uint, count: uint, unix-time]
+//! received = { 1: label, 2: bstr .size 32, 3: tstr, 4: tstr / null, 5: uint }  ; label, check value, how, code, record
+//! uses = { 1: identifier, 2: label, 3: uint }
 //! ```
+
+mod orders;
 
 use std::sync::Arc;
 
@@ -20,6 +30,7 @@ use ciborium::Value;
 use mintmark_protocol::cbor::{Fields, Map};
 use mintmark_protocol::entitlement::{AccountTag, Entitlement};
 use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::key_terms::KEYS_MAX;
 use mintmark_protocol::{Error, key};
 
 use super::account::{Account, WindowCount};
@@ -96,6 +107,7 @@ impl State {
             array([
                 Value::from(trust.version),
                 Value::from(bytes(trust.fingerprint)),
+                Value::from(trust.dispatch_epoch),
             ])
         });
         let pending = self.pending.as_ref().map(|pending| match pending {
@@ -126,6 +138,13 @@ impl State {
             .with(18, self.units_since_bundle)
             .with_nullable(19, self.noteworthy)
             .with_nullable(20, pending)
+            .with(21, orders::orders(&self.revocations))
+            .with(22, orders::orders(&self.clock_corrections))
+            .with(23, orders::orders(&self.reanchors))
+            .with_nullable(24, self.disabled.as_ref().map(orders::revoked))
+            .with_nullable(25, self.rotation.as_ref().map(orders::rotation))
+            .with_array(26, orders::received(&self.keys))
+            .with_array(27, orders::uses(&self.keys))
             .encode()
     }
 
@@ -152,7 +171,7 @@ fn enrolment(enrolment: &Enrolment) -> Map {
     Map::new()
         .with(1, bytes(enrolment.fingerprint))
         .with(2, enrolment.identity_certificate.clone())
-        .with(3, enrolment.device_ca_certificate.clone())
+        .with_array(3, enrolment.device_cas.iter().map(orders::device_ca))
         .with(4, key::cose_key(&enrolment.serial_master))
         .with(5, enrolment.dispatch_epoch)
 }
@@ -189,6 +208,7 @@ fn entitlement(granted: &Granted) -> Map {
         .with(2, bytes(granted.fingerprint))
         .with(3, granted.terms.to_cbor())
         .with(4, granted.accepted_at.number())
+        .with_nullable(5, granted.revoked.as_ref().map(orders::revoked))
 }
 
 fn account(account: &Account) -> Map {
@@ -220,6 +240,8 @@ fn reservation((sequence, open): (&LogSequence, &OpenReservation)) -> Map {
         .with(5, open.device_id.as_str())
         .with(6, bytes(open.spki_sha256))
         .with(7, open.tbs.clone())
+        .with(8, orders::labels(&open.keys))
+        .with(9, open.unresolved)
 }
 
 fn read(bytes: &[u8]) -> Result<State, Error> {
@@ -268,6 +290,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     }
     for value in fields.array(14, COUNT_MAX)? {
         let (sequence, open) = read_reservation(value)?;
+        state.open_units.insert((open.account, open.slot, sequence));
         state.reservations.insert(sequence, open);
     }
     state.units = fields.uint(15)?;
@@ -285,6 +308,12 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
         .nullable(20)?
         .map(|value| read_pending(&fields, value))
         .transpose()?;
+    state.revocations = orders::read_orders(&mut fields, 21)?;
+    state.clock_corrections = orders::read_orders(&mut fields, 22)?;
+    state.reanchors = orders::read_orders(&mut fields, 23)?;
+    state.disabled = orders::read_revoked(&mut fields, 24)?;
+    state.rotation = orders::read_rotation(&mut fields, 25)?;
+    state.keys = orders::read_keys(&mut fields, 26)?;
     fields.finish()?;
     state.recompile();
     Ok(state)
@@ -301,22 +330,20 @@ fn read_genesis(fields: &Fields, value: Value) -> Result<Genesis, Error> {
 }
 
 fn read_trust(fields: &Fields, value: Value) -> Result<Trust, Error> {
-    let wrong = || fields.wrong(8, "a version and a digest were expected");
-    let values = value.into_array().map_err(|_| wrong())?;
-    let [version, digest] = <[Value; 2]>::try_from(values).map_err(|_| wrong())?;
-    let version = version
-        .as_integer()
-        .and_then(|version| u64::try_from(version).ok());
-    let digest = digest
-        .as_bytes()
-        .and_then(|bytes| bytes.as_slice().try_into().ok());
-    match (version, digest) {
-        (Some(version), Some(fingerprint)) => Ok(Trust {
-            version,
-            fingerprint,
-        }),
-        _ => Err(wrong()),
-    }
+    let (version, dispatch_epoch, fingerprint) = read_trusted(value)
+        .ok_or_else(|| fields.wrong(8, "a version, a digest and an epoch were expected"))?;
+    Ok(Trust {
+        version,
+        fingerprint,
+        dispatch_epoch,
+    })
+}
+
+fn read_trusted(value: Value) -> Option<(u64, u64, Fingerprint)> {
+    let [version, digest, epoch] = <[Value; 3]>::try_from(value.into_array().ok()?).ok()?;
+    let number = |value: Value| u64::try_from(value.as_integer()?).ok();
+    let digest = Fingerprint::try_from(digest.as_bytes()?.as_slice()).ok()?;
+    Some((number(version)?, number(epoch)?, digest))
 }
 
 fn read_pending(fields: &Fields, value: Value) -> Result<Pending, Error> {
@@ -337,7 +364,11 @@ fn read_enrolment(value: Value) -> Result<Enrolment, Error> {
     let enrolment = Enrolment {
         fingerprint: fields.octets(1)?,
         identity_certificate: fields.bytes(2)?,
-        device_ca_certificate: fields.bytes(3)?,
+        device_cas: fields
+            .array(3, COUNT_MAX)?
+            .into_iter()
+            .map(orders::read_device_ca)
+            .collect::<Result<_, _>>()?,
         serial_master: key::from_cose_key(WHAT, fields.required(4)?)?,
         dispatch_epoch: fields.uint(5)?,
     };
@@ -401,6 +432,7 @@ fn read_entitlement(value: Value) -> Result<Granted, Error> {
         fingerprint: fields.octets(2)?,
         terms: Arc::new(Entitlement::from_cbor(&fields.bytes(3)?)?),
         accepted_at: LogSequence(fields.uint(4)?),
+        revoked: orders::read_revoked(&mut fields, 5)?,
     };
     fields.finish()?;
     Ok(granted)
@@ -455,6 +487,11 @@ fn read_reservation(value: Value) -> Result<(LogSequence, OpenReservation), Erro
         device_id: fields.parse(5)?,
         spki_sha256: fields.octets(6)?,
         tbs: fields.bytes(7)?,
+        keys: fields.texts(8, KEYS_MAX)?,
+        unresolved: match fields.required(9)? {
+            Value::Bool(unresolved) => unresolved,
+            _ => return Err(fields.wrong(9, "true or false was expected")),
+        },
     };
     fields.finish()?;
     Ok((sequence, open))

@@ -105,7 +105,7 @@ impl Compiled {
         entitlements: &BTreeMap<EntitlementId, Granted>,
     ) -> Self {
         let issuer = enrolment
-            .and_then(|e| Issuer::from_certificate_der(&e.device_ca_certificate).ok())
+            .and_then(|e| Issuer::from_certificate_der(e.device_ca_certificate()).ok())
             .map(Arc::new);
         let mut accounts = BTreeMap::new();
         let mut order: BTreeMap<Sku, Vec<_>> = BTreeMap::new();

@@ -71,6 +71,13 @@ impl Unreported {
         });
     }
 
+    /// Time goes on at `time`, perhaps an earlier one: no unit was issued later than that.
+    pub(crate) fn go_on_at(&mut self, time: u64) {
+        for run in &mut self.runs {
+            run.time = run.time.min(time);
+        }
+    }
+
     /// Drops the units below `log_size`, which HQ holds.
     pub(crate) fn acknowledge(&mut self, log_size: u64) {
         while let Some(run) = self.runs.front_mut() {

@@ -19,8 +19,16 @@ fn refused(code: &str) -> Result<(), String> {
 fn a_grant_that_fits_enrols_the_vault_once() {
     let mut vault = Chronicle::enrolled();
     assert!(vault.state.is_enrolled());
+    // The same again, under a later epoch say, changes nothing; another one is refused.
+    let before = vault.state.enrolment().cloned();
     let again = Verdict::Authentic(grant_content(&grant()));
-    assert_eq!(vault.import(again), refused("GRANT-REPEATED"));
+    assert_eq!(vault.import(again), Ok(()));
+    assert_eq!(vault.state.enrolment().cloned(), before);
+    let mut other = grant();
+    other.salt = [9; 32];
+    let other = Verdict::Authentic(grant_content(&other));
+    assert_eq!(vault.import(other), refused("GRANT-REPEATED"));
+    assert_eq!(vault.state.enrolment().cloned(), before);
     assert_eq!(vault.findings(), []);
 }
 

@@ -8,7 +8,7 @@ use mintmark_pki::{
     vault_identity_tbs,
 };
 use mintmark_protocol::acknowledgement::Acknowledgement;
-use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
@@ -157,6 +157,7 @@ pub(super) fn grant() -> EnrolmentGrant {
         approve_until: NEW_YEAR + 30 * DAY,
         // The log takes the grant for what it is; the request is for those who approve.
         request: Vec::new(),
+        purpose: Purpose::Enrolment,
     }
 }
 
@@ -210,6 +211,7 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
         anchor_lease_max: 256,
         products,
         policy_digest: Fingerprint::of(b"policy"),
+        keys: Vec::new(),
     }
 }
 

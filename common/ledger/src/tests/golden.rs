@@ -83,6 +83,7 @@ fn history() -> Vec<Vec<u8>> {
     vault.write(Body::Trust(Trust {
         version: 2,
         fingerprint: Fingerprint::of(b"trust 2"),
+        dispatch_epoch: EPOCH,
     }));
     let sha256 = Fingerprint::of(b"junk");
     let code = "CSR-MALFORMED".to_owned();

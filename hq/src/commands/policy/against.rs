@@ -12,9 +12,10 @@ use mintmark_ledger::decide::{
     Decision, DeviceRecord, Input, Lookup, LookupError, Submitted, decide,
 };
 use mintmark_ledger::entry::{
-    Body, Content, Dispatch, Entry, LogSequence, Request, Signed, Submission, Verdict,
+    Body, Content, Dispatch, Entry, KeyOutcome, KeyReceipt, LogSequence, Request, Signed,
+    Submission, Verdict,
 };
-use mintmark_ledger::policy::Policy as PolicyFile;
+use mintmark_ledger::policy::{Draft, Policy as PolicyFile};
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::CertificationRequest;
@@ -266,12 +267,16 @@ fn entitlement(
         .zip(policy.products())
         .filter_map(|(number, product)| Some((&product.sku, AccountTag::new(number)?)))
         .collect();
-    let compiled =
-        policy
-            .in_window(asked)
-            .compile(&vault.name, 1, asked.from, u64::MAX, [0; 32], &|sku| {
-                tags[sku]
-            });
+    let compiled = policy.in_window(asked).compile(&Draft {
+        vault: &vault.name,
+        version: 1,
+        drafted_at: asked.from,
+        approve_until: u64::MAX,
+        salt: [0; 32],
+        accounts: &|sku| tags[sku],
+        // Nothing is delivered: what the keys allow is tried, as if the token had taken them.
+        keys: &|_, _| Some(([0; 32], Vec::new())),
+    });
     let mut entitlement = compiled.map_err(|error| {
         failure::usage(
             "POLICY-NOT-TRIED",
@@ -350,6 +355,14 @@ impl Replaying<'_> {
         };
         self.write(time, Body::Dispatch(dispatch));
         self.write(time, Body::DispatchAccepted);
+        for key in entitlement.keys {
+            let receipt = KeyReceipt {
+                entitlement: entitlement.id.clone(),
+                label: key.label,
+                outcome: KeyOutcome::Unwrapped,
+            };
+            self.write(time, Body::Key(receipt));
+        }
     }
 
     fn write(&mut self, time: u64, body: Body) -> Option<Effect> {

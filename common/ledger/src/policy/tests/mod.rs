@@ -66,13 +66,27 @@ fn without_keys() -> String {
     EXAMPLE.split("[[key]]").next().unwrap().to_owned()
 }
 
+/// The key of a label and an algorithm; there is none called `none`.
+fn material(label: &KeyLabel, algorithm: KeySetAlgorithm) -> Option<KeyMaterial> {
+    let delivery = format!("{label} {algorithm}").into_bytes();
+    (label.as_str() != "none").then_some(([9; 32], delivery))
+}
+
 fn compile(policy: &Policy, drafted_at: u64) -> Result<Entitlement, PolicyError> {
     let vault = VaultName {
         site: "berlin".parse().unwrap(),
         vault: "v1".parse().unwrap(),
     };
     let tag = |sku: &Sku| AccountTag::new(if sku.as_str() == "GW-1" { 2 } else { 1 }).unwrap();
-    policy.compile(&vault, 3, drafted_at, drafted_at + 5, [7; 32], &tag)
+    policy.compile(&Draft {
+        vault: &vault,
+        version: 3,
+        drafted_at,
+        approve_until: drafted_at + 5,
+        salt: [7; 32],
+        accounts: &tag,
+        keys: &material,
+    })
 }
 
 #[test]
@@ -120,12 +134,16 @@ fn the_example_of_the_design_is_read_field_for_field() {
         panic!("one key")
     };
     assert_eq!(
-        (key.label.as_str(), key.purpose.as_str()),
-        ("service", "derive-device-secret")
+        (key.label.as_str(), key.usage),
+        ("service", KeyUse::DeriveDeviceSecret)
     );
     assert_eq!(
         (key.algorithm, key.uses_max),
-        (KeySetAlgorithm::HmacSha256, 50_000)
+        (KeySetAlgorithm::HmacSha256, Some(50_000))
+    );
+    assert_eq!(
+        (key.until, &key.products, key.memory_import),
+        (None, &None, false)
     );
 }
 
@@ -218,23 +236,44 @@ fn a_window_in_days_counts_from_the_draft_or_from_its_start() {
 }
 
 #[test]
-fn a_policy_that_asks_for_keys_is_explained_and_not_compiled() {
-    let policy = Policy::parse(EXAMPLE).unwrap();
-    let error = compile(&policy, 1000).unwrap_err();
-    assert_eq!(error.code(), "POLICY-KEYS-UNSUPPORTED");
-    assert!(
-        error
-            .to_string()
-            .contains("key sets are not minted by this version"),
-        "{error}"
+fn a_key_becomes_the_terms_that_a_vault_reads_with_what_headquarters_delivers() {
+    let text = format!(
+        "{EXAMPLE}valid_until = 2027-02-01T00:00:00Z\nproducts = [\"TH-200\"]\n[[key]]\nlabel = \"firmware\"\n\
+         algorithm = \"AES-256\"\nuse = \"hold\"\nmemory_import = true\n"
     );
-    assert!(error.hint().unwrap().contains("remove every [[key]]"));
-    assert!(
-        policy
-            .explain(Q1.from)
-            .iter()
-            .any(|line| line.contains("derive-device-secret"))
-    );
+    let entitlement = compile(&Policy::parse(&text).unwrap(), 1000).unwrap();
+    let service = KeyTerms {
+        label: "service".parse().unwrap(),
+        algorithm: KeySetAlgorithm::HmacSha256,
+        usage: KeyUse::DeriveDeviceSecret,
+        uses_max: Some(50_000),
+        until: Some(Q1.from + 31 * 86_400),
+        products: Some(vec!["TH-200".parse().unwrap()]),
+        memory_import: false,
+        check_value: [9; 32],
+        delivery: b"service HMAC-SHA-256".to_vec(),
+    };
+    let firmware = KeyTerms {
+        label: "firmware".parse().unwrap(),
+        algorithm: KeySetAlgorithm::Aes256,
+        usage: KeyUse::Hold,
+        uses_max: None,
+        until: None,
+        products: None,
+        memory_import: true,
+        check_value: [9; 32],
+        delivery: b"firmware AES-256".to_vec(),
+    };
+    assert_eq!(entitlement.keys, [service, firmware]);
+}
+
+#[test]
+fn a_key_that_headquarters_does_not_make_makes_no_entitlement() {
+    let text = EXAMPLE.replace("label = \"service\"", "label = \"none\"");
+    let error = compile(&Policy::parse(&text).unwrap(), 1000).unwrap_err();
+    assert_eq!(error.code(), "POLICY-KEY-MISSING");
+    assert_eq!(error.to_string(), "there is no key for the [[key]] `none`");
+    assert!(error.hint().unwrap().contains("take the [[key]] out"));
 }
 
 #[test]
@@ -271,9 +310,16 @@ fn an_entitlement_that_no_vault_would_read_is_not_compiled() {
         vault: "v1".parse().unwrap(),
     };
     let tag = |sku: &Sku| AccountTag::new(1 + sku.as_str()[2..].parse::<u64>().unwrap()).unwrap();
-    let error = policy
-        .compile(&vault, 1, Q1.from, Q1.until, [7; 32], &tag)
-        .unwrap_err();
+    let draft = Draft {
+        vault: &vault,
+        version: 1,
+        drafted_at: Q1.from,
+        approve_until: Q1.until,
+        salt: [7; 32],
+        accounts: &tag,
+        keys: &material,
+    };
+    let error = policy.compile(&draft).unwrap_err();
     assert_eq!(error.code(), "POLICY-ENTITLEMENT");
     let most = format!("at most {ENTITLEMENT_BYTES_MAX} are read");
     assert!(error.to_string().contains(&most), "{error}");

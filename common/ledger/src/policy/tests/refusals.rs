@@ -164,8 +164,7 @@ refused! {
 /// The least policy with one `[[key]]`, one text of it in place of another.
 #[track_caller]
 fn key_refusal(from: &str, to: &str) -> (String, &'static str) {
-    let key =
-        "[[key]]\nlabel = \"service\"\nalgorithm = \"AES-256\"\nuse = \"seal\"\nuses_max = 5\n";
+    let key = "[[key]]\nlabel = \"service\"\nalgorithm = \"AES-256\"\nuse = \"derive-device-secret\"\nuses_max = 5\n";
     assert!(key.contains(from), "the fixture lacks {from}");
     Policy::parse(&format!("{LEAST}{key}")).unwrap();
     let error = Policy::parse(&format!("{LEAST}{}", key.replacen(from, to, 1))).unwrap_err();
@@ -199,19 +198,49 @@ fn a_key_that_is_none_is_refused() {
             "AES-256",
             "AES-128",
             "POLICY-VALUE",
-            "policy line 16: algorithm: `AES-128` is not HMAC-SHA-256 or AES-256",
+            "policy line 16: algorithm: `AES-128` is not AES-256 or HMAC-SHA-256",
         ),
         (
             "service",
             "Service",
             "POLICY-VALUE",
-            "policy line 15: label: `Service` is not [a-z0-9-]{1,32}",
+            "policy line 15: label: `Service` is not a key label: it must match [a-z0-9-]{1,28}",
         ),
         (
+            "derive-device-secret",
             "seal",
-            "",
             "POLICY-VALUE",
-            "policy line 17: use: `` is not [a-z0-9-]{1,32}",
+            "policy line 17: use: `seal` is not derive-device-secret or hold",
+        ),
+        (
+            "derive-device-secret",
+            "hold",
+            "POLICY-VALUE",
+            "policy line 18: uses_max: the uses of a key that is only held are not counted",
+        ),
+        (
+            "uses_max = 5",
+            "valid_until = 2027-01-01T00:00:00",
+            "POLICY-TIME-WITHOUT-OFFSET",
+            "policy line 18: valid_until = 2027-01-01T00:00:00 has no offset, so it is a different moment in every place",
+        ),
+        (
+            "uses_max = 5",
+            "products = []",
+            "POLICY-VALUE",
+            "policy line 18: products: no product is given; leave it out for every product",
+        ),
+        (
+            "uses_max = 5",
+            "products = [\"TH-200\", \"TH-200\"]",
+            "POLICY-VALUE",
+            "policy line 18: products: TH-200 is given twice",
+        ),
+        (
+            "uses_max = 5",
+            "products = [\"TH-300\"]",
+            "POLICY-VALUE",
+            "policy line 18: products: the policy has no product TH-300",
         ),
         (
             "uses_max = 5",
@@ -220,14 +249,14 @@ fn a_key_that_is_none_is_refused() {
             "policy line 18: uses_max: 0 is not within 1 to 281474976710656",
         ),
         (
-            "uses_max = 5",
+            "use = \"derive-device-secret\"",
             "",
             "POLICY-FIELD-MISSING",
-            "policy line 14: uses_max is missing: every policy must say it",
+            "policy line 14: use is missing: every policy must say it",
         ),
         (
             "uses_max = 5\n",
-            "uses_max = 5\n[[key]]\nlabel = \"service\"\nalgorithm = \"AES-256\"\nuse = \"seal\"\nuses_max = 5\n",
+            "uses_max = 5\n[[key]]\nlabel = \"service\"\nalgorithm = \"AES-256\"\nuse = \"hold\"\n",
             "POLICY-KEY-REPEATED",
             "policy line 20: the key `service` was already given on line 15",
         ),
@@ -267,6 +296,13 @@ fn lists_have_a_ceiling() {
     let error = Policy::parse(&format!("{head}{}", many.collect::<String>())).unwrap_err();
     assert!(
         error.to_string().contains("more than 32 are given"),
+        "{error}"
+    );
+    let keys = (0..17)
+        .map(|n| format!("[[key]]\nlabel = \"k-{n}\"\nalgorithm = \"AES-256\"\nuse = \"hold\"\n"));
+    let error = Policy::parse(&format!("{LEAST}{}", keys.collect::<String>())).unwrap_err();
+    assert!(
+        error.to_string().contains("more than 16 are given"),
         "{error}"
     );
     let stations: Vec<String> = (0..65).map(|n| format!("\"s-{n}\"")).collect();

@@ -90,12 +90,59 @@ fn each_doubt_has_its_code() {
             warnings(&[(from, to)])
         );
     }
-    assert!(
-        Policy::parse(EXAMPLE)
-            .unwrap()
-            .warnings(Q1.from)
-            .iter()
-            .any(|w| w.code == "KEYS-UNSUPPORTED")
+}
+
+#[test]
+fn each_doubt_about_a_key_has_its_code() {
+    let key = |fields: &str| {
+        let text =
+            format!("no_expiry = true\nextended_key_usage = [\"clientAuth\"]\n[[key]]\n{fields}");
+        let text = LEAST.replace("no_expiry = true\n", &text).replace(
+            "units = 100",
+            "units = 100\ndevice_id_pattern = \"TH200-[0-9]{8}\"",
+        );
+        let warnings = Policy::parse(&text).unwrap().warnings(Q1.from);
+        let all: Vec<_> = warnings.into_iter().map(|w| (w.code, w.text)).collect();
+        all
+    };
+    let derived =
+        "label = \"service\"\nalgorithm = \"HMAC-SHA-256\"\nuse = \"derive-device-secret\"\n";
+    let held = "label = \"service\"\nalgorithm = \"AES-256\"\nuse = \"hold\"\n";
+    assert_eq!(key(derived), []);
+    assert_eq!(key(&format!("{derived}uses_max = 100\n")), []);
+    assert_eq!(key(held), []);
+    for (fields, code, text) in [
+        (
+            format!("{derived}uses_max = 99\n"),
+            "KEY-USES-TOO-FEW",
+            "The key service has 99 uses, and its products have 100 units: the rest cannot be made.",
+        ),
+        (
+            format!("{derived}valid_until = 2027-02-01T00:00:00Z\n"),
+            "KEY-ENDS-EARLY",
+            "The key service ends 2027-02-01T00:00:00Z, and the window 2027-04-01T00:00:00Z: no device that gets a \
+             secret from it is made after that.",
+        ),
+        (
+            format!("{held}valid_until = 2026-02-01T00:00:00Z\n"),
+            "KEY-ENDS-EARLY",
+            "The key service ends 2026-02-01T00:00:00Z, and the window 2027-04-01T00:00:00Z: it is of no use any more.",
+        ),
+        (
+            format!("{held}memory_import = true\n"),
+            "KEY-MEMORY-IMPORT",
+            "The key service may pass through the vault's memory: whoever can read that memory then has the key.",
+        ),
+    ] {
+        assert_eq!(key(&fields), [(code, text.to_owned())]);
+    }
+    let text = EXAMPLE.replace("[\"P-256\"]", "[\"P-256\", \"RSA-2048\"]");
+    let warnings = Policy::parse(&text).unwrap().warnings(Q1.from);
+    let doubt = warnings.iter().find(|w| w.code == "KEY-DEVICE-ALGORITHM");
+    assert_eq!(
+        doubt.unwrap().text,
+        "TH-200: devices with RSA-2048 keys will be refused, since the secret from key service can be encrypted to \
+         P-256 and P-384 keys alone."
     );
 }
 
@@ -146,28 +193,34 @@ fn the_example_is_explained_in_plain_words() {
             "TH-200: the certificate names \"O=Acme, OU=TH-200, serialNumber={device_id}\", is valid for 7,300 days \
              (about 20 years), and is for clientAuth.",
             "The vault stops when 20,000 units are not yet acknowledged by headquarters, or the oldest of them is 14 days old.",
-            "A key \"service\" (HMAC-SHA-256) for derive-device-secret, used at most 50,000 times.",
+            "A key \"service\" (HMAC-SHA-256): each device of every product gets a secret from it; at most 50,000 uses.",
+            "Key \"service\" gets into the token unwrapped by the token itself, or not at all.",
+        ]
+    );
+    let held = "label = \"firmware\"\nalgorithm = \"AES-256\"\nuse = \"hold\"\nmemory_import = true\nproducts = [\"TH-200\"]\n";
+    let explained = Policy::parse(&format!("{LEAST}[[key]]\n{held}"))
+        .unwrap()
+        .explain(Q1.from);
+    assert_eq!(
+        explained[explained.len() - 2..],
+        [
+            "A key \"firmware\" (AES-256): the vault holds it for other software on its token, for TH-200, and does not \
+             see or count its uses.",
+            "Key \"firmware\" may pass through the vault's memory where the token cannot unwrap it.",
         ]
     );
 }
 
 #[test]
 fn the_example_asks_for_more_than_its_hours_allow() {
-    // 26 days of 16 hours at 200 an hour, and 2,000 a day: 52,000 units; so nothing is doubted but the keys.
+    // 26 days of 16 hours at 200 an hour, and 2,000 a day: 52,000 units; so nothing is doubted but what is not built yet.
     let codes: Vec<_> = Policy::parse(EXAMPLE)
         .unwrap()
         .warnings(Q1.from)
         .iter()
         .map(|w| w.code)
         .collect();
-    assert_eq!(
-        codes,
-        [
-            "KEYS-UNSUPPORTED",
-            "REISSUES-UNSUPPORTED",
-            "STATIONS-UNSUPPORTED"
-        ]
-    );
+    assert_eq!(codes, ["REISSUES-UNSUPPORTED", "STATIONS-UNSUPPORTED"]);
     // From the middle of February half of them are left.
     let late = Policy::parse(EXAMPLE)
         .unwrap()
@@ -218,7 +271,8 @@ fn the_summary_has_every_field_as_json() {
                 "extended_key_usage": ["clientAuth"],
             }],
             "keys": [{
-                "label": "service", "algorithm": "HMAC-SHA-256", "use": "derive-device-secret", "uses_max": 50000
+                "label": "service", "algorithm": "HMAC-SHA-256", "use": "derive-device-secret", "uses_max": 50000,
+                "valid_until": null, "products": null, "memory_import": false,
             }],
         })
     );

@@ -1,0 +1,30 @@
+//! The rules for acknowledgements.
+
+use mintmark_protocol::acknowledgement::Acknowledgement;
+
+use crate::refusal::Refusal;
+use crate::state::State;
+
+pub(super) fn fits(state: &State, acknowledgement: &Acknowledgement) -> Result<(), Refusal> {
+    if state.vault() != Some(&acknowledgement.vault) {
+        return Err(Refusal::AckMismatch { what: "vault" });
+    }
+    if state.lineage() != Some(acknowledgement.lineage) {
+        return Err(Refusal::AckMismatch { what: "lineage" });
+    }
+    let sequence = acknowledgement.bundle_sequence;
+    if sequence < state.bundles().acknowledged {
+        // Overtaken by a newer one: nothing is left of it to check or to do.
+        return Ok(());
+    }
+    let sealed = state.bundles().sealed.get(&sequence);
+    let fits = sealed.is_some_and(|bundle| {
+        bundle.fingerprint == acknowledgement.bundle_fingerprint
+            && bundle.log_size == acknowledgement.log_size
+    });
+    if fits {
+        Ok(())
+    } else {
+        Err(Refusal::AckUnknownBundle { sequence })
+    }
+}

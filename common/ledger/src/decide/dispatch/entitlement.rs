@@ -1,0 +1,118 @@
+//! The rules for entitlements and their amendments.
+
+use std::sync::Arc;
+
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::identifier::Fingerprint;
+
+use super::keys;
+use crate::refusal::Refusal;
+use crate::state::{State, terms};
+
+pub(super) fn fits(
+    state: &State,
+    time: u64,
+    fingerprint: Fingerprint,
+    entitlement: Entitlement,
+) -> Result<(), Refusal> {
+    if !state.is_enrolled() {
+        return Err(Refusal::NotEnrolled);
+    }
+    let entitlement = Arc::new(entitlement);
+    let id = || entitlement.id.clone();
+    if state.vault() != Some(&entitlement.vault) {
+        let found = entitlement.vault.to_string();
+        return Err(Refusal::EntitlementMismatch {
+            entitlement: id(),
+            found,
+        });
+    }
+    let known = state.entitlements().get(&entitlement.id);
+    if let Some(revoked) = known.and_then(|known| known.revoked.as_ref()) {
+        return Err(Refusal::EntitlementRevoked {
+            entitlement: id(),
+            since: revoked.time,
+        });
+    }
+    if known.is_some_and(|k| k.version == entitlement.version && k.fingerprint == fingerprint) {
+        // The same thing again, under a new epoch say, changes nothing.
+        return Ok(());
+    }
+    if entitlement.approve_until <= time {
+        let until = entitlement.approve_until;
+        return Err(Refusal::EntitlementExpired {
+            entitlement: id(),
+            until,
+        });
+    }
+    if entitlement.window.until <= time {
+        let until = entitlement.window.until;
+        return Err(Refusal::EntitlementWindowOver {
+            entitlement: id(),
+            until,
+        });
+    }
+    let expected = known.map_or(0, |known| known.version).saturating_add(1);
+    if entitlement.version != expected {
+        let found = entitlement.version;
+        return Err(Refusal::EntitlementVersion {
+            entitlement: id(),
+            expected,
+            found,
+        });
+    }
+    terms::check(&entitlement).map_err(|(sku, why)| Refusal::EntitlementTerms {
+        entitlement: id(),
+        sku,
+        why,
+    })?;
+    accounts_fit(state, &entitlement)?;
+    keys::fit(state, time, &entitlement)
+}
+
+/// Tags stay with their accounts, and no account shrinks below what is spent.
+fn accounts_fit(state: &State, entitlement: &Entitlement) -> Result<(), Refusal> {
+    let id = || entitlement.id.clone();
+    for product in &entitlement.products {
+        if let Some(owner) = state.account(product.account)
+            && (owner.entitlement != entitlement.id || owner.sku != product.sku)
+        {
+            return Err(Refusal::EntitlementTagReused {
+                entitlement: id(),
+                sku: product.sku.clone(),
+                account: product.account,
+                owner: owner.entitlement.clone(),
+                owner_sku: owner.sku.clone(),
+            });
+        }
+    }
+    for account in state
+        .accounts()
+        .filter(|account| account.entitlement == entitlement.id)
+    {
+        let product = entitlement.product(&account.sku);
+        if let Some(product) = product
+            && product.account != account.tag
+        {
+            return Err(Refusal::EntitlementTagChanged {
+                entitlement: id(),
+                sku: account.sku.clone(),
+                expected: account.tag,
+                found: product.account,
+            });
+        }
+        let units = product.map_or(0, |product| product.units);
+        // Slots are spent in order, so what is spent is what lies below the next one.
+        let spent = account.spent().max(account.next_slot);
+        if units < spent {
+            return Err(Refusal::EntitlementBelowSpent {
+                entitlement: id(),
+                version: entitlement.version,
+                sku: account.sku.clone(),
+                units,
+                spent,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The rules for re-anchors: the log must lead through the head that officers vouch for. The fingerprint of a bundle
+//! settles the Merkle root that the bundle states.
+
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::reanchor::Reanchor;
+
+use crate::refusal::Refusal;
+use crate::state::{Place, State};
+
+pub(super) fn fits(
+    state: &State,
+    time: u64,
+    fingerprint: Fingerprint,
+    reanchor: &Reanchor,
+) -> Result<(), Refusal> {
+    if state.vault() != Some(&reanchor.vault) {
+        return Err(Refusal::ReanchorMismatch { what: "vault" });
+    }
+    if state.lineage() != Some(reanchor.lineage) {
+        return Err(Refusal::ReanchorMismatch { what: "lineage" });
+    }
+    let (expected, found) = (state.reanchors.next(), reanchor.number);
+    match state.reanchors.place(found, fingerprint) {
+        // The same thing again, under a new epoch say, changes nothing.
+        Place::Again => return Ok(()),
+        Place::Else => return Err(Refusal::ReanchorOrder { expected, found }),
+        Place::Next => {}
+    }
+    if reanchor.approve_until <= time {
+        return Err(Refusal::ReanchorExpired {
+            until: reanchor.approve_until,
+        });
+    }
+    let sequence = reanchor.bundle_sequence;
+    let sealed = state.bundles().sealed.get(&sequence);
+    let fits = sealed.is_some_and(|bundle| {
+        bundle.fingerprint == reanchor.bundle_fingerprint && bundle.log_size == reanchor.log_size
+    });
+    if fits {
+        Ok(())
+    } else {
+        Err(Refusal::ReanchorUnknownBundle { sequence })
+    }
+}
