@@ -1,6 +1,7 @@
 //! Media: a folder that a stranger may have prepared. No link is followed, no name is believed, nothing is read beyond
 //! its ceiling, and there are only so many entries that are looked at.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -21,6 +22,8 @@ const FOREIGN_NAMED_MAX: usize = 20;
 /// The folder `mintmark/` of a medium.
 pub(crate) struct Medium {
     folder: Folder,
+    /// The folder in it that was written to last, by its name.
+    written: RefCell<Option<(String, Folder)>>,
 }
 
 /// A file of a medium whose name is one of ours.
@@ -107,7 +110,7 @@ impl Medium {
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let mount = mounted(dir)?;
         match mount.subfolder(MEDIA_FOLDER) {
-            Ok(folder) => Ok(Self { folder }),
+            Ok(folder) => Ok(Self::of(folder)),
             Err(error) if error.is_missing() => {
                 let message = format!("there is no folder {MEDIA_FOLDER} in {}", dir.display());
                 Err(Error::environment("MEDIA-EMPTY", message)
@@ -120,9 +123,16 @@ impl Medium {
     /// Opens a medium to write to it; its folder is made where it is not there.
     pub(crate) fn create(dir: &Path) -> Result<Self> {
         let folder = mounted(dir)?
-            .create_public_subfolder(MEDIA_FOLDER)
+            .create_removable_subfolder(MEDIA_FOLDER)
             .map_err(is_link)?;
-        Ok(Self { folder })
+        Ok(Self::of(folder))
+    }
+
+    fn of(folder: Folder) -> Self {
+        Self {
+            folder,
+            written: RefCell::new(None),
+        }
     }
 
     /// Looks at what is there.
@@ -165,34 +175,36 @@ impl Medium {
         }
     }
 
-    /// Writes a file, synced and read back, unless the same bytes stand there already.
+    /// Writes a file, synced and read back, unless the medium itself holds the same bytes.
     ///
     /// # Errors
     /// MEDIA-CONFLICT if something else stands there, which is left as it is.
     pub(crate) fn write(&self, name: &MediaName, bytes: &[u8]) -> Result<Written> {
         let path = name.to_string();
+        let mut written = self.written.borrow_mut();
         let (folder, file) = match path.split_once('/') {
-            None => (None, path.as_str()),
-            Some((folder, file)) => (
-                Some(
-                    self.folder
-                        .create_public_subfolder(folder)
-                        .map_err(is_link)?,
-                ),
-                file,
-            ),
+            None => (&self.folder, path.as_str()),
+            Some((inner, file)) => {
+                let folder = match written.take() {
+                    Some((name, folder)) if name == inner => folder,
+                    _ => {
+                        let made = self.folder.create_removable_subfolder(inner);
+                        made.map_err(is_link)?
+                    }
+                };
+                (&written.insert((inner.to_owned(), folder)).1, file)
+            }
         };
-        let folder = folder.as_ref().unwrap_or(&self.folder);
-        match folder.read_limited(file, bytes.len() as u64) {
-            Ok(there) if there == bytes => Ok(Written::Already),
+        match folder.holds_removable(file, bytes) {
+            Ok(true) => Ok(Written::Already),
             Err(error) if error.is_missing() => {
                 folder.write_removable(file, bytes)?;
                 Ok(Written::New)
             }
-            Err(error) if matches!(error.kind(), files::Kind::Denied | files::Kind::Io) => {
+            Err(error) if !matches!(error.kind(), files::Kind::NotRegular { .. }) => {
                 Err(error.into())
             }
-            _ => {
+            Ok(false) | Err(_) => {
                 let message =
                     format!("{path} on the medium is something else; it was left as it is");
                 Err(Error::environment(MEDIA_CONFLICT, message).hint(

@@ -13,6 +13,9 @@ mod import;
 mod inspect;
 pub(super) mod stick;
 
+/// How many files that did not go well are explained before the rest is only counted.
+const EXPLAINED_MAX: usize = 20;
+
 /// Sticks and other media that go back and forth.
 #[derive(Debug, Subcommand)]
 pub(super) enum Media {
@@ -145,11 +148,20 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
 
 /// Explains what did not go well, and with which file.
 fn report(items: &[Item], console: &Console) {
-    for item in items {
-        if let Some(failure) = &item.failure {
+    let mut unexplained: usize = 0;
+    let failed = items.iter().filter_map(|item| Some((item, item.failure.as_ref()?)));
+    for (at, (item, failure)) in failed.enumerate() {
+        if at < EXPLAINED_MAX {
             let mut failure = failure.clone();
             failure.message = format!("{}: {}", item.file, failure.message);
             console.report(&failure);
+        } else {
+            unexplained += 1;
         }
+    }
+    if unexplained > 0 {
+        console.warn(format!(
+            "{unexplained} more files did not go well; `--json` says why of each"
+        ));
     }
 }

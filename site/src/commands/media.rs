@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::json;
 use crate::failure::{Error, Result};
 
+/// How many files that did not go well are explained before the rest is only counted.
+const EXPLAINED_MAX: usize = 20;
+
 /// The verbs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -116,9 +119,19 @@ fn show(items: &[Item], console: &Console) -> Result<Exit> {
         console.table(&table);
     }
     let mut exit = Exit::Done;
-    for error in items.iter().filter_map(|item| item.error.as_ref()) {
-        console.report(error.failure());
+    let mut unexplained = 0;
+    for (at, error) in items.iter().filter_map(|item| item.error.as_ref()).enumerate() {
+        if at < EXPLAINED_MAX {
+            console.report(error.failure());
+        } else {
+            unexplained += 1;
+        }
         exit = exit.worst(error.exit());
+    }
+    if unexplained > 0 {
+        console.warn(format!(
+            "{unexplained} more files did not go well; `--json` says why of each"
+        ));
     }
     Ok(exit)
 }

@@ -7,7 +7,7 @@ use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::ObjectId;
 use mintmark_protocol::media::MediaName;
 
-use super::stick::Stick;
+use super::stick::{Stick, Written};
 use super::{Item, say_items};
 use crate::clock::now_unix;
 use crate::home::Home;
@@ -82,10 +82,17 @@ pub(super) fn run(
         let bytes = record.read(&path)?;
         let outcome = if dry_run {
             "would-export"
-        } else if stick.write(&name, &bytes)? {
-            "exported"
         } else {
-            "already"
+            match stick.write(&name, &bytes)? {
+                Written::New => "exported",
+                Written::Already => "already",
+                Written::Anew => {
+                    console.warn(format!(
+                        "{name}: the stick held something else under this name; it was replaced"
+                    ));
+                    "exported"
+                }
+            }
         };
         progress.advance(1);
         items.push(Item {

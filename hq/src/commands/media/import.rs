@@ -76,6 +76,14 @@ pub(super) fn run(
     say_items(&items, console)
 }
 
+/// What could not be judged is held until it can be: a stick that cannot be read, a manifest that comes too early.
+fn refusal(failure: &Failure) -> &'static str {
+    match failure.exit {
+        Exit::Environment => "held",
+        _ => "refused",
+    }
+}
+
 /// The manifest of trust that a home's is followed by, and so on.
 fn at_member(
     home: &Home,
@@ -93,10 +101,7 @@ fn at_member(
             .read(&path, TRUST_BYTES_MAX)
             .and_then(|bytes| follow(home, &mut chain, version, &bytes, dry_run));
         let (outcome, failure) = outcome.map_or_else(
-            |failure| match failure.code.as_ref() {
-                "TRUST-MISSING" => ("held", Some(failure)),
-                _ => ("refused", Some(failure)),
-            },
+            |failure| (refusal(&failure), Some(failure)),
             |outcome| (outcome, None),
         );
         items.push(Item {
@@ -241,7 +246,7 @@ fn approval(
         Ok(_) => ("already", None),
         // Not the stick's fault: nothing more can be believed of this home.
         Err(failure) if failure.exit == Exit::Integrity => return Err(failure),
-        Err(failure) => ("refused", Some(failure)),
+        Err(failure) => (refusal(&failure), Some(failure)),
     };
     Ok(Item {
         file: path,
@@ -287,7 +292,7 @@ fn enrolment(
                 ("imported", None)
             }
         }
-        Err(failure) => ("refused", Some(failure)),
+        Err(failure) => (refusal(&failure), Some(failure)),
     };
     Ok(Item {
         file: path,
@@ -318,6 +323,7 @@ fn bundle(
     };
     let taken = match stick.read(&path, BUNDLE_BYTES_MAX) {
         Ok(bytes) => importer.bundle(registry, vault, &bytes, &segment)?,
+        Err(failure) if failure.exit == Exit::Environment => Taken::Held(failure),
         Err(failure) => Taken::Refused(failure),
     };
     let mut refused_there = Vec::new();

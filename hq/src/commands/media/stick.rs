@@ -1,16 +1,18 @@
 //! A stick: where things are on it, read and written without believing it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use mintmark_console::files::{Entry, EntryKind, Folder};
+use mintmark_console::files::{self, Entry, EntryKind, Folder};
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::media::{MEDIA_FOLDER, MediaName, PART_SUFFIX};
 use mintmark_protocol::trust::TrustManifest;
 
+use crate::failure;
 use crate::record::Record;
 
-/// The most entries of one folder that are looked at.
+/// The most directory entries of one stick that are looked at.
 const ENTRIES_MAX: usize = 100_000;
 /// How many foreign files are named before the rest is only counted.
 const FOREIGN_NAMED_MAX: usize = 20;
@@ -19,6 +21,8 @@ const FOREIGN_NAMED_MAX: usize = 20;
 pub(crate) struct Stick {
     root: PathBuf,
     mount: Folder,
+    /// The folder that was written to last, by its name in `mintmark/`; that itself is "".
+    written: RefCell<Option<(String, Folder)>>,
 }
 
 /// One file of ours on a stick, by its name alone.
@@ -41,6 +45,7 @@ impl Stick {
             Ok(mount) => Ok(Self {
                 root: dir.to_owned(),
                 mount,
+                written: RefCell::new(None),
             }),
             Err(error) if error.is_missing() => {
                 let message = format!("there is no folder {}", dir.display());
@@ -65,30 +70,23 @@ impl Stick {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut found = Vec::new();
-        let mut foreign = Vec::new();
-        for entry in top.entries(ENTRIES_MAX)? {
+        let mut survey = Survey::default();
+        let mut entries_left = ENTRIES_MAX;
+        for entry in entries(&top, &mut entries_left)? {
             let name = entry.name.to_string_lossy().into_owned();
             match entry.kind {
-                EntryKind::Folder if name == "to-hq" || name.starts_with("to-") => {
+                EntryKind::Folder if name.starts_with("to-") => {
                     let inner = top.subfolder(&entry.name)?;
-                    for entry in inner.entries(ENTRIES_MAX)? {
+                    for entry in entries(&inner, &mut entries_left)? {
                         let path = format!("{name}/{}", entry.name.to_string_lossy());
-                        sort_in(path, &entry, &mut found, &mut foreign);
+                        survey.sort_in(path, &entry);
                     }
                 }
-                _ => sort_in(name, &entry, &mut found, &mut foreign),
+                _ => survey.sort_in(name, &entry),
             }
         }
-        for name in foreign.iter().take(FOREIGN_NAMED_MAX) {
-            console.warn(format!("{name}: not one of ours, passed over"));
-        }
-        if foreign.len() > FOREIGN_NAMED_MAX {
-            console.warn(format!(
-                "{} more foreign files passed over",
-                foreign.len() - FOREIGN_NAMED_MAX
-            ));
-        }
+        survey.warn(console);
+        let mut found = survey.found;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
@@ -101,7 +99,15 @@ impl Stick {
             folder = folder.subfolder(inner)?;
             name = file;
         }
-        Ok(folder.read_limited(name, bytes_max as u64)?)
+        folder
+            .read_limited(name, bytes_max as u64)
+            .map_err(|error| match error.kind() {
+                files::Kind::TooLarge { .. } => {
+                    let what = "the file";
+                    failure::protocol(mintmark_protocol::Error::Oversize { what, bytes_max })
+                }
+                _ => error.into(),
+            })
     }
 
     /// The path of a file of ours, for a person to use.
@@ -132,22 +138,29 @@ impl Stick {
         }
     }
 
-    /// Writes a file of ours. Returns whether it was not there before, with the same bytes.
-    pub(crate) fn write(&self, name: &MediaName, bytes: &[u8]) -> Result<bool, Failure> {
+    /// Writes a file of ours, in place of what may stand there, unless the stick itself holds the same bytes.
+    pub(crate) fn write(&self, name: &MediaName, bytes: &[u8]) -> Result<Written, Failure> {
         let path = name.to_string();
-        let mut folder = self.mount.create_public_subfolder(MEDIA_FOLDER)?;
-        let mut file = path.as_str();
-        if let Some((inner, name)) = path.split_once('/') {
-            folder = folder.create_public_subfolder(inner)?;
-            file = name;
-        }
-        if let Ok(present) = folder.read_limited(file, bytes.len() as u64)
-            && present == bytes
-        {
-            return Ok(false);
-        }
+        let (inner, file) = path.split_once('/').unwrap_or(("", &path));
+        let mut written = self.written.borrow_mut();
+        let folder = match written.take() {
+            Some((name, folder)) if name == inner => folder,
+            _ => {
+                let top = self.mount.create_removable_subfolder(MEDIA_FOLDER)?;
+                match inner {
+                    "" => top,
+                    inner => top.create_removable_subfolder(inner)?,
+                }
+            }
+        };
+        let (_, folder) = written.insert((inner.to_owned(), folder));
+        let outcome = match folder.holds_removable(file, bytes) {
+            Ok(true) => return Ok(Written::Already),
+            Err(error) if error.is_missing() => Written::New,
+            Ok(false) | Err(_) => Written::Anew,
+        };
         folder.write_removable(file, bytes)?;
-        Ok(true)
+        Ok(outcome)
     }
 
     /// Takes a file of ours off it, if it is there with just these bytes.
@@ -185,12 +198,70 @@ impl Stick {
     }
 }
 
-fn sort_in(path: String, entry: &Entry, found: &mut Vec<Found>, foreign: &mut Vec<String>) {
-    if path.ends_with(PART_SUFFIX) {
-        return;
+/// What came of writing a file to a stick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It stands there now.
+    New,
+    /// It stands there now, in place of something else.
+    Anew,
+    /// It stood there already.
+    Already,
+}
+
+/// What stands on a stick.
+#[derive(Default)]
+struct Survey {
+    found: Vec<Found>,
+    /// The first of the others, with what is wrong with them.
+    foreign: Vec<(&'static str, String)>,
+    foreign_count: usize,
+}
+
+impl Survey {
+    fn sort_in(&mut self, path: String, entry: &Entry) {
+        if path.ends_with(PART_SUFFIX) {
+            return;
+        }
+        let (code, what) = match (entry.kind, MediaName::parse(&path)) {
+            (EntryKind::File, Some(name)) => {
+                self.found.push(Found { name, path });
+                return;
+            }
+            (EntryKind::Other, _) => ("MEDIA-LINK", "a link, pipe or device, not followed"),
+            _ => ("MEDIA-FOREIGN", "not one of ours, passed over"),
+        };
+        self.foreign_count += 1;
+        if self.foreign.len() < FOREIGN_NAMED_MAX {
+            self.foreign.push((code, format!("{path}: {what}")));
+        }
     }
-    match MediaName::parse(&path) {
-        Some(name) if entry.kind == EntryKind::File => found.push(Found { name, path }),
-        _ => foreign.push(path),
+
+    fn warn(&self, console: &Console) {
+        for (code, text) in &self.foreign {
+            console.warn_coded(code, text);
+        }
+        let unnamed = self.foreign_count.saturating_sub(self.foreign.len());
+        if unnamed > 0 {
+            console.warn_coded(
+                "MEDIA-FOREIGN",
+                format!("{unnamed} more entries of the stick were passed over"),
+            );
+        }
     }
+}
+
+fn entries(folder: &Folder, entries_left: &mut usize) -> Result<Vec<Entry>, Failure> {
+    let entries = folder
+        .entries(*entries_left)
+        .map_err(|error| match error.kind() {
+            files::Kind::TooLarge { .. } => {
+                let message = format!("the stick has more than {ENTRIES_MAX} files");
+                Failure::new(Exit::Environment, "MEDIA-CROWDED", message)
+                    .hint("use a stick that holds nothing but what HQ and the vaults export")
+            }
+            _ => error.into(),
+        })?;
+    *entries_left = entries_left.saturating_sub(entries.len());
+    Ok(entries)
 }
