@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod clock;
 pub mod command;
 pub mod errors;
+pub mod fat;
 pub mod files;
 pub mod judge;
 pub mod liar;

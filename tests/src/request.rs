@@ -15,7 +15,12 @@ pub fn key() -> SigningKey {
 
 /// A request (PKCS#10, DER) with the subject `serialNumber=DEVICE`, signed by its own key.
 pub fn der(device_id: &str, key: &SigningKey) -> Vec<u8> {
-    // RFC 2986 section 4.1: version, subject, key, no attributes.
+    der_with(device_id, key, &[])
+}
+
+/// The same with these attributes, DER one after another.
+pub fn der_with(device_id: &str, key: &SigningKey, attributes: &[u8]) -> Vec<u8> {
+    // RFC 2986 section 4.1: version, subject, key, attributes.
     let serial_number = element(0x06, &[&[0x55, 0x04, 0x05]]);
     let attribute = element(
         0x30,
@@ -27,7 +32,12 @@ pub fn der(device_id: &str, key: &SigningKey) -> Vec<u8> {
         .unwrap();
     let info = element(
         0x30,
-        &[&[0x02, 1, 0], &subject, public.as_bytes(), &[0xa0, 0]],
+        &[
+            &[0x02, 1, 0],
+            &subject,
+            public.as_bytes(),
+            &element(0xa0, &[attributes]),
+        ],
     );
     let signature: DerSignature = key.sign(&info);
     // ecdsa-with-SHA256, RFC 5758 section 3.2.
@@ -35,6 +45,24 @@ pub fn der(device_id: &str, key: &SigningKey) -> Vec<u8> {
     let algorithm = element(0x30, &[&oid]);
     let bits = element(0x03, &[&[0], signature.as_bytes()]);
     element(0x30, &[&info, &algorithm, &bits])
+}
+
+/// Writes requests for many devices, each with an attribute of so many random bytes that nothing compresses.
+pub fn write_many_of(folder: &Path, numbers: impl IntoIterator<Item = u32>, bytes: usize) {
+    fs::create_dir_all(folder).unwrap();
+    for number in numbers {
+        let noise: Vec<u8> = (0..bytes.div_ceil(32))
+            .flat_map(|_| p256::SecretKey::generate().to_bytes())
+            .collect();
+        // challengePassword, RFC 2985 section 5.4.1.
+        let oid = [
+            0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x07,
+        ];
+        let attribute = element(0x30, &[&oid, &element(0x31, &[&element(0x04, &[&noise])])]);
+        let device_id = format!("TH200-{number:08}");
+        let der = der_with(&device_id, &key(), &attribute);
+        fs::write(folder.join(format!("{device_id}.csr")), der).unwrap();
+    }
 }
 
 /// One element of DER: tag, length, and the parts of its value.
