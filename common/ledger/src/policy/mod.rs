@@ -6,6 +6,7 @@
 //! entitlement, in which nothing is left to be interpreted. Every field is described in `docs/policy.md`.
 
 mod capacity;
+mod difference;
 mod document;
 mod error;
 mod explain;
@@ -30,6 +31,7 @@ use mintmark_protocol::identifier::{
 use mintmark_protocol::key_terms::KeyTerms;
 pub use mintmark_protocol::key_terms::{KEYS_MAX, KeyAlgorithm as KeySetAlgorithm, KeyUse};
 
+pub use difference::{Change, difference};
 pub use error::PolicyError;
 pub use hours::{HoursError, WorkingHours};
 pub use language::Language;
