@@ -309,10 +309,18 @@ impl Encrypted {
 
     /// The content key, for one of its recipients.
     pub(crate) fn content_key(&self, opener: Opener<'_>) -> Result<Zeroizing<[u8; 32]>, Error> {
-        let key = thumbprint(opener.public_key);
-        self.unwrap_key(&key, |ephemeral| match ephemeral {
+        let former = opener.former.filter(|_| !self.is_for(opener.public_key));
+        let former = former.and_then(|former| {
+            let mut keys = former.public_keys().iter();
+            Some((former, keys.find(|key| self.is_for(key))?))
+        });
+        let key = former.map_or(opener.public_key, |(_, key)| key);
+        self.unwrap_key(&thumbprint(key), |ephemeral| match ephemeral {
             AgreementKey::P256(ephemeral) => {
-                let shared = (opener.agree)(ephemeral)?;
+                let shared = match former {
+                    None => (opener.agree)(ephemeral)?,
+                    Some((former, key)) => former.agree(key, ephemeral)?,
+                };
                 Ok(Zeroizing::new(shared.to_vec()))
             }
             AgreementKey::P384(_) => Err("the ephemeral key is on another curve".into()),

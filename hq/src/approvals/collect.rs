@@ -76,9 +76,14 @@ pub(crate) fn take(
     }
     let counted = approvals::tally(&before, &judges)?;
     let was_there = drafts::approvers(&registry.sql, &fingerprint)?.contains(&officer);
-    // An officer who came back with another key approves anew.
-    let counts = counted.iter().any(|(_, known)| known.contains(&officer));
-    if was_there && (counts || draft.state != State::Open) {
+    // An officer who came back with another key approves anew; one whose keys the manifest itself replaces, by the one
+    // before with the old key, and by the new one with the new key.
+    let with_this = approvals::tally(&collected, &judges)?;
+    let adds = counted
+        .iter()
+        .zip(&with_this)
+        .any(|((_, before), (_, after))| after.len() > before.len());
+    if was_there && (!adds || draft.state != State::Open) {
         return Ok(Collected {
             id: draft.id,
             officer,
@@ -118,7 +123,16 @@ pub(crate) fn take(
             new: true,
         });
     }
-    record.replace(&record.approval(&draft.id, &text, &officer), bytes)?;
+    let path = record.approval(&draft.id, &text, &officer);
+    // What the officer signed with a key that counts elsewhere is kept beside it.
+    let mut kept = bytes.to_vec();
+    if was_there && counted.iter().any(|(_, known)| known.contains(&officer)) {
+        let stored = Proposal::read(&record.read(&path)?, PROPOSAL_BYTES_MAX);
+        let mut both = stored.map_err(failure::home_corrupt)?;
+        both.collect(&approval).map_err(failure::protocol)?;
+        kept = both.to_bytes().map_err(failure::protocol)?;
+    }
+    record.replace(&path, &kept)?;
     let transaction = registry.transaction()?;
     drafts::approve(&transaction, &fingerprint, &officer, now)?;
     registry::commit(transaction)?;
