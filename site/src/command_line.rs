@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 use crate::commands::{
-    audit, completion, device, doctor, entitlement, init, issue, manual, media, recover, status,
+    audit, completion, device, doctor, entitlement, init, issue, manual, media, recover, rotate,
+    status,
 };
 
 /// Makes device certificates within what headquarters has granted, without a network
@@ -56,6 +57,8 @@ enum Command {
     /// The log, and the bundles that report it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Ask headquarters for the next device CA: makes its key and the request
+    Rotate(rotate::Arguments),
     /// Complete what was interrupted, and rebuild the index if it is broken
     Recover(recover::Arguments),
     /// Check the module, the token, the keys and the home
@@ -87,6 +90,7 @@ impl Command {
             Self::Media(command) => command.only_looks(),
             Self::Issue(arguments) => arguments.dry_run,
             Self::Recover(arguments) => arguments.dry_run,
+            Self::Rotate(arguments) => arguments.dry_run,
             Self::Init(_) | Self::Manual { .. } => false,
         }
     }
@@ -115,6 +119,7 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
         Command::Device(command) => device::execute(&command, home, console),
         Command::Entitlement(command) => entitlement::execute(&command, home, console),
         Command::Audit(command) => audit::execute(&command, home, console),
+        Command::Rotate(arguments) => rotate::execute(&arguments, home, console),
         Command::Recover(arguments) => recover::execute(&arguments, home, console),
         Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
         Command::Completion { shell } => completion::execute(shell),

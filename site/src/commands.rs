@@ -10,6 +10,7 @@ pub(crate) mod issue;
 pub(crate) mod manual;
 pub(crate) mod media;
 pub(crate) mod recover;
+pub(crate) mod rotate;
 pub(crate) mod status;
 
 use mintmark_console::{Console, Exit, Failure};

@@ -5,9 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use mintmark_console::files::{self, Folder};
-use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Issuer, to_pem};
+use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, to_pem};
+use mintmark_protocol::device_secret::DEVICE_SECRET_BYTES_MAX;
+use mintmark_protocol::envelope::{self, Kind};
+use mintmark_protocol::identifier::KeyLabel;
 
 use crate::failure::{Error, Result};
+use crate::vault::SealedSecret;
 
 /// The largest file that is compared with what would be written, in bytes.
 const EXISTING_BYTES_MAX: u64 = 2 * CERTIFICATE_FILE_BYTES_MAX as u64;
@@ -15,11 +19,11 @@ const EXISTING_BYTES_MAX: u64 = 2 * CERTIFICATE_FILE_BYTES_MAX as u64;
 /// As many files are synced one by one; more share one sync of the whole file system.
 const FILES_SYNCED_ALONE_MAX: usize = 8;
 
-/// The folder that certificates are written to, as `<stem>.pem` and `<stem>.chain.pem`.
+/// The folder that certificates are written to, as `<stem>.pem` and `<stem>.chain.pem`, and the secrets that go with them,
+/// as `<stem>.<key>.secret.cose`.
 pub(crate) struct Output {
     folder: Folder,
     path: PathBuf,
-    issuer_pem: String,
 }
 
 /// One certificate to write.
@@ -30,21 +34,36 @@ pub(crate) struct Parcel<'a> {
     pub(crate) serial: String,
     /// The certificate, DER.
     pub(crate) der: &'a [u8],
+    /// The device CA's certificate, PEM.
+    pub(crate) issuer_pem: &'a str,
+    /// The secrets that go with it.
+    pub(crate) secrets: Vec<SealedSecret>,
 }
 
 /// Where a certificate went.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Delivered {
     /// The certificate's file.
     pub(crate) path: PathBuf,
     /// Another certificate had the name that it should have had.
     pub(crate) renamed: bool,
+    /// Where the secrets went that go with it.
+    pub(crate) secrets: Vec<DeliveredSecret>,
+}
+
+/// Where a secret went, or why it did not.
+#[derive(Debug)]
+pub(crate) struct DeliveredSecret {
+    /// The key that it comes from.
+    pub(crate) label: KeyLabel,
+    /// Its file.
+    pub(crate) path: Result<PathBuf>,
 }
 
 impl Output {
     /// Opens the folder, which is made if its parent is there, and tries whether it can be written to: that has to be
     /// known before a unit is spent.
-    pub(crate) fn open(path: &Path, issuer: &Issuer) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let folder = match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) if !path.exists() => {
                 let here = Path::new(".");
@@ -72,32 +91,42 @@ impl Output {
         Ok(Self {
             folder,
             path: path.to_owned(),
-            issuer_pem: to_pem("CERTIFICATE", issuer.certificate_der()),
         })
     }
 
-    /// Writes certificates; what came of each stands in its place.
-    pub(crate) fn deliver(&self, parcels: &[Parcel<'_>]) -> Vec<Result<Delivered>> {
+    /// Writes certificates and secrets; what came of each stands in its place.
+    pub(crate) fn deliver(&self, parcels: Vec<Parcel<'_>>) -> Vec<Result<Delivered>> {
         let mut plan = Plan::default();
         let placed: Vec<Result<Placed>> = parcels
-            .iter()
+            .into_iter()
             .map(|parcel| self.place(&mut plan, parcel))
             .collect();
-        let mut failed = self.write(&plan.missing);
+        let mut failed = self.write(&plan);
         placed
             .into_iter()
             .map(|placed| {
-                let Placed { names, renamed } = placed?;
-                match names.iter().find_map(|name| failed.remove(name)) {
-                    Some(error) => Err(error.into()),
-                    None => {
-                        let [certificate, _] = names;
-                        Ok(Delivered {
-                            path: self.shown(&certificate),
-                            renamed,
-                        })
-                    }
+                let Placed {
+                    names,
+                    renamed,
+                    secrets,
+                } = placed?;
+                let [certificate, _] = &names;
+                let path = self.shown(certificate);
+                if let Some(error) = names.iter().find_map(|name| failed.remove(name)) {
+                    return Err(error.into());
                 }
+                let secrets = secrets.into_iter().map(|(label, name)| DeliveredSecret {
+                    label,
+                    path: name.and_then(|name| match failed.remove(&name) {
+                        Some(error) => Err(error.into()),
+                        None => Ok(self.shown(&name)),
+                    }),
+                });
+                Ok(Delivered {
+                    path,
+                    renamed,
+                    secrets: secrets.collect(),
+                })
             })
             .collect()
     }
@@ -112,9 +141,9 @@ impl Output {
     }
 
     /// Decides on the names of one certificate: the ones that it should have, unless something else has them.
-    fn place(&self, plan: &mut Plan, parcel: &Parcel<'_>) -> Result<Placed> {
+    fn place(&self, plan: &mut Plan, parcel: Parcel<'_>) -> Result<Placed> {
         let certificate = to_pem("CERTIFICATE", parcel.der);
-        let chain = format!("{certificate}{}", self.issuer_pem);
+        let chain = format!("{certificate}{}", parcel.issuer_pem);
         let stem = stem(parcel.file);
         let mut unique = stem.clone();
         unique.push(format!("-{}", parcel.serial));
@@ -127,25 +156,73 @@ impl Output {
                 continue;
             };
             if !leaf_stands {
-                plan.missing.insert(leaf_name.clone(), certificate);
+                plan.missing
+                    .insert(leaf_name.clone(), certificate.into_bytes());
             }
             if !chain_stands {
-                plan.missing.insert(chain_name.clone(), chain);
+                plan.missing.insert(chain_name.clone(), chain.into_bytes());
             }
-            return Ok(Placed { names, renamed });
+            let secrets = parcel.secrets.into_iter().map(|secret| {
+                let name = with_suffix(stem, &format!(".{}.secret.cose", secret.label));
+                let placed = secret
+                    .message
+                    .and_then(|message| self.place_secret(plan, name, message));
+                (secret.label, placed)
+            });
+            return Ok(Placed {
+                secrets: secrets.collect(),
+                names,
+                renamed,
+            });
         }
-        let path = self.shown(&with_suffix(&unique, ".pem"));
-        Err(Error::environment(
-            "OUTPUT-TAKEN",
-            format!("{} is something else", path.display()),
-        )
-        .hint("move it away, then run the same command again: no unit is spent twice"))
+        Err(self.taken(&with_suffix(&unique, ".pem")))
+    }
+
+    /// Decides on the name of one secret. Each message that brings it is another one, encrypted anew: an earlier one of
+    /// the same secret is replaced, and nothing else is.
+    fn place_secret(&self, plan: &mut Plan, name: OsString, message: Vec<u8>) -> Result<OsString> {
+        let identity = |bytes: &[u8]| {
+            let context = envelope::claim(bytes, DEVICE_SECRET_BYTES_MAX)
+                .ok()?
+                .context;
+            (context.kind == Kind::DeviceSecret).then_some((context.sender, context.id))
+        };
+        let is_earlier =
+            |there: &[u8]| identity(there).is_some_and(|is| identity(&message) == Some(is));
+        if let Some(planned) = plan.missing.get(&name).or(plan.replaced.get(&name)) {
+            return match is_earlier(planned) {
+                true => Ok(name),
+                false => Err(self.taken(&name)),
+            };
+        }
+        let there = self
+            .folder
+            .read_limited(&name, DEVICE_SECRET_BYTES_MAX as u64);
+        match there {
+            Ok(there) if is_earlier(&there) => plan.replaced.insert(name.clone(), message),
+            Ok(_) => return Err(self.taken(&name)),
+            Err(error) if error.is_missing() => plan.missing.insert(name.clone(), message),
+            Err(error) => match error.kind() {
+                files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => {
+                    return Err(self.taken(&name));
+                }
+                _ => return Err(error.into()),
+            },
+        };
+        Ok(name)
+    }
+
+    fn taken(&self, name: &OsStr) -> Error {
+        let path = self.shown(name);
+        let message = format!("{} is something else", path.display());
+        Error::environment("OUTPUT-TAKEN", message)
+            .hint("move it away, then run the same command again: no unit is spent twice")
     }
 
     /// Whether this text stands under a name, or will; none if something else does.
     fn stands(&self, plan: &Plan, name: &OsStr, text: &str) -> Result<Option<bool>> {
         if let Some(planned) = plan.missing.get(name) {
-            return Ok((planned == text).then_some(true));
+            return Ok((planned == text.as_bytes()).then_some(true));
         }
         match self.folder.read_limited(name, EXISTING_BYTES_MAX) {
             Ok(there) => Ok((there == text.as_bytes()).then_some(true)),
@@ -157,35 +234,41 @@ impl Output {
         }
     }
 
-    /// Writes what is missing, and gives what could not be written.
-    fn write(&self, missing: &BTreeMap<OsString, String>) -> BTreeMap<OsString, files::Error> {
+    /// Writes what is planned, and gives what could not be written.
+    fn write(&self, plan: &Plan) -> BTreeMap<OsString, files::Error> {
+        let missing = &plan.missing;
         let written: Vec<_> = if missing.len() > FILES_SYNCED_ALONE_MAX {
-            let files: Vec<(&OsString, &String)> = missing.iter().collect();
+            let files: Vec<(&OsString, &Vec<u8>)> = missing.iter().collect();
             self.folder.write_public_new_all(&files)
         } else {
-            let write = |(name, text): (&OsString, &String)| {
-                self.folder.write_public_new(name, text.as_bytes())
-            };
+            let write =
+                |(name, bytes): (&OsString, &Vec<u8>)| self.folder.write_public_new(name, bytes);
             missing.iter().map(write).collect()
         };
-        let failed = missing
-            .keys()
-            .zip(written)
+        let replace =
+            |(name, bytes): (&OsString, &Vec<u8>)| self.folder.write_public_replace(name, bytes);
+        let replaced = plan.replaced.iter().map(replace);
+        let names = missing.keys().chain(plan.replaced.keys());
+        let failed = names
+            .zip(written.into_iter().chain(replaced))
             .filter_map(|(name, written)| Some((name.clone(), written.err()?)));
         failed.collect()
     }
 }
 
-/// The names that a certificate and its chain get.
+/// The names that a certificate, its chain and its secrets get.
 struct Placed {
     names: [OsString; 2],
     renamed: bool,
+    secrets: Vec<(KeyLabel, Result<OsString>)>,
 }
 
 /// What has to be written, by name.
 #[derive(Default)]
 struct Plan {
-    missing: BTreeMap<OsString, String>,
+    missing: BTreeMap<OsString, Vec<u8>>,
+    /// What stands there and gives way.
+    replaced: BTreeMap<OsString, Vec<u8>>,
 }
 
 /// The name of a file without its last extension.
@@ -208,6 +291,8 @@ mod tests {
             file: OsStr::new(file),
             serial: serial.to_owned(),
             der,
+            issuer_pem: "ISSUER\n",
+            secrets: Vec::new(),
         }
     }
 
@@ -215,7 +300,6 @@ mod tests {
         Output {
             folder: Folder::open(path).unwrap(),
             path: path.to_owned(),
-            issuer_pem: "ISSUER\n".to_owned(),
         }
     }
 
@@ -238,7 +322,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = output(folder.path());
         for _ in 0..2 {
-            let delivered = output.deliver(&[
+            let delivered = output.deliver(vec![
                 parcel("a.csr", "01", b"one"),
                 parcel("a.der", "02", b"two"),
                 parcel("a.pem", "01", b"one"),
@@ -261,13 +345,13 @@ mod tests {
         std::fs::write(folder.path().join("b.pem"), to_pem("CERTIFICATE", b"two")).unwrap();
         std::fs::create_dir(folder.path().join("c.pem")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("d.pem")).unwrap();
-        let parcels = [
+        let parcels = vec![
             parcel("a.csr", "01", b"one"),
             parcel("b.csr", "02", b"two"),
             parcel("c.csr", "03", b"three"),
             parcel("d.csr", "04", b"four"),
         ];
-        let delivered = output(folder.path()).deliver(&parcels);
+        let delivered = output(folder.path()).deliver(parcels);
         let names: Vec<_> = delivered
             .iter()
             .map(|delivered| name(delivered).0)
@@ -291,7 +375,6 @@ mod tests {
             let output = Output {
                 folder: Folder::open("/").unwrap(),
                 path: PathBuf::from(path),
-                issuer_pem: String::new(),
             };
             assert_eq!(output.shown(OsStr::new("a.pem")), Path::new(shown));
         }
@@ -305,10 +388,10 @@ mod tests {
             .iter()
             .map(|name| parcel(name, "01", name.as_bytes()))
             .collect();
-        let delivered = output(folder.path()).deliver(&parcels);
-        for (delivered, parcel) in delivered.iter().zip(&parcels) {
+        let delivered = output(folder.path()).deliver(parcels);
+        for (delivered, name) in delivered.iter().zip(&names) {
             let text = std::fs::read_to_string(&delivered.as_ref().unwrap().path).unwrap();
-            assert_eq!(text, to_pem("CERTIFICATE", parcel.der));
+            assert_eq!(text, to_pem("CERTIFICATE", name.as_bytes()));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 200);
     }

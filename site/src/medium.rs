@@ -175,11 +175,17 @@ impl Medium {
         }
     }
 
-    /// Writes a file, synced and read back, unless the medium itself holds the same bytes.
+    /// Writes a file, synced and read back, unless the same bytes stand there already. What is one of `before` is
+    /// replaced.
     ///
     /// # Errors
     /// MEDIA-CONFLICT if something else stands there, which is left as it is.
-    pub(crate) fn write(&self, name: &MediaName, bytes: &[u8]) -> Result<Written> {
+    pub(crate) fn write(
+        &self,
+        name: &MediaName,
+        bytes: &[u8],
+        before: &[Vec<u8>],
+    ) -> Result<Written> {
         let path = name.to_string();
         let mut written = self.written.borrow_mut();
         let (folder, file) = match path.split_once('/') {
@@ -204,6 +210,10 @@ impl Medium {
             Err(error) if !matches!(error.kind(), files::Kind::NotRegular { .. }) => {
                 Err(error.into())
             }
+            Ok(false) if is_one_of(folder, file, before) => {
+                folder.write_removable(file, bytes)?;
+                Ok(Written::New)
+            }
             Ok(false) | Err(_) => {
                 let message =
                     format!("{path} on the medium is something else; it was left as it is");
@@ -213,6 +223,13 @@ impl Medium {
             }
         }
     }
+}
+
+/// Whether a file holds one of these.
+fn is_one_of(folder: &Folder, file: &str, these: &[Vec<u8>]) -> bool {
+    let bytes_max = these.iter().map(Vec::len).max().unwrap_or_default() as u64;
+    let there = folder.read_limited(file, bytes_max);
+    there.is_ok_and(|there| these.contains(&there))
 }
 
 /// What came of writing a file to a medium.
@@ -376,11 +393,14 @@ mod tests {
     fn what_stands_on_a_medium_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let medium = Medium::create(dir.path()).unwrap();
-        assert_eq!(medium.write(&trust(), b"one").unwrap(), Written::New);
-        assert_eq!(medium.write(&trust(), b"one").unwrap(), Written::Already);
+        assert_eq!(medium.write(&trust(), b"one", &[]).unwrap(), Written::New);
+        assert_eq!(
+            medium.write(&trust(), b"one", &[]).unwrap(),
+            Written::Already
+        );
         for other in [&b"two"[..], b"o", b"longer"] {
             assert_eq!(
-                medium.write(&trust(), other).unwrap_err().code(),
+                medium.write(&trust(), other, &[]).unwrap_err().code(),
                 "MEDIA-CONFLICT"
             );
         }

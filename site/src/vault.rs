@@ -1,16 +1,21 @@
 //! The vault: the one owner of a home, in which every effect has its order.
 
 mod bundle;
+mod device_secret;
 mod dispatch;
 mod import;
 mod issue;
+mod key_set;
 pub(crate) mod keyring;
 pub(crate) mod reading;
 mod rolled_back;
+pub(crate) mod rotation;
 pub(crate) mod trust;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::{Genesis, LogSequence};
@@ -18,12 +23,14 @@ use mintmark_ledger::ledger::{Ledger, Opened, View};
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
+use mintmark_protocol::enrolment::FIRST_GENERATION;
 use mintmark_protocol::entitlement::DeviceIdSource;
 use mintmark_protocol::identifier::{DeviceId, Sku, VaultName};
 
 pub(crate) use bundle::{Carried, Carrier, Outbox, Placed};
+pub(crate) use device_secret::SealedSecret;
 pub(crate) use import::{Arrival, Effort, Incoming};
-pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit};
+pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::{SOFTWARE, now};
@@ -47,7 +54,8 @@ pub(crate) struct Vault<'c> {
     identity: Identity,
     keyring: OnceCell<Keyring>,
     serials: OnceCell<SerialCipher>,
-    issuer: OnceCell<Issuer>,
+    /// The device CAs that were needed so far, by generation.
+    issuers: RefCell<BTreeMap<u16, Arc<Issuer>>>,
     opened: Opened,
     home: Home,
     // Released last.
@@ -77,7 +85,7 @@ impl<'c> Vault<'c> {
         // Before anything is touched.
         let view = View::open(home.path())?;
         reading::verify(&view, console)?;
-        let open = view.state().reservations().len();
+        let open = completable(view.state());
         drop(view);
         let opened = || -> Result<(Ledger, Opened)> {
             let (ledger, before) = Ledger::open(home.path(), SOFTWARE)?;
@@ -115,7 +123,7 @@ impl<'c> Vault<'c> {
             identity: facts.identity,
             keyring: OnceCell::new(),
             serials: OnceCell::new(),
-            issuer: OnceCell::new(),
+            issuers: RefCell::default(),
             opened,
             home,
             _lock: lock,
@@ -140,7 +148,12 @@ impl<'c> Vault<'c> {
     /// The keys, opened when first asked for.
     pub(crate) fn keyring(&self) -> Result<&Keyring> {
         remember(&self.keyring, || {
-            Keyring::open(&self.home.config().keys, &self.identity, self.console)
+            let device_ca = match self.state().device_cas().last() {
+                Some(ca) => (ca.generation, *self.issuer(ca.generation)?.public_key()),
+                None => (FIRST_GENERATION, self.identity.device_ca),
+            };
+            let uri = &self.home.config().keys;
+            Keyring::open(uri, &self.identity, device_ca, self.console)
         })
     }
 
@@ -157,14 +170,22 @@ impl<'c> Vault<'c> {
         Ok(Some(serials))
     }
 
-    /// The device CA's certificate.
-    pub(crate) fn issuer(&self) -> Result<&Issuer> {
-        remember(&self.issuer, || {
-            let enrolment = self.state().enrolment().ok_or_else(not_enrolled)?;
-            Ok(Issuer::from_certificate_der(
-                &enrolment.device_ca_certificate,
-            )?)
-        })
+    /// A device CA of this vault.
+    ///
+    /// # Errors
+    /// NOT-ENROLLED if the vault has none of that generation.
+    pub(crate) fn issuer(&self, generation: u16) -> Result<Arc<Issuer>> {
+        if let Some(known) = self.issuers.borrow().get(&generation) {
+            return Ok(Arc::clone(known));
+        }
+        let mut device_cas = self.state().device_cas().iter();
+        let ca = device_cas
+            .find(|ca| ca.generation == generation)
+            .ok_or_else(not_enrolled)?;
+        let issuer = Arc::new(Issuer::from_certificate_der(&ca.certificate)?);
+        let mut known = self.issuers.borrow_mut();
+        known.insert(generation, Arc::clone(&issuer));
+        Ok(issuer)
     }
 
     /// The device that a request for `product` is for, as the policy names its place in requests; none where no policy

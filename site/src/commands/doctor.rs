@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{json, now};
 use crate::failure::{Error, Result};
 use crate::home::Home;
+use crate::vault::completable;
 use crate::vault::keyring::{DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, open_store};
 use crate::vault::reading::{Reading, verify};
 
@@ -118,7 +119,7 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
             format!("{}, not before the log's last record", rfc3339(now)),
         )
     });
-    let open = state.reservations().len();
+    let open = completable(state);
     if open > 0 {
         let message = format!("{open} units are reserved and have no certificate");
         let error = Error::environment("RESERVATIONS-OPEN", message);

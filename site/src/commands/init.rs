@@ -1,16 +1,17 @@
-//! `site init`: a home, three keys, and the request to be let in.
+//! `site init`: a home, the vault's keys, and the request to be let in.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, files};
-use mintmark_keys::{KeyStore, Purpose, StoreFacts, UnparsedKeyUri};
+use mintmark_keys::{KeyStore, OaepHash, Purpose, StoreFacts, UnparsedKeyUri};
 use mintmark_ledger::entry::Genesis;
 use mintmark_pki::Issuer;
 use mintmark_protocol::encryption::random;
-use mintmark_protocol::enrolment::EnrolmentRequest;
+use mintmark_protocol::enrolment::{EnrolmentRequest, FIRST_GENERATION};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultId, VaultName};
+use mintmark_protocol::transport::{Oaep, TransportKey};
 use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use p256::PublicKey;
 use serde::Serialize;
@@ -19,7 +20,7 @@ use super::{SOFTWARE, json, now};
 use crate::config::Config;
 use crate::failure::{Error, Result};
 use crate::home::{Creation, locate, refuse_existing};
-use crate::vault::keyring::{DEVICE_CA, VAULT_AGREE, VAULT_SIGN, create_store};
+use crate::vault::keyring::{DEVICE_CA, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, create_store};
 use crate::vault::{self, trust};
 
 /// The longest common name, in characters (RFC 5280 appendix A.1).
@@ -135,24 +136,62 @@ fn request(
 ) -> Result<EnrolmentRequest> {
     let signing_key = key(store, VAULT_SIGN, Purpose::Sign, console)?;
     let agreement_key = key(store, VAULT_AGREE, Purpose::Agree, console)?;
-    let device_ca_key = key(store, DEVICE_CA, Purpose::Sign, console)?;
-    let csr = |label, what, key: &PublicKey| -> Result<Vec<u8>> {
-        let signer = store.signer(label)?;
-        let sign = |message: &[u8]| signer.sign(message).map_err(Error::from);
-        mintmark_pki::certification_request(&common_name(name, what), key, sign)
-    };
+    key(store, DEVICE_CA, Purpose::Sign, console)?;
+    let transport_key = transport(store, console)?;
+    let csr = |label, what| certification_request(store, name, label, what);
     Ok(EnrolmentRequest {
         vault: name.clone(),
         lineage: Lineage::new(random()?),
         trust_version: manifest.content().version,
         trust_fingerprint: manifest.fingerprint(),
-        identity_csr: csr(VAULT_SIGN, "Vault", &signing_key)?,
-        device_ca_csr: csr(DEVICE_CA, "Device CA", &device_ca_key)?,
+        identity_csr: csr(VAULT_SIGN, "Vault")?,
+        device_ca_csr: csr(DEVICE_CA, "Device CA")?,
         signing_key,
         agreement_key,
-        facts: facts(&store.facts()),
+        facts: facts(&store.facts(), transport_key.as_ref()),
         made_at: now,
+        transport_key,
+        device_ca_generation: FIRST_GENERATION,
     })
+}
+
+/// A request to have a key of the store certified, signed by that key.
+pub(crate) fn certification_request(
+    store: &dyn KeyStore,
+    name: &VaultName,
+    label: &str,
+    what: &str,
+) -> Result<Vec<u8>> {
+    let signer = store.signer(label)?;
+    let sign = |message: &[u8]| signer.sign(message).map_err(Error::from);
+    mintmark_pki::certification_request(&common_name(name, what), signer.public_key(), sign)
+}
+
+/// Finds the key that others are unwrapped with, or makes it where the token can use one.
+fn transport(store: &dyn KeyStore, console: &Console) -> Result<Option<TransportKey>> {
+    let found = match store.transport(VAULT_TRANSPORT)? {
+        Some(key) => {
+            console.note(format!(
+                "the key {VAULT_TRANSPORT} was there already and is used"
+            ));
+            Some(key)
+        }
+        None => store.generate_transport(VAULT_TRANSPORT)?,
+    };
+    if found.is_none() {
+        console.note(
+            "this store does not unwrap keys itself: keys from headquarters reach it only where their terms let them pass \
+             through this machine's memory",
+        );
+    }
+    Ok(found.map(|key| TransportKey {
+        oaep: match key.oaep {
+            OaepHash::Sha1 => Oaep::Sha1,
+            OaepHash::Sha256 => Oaep::Sha256,
+        },
+        modulus: key.n,
+        exponent: key.e,
+    }))
 }
 
 /// Finds a key, or makes it. One that is there with other attributes is an error, never made again.
@@ -181,8 +220,18 @@ fn common_name(name: &VaultName, what: &str) -> String {
     }
 }
 
-fn facts(facts: &StoreFacts) -> BTreeMap<String, String> {
+/// What the vault says of its key store, and of the way that keys take into it.
+pub(crate) fn facts(
+    facts: &StoreFacts,
+    transport: Option<&TransportKey>,
+) -> BTreeMap<String, String> {
     let mechanisms = facts.mechanisms.join(" ");
+    let keys = match transport.map(|transport| transport.oaep) {
+        Some(Oaep::Sha1) => "unwrapped inside the token (RSA-OAEP with SHA-1)",
+        Some(Oaep::Sha256) => "unwrapped inside the token (RSA-OAEP with SHA-256)",
+        None => "imported through the vault's memory, where their terms allow that",
+    };
+    let keys = keys.to_owned();
     [
         ("kind", &facts.kind),
         ("label", &facts.label),
@@ -192,6 +241,7 @@ fn facts(facts: &StoreFacts) -> BTreeMap<String, String> {
         ("firmware", &facts.firmware),
         ("library", &facts.library),
         ("mechanisms", &mechanisms),
+        ("keys", &keys),
     ]
     .into_iter()
     .filter(|(_, fact)| !fact.is_empty())

@@ -1,16 +1,17 @@
 //! `site issue`: certificates for a file or a folder of certification requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, Failure, Progress, files};
 use mintmark_ledger::ledger::Outcome;
+use mintmark_pki::to_pem;
 use mintmark_protocol::identifier::{DeviceId, Sku};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
-use crate::delivery::{Output, Parcel};
+use crate::delivery::{Delivered, DeliveredSecret, Output, Parcel};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::submission::{Submission, Submissions};
@@ -30,7 +31,8 @@ pub(crate) struct Arguments {
     /// A certification request, or a folder of them; PEM or DER
     #[arg(long, value_name = "FILE|DIR")]
     csr: PathBuf,
-    /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem
+    /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem, and secrets for the devices, as
+    /// <stem>.<key>.secret.cose
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Say what would be issued, and change nothing
@@ -51,10 +53,23 @@ struct Row {
     slot: Option<u64>,
     serial: Option<String>,
     certificate: Option<String>,
+    /// The secrets that go with the device, encrypted to its own key.
+    secrets: Vec<SecretRow>,
     /// What is behind the code, in words.
     message: Option<String>,
     #[serde(skip)]
     error: Option<Error>,
+}
+
+/// One secret.
+#[derive(Debug, Serialize)]
+struct SecretRow {
+    /// The label of the key that it is derived from.
+    key: String,
+    /// None if it is missing: asking again delivers it.
+    file: Option<String>,
+    /// Why it is missing.
+    code: Option<String>,
 }
 
 /// What was reported so far.
@@ -70,6 +85,10 @@ struct Tally<'a> {
     unwritten: u64,
     /// Why the first of them is not.
     unwritten_because: Option<Error>,
+    /// How many secrets are missing.
+    secrets_missing: u64,
+    /// Why the first of them is.
+    secrets_missing_because: Option<Error>,
     hinted: BTreeSet<String>,
     exit: Exit,
 }
@@ -94,6 +113,8 @@ pub(crate) fn execute(
         open: 0,
         unwritten: 0,
         unwritten_because: None,
+        secrets_missing: 0,
+        secrets_missing_because: None,
         hinted: BTreeSet::new(),
         exit: Exit::Done,
     };
@@ -102,14 +123,23 @@ pub(crate) fn execute(
     } else {
         let issued = issue(&mut vault, arguments, &submissions, &mut tally);
         if let Err(error) = issued.and_then(|()| vault.close()) {
-            if let Some(unwritten) = tally.unwritten() {
-                console.report(unwritten.failure());
+            for missing in [tally.unwritten(), tally.secrets_missing()] {
+                if let Some(missing) = missing {
+                    console.report(missing.failure());
+                }
             }
             return Err(error);
         }
     }
     tally.finish(arguments.dry_run);
-    tally.unwritten().map_or(Ok(tally.exit), Err)
+    match (tally.unwritten(), tally.secrets_missing()) {
+        (None, None) => Ok(tally.exit),
+        (Some(error), None) | (None, Some(error)) => Err(error),
+        (Some(unwritten), Some(missing)) => {
+            console.report(missing.failure());
+            Err(unwritten)
+        }
+    }
 }
 
 fn issue(
@@ -121,15 +151,20 @@ fn issue(
     vault.settle()?;
     // Before enrolment there is nothing to write, and every request is refused by the ledger.
     let output = match vault.state().is_enrolled() {
-        true => Some(Output::open(&arguments.output, vault.issuer()?)?),
+        true => Some(Output::open(&arguments.output)?),
         false => None,
     };
+    let issuers = issuers(vault)?;
     for names in submissions.names().chunks(GROUP_MAX) {
         let read = read(submissions, names);
         let readable: Vec<&Submission> =
             read.iter().filter_map(|read| read.as_ref().ok()).collect();
         let (answers, failed) = vault.issue(&arguments.product, &readable)?;
-        let mut delivered = deliver(output.as_ref(), names, &read, &answers).into_iter();
+        let mut delivered = match &output {
+            Some(output) => deliver(vault, arguments, output, &issuers, names, &read, &answers),
+            None => Vec::new(),
+        }
+        .into_iter();
         let mut answers = answers.into_iter();
         for (name, read) in names.iter().zip(&read) {
             let file = submissions.path(name);
@@ -173,27 +208,58 @@ fn read(
         .collect()
 }
 
+/// The certificates of the device CAs, PEM, by generation.
+fn issuers(vault: &Vault<'_>) -> Result<BTreeMap<u16, String>> {
+    let device_cas = vault.state().device_cas().iter();
+    device_cas
+        .map(|ca| {
+            let issuer = vault.issuer(ca.generation)?;
+            Ok((
+                ca.generation,
+                to_pem("CERTIFICATE", issuer.certificate_der()),
+            ))
+        })
+        .collect()
+}
+
+/// Writes the certificates of a group, and the secrets that go with them.
 fn deliver(
-    output: Option<&Output>,
+    vault: &Vault<'_>,
+    arguments: &Arguments,
+    output: &Output,
+    issuers: &BTreeMap<u16, String>,
     names: &[OsString],
     read: &[std::result::Result<Submission, files::Error>],
     answers: &[Answer],
-) -> Vec<Result<crate::delivery::Delivered>> {
-    let readable = names.iter().zip(read).filter(|(_, read)| read.is_ok());
-    let parcels: Vec<Parcel<'_>> = readable
+) -> Vec<Result<Delivered>> {
+    let readable = names
+        .iter()
+        .zip(read)
+        .filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));
+    let certified: Vec<(&OsString, &Submission, &Issued)> = readable
         .zip(answers)
-        .filter_map(|((name, _), answer)| match answer {
-            Answer::Issued(issued) | Answer::Existing(issued) => Some(Parcel {
-                file: name,
-                serial: serial(&issued.unit).unwrap_or_default(),
-                der: &issued.der,
-            }),
+        .filter_map(|((name, submission), answer)| match answer {
+            Answer::Issued(issued) | Answer::Existing(issued) => Some((name, submission, issued)),
             Answer::Refused(_) | Answer::Open => None,
         })
         .collect();
-    output
-        .map(|output| output.deliver(&parcels))
-        .unwrap_or_default()
+    let units: Vec<(&Submission, &Issued)> = certified
+        .iter()
+        .map(|(_, submission, issued)| (*submission, *issued))
+        .collect();
+    let secrets = vault.seal_secrets(&arguments.product, &units);
+    let parcels = certified
+        .iter()
+        .zip(secrets)
+        .map(|((name, _, issued), secrets)| Parcel {
+            file: name,
+            serial: serial(&issued.unit).unwrap_or_default(),
+            der: &issued.der,
+            issuer_pem: issuers.get(&issued.device_ca).map_or("", String::as_str),
+            secrets,
+        })
+        .collect();
+    output.deliver(parcels)
 }
 
 fn rehearse(
@@ -259,6 +325,7 @@ impl Tally<'_> {
             slot: None,
             serial: None,
             certificate: None,
+            secrets: Vec::new(),
             message: None,
             error: None,
         }
@@ -276,11 +343,11 @@ impl Tally<'_> {
 
     /// A certificate that the log holds. That its file could not be written changes nothing about that.
     fn certified(
-        &self,
+        &mut self,
         file: &Path,
         outcome: &'static str,
         issued: &Issued,
-        delivered: Option<Result<crate::delivery::Delivered>>,
+        delivered: Option<Result<Delivered>>,
     ) -> Row {
         let row = self.unit(file, outcome, &issued.unit);
         match delivered {
@@ -292,8 +359,11 @@ impl Tally<'_> {
                         "the name for {file} was taken: its certificate is {path}"
                     ));
                 }
+                let secrets = delivered.secrets.into_iter();
+                let secrets = secrets.map(|secret| self.secret(file, secret)).collect();
                 Row {
                     certificate: Some(delivered.path.display().to_string()),
+                    secrets,
                     ..row
                 }
             }
@@ -306,6 +376,35 @@ impl Tally<'_> {
                 }
             }
             None => row,
+        }
+    }
+
+    /// A secret that goes with a certificate. That it is missing changes nothing about the certificate.
+    fn secret(&mut self, file: &Path, secret: DeliveredSecret) -> SecretRow {
+        let key = secret.label.to_string();
+        let error = match secret.path {
+            Ok(path) => {
+                return SecretRow {
+                    key,
+                    file: Some(path.display().to_string()),
+                    code: None,
+                };
+            }
+            Err(error) => error,
+        };
+        let code = Some(error.code().to_owned());
+        self.secrets_missing += 1;
+        if !self.console.is_json() {
+            let (file, failure) = (file.display(), error.failure());
+            let (code, message) = (&failure.code, &failure.message);
+            self.console
+                .line(format!("{file} secret {key} missing: [{code}] {message}"));
+        }
+        self.secrets_missing_because.get_or_insert(error);
+        SecretRow {
+            key,
+            file: None,
+            code,
         }
     }
 
@@ -409,6 +508,24 @@ impl Tally<'_> {
         };
         let hint = format!("{first}, then run the same command again: asking twice is free");
         let error = Error::unknown("CERTIFICATES-UNWRITTEN", message).hint(hint);
+        Some(match &because.cause {
+            Some(cause) => error.cause(cause),
+            None => error,
+        })
+    }
+
+    /// Certificates are delivered, and secrets that go with them are not.
+    fn secrets_missing(&self) -> Option<Error> {
+        let because = self.secrets_missing_because.as_ref()?.failure();
+        let message = match self.secrets_missing {
+            1 => "1 secret that goes with a device is missing".to_owned(),
+            count => format!("{count} secrets that go with devices are missing"),
+        };
+        let message = format!("{message}: {}", because.message);
+        let error = Error::unknown("SECRETS-MISSING", message).hint(
+            "put right what is named, then run the same command again: it makes the same secrets, and asking twice is \
+             free",
+        );
         Some(match &because.cause {
             Some(cause) => error.cause(cause),
             None => error,

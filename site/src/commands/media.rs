@@ -120,7 +120,11 @@ fn show(items: &[Item], console: &Console) -> Result<Exit> {
     }
     let mut exit = Exit::Done;
     let mut unexplained = 0;
-    for (at, error) in items.iter().filter_map(|item| item.error.as_ref()).enumerate() {
+    for (at, error) in items
+        .iter()
+        .filter_map(|item| item.error.as_ref())
+        .enumerate()
+    {
         if at < EXPLAINED_MAX {
             console.report(error.failure());
         } else {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::json;
 use crate::failure::Result;
 use crate::home::Home;
-use crate::vault::Vault;
 use crate::vault::reading::{Reading, verify};
+use crate::vault::{Vault, completable};
 
 /// What `site recover` is told.
 #[derive(Debug, clap::Args)]
@@ -136,8 +136,12 @@ pub(crate) fn execute(
     let mut vault = Vault::open_recovering(home, arguments.rebuild, console)?;
     let completion = match vault.complete_unfinished() {
         Ok(completion) => completion,
-        Err(error) => return Err(error.with_units_open(vault.state().reservations().len())),
+        Err(error) => return Err(error.with_units_open(completable(vault.state()))),
     };
+    let open = completable(vault.state());
+    if completion.failed.is_none() {
+        vault.tend_keys()?;
+    }
     let report = Report {
         schema: "mintmark/recover/1",
         index_rebuilt: vault.opened().index_rebuilt.clone(),
@@ -146,9 +150,7 @@ pub(crate) fn execute(
         unresolved: vault.state().reservations().len(),
         log_size: vault.state().size(),
     };
-    vault
-        .close()
-        .map_err(|error| error.with_units_open(report.unresolved))?;
+    vault.close().map_err(|error| error.with_units_open(open))?;
     if console.is_json() {
         json(console, &report)?;
     } else {
@@ -158,7 +160,7 @@ pub(crate) fn execute(
         ));
     }
     match completion.failed {
-        Some(error) => Err(error.with_units_open(report.unresolved)),
+        Some(error) => Err(error.with_units_open(open)),
         None => Ok(Exit::Done),
     }
 }

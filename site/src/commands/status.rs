@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{json, now};
 use crate::failure::Result;
+use crate::vault::completable;
 use crate::vault::reading::Reading;
 
 /// An end of the credit that is nearer than this is worth a word.
@@ -84,9 +85,9 @@ pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> 
     Ok(Exit::Done)
 }
 
-/// Whole days until the trust manifest expires; 0 once it has.
-fn trust_days_left(expires: u64, now: u64) -> u64 {
-    expires.saturating_sub(now) / SECONDS_PER_DAY
+/// Whether the trust manifest has expired, or is about to.
+fn expires_soon(expires: u64, now: u64) -> bool {
+    expires.saturating_sub(now) <= TRUST_DAYS_WARNED * SECONDS_PER_DAY
 }
 
 fn warn_of_expiry(reading: &Reading, console: &Console) {
@@ -99,8 +100,8 @@ fn warn_of_expiry(reading: &Reading, console: &Console) {
         );
         return console.warn_coded("TRUST-EXPIRED", text);
     }
-    let days = trust_days_left(manifest.expires_at, now);
-    if days <= TRUST_DAYS_WARNED {
+    if expires_soon(manifest.expires_at, now) {
+        let days = (manifest.expires_at - now) / SECONDS_PER_DAY;
         let text = format!(
             "trust manifest {version} expires in {days} days, at {expires}: ask headquarters for its successor"
         );
@@ -141,7 +142,7 @@ fn report(reading: &Reading, now: u64) -> Report {
         enrolment_fingerprint: genesis.map(|genesis| genesis.enrolment_fingerprint.to_string()),
         trust_version: manifest.version,
         trust_expires: rfc3339(manifest.expires_at),
-        trust_expires_soon: trust_days_left(manifest.expires_at, now) <= TRUST_DAYS_WARNED,
+        trust_expires_soon: expires_soon(manifest.expires_at, now),
         dispatch: DispatchRow {
             epoch: state.dispatches().epoch,
             sequence: state.dispatches().sequence,
@@ -171,8 +172,8 @@ fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> Strin
             "not enrolled: {export}, read the enrolment fingerprint out there, and import what comes back"
         );
     }
-    if !state.reservations().is_empty() {
-        let count = state.reservations().len();
+    let count = completable(state);
+    if count > 0 {
         return format!("run `site recover`: {count} reserved, without a certificate yet");
     }
     let live = || {

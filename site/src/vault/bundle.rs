@@ -12,7 +12,7 @@ use mintmark_protocol::media::{MediaName, TO_HQ_FOLDER};
 use mintmark_protocol::segment::{SEGMENT_FILE_BYTES_MAX, SegmentBuilder, SegmentFacts};
 use p256::PublicKey;
 
-use super::Vault;
+use super::{Vault, rotation};
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{ENROLMENT, Home, OUTBOX};
@@ -55,10 +55,15 @@ pub(crate) enum Carrier<'a> {
 
 impl Carrier<'_> {
     fn place(self, name: &MediaName, bytes: &[u8]) -> Result<Placed> {
+        self.place_over(name, bytes, &[])
+    }
+
+    /// As `place`, and what this vault put there before is no conflict.
+    fn place_over(self, name: &MediaName, bytes: &[u8], before: &[Vec<u8>]) -> Result<Placed> {
         let Self::Medium(medium) = self else {
             return Ok(Placed::Planned);
         };
-        match medium.write(name, bytes) {
+        match medium.write(name, bytes, before) {
             Ok(Written::New) => Ok(Placed::Exported),
             Ok(Written::Already) => Ok(Placed::Already),
             Err(error) if error.code() == MEDIA_CONFLICT => Ok(Placed::Conflict(error)),
@@ -289,33 +294,53 @@ impl Vault<'_> {
         })
     }
 
-    fn lineage(&self) -> Result<Lineage> {
+    pub(super) fn lineage(&self) -> Result<Lineage> {
         self.state()
             .lineage()
             .ok_or_else(|| self.home.corrupt(crate::home::LOG, "without a lineage"))
     }
 
-    /// Writes to a medium what HQ has not said that it has: before the grant, the enrolment request; then every bundle
-    /// that is not acknowledged, its segments before it, so that a bundle on a medium is whole.
+    fn request(&self, carrier: Carrier<'_>, bytes: &[u8], before: &[Vec<u8>]) -> Result<Carried> {
+        let name = MediaName::Enrolment {
+            vault: self.name.clone(),
+        };
+        let placed = carrier.place_over(&name, bytes, before)?;
+        let (kind, id) = (Kind::EnrolmentRequest, "enrolment".to_owned());
+        Ok(Carried {
+            name,
+            kind,
+            id,
+            placed,
+        })
+    }
+
+    /// The request for the next device CA, while it waits for its grant.
+    fn carry_rotation(&self, carrier: Carrier<'_>) -> Result<Option<Carried>> {
+        let Some(rotation) = self.state().rotation_pending() else {
+            return Ok(None);
+        };
+        let bytes = rotation::request(&self.home, rotation)?;
+        // A medium may still hold the request for an earlier device CA, which was granted.
+        let mut before = Vec::new();
+        for generation in 1..rotation.generation {
+            let name = rotation::request_file(generation);
+            before.push(self.home.file(&name, REQUEST_BYTES_MAX)?);
+        }
+        self.request(carrier, &bytes, &before).map(Some)
+    }
+
+    /// Writes to a medium what HQ has not said that it has: before the grant, the enrolment request; then the request
+    /// for the next device CA until it is granted, and every bundle that is not acknowledged, its segments before it, so
+    /// that a bundle on a medium is whole.
     ///
     /// # Errors
     /// What keeps anything from being written, or shows that the home is not what it was.
     pub(crate) fn carry(&self, carrier: Carrier<'_>) -> Result<Vec<Carried>> {
         if !self.state().is_enrolled() {
             let bytes = self.home.file(ENROLMENT, REQUEST_BYTES_MAX)?;
-            let name = MediaName::Enrolment {
-                vault: self.name.clone(),
-            };
-            let placed = carrier.place(&name, &bytes)?;
-            let (kind, id) = (Kind::EnrolmentRequest, "enrolment".to_owned());
-            return Ok(vec![Carried {
-                name,
-                kind,
-                id,
-                placed,
-            }]);
+            return Ok(vec![self.request(carrier, &bytes, &[])?]);
         }
-        let mut carried = Vec::new();
+        let mut carried: Vec<Carried> = self.carry_rotation(carrier)?.into_iter().collect();
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
         for (sequence, sealed) in self.owed() {

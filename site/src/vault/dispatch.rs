@@ -5,18 +5,21 @@ use mintmark_ledger::state::State;
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::Error as Protocol;
 use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::EnrolmentGrant;
+use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
 
-use super::keyring::Identity;
+use super::keyring::{Identity, device_ca_key};
 use crate::failure::{Error, Result};
 
 /// The code of a grant whose certificates the root did not make for this vault's keys.
@@ -46,7 +49,11 @@ pub(crate) fn place(
     dispatch: &Verified<Dispatch>,
 ) -> Result<Place> {
     let (content, name) = (dispatch.content(), dispatch.content().object_id());
-    if let Some(known) = state.dispatches().seen.get(&(content.epoch, content.sequence)) {
+    if let Some(known) = state
+        .dispatches()
+        .seen
+        .get(&(content.epoch, content.sequence))
+    {
         if *known == dispatch.fingerprint() {
             return Ok(Place::Already);
         }
@@ -169,6 +176,27 @@ impl Judge<'_> {
                     plaintext: receipt.plaintext().to_vec(),
                 })
             }
+            Kind::Revocation => {
+                let revocation = Revocation::open(bytes, manifest, vault, self.opener)?;
+                Ok(Content::Revocation {
+                    fingerprint: revocation.fingerprint(),
+                    plaintext: revocation.plaintext().to_vec(),
+                })
+            }
+            Kind::ClockCorrection => {
+                let correction = ClockCorrection::open(bytes, manifest, vault, self.opener)?;
+                Ok(Content::ClockCorrection {
+                    fingerprint: correction.fingerprint(),
+                    plaintext: correction.plaintext().to_vec(),
+                })
+            }
+            Kind::Reanchor => {
+                let reanchor = Reanchor::open(bytes, manifest, vault, self.opener)?;
+                Ok(Content::Reanchor {
+                    fingerprint: reanchor.fingerprint(),
+                    plaintext: reanchor.plaintext().to_vec(),
+                })
+            }
             other => Err(Refused::Protocol(Protocol::WrongType {
                 expected: "something that HQ sends to a vault".to_owned(),
                 found: other.to_string(),
@@ -191,14 +219,22 @@ impl Judge<'_> {
         let fits = |der: &[u8], tbs: &[u8], key: &PublicKey| {
             Certificate::from_der(der).is_ok_and(|certificate| {
                 certificate.tbs_der() == tbs
-                    && roots.iter().any(|root| certificate.verify_issued_by(root).is_ok())
+                    && roots
+                        .iter()
+                        .any(|root| certificate.verify_issued_by(root).is_ok())
                     && PublicKey::from_public_key_der(certificate.spki_der())
                         .is_ok_and(|found| found == *key)
             })
         };
         let own = self.identity;
+        // Of a rotation, the key stands in the request that the grant answers; that it is this vault's newest one, the
+        // ledger decides by its fingerprint.
+        let asked = match &grant.purpose {
+            Purpose::Rotation { .. } => device_ca_key(&grant.asked()?).ok(),
+            Purpose::Enrolment | Purpose::Succession(_) => Some(own.device_ca),
+        };
         if fits(identity, &grant.identity_tbs, &own.sign)
-            && fits(device_ca, &grant.device_ca_tbs, &own.device_ca)
+            && asked.is_some_and(|asked| fits(device_ca, &grant.device_ca_tbs, &asked))
         {
             Ok((identity, device_ca))
         } else {

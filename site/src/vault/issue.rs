@@ -9,17 +9,22 @@
 //! same certificates for the same units.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use mintmark_keys::Signer;
 use mintmark_ledger::decide::{Input, Reservation, Submitted};
 use mintmark_ledger::entry::{LogSequence, Reserved};
 use mintmark_ledger::ledger::{DeviceHistory, Ledger, Outcome, Unfinished};
 use mintmark_ledger::refusal::Refusal;
 use mintmark_ledger::serial::{Serial, serial_of};
+use mintmark_ledger::state::{DeviceCa, State};
+use mintmark_pki::Certificate;
 use mintmark_protocol::identifier::{DeviceId, EntitlementId, Sku, StationId};
 use p256::ecdsa::Signature;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::Vault;
+use super::device_secret::SecretDue;
+use super::{Vault, not_enrolled};
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::submission::Submission;
@@ -34,6 +39,10 @@ pub(crate) struct Issued {
     pub(crate) unit: Unit,
     /// The certificate, DER.
     pub(crate) der: Vec<u8>,
+    /// The device CA that certified it.
+    pub(crate) device_ca: u16,
+    /// The secrets that go with it.
+    pub(crate) secrets: Vec<SecretDue>,
 }
 
 /// A spent unit.
@@ -125,7 +134,9 @@ impl Vault<'_> {
     /// # Errors
     /// What the token or the log failed with; what was completed before stays so.
     pub(crate) fn complete_unfinished(&mut self) -> Result<Completion> {
-        let unfinished = self.ledger.unfinished();
+        let mut unfinished = self.ledger.unfinished();
+        // What officers ended stays as it is: unresolved.
+        unfinished.retain(|open| self.state().withheld(open.reservation).is_none());
         if unfinished.is_empty() {
             return Ok(Completion {
                 completed: 0,
@@ -156,8 +167,8 @@ impl Vault<'_> {
             Err(error) => Some(error),
         };
         match failed {
-            Some(error) => Err(error.with_units_open(self.state().reservations().len())),
-            None => Ok(()),
+            Some(error) => Err(error.with_units_open(completable(self.state()))),
+            None => self.tend_keys(),
         }
     }
 
@@ -183,9 +194,10 @@ impl Vault<'_> {
             pending.push(match outcome {
                 Outcome::Reserved(reservation) => {
                     let unit = Unit::from(reservation.reserved());
+                    let secrets = SecretDue::of(reservation.reserved());
                     let sequence = reservation.sequence();
                     reserved.push(reservation);
-                    Pending::New(sequence, unit)
+                    Pending::New(sequence, unit, secrets)
                 }
                 Outcome::Existing { reservation } => Pending::Existing(reservation),
                 Outcome::Refused(refusal) => Pending::Refused(refusal),
@@ -197,13 +209,24 @@ impl Vault<'_> {
         for (pending, submission) in pending.into_iter().zip(submissions) {
             answers.push(match pending {
                 Pending::Refused(refusal) => Answer::Refused(refusal),
-                Pending::New(sequence, unit) => match certificates.remove(&sequence) {
-                    Some(der) => Answer::Issued(Issued { unit, der }),
+                Pending::New(sequence, unit, secrets) => match certificates.remove(&sequence) {
+                    Some(der) => Answer::Issued(Issued {
+                        unit,
+                        der,
+                        device_ca: self.device_ca_of(sequence)?.generation,
+                        secrets,
+                    }),
                     None => Answer::Open,
                 },
-                Pending::Existing(sequence) => self
-                    .existing(product, submission, sequence)?
-                    .map_or(Answer::Open, Answer::Existing),
+                Pending::Existing(sequence) => {
+                    match self.existing(product, submission, sequence)? {
+                        Some(issued) => Answer::Existing(issued),
+                        None => self
+                            .state()
+                            .withheld(sequence)
+                            .map_or(Answer::Open, Answer::Refused),
+                    }
+                }
             });
         }
         Ok((answers, failed))
@@ -248,19 +271,19 @@ impl Vault<'_> {
         if pinned.is_empty() {
             return Ok((certificates, None));
         }
-        let key = match self.keyring() {
-            Ok(keyring) => keyring.device_ca(),
-            Err(error) => return Ok((certificates, Some(error))),
-        };
+        if let Err(error) = self.keyring() {
+            return Ok((certificates, Some(error)));
+        }
+        let (pinned, mut failed) = self.with_signers(pinned);
         let signatures: Vec<std::result::Result<Signature, mintmark_keys::Error>> = pinned
             .par_iter()
-            .map(|pinned| key.sign(pinned.tbs()))
+            .map(|(pinned, signer)| signer.sign(pinned.tbs()))
             .collect();
-        let mut failed = None;
-        for (pinned, signature) in pinned.into_iter().zip(signatures) {
+        for ((pinned, _), signature) in pinned.into_iter().zip(signatures) {
             match signature {
                 Ok(signature) => {
                     let der = mintmark_pki::assemble(pinned.tbs(), &signature)?;
+                    self.expect_issuer(pinned.sequence(), &der)?;
                     let sequence = pinned.sequence();
                     pinned.record(&mut self.ledger, signature.to_bytes().into())?;
                     certificates.insert(sequence, der);
@@ -272,6 +295,62 @@ impl Vault<'_> {
         }
         self.ledger.commit()?;
         Ok((certificates, failed))
+    }
+
+    /// Finds the key of the device CA that certifies each: the one that was in force when it was reserved. Gives those
+    /// that have one, and why others have none.
+    fn with_signers<P: Pinned>(
+        &self,
+        pinned: Vec<P>,
+    ) -> (Vec<(P, Arc<dyn Signer>)>, Option<Error>) {
+        let mut known: BTreeMap<u16, Option<Arc<dyn Signer>>> = BTreeMap::new();
+        let mut failed = None;
+        let mut ready = Vec::with_capacity(pinned.len());
+        for pinned in pinned {
+            let found = self.device_ca_of(pinned.sequence()).map(|ca| ca.generation);
+            let generation = match found {
+                Ok(generation) => generation,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            let signer = known.entry(generation).or_insert_with(|| {
+                let opened = self.signer_of(generation);
+                opened.map_err(|error| failed.get_or_insert(error)).ok()
+            });
+            if let Some(signer) = signer {
+                ready.push((pinned, Arc::clone(signer)));
+            }
+        }
+        (ready, failed)
+    }
+
+    fn signer_of(&self, generation: u16) -> Result<Arc<dyn Signer>> {
+        let issuer = self.issuer(generation)?;
+        self.keyring()?.device_ca(generation, issuer.public_key())
+    }
+
+    fn device_ca_of(&self, reservation: LogSequence) -> Result<&DeviceCa> {
+        self.state()
+            .device_ca_of(reservation)
+            .ok_or_else(not_enrolled)
+    }
+
+    /// Where there were several device CAs: that the certificate names the one whose key signed it.
+    fn expect_issuer(&self, reservation: LogSequence, der: &[u8]) -> Result<()> {
+        if self.state().device_cas().len() < 2 {
+            return Ok(());
+        }
+        let issuer = self.issuer(self.device_ca_of(reservation)?.generation)?;
+        let certificate = Certificate::from_der(der)?;
+        if certificate.authority_key_identifier() == Some(issuer.ski()) {
+            return Ok(());
+        }
+        let message =
+            "what was reserved names another device CA than the one that was in force then";
+        Err(Error::integrity("RESERVATION-ISSUER", message)
+            .hint("stop the line, keep a copy of the home, and tell headquarters"))
     }
 
     /// What a request was answered with before, from its records; none while its reservation is open.
@@ -310,7 +389,17 @@ impl Vault<'_> {
                     slot,
                     serial,
                 };
-                return Ok(certificate.map(|der| Issued { unit, der }));
+                let Some(der) = certificate else {
+                    return Ok(None);
+                };
+                let mut issued = Issued {
+                    unit,
+                    der,
+                    device_ca: self.device_ca_of(reservation)?.generation,
+                    secrets: Vec::new(),
+                };
+                issued.secrets = self.secrets_due(product, submission, &issued)?;
+                return Ok(Some(issued));
             }
         }
         Err(Error::integrity(
@@ -325,7 +414,7 @@ impl Vault<'_> {
 pub(crate) const GROUP_MAX: usize = 512;
 
 enum Pending {
-    New(LogSequence, Unit),
+    New(LogSequence, Unit, Vec<SecretDue>),
     Existing(LogSequence),
     Refused(Refusal),
 }
@@ -336,6 +425,13 @@ pub(crate) fn reservations(count: usize) -> String {
         1 => "1 reservation that was interrupted".to_owned(),
         more => format!("{more} reservations that were interrupted"),
     }
+}
+
+/// How many units are reserved, not signed for, and may be.
+pub(crate) fn completable(state: &State) -> usize {
+    let open = state.reservations().keys();
+    open.filter(|reservation| state.withheld(**reservation).is_none())
+        .count()
 }
 
 fn accepted_request() -> Error {

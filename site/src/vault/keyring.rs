@@ -1,5 +1,7 @@
 //! The vault's own keys, and that they are still the ones that it was enrolled with.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mintmark_console::Console;
@@ -7,8 +9,9 @@ use mintmark_keys::{Agreement, KeyStore, KeyUri, Signer, pin_source_warning};
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::{EnrolmentRequest, REQUEST_BYTES_MAX};
+use mintmark_protocol::enrolment::{EnrolmentRequest, FIRST_GENERATION, REQUEST_BYTES_MAX};
 use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::transport::TransportKey;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use p256::pkcs8::DecodePublicKey as _;
@@ -21,8 +24,18 @@ use crate::home::{ENROLMENT, Home};
 pub(crate) const VAULT_SIGN: &str = "vault-sign";
 /// The key that messages are encrypted to.
 pub(crate) const VAULT_AGREE: &str = "vault-agree";
-/// The key that signs device certificates.
+/// The key that signs device certificates, of the first device CA.
 pub(crate) const DEVICE_CA: &str = "device-ca";
+/// The key that symmetric keys are unwrapped with, where the token can.
+pub(crate) const VAULT_TRANSPORT: &str = "vault-transport";
+
+/// The label of the key of a device CA: `device-ca`, then `device-ca-2` and so on.
+pub(crate) fn device_ca_label(generation: u16) -> String {
+    match generation {
+        FIRST_GENERATION => DEVICE_CA.to_owned(),
+        later => format!("{DEVICE_CA}-{later}"),
+    }
+}
 
 /// The public keys that this vault named in its enrolment request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub(crate) struct Identity {
     pub(crate) agree: PublicKey,
     /// `device-ca`.
     pub(crate) device_ca: PublicKey,
+    /// `vault-transport`, if it named one.
+    pub(crate) transport: Option<TransportKey>,
 }
 
 impl Identity {
@@ -43,16 +58,22 @@ impl Identity {
         let request = EnrolmentRequest::open(&bytes, fingerprint)
             .map_err(|error| other().cause(error))?
             .into_content();
-        let csr = CertificationRequest::from_der(&request.device_ca_csr)
-            .map_err(|error| other().cause(error))?;
-        let device_ca = PublicKey::from_public_key_der(csr.spki_der())
-            .map_err(|_| other().cause("its device CA key is not on P-256"))?;
+        let device_ca = device_ca_key(&request).map_err(|why| other().cause(why))?;
         Ok(Self {
             sign: request.signing_key,
             agree: request.agreement_key,
             device_ca,
+            transport: request.transport_key,
         })
     }
+}
+
+/// The device CA key that an enrolment request asks to have certified, or why there is none.
+pub(crate) fn device_ca_key(request: &EnrolmentRequest) -> std::result::Result<PublicKey, String> {
+    let csr = CertificationRequest::from_der(&request.device_ca_csr)
+        .map_err(|error| error.to_string())?;
+    PublicKey::from_public_key_der(csr.spki_der())
+        .map_err(|_| "its device CA key is not on P-256".to_owned())
 }
 
 /// Opens a key store; where the URI names no file with the PIN, it is asked for on the terminal.
@@ -72,49 +93,67 @@ pub(crate) fn create_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn Ke
     })?)
 }
 
-/// The three keys, open.
+/// The vault's key store and its keys, open.
 #[derive(Debug)]
 pub(crate) struct Keyring {
+    store: Arc<dyn KeyStore>,
     sign: Arc<dyn Signer>,
     agree: Arc<dyn Agreement>,
-    device_ca: Arc<dyn Signer>,
+    /// The keys of the device CAs that were needed so far, by generation.
+    device_cas: RefCell<BTreeMap<u16, Arc<dyn Signer>>>,
 }
 
 impl Keyring {
-    /// Opens the store and finds the keys in it.
+    /// Opens the store and finds the keys in it: of the device CAs, that of the generation `device_ca`, which has this
+    /// public key.
     ///
     /// # Errors
     /// VAULT-KEY-CHANGED if a key is another one than this vault was enrolled with; what the store fails with.
-    pub(crate) fn open(uri: &KeyUri, identity: &Identity, console: &Console) -> Result<Self> {
+    pub(crate) fn open(
+        uri: &KeyUri,
+        identity: &Identity,
+        device_ca: (u16, PublicKey),
+        console: &Console,
+    ) -> Result<Self> {
         let store = open_store(uri, console)?;
+        let (sign, agree) = (store.signer(VAULT_SIGN)?, store.agreement(VAULT_AGREE)?);
+        expect_same(VAULT_SIGN, sign.public_key(), &identity.sign)?;
+        expect_same(VAULT_AGREE, agree.public_key(), &identity.agree)?;
         let keyring = Self {
-            sign: store.signer(VAULT_SIGN)?,
-            agree: store.agreement(VAULT_AGREE)?,
-            device_ca: store.signer(DEVICE_CA)?,
+            store,
+            sign,
+            agree,
+            device_cas: RefCell::default(),
         };
-        for (label, found, expected) in [
-            (VAULT_SIGN, keyring.sign.public_key(), &identity.sign),
-            (VAULT_AGREE, keyring.agree.public_key(), &identity.agree),
-            (
-                DEVICE_CA,
-                keyring.device_ca.public_key(),
-                &identity.device_ca,
-            ),
-        ] {
-            if found != expected {
-                let message =
-                    format!("the key {label} is not the one that this vault was made with");
-                return Err(Error::integrity("VAULT-KEY-CHANGED", message).hint(
-                    "put the vault's own token back, or correct `keys` in the home's config.toml",
-                ));
-            }
-        }
+        let (generation, key) = device_ca;
+        keyring.device_ca(generation, &key)?;
         Ok(keyring)
     }
 
-    /// The key that signs device certificates.
-    pub(crate) fn device_ca(&self) -> &dyn Signer {
-        &*self.device_ca
+    /// The key of a device CA, which has this public key.
+    ///
+    /// # Errors
+    /// VAULT-KEY-CHANGED if it is another one; what the store fails with.
+    pub(crate) fn device_ca(&self, generation: u16, key: &PublicKey) -> Result<Arc<dyn Signer>> {
+        if let Some(known) = self.device_cas.borrow().get(&generation) {
+            return Ok(Arc::clone(known));
+        }
+        let label = device_ca_label(generation);
+        let signer = self.store.signer(&label)?;
+        expect_same(&label, signer.public_key(), key)?;
+        let mut known = self.device_cas.borrow_mut();
+        known.insert(generation, Arc::clone(&signer));
+        Ok(signer)
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Arc<dyn KeyStore> {
+        &self.store
+    }
+
+    /// `vault-sign`.
+    pub(crate) fn signer(&self) -> &Arc<dyn Signer> {
+        &self.sign
     }
 
     /// Signs a message of the vault's.
@@ -139,4 +178,13 @@ impl Keyring {
             former: None,
         })
     }
+}
+
+fn expect_same(label: &str, found: &PublicKey, expected: &PublicKey) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("the key {label} is not the one that this vault was made with");
+    Err(Error::integrity("VAULT-KEY-CHANGED", message)
+        .hint("put the vault's own token back, or correct `keys` in the home's config.toml"))
 }

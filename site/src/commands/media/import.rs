@@ -73,7 +73,14 @@ pub(crate) fn execute(
         Effort::Rehearse => console.note("nothing was changed"),
         // A ledger that failed is left as it is: opening it again finds out.
         Effort::Import if stopped.is_some() => {}
-        Effort::Import => vault.close()?,
+        Effort::Import => {
+            // What an entitlement brought, or ended.
+            if let Err(error) = vault.tend_keys() {
+                stopped = Some(error);
+            } else {
+                vault.close()?;
+            }
+        }
     }
     if items.is_empty() && stopped.is_none() {
         console.note("the medium holds nothing for this vault");

@@ -8,13 +8,13 @@ use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::order::Order as _;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
 use mintmark_protocol::{KeyFailure, media::MediaName};
