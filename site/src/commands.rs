@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod entitlement;
 pub(crate) mod init;
 pub(crate) mod issue;
+pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod media;
 pub(crate) mod recover;

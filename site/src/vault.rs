@@ -5,7 +5,7 @@ mod device_secret;
 mod dispatch;
 mod import;
 mod issue;
-mod key_set;
+pub(crate) mod key_set;
 pub(crate) mod keyring;
 pub(crate) mod reading;
 mod rolled_back;

@@ -1,11 +1,15 @@
 //! `site doctor`: everything around the vault that can be wrong, tried rather than believed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
 use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, pin_source_warning};
 use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
+use mintmark_ledger::state::State;
+use mintmark_pki::Issuer;
 use p256::PublicKey;
 use serde::Serialize;
 
@@ -13,7 +17,10 @@ use super::{json, now};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::vault::completable;
-use crate::vault::keyring::{DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, open_store};
+use crate::vault::key_set::{secret_algorithm, token_label};
+use crate::vault::keyring::{
+    DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, device_ca_label, open_store,
+};
 use crate::vault::reading::{Reading, verify};
 
 /// What `site doctor` is told.
@@ -50,7 +57,9 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let mut checks = Vec::new();
     match &arguments.keys {
-        Some(uri) => keys(&uri.parse()?, None, &mut checks, console),
+        Some(uri) => {
+            keys(&uri.parse()?, None, &mut checks, console);
+        }
         None => {
             let (home, exposed) = Home::inspect(home)?;
             if let Err(error) = home.expect_newest() {
@@ -73,7 +82,10 @@ pub(crate) fn execute(
                 Ok(reading) => record(reading, &mut checks, console),
                 Err(error) => checks.push(bad("log", error)),
             }
-            keys(&uri, identity.as_ref(), &mut checks, console);
+            let store = keys(&uri, identity.as_ref(), &mut checks, console);
+            if let (Some(store), Ok(reading)) = (store, &reading) {
+                granted(&*store, reading.state(), &mut checks);
+            }
         }
     }
     show(&checks, console)
@@ -128,7 +140,12 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
 }
 
 /// The module, the token, what it can do, and the vault's keys in it.
-fn keys(uri: &KeyUri, identity: Option<&Identity>, checks: &mut Vec<Check>, console: &Console) {
+fn keys(
+    uri: &KeyUri,
+    identity: Option<&Identity>,
+    checks: &mut Vec<Check>,
+    console: &Console,
+) -> Option<Arc<dyn KeyStore>> {
     if let Some(warning) = pin_source_warning(uri) {
         let error = Error::environment("PIN-SOURCE-EXPOSED", warning);
         // The vault works all the same.
@@ -141,7 +158,10 @@ fn keys(uri: &KeyUri, identity: Option<&Identity>, checks: &mut Vec<Check>, cons
     }
     let store = match open_store(uri, console) {
         Ok(store) => store,
-        Err(error) => return checks.push(bad("key store", &error)),
+        Err(error) => {
+            checks.push(bad("key store", &error));
+            return None;
+        }
     };
     let facts = store.facts();
     let described = [
@@ -191,6 +211,82 @@ fn keys(uri: &KeyUri, identity: Option<&Identity>, checks: &mut Vec<Check>, cons
         ),
     ] {
         checks.push(key(&*store, label, purpose, expected));
+    }
+    checks.push(transport(&*store, identity));
+    Some(store)
+}
+
+/// The key that others are unwrapped with.
+fn transport(store: &dyn KeyStore, identity: Option<&Identity>) -> Check {
+    let expected = identity.map(|identity| identity.transport.as_ref());
+    match (store.transport(VAULT_TRANSPORT), expected) {
+        (Err(error), _) => bad(VAULT_TRANSPORT, &error.into()),
+        (Ok(None), None) => good(
+            VAULT_TRANSPORT,
+            "not there; `site init` makes it where the token unwraps keys",
+        ),
+        (Ok(None), Some(None)) => good(
+            VAULT_TRANSPORT,
+            "not there: keys pass through this machine's memory, where their terms allow that",
+        ),
+        (Ok(None), Some(Some(_))) => {
+            let error = Error::environment("KEY-MISSING", "the key is not there");
+            bad(
+                VAULT_TRANSPORT,
+                &error.hint("put the vault's own token back"),
+            )
+        }
+        (Ok(Some(_)), None | Some(None)) => good(
+            VAULT_TRANSPORT,
+            "there, and it unwraps keys inside the token",
+        ),
+        (Ok(Some(found)), Some(Some(expected))) if found.n == expected.modulus => good(
+            VAULT_TRANSPORT,
+            "there, the vault's own, and it unwraps keys inside the token",
+        ),
+        (Ok(Some(_)), Some(Some(_))) => {
+            let message = "the key is not the one that this vault was made with";
+            let error = Error::integrity("VAULT-KEY-CHANGED", message);
+            bad(
+                VAULT_TRANSPORT,
+                &error.hint("put the vault's own token back"),
+            )
+        }
+    }
+}
+
+/// What came after enrolment: the keys of later device CAs, and those that entitlements brought.
+fn granted(store: &dyn KeyStore, state: &State, checks: &mut Vec<Check>) {
+    for ca in state.device_cas().iter().skip(1) {
+        let label = device_ca_label(ca.generation);
+        checks.push(match Issuer::from_certificate_der(&ca.certificate) {
+            Ok(issuer) => key(store, &label, Purpose::Sign, Some(issuer.public_key())),
+            Err(error) => bad(&label, &error.into()),
+        });
+    }
+    let now = now().max(state.mark());
+    let mut seen = BTreeSet::new();
+    for key in state.keys().filter(|key| key.is_in_force(now)) {
+        if !seen.insert(&key.terms.label) {
+            continue;
+        }
+        let label = token_label(&key.terms.label);
+        let found = store.find_secret(&label, secret_algorithm(key.terms.algorithm));
+        checks.push(match (found, key.is_received()) {
+            (Err(error), _) => bad(&label, &error.into()),
+            (Ok(true), _) => good(&label, "there, sensitive and not extractable"),
+            (Ok(false), received) => {
+                let message = match received {
+                    true => "the log says that the token took it, and it is not there",
+                    false => "not in the token yet",
+                };
+                let error = Error::environment("KEY-NOT-RECEIVED", message);
+                bad(
+                    &label,
+                    &error.hint("run `site recover`, which takes it in or says why not"),
+                )
+            }
+        });
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Style, Table};
-use mintmark_ledger::state::State;
+use mintmark_ledger::state::{DeviceCa, Revoked, State};
 use serde::Serialize;
 
+use super::key::{self, KeyRow};
 use super::{json, now};
 use crate::failure::Result;
 use crate::vault::completable;
@@ -42,6 +43,17 @@ struct Report {
     trust_expires_soon: bool,
     dispatch: DispatchRow,
     bundle: BundleRow,
+    /// Headquarters ended the making of new devices here.
+    disabled: Option<RevokedRow>,
+    /// The device CA in force.
+    device_ca: Option<DeviceCaRow>,
+    /// The device CAs before it.
+    device_cas_before: Vec<DeviceCaRow>,
+    /// The next device CA, which was asked for and waits for its grant.
+    rotation: Option<RotationRow>,
+    keys: Vec<KeyRow>,
+    /// How many of the keys in force are not in the token.
+    keys_missing: usize,
     /// Headquarters has seen more of this vault than this home holds.
     rolled_back: bool,
     next: String,
@@ -59,6 +71,49 @@ struct AccountRow {
     voided: u64,
     unresolved: u64,
     unspent: u64,
+}
+
+/// What officers ended, and why.
+#[derive(Serialize)]
+pub(crate) struct RevokedRow {
+    pub(crate) number: u64,
+    pub(crate) since: String,
+    pub(crate) reason: String,
+}
+
+impl From<&Revoked> for RevokedRow {
+    fn from(revoked: &Revoked) -> Self {
+        Self {
+            number: revoked.number,
+            since: rfc3339(revoked.time),
+            reason: revoked.reason.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DeviceCaRow {
+    generation: u16,
+    /// SHA-256 of its certificate.
+    fingerprint: String,
+    revoked: Option<RevokedRow>,
+}
+
+impl From<&DeviceCa> for DeviceCaRow {
+    fn from(ca: &DeviceCa) -> Self {
+        Self {
+            generation: ca.generation,
+            fingerprint: ca.fingerprint().to_string(),
+            revoked: ca.revoked.as_ref().map(RevokedRow::from),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RotationRow {
+    generation: u16,
+    /// Of the request that waits: to be read out at headquarters.
+    enrolment_fingerprint: String,
 }
 
 #[derive(Serialize)]
@@ -128,6 +183,10 @@ fn report(reading: &Reading, now: u64) -> Report {
         unspent: account.unspent(),
     });
     let genesis = state.genesis();
+    let mut device_cas: Vec<DeviceCaRow> =
+        state.device_cas().iter().map(DeviceCaRow::from).collect();
+    let device_ca = device_cas.pop();
+    let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
     Report {
         schema: "mintmark/status/1",
         site: facts.name.site.to_string(),
@@ -151,6 +210,15 @@ fn report(reading: &Reading, now: u64) -> Report {
             sequence: state.bundles().sequence,
             acknowledged: state.bundles().acknowledged,
         },
+        disabled: state.disabled_at().map(RevokedRow::from),
+        device_ca,
+        device_cas_before: device_cas,
+        rotation: state.rotation_pending().map(|rotation| RotationRow {
+            generation: rotation.generation,
+            enrolment_fingerprint: rotation.request_fingerprint.to_string(),
+        }),
+        keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
+        keys,
         rolled_back,
         next: next(state, rolled_back, manifest.expires_at, now),
     }
@@ -176,11 +244,34 @@ fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> Strin
     if count > 0 {
         return format!("run `site recover`: {count} reserved, without a certificate yet");
     }
+    let ca_revoked = state
+        .device_cas()
+        .last()
+        .is_some_and(|ca| ca.revoked.is_some());
+    match state.rotation_pending() {
+        Some(rotation) => {
+            return format!(
+                "device CA {} was asked for: {export}, read its enrolment fingerprint out there, and import the grant \
+                 that comes back",
+                rotation.generation
+            );
+        }
+        None if state.disabled_at().is_some() => {
+            return format!(
+                "headquarters disabled this vault: {export}; when officers ask for another device CA, run `site rotate`"
+            );
+        }
+        None if ca_revoked => {
+            return "the device CA was revoked: run `site rotate`, then `site media export DIR`"
+                .to_owned();
+        }
+        None => {}
+    }
     let live = || {
         state
             .entitlements()
             .values()
-            .filter(|granted| granted.terms.window.until > now)
+            .filter(|granted| granted.terms.window.until > now && granted.revoked.is_none())
     };
     if live().next().is_none() {
         return format!(
@@ -215,6 +306,21 @@ fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> Strin
     if live().all(|granted| granted.terms.window.from > now) {
         return "wait: no entitlement has begun yet".to_owned();
     }
+    let missing: Vec<KeyRow> = state
+        .keys()
+        .map(|key| KeyRow::new(&key, now))
+        .filter(KeyRow::is_absent)
+        .collect();
+    if let Some(KeyRow { key, code, .. }) = missing.first() {
+        return match code {
+            Some(code) => format!(
+                "key {key} is not in the token ({code}): run `site recover`, which says why"
+            ),
+            None => {
+                format!("key {key} is not in the token yet: run `site recover`, which takes it in")
+            }
+        };
+    }
     let unreported = state.units_unreported();
     match unreported {
         0 => "issue with `site issue`".to_owned(),
@@ -236,6 +342,7 @@ fn show(report: &Report, console: &Console) {
     } else if let Some(fingerprint) = &report.enrolment_fingerprint {
         console.line(format!("enrolment_fingerprint  {fingerprint}"));
     }
+    show_device_ca(report, console);
     let (dispatch, bundle) = (&report.dispatch, &report.bundle);
     let epoch = dispatch
         .epoch
@@ -260,8 +367,40 @@ fn show(report: &Report, console: &Console) {
         console.line("");
         console.table(&accounts(report, console));
     }
+    if !report.keys.is_empty() {
+        console.line("");
+        console.table(&key::table(&report.keys, console));
+    }
     console.line("");
     console.line(format!("next: {}", report.next));
+}
+
+fn show_device_ca(report: &Report, console: &Console) {
+    if let Some(disabled) = &report.disabled {
+        let word = console.styled(Style::Bad, "disabled");
+        let RevokedRow { since, reason, .. } = disabled;
+        console.line(format!("{word}    since {since}: {reason}"));
+    }
+    if let Some(ca) = &report.device_ca {
+        let revoked = match &ca.revoked {
+            Some(revoked) => format!(
+                ", {} {}: {}",
+                console.styled(Style::Bad, "revoked"),
+                revoked.since,
+                revoked.reason
+            ),
+            None => String::new(),
+        };
+        let (generation, fingerprint) = (ca.generation, &ca.fingerprint);
+        console.line(format!("device CA   {generation}, {fingerprint}{revoked}"));
+    }
+    if let Some(rotation) = &report.rotation {
+        let (generation, fingerprint) = (rotation.generation, &rotation.enrolment_fingerprint);
+        console.line(format!(
+            "rotation    device CA {generation} waits for its grant"
+        ));
+        console.line(format!("enrolment_fingerprint  {fingerprint}"));
+    }
 }
 
 fn accounts(report: &Report, console: &Console) -> Table {

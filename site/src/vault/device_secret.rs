@@ -2,13 +2,16 @@
 //! made when its certificate is durable, and made again whenever the same request comes again: it is the same secret, so
 //! nothing is counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use mintmark_keys::{KeyStore, Signer};
 use mintmark_ledger::entry::{Body, LogSequence, Reserved};
 use mintmark_protocol::device_secret::{DERIVATION_LABEL, DeviceSecret, derivation_context};
 use mintmark_protocol::encryption::random;
-use mintmark_protocol::identifier::{EntitlementId, Fingerprint, KeyLabel, Sku};
+use mintmark_protocol::identifier::{EntitlementId, Fingerprint, KeyLabel, Sku, VaultName};
 use mintmark_protocol::key::AgreementKey;
+use mintmark_protocol::key_terms::{KeyAlgorithm, KeyUse};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::key_set::{secret_algorithm, token_label};
@@ -96,6 +99,7 @@ impl Vault<'_> {
             .state()
             .keys()
             .filter(|key| key.is_in_force(time) && key.is_received())
+            .filter(|key| key.terms.usage == KeyUse::DeriveDeviceSecret)
             .map(|key| &key.terms.label)
             .collect();
         let Submission::Verified(csr) = submission else {
@@ -146,12 +150,11 @@ impl Vault<'_> {
 
 /// What makes the messages, on every processor.
 struct Workshop<'a> {
-    vault: &'a mintmark_protocol::identifier::VaultName,
-    store: &'a std::sync::Arc<dyn mintmark_keys::KeyStore>,
-    signer: &'a std::sync::Arc<dyn mintmark_keys::Signer>,
+    vault: &'a VaultName,
+    store: &'a Arc<dyn KeyStore>,
+    signer: &'a Arc<dyn Signer>,
     identity_certificate: &'a [u8],
-    algorithms:
-        std::collections::BTreeMap<&'a KeyLabel, mintmark_protocol::key_terms::KeyAlgorithm>,
+    algorithms: BTreeMap<&'a KeyLabel, KeyAlgorithm>,
 }
 
 impl Workshop<'_> {

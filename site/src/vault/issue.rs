@@ -194,7 +194,11 @@ impl Vault<'_> {
             pending.push(match outcome {
                 Outcome::Reserved(reservation) => {
                     let unit = Unit::from(reservation.reserved());
-                    let secrets = SecretDue::of(reservation.reserved());
+                    // A re-issue counts no use; its device gets what its first certificate came with.
+                    let secrets = match reservation.reserved().issue {
+                        0 => Some(SecretDue::of(reservation.reserved())),
+                        _ => None,
+                    };
                     let sequence = reservation.sequence();
                     reserved.push(reservation);
                     Pending::New(sequence, unit, secrets)
@@ -210,12 +214,19 @@ impl Vault<'_> {
             answers.push(match pending {
                 Pending::Refused(refusal) => Answer::Refused(refusal),
                 Pending::New(sequence, unit, secrets) => match certificates.remove(&sequence) {
-                    Some(der) => Answer::Issued(Issued {
-                        unit,
-                        der,
-                        device_ca: self.device_ca_of(sequence)?.generation,
-                        secrets,
-                    }),
+                    Some(der) => {
+                        let mut issued = Issued {
+                            unit,
+                            der,
+                            device_ca: self.device_ca_of(sequence)?.generation,
+                            secrets: Vec::new(),
+                        };
+                        issued.secrets = match secrets {
+                            Some(secrets) => secrets,
+                            None => self.secrets_due(product, submission, &issued)?,
+                        };
+                        Answer::Issued(issued)
+                    }
                     None => Answer::Open,
                 },
                 Pending::Existing(sequence) => {
@@ -414,7 +425,8 @@ impl Vault<'_> {
 pub(crate) const GROUP_MAX: usize = 512;
 
 enum Pending {
-    New(LogSequence, Unit, Vec<SecretDue>),
+    /// With the secrets that go with it; none of a re-issue.
+    New(LogSequence, Unit, Option<Vec<SecretDue>>),
     Existing(LogSequence),
     Refused(Refusal),
 }

@@ -8,8 +8,11 @@ use mintmark_protocol::entitlement::{Interval, ProductTerms};
 use mintmark_protocol::identifier::{EntitlementId, StationId};
 use serde::Serialize;
 
+use super::super::key;
 use super::super::{json, now};
 use super::Summary;
+use super::history::{self, Version};
+use super::list::versions;
 use crate::failure::{Error, Result};
 use crate::vault::reading::Reading;
 
@@ -22,6 +25,8 @@ struct Report {
     max_unreported_units: u64,
     max_unreported_days: u64,
     terms: Vec<Terms>,
+    /// Every version that reached this vault, in the order of the log.
+    versions: Vec<Version>,
 }
 
 /// What may be made of one product.
@@ -59,6 +64,8 @@ pub(super) fn execute(id: &EntitlementId, home: Option<&Path>, console: &Console
         )
         .hint("`site entitlement list` names those that are")
     })?;
+    let mut versions = history::read(reading.view())?;
+    versions.retain(|version| version.id == id.as_str());
     let report = Report {
         schema: "mintmark/entitlement/1",
         summary: Summary::new(granted, state, now().max(state.mark())),
@@ -66,6 +73,7 @@ pub(super) fn execute(id: &EntitlementId, home: Option<&Path>, console: &Console
         max_unreported_units: granted.terms.credit.unreported_units_max,
         max_unreported_days: granted.terms.credit.unreported_days_max,
         terms: granted.terms.products.iter().map(Terms::from).collect(),
+        versions,
     };
     if console.is_json() {
         return json(console, &report);
@@ -82,10 +90,26 @@ fn show(report: &Report, console: &Console) {
         valid_from,
         valid_until,
         products,
+        revoked,
+        waits_for,
+        keys,
+        ..
     } = &report.summary;
     console.line(format!("{id} version {version}, {state}"));
     console.line(format!("valid          {valid_from} to {valid_until}"));
     console.line(format!("fingerprint    {}", report.fingerprint));
+    if let Some(revoked) = revoked {
+        let spent: u64 = products.iter().map(|product| product.spent).sum();
+        let units: u64 = products.iter().map(|product| product.units).sum();
+        let unresolved: u64 = products.iter().map(|product| product.unresolved).sum();
+        console.line(format!(
+            "revoked        {}: {}",
+            revoked.since, revoked.reason
+        ));
+        console.line(format!(
+            "final count    {spent} of {units} spent, {unresolved} of them without a certificate"
+        ));
+    }
     let (units, days) = (report.max_unreported_units, report.max_unreported_days);
     console.line(format!(
         "credit         {units} unreported units, {days} days"
@@ -127,6 +151,18 @@ fn show(report: &Report, console: &Console) {
             .validity_days
             .map_or("no expiry".to_owned(), |days| format!("{days} days"));
         console.line(format!("  certificate  {}, {validity}", terms.subject));
+    }
+    if !keys.is_empty() {
+        console.line("");
+        console.table(&key::table(keys, console));
+    }
+    let earlier: Vec<&Version> = report.versions.iter().collect();
+    if earlier.len() > 1 {
+        console.line("");
+        console.table(&versions(&earlier));
+    }
+    for waits in waits_for {
+        console.note(format!("it waits for {waits}"));
     }
 }
 
