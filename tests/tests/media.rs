@@ -3,13 +3,11 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Command;
 
 use mintmark_tests::clock::DAY;
 use mintmark_tests::shape::column;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, World, files, judge, strace};
+use mintmark_tests::{Run, World, files};
 use serde_json::Value;
 
 const GRANT: &str = "to-berlin_v1/dispatch-1-000001.cose";
@@ -213,28 +211,6 @@ fn a_dispatch_that_comes_before_its_predecessor_is_held_until_that_arrives() {
 }
 
 #[test]
-fn an_old_stick_changes_nothing_however_often_it_comes() {
-    let world = World::ready();
-    files::copy(&world.path("media"), &world.path("old"));
-    world.mint(
-        "berlin",
-        &POLICY.replace("id = \"th200\"", "id = \"newer\""),
-    );
-    world.carry_out("berlin").exits_done();
-    let status = world.status("berlin");
-    for _ in 0..2 {
-        let run = world.site("media import $D/old").ok();
-        let items = run.json();
-        let outcomes = column(items["items"].as_array().unwrap(), "outcome");
-        assert!(
-            outcomes.len() >= 3 && outcomes.iter().all(|outcome| *outcome == "already"),
-            "{run}"
-        );
-        assert_eq!(world.status("berlin"), status);
-    }
-}
-
-#[test]
 fn two_histories_of_headquarters_stop_the_line() {
     let world = World::with_vault();
     files::copy(&world.path("hq"), &world.path("backup"));
@@ -399,63 +375,6 @@ fn a_manifest_without_the_one_before_it_is_held() {
 }
 
 #[test]
-fn links_and_foreign_files_are_passed_over_with_a_word_and_change_nothing() {
-    let world = World::ready();
-    let stick = world.path("media/mintmark");
-    symlink("/etc/passwd", stick.join("trust-000002.cose")).unwrap();
-    symlink(world.on_stick("to-berlin_v1"), stick.join("to-hq")).unwrap();
-    fs::write(stick.join("readme.txt"), "hello").unwrap();
-    // Whoever opens a pipe waits for ever.
-    judge::succeed(Command::new("mkfifo").arg(stick.join("trust-000004.cose")));
-    fs::write(stick.join("trust-000009.cose.part"), "half").unwrap();
-    fs::write(stick.join("to-berlin_v1/virus.exe"), "MZ").unwrap();
-    fs::create_dir(stick.join("System Volume Information")).unwrap();
-    fs::create_dir(stick.join("trust-000003.cose")).unwrap();
-    fs::write(world.path("media/holiday.jpg"), "").unwrap();
-    let run = import_unchanged(&world, 0);
-    let warned = run.warnings().join("\n");
-    for name in [
-        "trust-000002.cose",
-        "to-hq",
-        "readme.txt",
-        "virus.exe",
-        "System Volume Information",
-        "trust-000003.cose",
-        "trust-000004.cose",
-    ] {
-        assert!(warned.contains(name), "no word of {name}\n{run}");
-    }
-    assert!(
-        !warned.contains(".part") && !warned.contains("holiday"),
-        "{run}"
-    );
-    let items = run.json();
-    let files = column(items["items"].as_array().unwrap(), "file");
-    assert!(
-        files
-            .iter()
-            .all(|file| file.starts_with("to-berlin_v1/dispatch-") || *file == "trust-000001.cose"),
-        "{run}"
-    );
-    let at_hq = world.hq("media import $D/media").ok();
-    let warned = at_hq.warnings().join("\n");
-    for name in ["trust-000002.cose", "to-hq", "readme.txt"] {
-        assert!(warned.contains(name), "no word of {name}\n{at_hq}");
-    }
-    // However many there are, a person is told what can be read.
-    for number in 0..500 {
-        fs::write(stick.join(format!("junk-{number}.bin")), "").unwrap();
-    }
-    let run = import_unchanged(&world, 0);
-    assert!(
-        run.warnings().len() <= 60,
-        "{} warnings",
-        run.warnings().len()
-    );
-    assert!(world.hq("media import $D/media").ok().warnings().len() <= 60);
-}
-
-#[test]
 fn a_stick_that_is_not_there_is_told_from_one_that_is_empty() {
     let world = World::ready();
     fs::create_dir(world.path("empty")).unwrap();
@@ -501,88 +420,6 @@ fn a_stick_that_is_not_there_is_told_from_one_that_is_empty() {
         ),
         before
     );
-}
-
-#[test]
-fn a_stick_that_cannot_be_written_is_said_to_be_so_and_the_next_one_gets_everything() {
-    let world = World::ready();
-    world.requests("some", 1..=3);
-    world.issue("some").ok();
-    let inner = world.path("media/mintmark/to-hq");
-    fs::create_dir_all(&inner).unwrap();
-    let folder = inner.to_str().unwrap();
-    for (error, code) in [
-        ("ENOSPC", "DISK-FULL"),
-        ("EROFS", "MEDIA-READ-ONLY"),
-        ("EIO", "FILE-IO"),
-        ("EACCES", "FILE-DENIED"),
-    ] {
-        // The folder itself is opened first, then the file in it.
-        let run = strace::failing(
-            &world.site("media export $D/media"),
-            "openat",
-            folder,
-            error,
-            2,
-        )
-        .exits(3);
-        assert_eq!(run.codes(), [code], "{run}");
-        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "{run}");
-    }
-    let run = world.site("media export $D/media").ok();
-    assert_eq!(run.item(".cose")["outcome"], "exported");
-    world.hq("media import $D/media").ok();
-    // HQ's own stick.
-    world.mint(
-        "berlin",
-        &POLICY.replace("id = \"th200\"", "id = \"another\""),
-    );
-    fs::create_dir_all(world.path("other/mintmark/to-berlin_v1")).unwrap();
-    let folder = world.path("other/mintmark/to-berlin_v1");
-    for (error, code) in [("ENOSPC", "DISK-FULL"), ("EROFS", "MEDIA-READ-ONLY")] {
-        let run = strace::failing(
-            &world.hq("media export $D/other"),
-            "openat",
-            folder.to_str().unwrap(),
-            error,
-            2,
-        )
-        .exits(3);
-        assert_eq!(run.codes(), [code], "{run}");
-    }
-    world.hq("media export $D/other").ok();
-    world.site("media import $D/other").ok();
-}
-
-#[test]
-fn an_export_never_writes_over_something_else() {
-    let world = World::ready();
-    world.requests("some", 1..=2);
-    world.issue("some").ok();
-    world.site("media export $D/media").ok();
-    let bundle = files::below(&world.on_stick("to-hq"))
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|e| e == "cose"));
-    let bundle = bundle.unwrap();
-    fs::create_dir_all(world.path("other/mintmark/to-hq")).unwrap();
-    let taken = world
-        .path("other/mintmark/to-hq")
-        .join(bundle.file_name().unwrap());
-    fs::write(&taken, "something else").unwrap();
-    let run = world.site("media export $D/other").exits(3);
-    let name = Path::new(bundle.file_name().unwrap())
-        .to_str()
-        .unwrap()
-        .to_owned();
-    assert_eq!(outcome(&run.item(&name)), ("refused", "MEDIA-CONFLICT"));
-    assert_eq!(fs::read(taken).unwrap(), b"something else");
-    // On the stick that has it already, it is there already, to the byte.
-    let before = files::contents(&world.path("media"));
-    assert_eq!(
-        world.site("media export $D/media").ok().item(&name)["outcome"],
-        "already"
-    );
-    assert_eq!(files::contents(&world.path("media")), before);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mintmark_tests::strace::{Call, Stick};
+use mintmark_tests::strace::{Call, Stick, failing};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, Tool, World, files};
 
@@ -313,4 +313,87 @@ fn a_stick_that_keeps_something_else_than_it_was_given_is_found_out() {
     for export in [Export::from_site(), Export::from_headquarters()] {
         export.expect_liar_found();
     }
+}
+
+#[test]
+fn a_stick_that_cannot_be_written_is_said_to_be_so_and_the_next_one_gets_everything() {
+    let world = World::ready();
+    world.requests("some", 1..=3);
+    world.issue("some").ok();
+    let inner = world.path("media/mintmark/to-hq");
+    fs::create_dir_all(&inner).unwrap();
+    let folder = inner.to_str().unwrap();
+    for (error, code) in [
+        ("ENOSPC", "DISK-FULL"),
+        ("EROFS", "MEDIA-READ-ONLY"),
+        ("EIO", "FILE-IO"),
+        ("EACCES", "FILE-DENIED"),
+    ] {
+        // The folder itself is opened first, then the file in it.
+        let run = failing(
+            &world.site("media export $D/media"),
+            "openat",
+            folder,
+            error,
+            2,
+        )
+        .exits(3);
+        assert_eq!(run.codes(), [code], "{run}");
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0, "{run}");
+    }
+    let run = world.site("media export $D/media").ok();
+    assert_eq!(run.item(".cose")["outcome"], "exported");
+    world.hq("media import $D/media").ok();
+    // HQ's own stick.
+    world.mint(
+        "berlin",
+        &POLICY.replace("id = \"th200\"", "id = \"another\""),
+    );
+    fs::create_dir_all(world.path("other/mintmark/to-berlin_v1")).unwrap();
+    let folder = world.path("other/mintmark/to-berlin_v1");
+    for (error, code) in [("ENOSPC", "DISK-FULL"), ("EROFS", "MEDIA-READ-ONLY")] {
+        let run = failing(
+            &world.hq("media export $D/other"),
+            "openat",
+            folder.to_str().unwrap(),
+            error,
+            2,
+        )
+        .exits(3);
+        assert_eq!(run.codes(), [code], "{run}");
+    }
+    world.hq("media export $D/other").ok();
+    world.site("media import $D/other").ok();
+}
+
+#[test]
+fn an_export_never_writes_over_something_else() {
+    let world = World::ready();
+    world.requests("some", 1..=2);
+    world.issue("some").ok();
+    world.site("media export $D/media").ok();
+    let bundle = files::below(&world.on_stick("to-hq"))
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|e| e == "cose"));
+    let bundle = bundle.unwrap();
+    fs::create_dir_all(world.path("other/mintmark/to-hq")).unwrap();
+    let taken = world
+        .path("other/mintmark/to-hq")
+        .join(bundle.file_name().unwrap());
+    fs::write(&taken, "something else").unwrap();
+    let run = world.site("media export $D/other").exits(3);
+    let name = Path::new(bundle.file_name().unwrap())
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(run.item(&name)["outcome"], "refused");
+    assert_eq!(run.codes(), ["MEDIA-CONFLICT"]);
+    assert_eq!(fs::read(taken).unwrap(), b"something else");
+    // On the stick that has it already, it is there already, to the byte.
+    let before = files::contents(&world.path("media"));
+    assert_eq!(
+        world.site("media export $D/media").ok().item(&name)["outcome"],
+        "already"
+    );
+    assert_eq!(files::contents(&world.path("media")), before);
 }

@@ -55,6 +55,15 @@ fn outcomes(run: &Run) -> Vec<String> {
         .collect()
 }
 
+/// An import that must change nothing.
+#[track_caller]
+fn import_unchanged(world: &World) -> Run {
+    let before = site_state(world);
+    let run = world.site("media import $D/media").ok();
+    assert_eq!(site_state(world), before, "{run}");
+    run
+}
+
 /// An import of a stick that brings nothing new: everything on it is known, and nothing changes.
 #[track_caller]
 fn expect_known<T: PartialEq + std::fmt::Debug>(
@@ -394,4 +403,83 @@ fn a_stick_with_more_files_than_anybody_exports_is_turned_away_at_both_ends() {
         .fails(3, "MEDIA-CROWDED");
     // The vault looks only into its own folder.
     world.site("media import $D/media").ok();
+}
+
+#[test]
+fn an_old_stick_changes_nothing_however_often_it_comes() {
+    let world = World::ready();
+    files::copy(&world.path("media"), &world.path("old"));
+    world.mint(
+        "berlin",
+        &POLICY.replace("id = \"th200\"", "id = \"newer\""),
+    );
+    world.carry_out("berlin").exits_done();
+    let status = world.status("berlin");
+    for _ in 0..2 {
+        let run = world.site("media import $D/old").ok();
+        let items = run.json();
+        let outcomes = column(items["items"].as_array().unwrap(), "outcome");
+        assert!(
+            outcomes.len() >= 3 && outcomes.iter().all(|outcome| *outcome == "already"),
+            "{run}"
+        );
+        assert_eq!(world.status("berlin"), status);
+    }
+}
+
+#[test]
+fn links_and_foreign_files_are_passed_over_with_a_word_and_change_nothing() {
+    let world = World::ready();
+    let stick = world.path("media/mintmark");
+    symlink("/etc/passwd", stick.join("trust-000002.cose")).unwrap();
+    symlink(world.on_stick("to-berlin_v1"), stick.join("to-hq")).unwrap();
+    fs::write(stick.join("readme.txt"), "hello").unwrap();
+    // Whoever opens a pipe waits for ever.
+    judge::succeed(Command::new("mkfifo").arg(stick.join("trust-000004.cose")));
+    fs::write(stick.join("trust-000009.cose.part"), "half").unwrap();
+    fs::write(stick.join("to-berlin_v1/virus.exe"), "MZ").unwrap();
+    fs::create_dir(stick.join("System Volume Information")).unwrap();
+    fs::create_dir(stick.join("trust-000003.cose")).unwrap();
+    fs::write(world.path("media/holiday.jpg"), "").unwrap();
+    let run = import_unchanged(&world);
+    let warned = run.warnings().join("\n");
+    for name in [
+        "trust-000002.cose",
+        "to-hq",
+        "readme.txt",
+        "virus.exe",
+        "System Volume Information",
+        "trust-000003.cose",
+        "trust-000004.cose",
+    ] {
+        assert!(warned.contains(name), "no word of {name}\n{run}");
+    }
+    assert!(
+        !warned.contains(".part") && !warned.contains("holiday"),
+        "{run}"
+    );
+    let items = run.json();
+    let files = column(items["items"].as_array().unwrap(), "file");
+    assert!(
+        files
+            .iter()
+            .all(|file| file.starts_with("to-berlin_v1/dispatch-") || *file == "trust-000001.cose"),
+        "{run}"
+    );
+    let at_hq = world.hq("media import $D/media").ok();
+    let warned = at_hq.warnings().join("\n");
+    for name in ["trust-000002.cose", "to-hq", "readme.txt"] {
+        assert!(warned.contains(name), "no word of {name}\n{at_hq}");
+    }
+    // However many there are, a person is told what can be read.
+    for number in 0..500 {
+        fs::write(stick.join(format!("junk-{number}.bin")), "").unwrap();
+    }
+    let run = import_unchanged(&world);
+    assert!(
+        run.warnings().len() <= 60,
+        "{} warnings",
+        run.warnings().len()
+    );
+    assert!(world.hq("media import $D/media").ok().warnings().len() <= 60);
 }
