@@ -3,12 +3,15 @@
 use mintmark_console::{Console, Failure, files};
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
-use mintmark_protocol::order::Order as _;
+use mintmark_protocol::order::Order;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
-use crate::registry::entitlements;
+use crate::registry::{entitlements, orders};
 use crate::{clock, failure};
 
 pub(crate) mod collect;
@@ -31,35 +34,29 @@ pub(crate) enum Content {
     Trust(Box<TrustManifest>),
     Grant(Box<EnrolmentGrant>),
     Entitlement(Box<Entitlement>),
+    Revocation(Box<Revocation>),
+    ClockCorrection(Box<ClockCorrection>),
+    Reanchor(Box<Reanchor>),
 }
 
 impl Content {
     /// Reads and checks a draft's content.
     pub(crate) fn read(proposal: &Proposal, opener: Option<Opener<'_>>) -> Result<Self, Failure> {
         let kind = proposal.context().kind;
-        let not_for_us = || {
-            failure::protocol(mintmark_protocol::Error::NotRecipient {
-                what: kind.as_str(),
-            })
-        };
         match kind {
             Kind::TrustManifest => {
                 let manifest = TrustManifest::proposed(proposal).map_err(failure::protocol)?;
                 Ok(Self::Trust(Box::new(manifest)))
             }
             Kind::EnrolmentGrant => {
-                let opener = opener.ok_or_else(not_for_us)?;
-                let grant =
-                    EnrolmentGrant::proposed(proposal, opener).map_err(failure::protocol)?;
+                let grant = order::<EnrolmentGrant>(proposal, opener)?;
                 expect_keys_asked_for(&grant)?;
-                Ok(Self::Grant(Box::new(grant)))
+                Ok(Self::Grant(grant))
             }
-            Kind::Entitlement => {
-                let opener = opener.ok_or_else(not_for_us)?;
-                let entitlement =
-                    Entitlement::proposed(proposal, opener).map_err(failure::protocol)?;
-                Ok(Self::Entitlement(Box::new(entitlement)))
-            }
+            Kind::Entitlement => Ok(Self::Entitlement(order(proposal, opener)?)),
+            Kind::Revocation => Ok(Self::Revocation(order(proposal, opener)?)),
+            Kind::ClockCorrection => Ok(Self::ClockCorrection(order(proposal, opener)?)),
+            Kind::Reanchor => Ok(Self::Reanchor(order(proposal, opener)?)),
             _ => {
                 let (expected, found) = ("a draft".to_owned(), kind.to_string());
                 Err(failure::protocol(mintmark_protocol::Error::WrongType {
@@ -78,6 +75,9 @@ impl Content {
                 .saturating_add(APPROVE_DAYS * clock::DAY_SECONDS),
             Self::Grant(grant) => grant.approve_until,
             Self::Entitlement(entitlement) => entitlement.approve_until,
+            Self::Revocation(revocation) => revocation.approve_until,
+            Self::ClockCorrection(correction) => correction.approve_until,
+            Self::Reanchor(reanchor) => reanchor.approve_until,
         }
     }
 
@@ -94,6 +94,16 @@ impl Content {
             "have it drafted again",
         ))
     }
+}
+
+fn order<T: Order>(proposal: &Proposal, opener: Option<Opener<'_>>) -> Result<Box<T>, Failure> {
+    let opener = opener.ok_or_else(|| {
+        failure::protocol(mintmark_protocol::Error::NotRecipient {
+            what: proposal.context().kind.as_str(),
+        })
+    })?;
+    let order = T::proposed(proposal, opener).map_err(failure::protocol)?;
+    Ok(Box::new(order))
 }
 
 /// Refuses a grant whose certificates are for other keys than the vault asked with. The request is the vault's own,
@@ -301,6 +311,7 @@ pub(crate) fn reopen(
     if draft.kind == Kind::Entitlement {
         entitlements::take_back(sql, fingerprint)?;
     }
+    orders::set_state(sql, fingerprint, orders::State::Draft, now)?;
     Ok(Some(draft))
 }
 
@@ -314,47 +325,59 @@ pub(crate) fn close(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), F
     if draft.kind == Kind::Entitlement {
         entitlements::put_back(sql, fingerprint)?;
     }
-    Ok(())
+    orders::set_state(sql, fingerprint, orders::State::Sent, clock::now_unix())
 }
 
-/// Which open or finished draft a person means: by its id, by its fingerprint, or by the entitlement's or vault's own
-/// name where that names only one.
+/// Notes that a vault did not accept what was made of a draft, and that more approvals would change nothing: it is to be
+/// drafted anew.
+pub(crate) fn fail(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), Failure> {
+    entitlements::refuse(sql, fingerprint)?;
+    orders::set_state(sql, fingerprint, orders::State::Refused, clock::now_unix())
+}
+
+/// Which draft of these types a person means: by its id or its fingerprint, or by what it is about, where that names
+/// only one. What is open comes before what is finished, and that before what another draft took the place of.
 pub(crate) fn find(
     sql: &Connection,
-    kind: Kind,
+    kinds: &[Kind],
     named: &str,
     names: impl Fn(&Draft) -> Result<bool, Failure>,
 ) -> Result<Draft, Failure> {
-    let mut found: Option<Draft> = None;
-    for draft in drafts::all(sql)?
-        .into_iter()
-        .filter(|draft| draft.kind == kind)
-    {
-        if draft.id == named || draft.fingerprint.to_string() == named || names(&draft)? {
-            let better = |before: &Draft| {
-                (draft.state != State::Superseded) >= (before.state != State::Superseded)
-            };
-            if let Some(before) = &found
-                && before.id != draft.id
-                && before.state != State::Superseded
-                && draft.state != State::Superseded
-            {
-                return Err(failure::usage(
-                    "DRAFT-AMBIGUOUS",
-                    format!("`{named}` names `{}` and `{}`", before.id, draft.id),
-                    "give the id that the draft was printed with; `hq approval list` shows it",
-                ));
-            }
-            if found.as_ref().is_none_or(better) {
-                found = Some(draft);
-            }
+    let mut exact = Vec::new();
+    let mut about = Vec::new();
+    for draft in drafts::all(sql)? {
+        if !kinds.contains(&draft.kind) {
+            continue;
+        }
+        if draft.id == named || draft.fingerprint.to_string() == named {
+            exact.push(draft);
+        } else if names(&draft)? {
+            about.push(draft);
         }
     }
-    found.ok_or_else(|| {
-        failure::usage(
-            "DRAFT-UNKNOWN",
-            format!("there is no {kind} draft `{named}`"),
-            "`hq approval list` shows the drafts and their ids",
-        )
-    })
+    let found = if exact.is_empty() { about } else { exact };
+    for state in [State::Open, State::Sealed, State::Superseded] {
+        let of_state: Vec<&Draft> = found.iter().filter(|draft| draft.state == state).collect();
+        let Some(newest) = of_state.last().copied() else {
+            continue;
+        };
+        let other = of_state.iter().find(|draft| match state {
+            State::Open => draft.id != newest.id,
+            State::Sealed | State::Superseded => draft.vault != newest.vault,
+        });
+        if let Some(other) = other {
+            return Err(failure::usage(
+                "DRAFT-AMBIGUOUS",
+                format!("`{named}` names `{}` and `{}`", other.id, newest.id),
+                "give the id that the draft was printed with; `hq approval list` shows it",
+            ));
+        }
+        return Ok(newest.clone());
+    }
+    let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    Err(failure::usage(
+        "DRAFT-UNKNOWN",
+        format!("there is no draft `{named}` (of type {})", kinds.join(", ")),
+        "`hq approval list` shows the drafts and their ids",
+    ))
 }

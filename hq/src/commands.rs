@@ -106,7 +106,10 @@ impl Command {
                 approval::Approval::List | approval::Approval::Show { .. }
             ),
             Self::Site(site) => {
-                matches!(site, site::Site::List | site::Site::Show { .. })
+                matches!(
+                    site,
+                    site::Site::List | site::Site::Show { .. } | site::Site::Next { .. }
+                )
             }
             Self::Entitlement(entitlement) => matches!(
                 entitlement,

@@ -9,12 +9,14 @@ use crate::failure;
 
 pub(crate) mod accounts;
 pub(crate) mod bundles;
+pub(crate) mod device_cas;
 pub(crate) mod devices;
 pub(crate) mod dispatches;
 pub(crate) mod drafts;
 pub(crate) mod entitlements;
 pub(crate) mod findings;
 pub(crate) mod officers;
+pub(crate) mod orders;
 pub(crate) mod replays;
 pub(crate) mod trust_manifests;
 pub(crate) mod vaults;

@@ -2,8 +2,7 @@
 
 use mintmark_console::time::rfc3339;
 use mintmark_pki::Certificate;
-use mintmark_protocol::enrolment::EnrolmentGrant;
-use mintmark_protocol::entitlement::{Entitlement, ProductTerms};
+use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::trust::{Officer, Role, TrustManifest};
@@ -13,23 +12,41 @@ use p256::pkcs8::DecodePublicKey as _;
 
 use super::Content;
 
+mod entitlement;
+mod orders;
+
+pub(crate) use self::entitlement::{differences, terms};
+
 /// What a draft says, line by line.
 pub(crate) fn describe(content: &Content) -> Vec<String> {
     match content {
         Content::Trust(manifest) => trust(manifest),
         Content::Grant(grant) => letting_in(grant),
         Content::Entitlement(entitlement) => terms(entitlement),
+        Content::Revocation(revocation) => orders::revocation(revocation),
+        Content::ClockCorrection(correction) => orders::clock_correction(correction),
+        Content::Reanchor(reanchor) => orders::reanchor(reanchor),
     }
 }
 
 fn letting_in(grant: &EnrolmentGrant) -> Vec<String> {
-    let mut lines = vec![
-        format!("Let the vault {} in.", grant.vault),
+    let mut lines = match &grant.purpose {
+        Purpose::Enrolment => vec![format!("Let the vault {} in.", grant.vault)],
+        Purpose::Rotation { generation } => vec![
+            format!(
+                "Give the vault {} its device CA of generation {generation}, and let it make new devices with that.",
+                grant.vault
+            ),
+            "Certificates under its device CAs before stay good unless those are revoked.".to_owned(),
+        ],
+        Purpose::Succession(succession) => orders::succession(&grant.vault, succession),
+    };
+    lines.extend([
         "It asked with the enrolment request of this fingerprint:".to_owned(),
         format!("  {}", grant.request_fingerprint),
         "Compare the request's fingerprint with the operator if you can.".to_owned(),
         format!("Its log begins with lineage {}.", grant.lineage),
-    ];
+    ]);
     let parts = [
         ("identity", &grant.identity_tbs),
         ("device CA", &grant.device_ca_tbs),
@@ -250,75 +267,4 @@ fn action(role: Role) -> &'static str {
         Role::Revoke => "revoke",
         Role::Trust => "change who is trusted",
     }
-}
-
-/// An entitlement's terms in words.
-pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
-    let mut lines = vec![
-        format!(
-            "Entitlement {} (version {}) for the vault {}.",
-            entitlement.id, entitlement.version, entitlement.vault
-        ),
-        format!(
-            "From {} until {}.",
-            rfc3339(entitlement.window.from),
-            rfc3339(entitlement.window.until)
-        ),
-        format!(
-            "The vault stops with more than {} units unreported, or one unreported for more than {} days.",
-            entitlement.credit.unreported_units_max, entitlement.credit.unreported_days_max
-        ),
-    ];
-    for product in &entitlement.products {
-        lines.push(format!("{}.", product_terms(product)));
-    }
-    lines.push(format!(
-        "Drafted from the policy file with SHA-256 {}; to be approved before {}.",
-        entitlement.policy_digest,
-        rfc3339(entitlement.approve_until)
-    ));
-    lines
-}
-
-fn product_terms(product: &ProductTerms) -> String {
-    let mut parts = vec![format!("{}: {} units in all", product.sku, product.units)];
-    if let Some(units) = product.units_per_day {
-        parts.push(format!("{units} a day"));
-    }
-    if let Some(units) = product.units_per_hour {
-        parts.push(format!("{units} an hour"));
-    }
-    match &product.device_id_pattern {
-        Some(pattern) => parts.push(format!("identifiers matching `{pattern}`")),
-        None => parts.push("any identifier".to_owned()),
-    }
-    parts.push(format!("device keys {}", product.key_algorithms.join(", ")));
-    if product.reissues_per_device > 0 {
-        parts.push(format!(
-            "{} re-issues per device",
-            product.reissues_per_device
-        ));
-    }
-    if let Some(stations) = &product.stations {
-        let names: Vec<&str> = stations.iter().map(|station| station.as_str()).collect();
-        parts.push(format!("only at {}", names.join(", ")));
-    }
-    if let Some(hours) = &product.working_hours {
-        parts.push(format!("only within {} working periods", hours.len()));
-    }
-    let validity = match product.certificate.validity_days {
-        Some(days) => format!("valid {days} days"),
-        None => "without expiry".to_owned(),
-    };
-    parts.push(format!(
-        "certificates `{}`, {validity}",
-        product.certificate.subject
-    ));
-    if !product.certificate.extended_key_usage.is_empty() {
-        parts.push(format!(
-            "for {}",
-            product.certificate.extended_key_usage.join(", ")
-        ));
-    }
-    parts.join("; ")
 }

@@ -24,7 +24,11 @@ pub(crate) struct Account {
     pub(crate) good: u64,
     pub(crate) scrapped: u64,
     pub(crate) voided: u64,
+    /// Spent, as far as HQ knows, with no certificate: what was written off included.
     pub(crate) unresolved: u64,
+    /// Of those: not reported as spent by a vault whose place another one took, so that only a new entitlement grants
+    /// them again. What it still reports late is no longer among them.
+    pub(crate) written_off: u64,
 }
 
 impl Account {
@@ -158,10 +162,12 @@ fn add_ungranted(sql: &Connection, vault: &VaultName, account: &Replayed) -> Res
 /// spends from all the same.
 pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Account>, Failure> {
     const QUERY: &str = "
-        SELECT site, vault, tag, entitlement, sku, authorised, good, scrapped, voided, unresolved, 0 AS strange
+        SELECT site, vault, tag, entitlement, sku, authorised, good, scrapped, voided, unresolved, 0 AS strange,
+            (SELECT COUNT(*) FROM vaults WHERE vaults.site = accounts.site AND vaults.vault = accounts.vault
+                AND successor IS NOT NULL) AS closed
         FROM accounts WHERE sent = 1 AND (?1 IS NULL OR site = ?1)
         UNION ALL
-        SELECT site, vault, tag, entitlement, sku, 0, good, scrapped, voided, unresolved, 1
+        SELECT site, vault, tag, entitlement, sku, 0, good, scrapped, voided, unresolved, 1, 0
         FROM ungranted_accounts WHERE ?1 IS NULL OR site = ?1
         ORDER BY site, vault, strange, tag";
     let mut statement = sql.prepare(QUERY).map_err(failure::sql)?;
@@ -189,7 +195,7 @@ pub(crate) fn find(
 fn read(row: &Row<'_>) -> Result<Account, Failure> {
     let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
     let number = |column: usize| row.get::<_, u64>(column).map_err(failure::sql);
-    Ok(Account {
+    let mut account = Account {
         vault: VaultName {
             site: parsed("site", &text(0)?)?,
             vault: parsed("vault", &text(1)?)?,
@@ -202,5 +208,11 @@ fn read(row: &Row<'_>) -> Result<Account, Failure> {
         scrapped: number(7)?,
         voided: number(8)?,
         unresolved: number(9)?,
-    })
+        written_off: 0,
+    };
+    if number(11)? > 0 {
+        account.written_off = account.unspent();
+        account.unresolved = account.unresolved.saturating_add(account.written_off);
+    }
+    Ok(account)
 }

@@ -2,6 +2,7 @@
 
 use mintmark_console::Failure;
 use mintmark_protocol::dispatch::BundleSeen;
+use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -186,4 +187,42 @@ pub(crate) fn seen_by_vault(
     )
     .optional()
     .map_err(failure::sql)
+}
+
+/// By which rule a vault refused something that it was sent, the last time that it did.
+pub(crate) fn refusal_of(
+    sql: &Connection,
+    vault: &VaultName,
+    kind: Kind,
+    (object, version): (&str, u64),
+) -> Result<Option<String>, Failure> {
+    sql.query_row(
+        "SELECT refused FROM dispatches
+         WHERE site = ?1 AND vault = ?2 AND kind = ?3 AND object = ?4 AND version = ?5 AND refused IS NOT NULL
+         ORDER BY epoch DESC, sequence DESC LIMIT 1",
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            kind.as_str(),
+            object,
+            version
+        ],
+        |row| row.get(0),
+    )
+    .optional()
+    .map_err(failure::sql)
+}
+
+/// Whether a vault has said that it saw something that it was sent; none if it was sent no such thing.
+pub(crate) fn is_seen(
+    sql: &Connection,
+    vault: &VaultName,
+    kind: Kind,
+    (object, version): (&str, u64),
+) -> Result<Option<bool>, Failure> {
+    let seen = seen_by_vault(sql, vault)?;
+    let sent = all(sql, vault)?.into_iter().rfind(|sent| {
+        (sent.kind.as_str(), sent.object.as_str(), sent.version) == (kind.as_str(), object, version)
+    });
+    Ok(sent.map(|sent| seen.is_some_and(|seen| (sent.epoch, sent.sequence) <= seen)))
 }

@@ -2,7 +2,7 @@
 
 use mintmark_console::Failure;
 use mintmark_protocol::entitlement::{AccountTag, Entitlement};
-use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::identifier::{EntitlementId, Fingerprint, OfficerId, VaultName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::parsed;
@@ -75,6 +75,16 @@ pub(crate) fn send(
         params![draft.to_string(), approvers.join(" ")],
     )
     .map_err(failure::sql)?;
+    // What an amendment no longer names, it takes back.
+    sql.execute(
+        "UPDATE accounts SET authorised = 0 WHERE site = ?1 AND vault = ?2 AND entitlement = ?3",
+        [
+            terms.vault.site.as_str(),
+            terms.vault.vault.as_str(),
+            terms.id.as_str(),
+        ],
+    )
+    .map_err(failure::sql)?;
     for product in &terms.products {
         sql.execute(
             "UPDATE accounts SET authorised = ?4, sent = 1 WHERE site = ?1 AND vault = ?2 AND tag = ?3",
@@ -108,6 +118,51 @@ pub(crate) fn put_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Fail
     )
     .map_err(failure::sql)?;
     Ok(())
+}
+
+/// Notes that the vault did not accept what it was sent: what it was sent before is what is granted.
+pub(crate) fn refuse(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    let Some(refused) = by_draft(sql, draft)?.filter(|listed| listed.state == "sent") else {
+        return Ok(());
+    };
+    sql.execute(
+        "UPDATE entitlements SET state = 'refused', approvers = NULL WHERE draft = ?1",
+        [draft.to_string()],
+    )
+    .map_err(failure::sql)?;
+    let (vault, id) = (&refused.terms.vault, &refused.terms.id);
+    if let Some(before) = newest_sent(sql, vault, id)? {
+        return send(sql, &before.terms, &before.draft, &before.approvers);
+    }
+    sql.execute(
+        "UPDATE accounts SET sent = 0 WHERE site = ?1 AND vault = ?2 AND entitlement = ?3",
+        [vault.site.as_str(), vault.vault.as_str(), id.as_str()],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Every version of one entitlement of a vault, in order; of one version, the newest draft last.
+pub(crate) fn versions(
+    sql: &Connection,
+    vault: &VaultName,
+    id: &EntitlementId,
+) -> Result<Vec<Listed>, Failure> {
+    let mut found = all(sql)?;
+    found.retain(|listed| listed.terms.vault == *vault && listed.terms.id == *id);
+    found.sort_by_key(|listed| (listed.terms.version, listed.terms.drafted_at));
+    Ok(found)
+}
+
+/// The newest version of an entitlement that its vault was sent and has not refused.
+pub(crate) fn newest_sent(
+    sql: &Connection,
+    vault: &VaultName,
+    id: &EntitlementId,
+) -> Result<Option<Listed>, Failure> {
+    let mut versions = versions(sql, vault, id)?;
+    versions.retain(|listed| listed.state == "sent");
+    Ok(versions.pop())
 }
 
 /// Notes that another draft has taken the place of this one.

@@ -66,7 +66,37 @@ CREATE TABLE vaults (
     device_ca_certificate BLOB,
     requested_at BIGINT NOT NULL,
     granted_at BIGINT,
+    -- The vault of the same site that took its place. This one gets nothing more.
+    successor TEXT,
     PRIMARY KEY (site, vault)
+);
+
+-- The device CAs of a vault, from the first; the newest that was granted is in the row of its vault too.
+CREATE TABLE device_cas (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    request_fingerprint TEXT NOT NULL,
+    draft TEXT NOT NULL REFERENCES drafts (fingerprint),
+    public_key BLOB NOT NULL UNIQUE,
+    certificate BLOB,
+    requested_at BIGINT NOT NULL,
+    granted_at BIGINT,
+    PRIMARY KEY (site, vault, generation),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- Revocations, clock corrections and re-anchors, each numbered for its vault and kind from 1.
+CREATE TABLE orders (
+    draft TEXT PRIMARY KEY REFERENCES drafts (fingerprint),
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('draft', 'sent', 'superseded', 'refused')),
+    sent_at BIGINT,
+    plaintext BLOB NOT NULL,
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 
 CREATE TABLE entitlements (
@@ -79,7 +109,7 @@ CREATE TABLE entitlements (
     valid_until BIGINT NOT NULL,
     credit_units BIGINT NOT NULL,
     credit_days BIGINT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('draft', 'sent', 'superseded')),
+    state TEXT NOT NULL CHECK (state IN ('draft', 'sent', 'superseded', 'refused')),
     approvers TEXT,
     plaintext BLOB NOT NULL,
     PRIMARY KEY (site, vault, id, version, draft),

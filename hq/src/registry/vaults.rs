@@ -1,10 +1,12 @@
 //! Vaults that asked to be enrolled, and those that were.
 
 use mintmark_console::Failure;
-use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
+use mintmark_protocol::enrolment::FIRST_GENERATION;
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultId, VaultName};
 use p256::PublicKey;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::device_cas::{self, DeviceCa};
 use super::{key, parsed};
 use crate::failure;
 
@@ -26,6 +28,8 @@ pub(crate) struct Vault {
     pub(crate) certificates: Option<Certificates>,
     pub(crate) requested_at: u64,
     pub(crate) granted_at: Option<u64>,
+    /// The vault that took its place: this one gets nothing more.
+    pub(crate) successor: Option<VaultId>,
 }
 
 impl Vault {
@@ -44,7 +48,7 @@ pub(crate) struct Certificates {
 
 const COLUMNS: &str = "site, vault, state, request_fingerprint, draft, lineage, signing_key, agreement_key, \
                        key_store, identity_certificate, device_ca_certificate, requested_at, granted_at, \
-                       device_ca_key";
+                       device_ca_key, successor";
 
 /// Notes a request; one that was not granted yet gives way to a newer one.
 pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
@@ -70,7 +74,19 @@ pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
         ],
     )
     .map_err(failure::sql)?;
-    Ok(())
+    device_cas::request(
+        sql,
+        &vault.name,
+        &DeviceCa {
+            generation: FIRST_GENERATION,
+            request_fingerprint: vault.request_fingerprint,
+            draft: vault.draft,
+            public_key: vault.device_ca_key,
+            certificate: None,
+            requested_at: vault.requested_at,
+            granted_at: None,
+        },
+    )
 }
 
 /// Notes that a vault was let in.
@@ -90,6 +106,43 @@ pub(crate) fn grant(
             certificates.device_ca,
             now
         ],
+    )
+    .map_err(failure::sql)?;
+    device_cas::grant(sql, name, FIRST_GENERATION, &certificates.device_ca, now)
+}
+
+/// Notes that a vault was given its next device CA, and that its identity was certified again.
+pub(crate) fn rotate(
+    sql: &Connection,
+    name: &VaultName,
+    next: &DeviceCa,
+    certificates: &Certificates,
+    now: u64,
+) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE vaults SET identity_certificate = ?3, device_ca_certificate = ?4, device_ca_key = ?5
+         WHERE site = ?1 AND vault = ?2",
+        params![
+            name.site.as_str(),
+            name.vault.as_str(),
+            certificates.identity,
+            certificates.device_ca,
+            next.public_key.to_sec1_bytes(),
+        ],
+    )
+    .map_err(failure::sql)?;
+    device_cas::grant(sql, name, next.generation, &certificates.device_ca, now)
+}
+
+/// Notes that another vault of its site took the place of this one.
+pub(crate) fn close(
+    sql: &Connection,
+    name: &VaultName,
+    successor: &VaultId,
+) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE vaults SET successor = ?3 WHERE site = ?1 AND vault = ?2",
+        [name.site.as_str(), name.vault.as_str(), successor.as_str()],
     )
     .map_err(failure::sql)?;
     Ok(())
@@ -124,7 +177,16 @@ pub(crate) fn sharing_key(sql: &Connection, of: &Vault) -> Result<Option<VaultNa
     let other = all(sql)?
         .into_iter()
         .find(|other| other.name != of.name && other.keys().iter().any(|key| keys.contains(key)));
-    Ok(other.map(|other| other.name))
+    if let Some(other) = other {
+        return Ok(Some(other.name));
+    }
+    for key in keys {
+        let owner = device_cas::owner(sql, &key)?;
+        if let Some(owner) = owner.filter(|owner| *owner != of.name) {
+            return Ok(Some(owner));
+        }
+    }
+    Ok(None)
 }
 
 fn read(row: &Row<'_>) -> Result<Vault, Failure> {
@@ -154,5 +216,10 @@ fn read(row: &Row<'_>) -> Result<Vault, Failure> {
         requested_at: row.get(11).map_err(failure::sql)?,
         granted_at: row.get(12).map_err(failure::sql)?,
         device_ca_key: key("device_ca_key", &bytes(13)?)?,
+        successor: row
+            .get::<_, Option<String>>(14)
+            .map_err(failure::sql)?
+            .map(|successor| parsed("successor", &successor))
+            .transpose()?,
     })
 }

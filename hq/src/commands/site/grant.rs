@@ -1,0 +1,297 @@
+//! `hq site grant`: what officers approved of a vault is done, and sent. For a vault's certificates the root signs
+//! exactly what they approved.
+
+use std::path::Path;
+
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_pki::{Certificate, Issuer};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
+use mintmark_protocol::envelope::{Kind, Verified};
+use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::succession::Succession;
+use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{enrol, list, orders as numbered};
+use crate::clock::now_unix;
+use crate::commands::say;
+use crate::findings::{Finding, Severity};
+use crate::home::Home;
+use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
+use crate::orders::{self, Ready};
+use crate::registry::device_cas::{self, DeviceCa};
+use crate::registry::drafts::Draft;
+use crate::registry::vaults::{self, Certificates, Vault};
+use crate::registry::{self, findings};
+use crate::serials::Serials;
+use crate::{approvals, failure, trust};
+
+/// Serials that one finding names. `hq device show` finds out about the others by itself.
+const SERIALS_PER_FINDING_MAX: u64 = 1000;
+
+pub(super) fn run(
+    home: Option<&Path>,
+    id: &str,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let kinds = [
+        Kind::EnrolmentGrant,
+        Kind::Revocation,
+        Kind::ClockCorrection,
+        Kind::Reanchor,
+    ];
+    let draft = approvals::find(&registry.sql, &kinds, id, |draft| {
+        let vault = draft.vault.as_ref();
+        Ok(vault.is_some_and(|vault| vault.to_string() == id))
+    })?;
+    drop(registry);
+    if draft.kind == Kind::EnrolmentGrant {
+        grant(&home, &draft, dry_run, console)
+    } else {
+        numbered::finish(&home, &draft, dry_run, console)
+    }
+}
+
+/// A grant that enough officers approved, read back.
+fn approved(ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentGrant, Failure> {
+    let audit = ring.agreement(AUDIT)?;
+    let agree = keyring::agree(&*audit);
+    let opener = Opener {
+        public_key: audit.public_key(),
+        agree: &agree,
+        former: Some(ring),
+    };
+    let grant = EnrolmentGrant::proposed(&ready.proposal, opener).map_err(failure::protocol)?;
+    approvals::expect_keys_asked_for(&grant)?;
+    Ok(grant)
+}
+
+fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result<Exit, Failure> {
+    let mut registry = home.registry()?;
+    let record = home.record();
+    let manifest = trust::in_force(home)?;
+    let name = orders::vault_of(draft)?.clone();
+    let vault = vaults::find(&registry.sql, &name)?;
+    let vault = vault.ok_or_else(|| failure::home_corrupt(format!("{name} is not registered")))?;
+    if !orders::is_open(draft)? {
+        console.note(format!("{name} was granted before"));
+        return list::run(Some(home.folder()), Some(&name.to_string()), console);
+    }
+    let device_cas = device_cas::of_vault(&registry.sql, &name)?;
+    let asked = device_cas
+        .into_iter()
+        .find(|device_ca| device_ca.draft == draft.fingerprint);
+    let asked = asked.ok_or_else(|| {
+        failure::refused(
+            "DRAFT-SUPERSEDED",
+            format!("`{}` has been drafted anew since", draft.id),
+            "grant the draft that `hq approval list` shows as open",
+        )
+    })?;
+    enrol::expect_own_keys(&registry.sql, &vault)?;
+    let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
+    let ring = Keyring::new(&home.config, console)?;
+    let grant = approved(&ready, &ring)?;
+    let succession = grant.purpose.succession();
+    if let Some(succession) = succession {
+        expect_current(&registry.sql, &name, succession)?;
+    }
+    if dry_run {
+        console.note(format!(
+            "would have the root sign the certificates of {name}, and send them"
+        ));
+        return Ok(Exit::Done);
+    }
+    let certificates = certify(&grant, &asked, &vault, &manifest, &ring)?;
+    let dispatch = ring.signer(DISPATCH)?;
+    let transaction = registry.transaction()?;
+    let sent = orders::seal(
+        &transaction,
+        &record,
+        (&manifest, &*dispatch),
+        draft,
+        &ready,
+        (draft.id.clone(), 1),
+        vec![
+            certificates.identity.clone(),
+            certificates.device_ca.clone(),
+        ],
+    )?;
+    let state = match &grant.purpose {
+        Purpose::Enrolment | Purpose::Succession(_) => {
+            vaults::grant(&transaction, &name, &certificates, now_unix())?;
+            "granted"
+        }
+        Purpose::Rotation { .. } => {
+            vaults::rotate(&transaction, &name, &asked, &certificates, now_unix())?;
+            "rotated"
+        }
+    };
+    let mut written_off = Vec::new();
+    if let Some(succession) = succession {
+        written_off = write_off(&transaction, &name, succession, &ring)?;
+    }
+    registry::commit(transaction)?;
+    let json = json!({
+        "schema": "mintmark/site/1",
+        "id": draft.id,
+        "site": name.site.as_str(),
+        "vault": name.vault.as_str(),
+        "state": state,
+        "device_ca": asked.generation,
+        "replaces": succession.map(|succession| succession.replaces.as_str()),
+        "written_off": written_off,
+        "dispatch_epoch": sent.epoch,
+        "dispatch_sequence": sent.sequence,
+        "fingerprint": draft.fingerprint.to_string(),
+    });
+    let mut lines = vec![
+        format!("{state:<12} {name}, device CA {}", asked.generation),
+        format!("dispatch     {} of epoch {}", sent.sequence, sent.epoch),
+    ];
+    for off in &written_off {
+        lines.push(format!(
+            "written off  {} units of {} in {}",
+            off["units"],
+            off["product"].as_str().unwrap_or_default(),
+            off["entitlement"].as_str().unwrap_or_default()
+        ));
+    }
+    lines.push("next: `hq media export` and carry the stick to the site".to_owned());
+    if !written_off.is_empty() {
+        lines.push(format!(
+            "then: grant the units again to {name}, with `hq entitlement draft`"
+        ));
+    }
+    say(console, &json, lines)
+}
+
+/// Has the root sign exactly what officers approved. What it signed before for the same approval stays as it is.
+fn certify(
+    grant: &EnrolmentGrant,
+    asked: &DeviceCa,
+    vault: &Vault,
+    manifest: &Verified<TrustManifest>,
+    ring: &Keyring<'_>,
+) -> Result<Certificates, Failure> {
+    let is_of = |der: &[u8], tbs: &[u8]| {
+        Certificate::from_der(der).is_ok_and(|certificate| certificate.tbs_der() == tbs)
+    };
+    if let (Some(known), Some(_)) = (&vault.certificates, asked.granted_at)
+        && is_of(&known.identity, &grant.identity_tbs)
+        && is_of(&known.device_ca, &grant.device_ca_tbs)
+    {
+        return Ok(known.clone());
+    }
+    let issuer =
+        Issuer::from_certificate_der(&manifest.content().root_certificate).map_err(failure::pki)?;
+    let root = ring.root_signer(issuer.public_key())?;
+    let sign = |tbs: &[u8]| -> Result<Vec<u8>, Failure> {
+        let signature = root.sign(tbs).map_err(failure::keys)?;
+        let der = mintmark_pki::assemble(tbs, &signature).map_err(failure::pki)?;
+        // The officers approved what names its issuer, and that is a former root if there is a new one since.
+        let certificate = Certificate::from_der(&der).map_err(failure::pki)?;
+        if certificate.verify_issued_by(&issuer).is_err() {
+            let command = if asked.generation == FIRST_GENERATION {
+                "enrol"
+            } else {
+                "rotate"
+            };
+            return Err(failure::refused(
+                "GRANT-ROOT-FORMER",
+                format!(
+                    "the draft for {} was made under a root that another has taken the place of",
+                    vault.name
+                ),
+                format!("draft it again with `hq site {command}`, and have that approved"),
+            ));
+        }
+        Ok(der)
+    };
+    Ok(Certificates {
+        identity: sign(&grant.identity_tbs)?,
+        device_ca: sign(&grant.device_ca_tbs)?,
+    })
+}
+
+/// Officers approved what was known of the lost vault when it was drafted. If HQ has learnt more since, they approve that.
+fn expect_current(
+    sql: &Connection,
+    successor: &VaultName,
+    approved: &Succession,
+) -> Result<(), Failure> {
+    let old = VaultName {
+        site: successor.site.clone(),
+        vault: approved.replaces.clone(),
+    };
+    // An approval that is collected once more finds the old vault closed, and nothing to be done there.
+    if let Some(vault) = vaults::find(sql, &old)?
+        && vault.successor.as_ref() == Some(&successor.vault)
+    {
+        return Ok(());
+    }
+    if enrol::succession(sql, &old)? == *approved {
+        return Ok(());
+    }
+    Err(failure::refused(
+        "SUCCESSION-STALE",
+        format!("HQ has learnt more of {old} since this was drafted: other slots are in doubt now"),
+        "draft it again with `hq site succeed`, and have that approved",
+    ))
+}
+
+/// Closes the vault that is replaced. Its slots that nobody reported are in doubt, and each account says which.
+fn write_off(
+    sql: &Connection,
+    successor: &VaultName,
+    succession: &Succession,
+    ring: &Keyring<'_>,
+) -> Result<Vec<serde_json::Value>, Failure> {
+    let old = VaultName {
+        site: successor.site.clone(),
+        vault: succession.replaces.clone(),
+    };
+    let vault = vaults::find(sql, &old)?;
+    let vault = vault.ok_or_else(|| failure::home_corrupt(format!("{old} is not registered")))?;
+    vaults::close(sql, &old, &successor.vault)?;
+    let cipher = Serials::new(ring).of(&vault)?;
+    let mut written_off = Vec::new();
+    for off in &succession.write_offs {
+        let evidence = json!({
+            "account": off.account.number(),
+            "entitlement": off.entitlement.as_str(),
+            "product": off.sku.as_str(),
+            "first_slot": off.first_slot,
+            "units": off.units,
+            "successor": successor.vault.as_str(),
+        });
+        let last = off.first_slot.saturating_add(off.units);
+        let named = last.min(off.first_slot.saturating_add(SERIALS_PER_FINDING_MAX));
+        let serials = (off.first_slot..named)
+            .map(|slot| hex::encode(cipher.serial(off.account, slot, 0)))
+            .collect();
+        let finding = Finding {
+            vault: old.clone(),
+            lineage: vault.lineage,
+            log_sequence: None,
+            code: "SLOTS-WRITTEN-OFF".to_owned(),
+            severity: Severity::Note,
+            serials,
+            evidence: evidence.clone(),
+            text: format!(
+                "{old} was replaced by {successor}: {} units of {} in {}, from slot {} on, may have been made and \
+                 were never reported",
+                off.units, off.sku, off.entitlement, off.first_slot
+            ),
+        };
+        findings::add(sql, &finding, now_unix())?;
+        written_off.push(evidence);
+    }
+    Ok(written_off)
+}

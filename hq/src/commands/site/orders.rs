@@ -1,0 +1,428 @@
+//! `hq site disable|revoke|reanchor|clock`: numbered orders, from the draft to the dispatch.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_pki::{Certificate, Crl, RevokedSerial};
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::encryption::random;
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::order::Order;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::{Revocation, Target};
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{list, resolve};
+use crate::approvals::{APPROVE_DAYS, Content, words};
+use crate::clock::{DAY_SECONDS, now_unix};
+use crate::commands::entitlement::Drafting;
+use crate::commands::{say, say_draft};
+use crate::home::Home;
+use crate::keyring::{DISPATCH, Keyring};
+use crate::orders::{self, Drafted};
+use crate::registry::drafts::Draft;
+use crate::registry::orders::{self as numbered, Listed, State};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{self, bundles, device_cas};
+use crate::roots::{self, ROOT_CRL_DAYS};
+use crate::{failure, trust};
+
+/// A moment as a person writes it, in Unix seconds.
+pub(super) fn moment(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time such as 2027-01-31T12:00:00Z");
+    let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| wrong())?;
+    u64::try_from(time.timestamp()).map_err(|_| wrong())
+}
+
+pub(super) fn disable(
+    home: Option<&Path>,
+    named: &str,
+    reason: &str,
+    drafting: &Drafting,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let vault = orders::serving(&registry.sql, &resolve(&registry.sql, named)?)?;
+    drop(registry);
+    revoke(&home, &vault, Target::Vault, reason, drafting, console)
+}
+
+pub(super) fn revoke_ca(
+    home: Option<&Path>,
+    (named, generation): (&str, Option<u16>),
+    reason: &str,
+    drafting: &Drafting,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let name = resolve(&registry.sql, named)?;
+    let vault = vaults::find(&registry.sql, &name)?;
+    let vault = vault.ok_or_else(|| failure::home_corrupt(format!("{name} is not registered")))?;
+    let granted = device_cas::granted(&registry.sql, &name)?;
+    let found = granted
+        .iter()
+        .rev()
+        .find(|known| generation.is_none_or(|generation| known.generation == generation));
+    let found = found.and_then(|found| Some((found.generation, found.fingerprint()?)));
+    let Some((generation, fingerprint)) = found else {
+        return Err(failure::usage(
+            "DEVICE-CA-UNKNOWN",
+            format!("the vault {name} has no such device CA"),
+            format!("`hq site show {name}` lists those that it has"),
+        ));
+    };
+    let target = Target::DeviceCa(fingerprint);
+    if numbered::is_revoked(&registry.sql, &name, &target)? {
+        return Err(failure::usage(
+            "DEVICE-CA-REVOKED",
+            format!("device CA {generation} of {name} was revoked before"),
+            "`hq ca export` writes the root's CRL, which says so",
+        ));
+    }
+    drop(registry);
+    revoke(&home, &vault, target, reason, drafting, console)
+}
+
+/// Drafts a revocation, in place of an open draft of one that ends the same.
+pub(crate) fn revoke(
+    home: &Home,
+    vault: &Vault,
+    target: Target,
+    reason: &str,
+    drafting: &Drafting,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let same = |listed: &Listed| {
+        let revocation = listed.revocation()?;
+        Ok(revocation.is_some_and(|revocation| revocation.target == target))
+    };
+    if matches!(target, Target::Entitlement(_))
+        && numbered::is_revoked(&home.registry()?.sql, &vault.name, &target)?
+    {
+        return Err(failure::usage(
+            "ENTITLEMENT-REVOKED",
+            format!("{target} of {} was revoked before", vault.name),
+            "`hq entitlement show` says whether the vault has followed",
+        ));
+    }
+    draft(home, vault, same, drafting, console, |number, now, until| {
+        let revocation = Revocation {
+            salt: random().map_err(failure::protocol)?,
+            vault: vault.name.clone(),
+            number,
+            target: target.clone(),
+            reason: reason.to_owned(),
+            drafted_at: now,
+            approve_until: until,
+        };
+        Ok((Content::Revocation(Box::new(revocation.clone())), revocation))
+    })
+}
+
+pub(super) fn clock(
+    home: Option<&Path>,
+    (named, time): (&str, Option<u64>),
+    reason: &str,
+    drafting: &Drafting,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let vault = orders::serving(&registry.sql, &resolve(&registry.sql, named)?)?;
+    drop(registry);
+    let any = |_: &Listed| Ok(true);
+    draft(&home, &vault, any, drafting, console, |number, now, until| {
+        let correction = ClockCorrection {
+            salt: random().map_err(failure::protocol)?,
+            vault: vault.name.clone(),
+            number,
+            time: time.unwrap_or(now),
+            reason: reason.to_owned(),
+            drafted_at: now,
+            approve_until: until,
+        };
+        let content = Content::ClockCorrection(Box::new(correction.clone()));
+        Ok((content, correction))
+    })
+}
+
+pub(super) fn reanchor(
+    home: Option<&Path>,
+    named: &str,
+    reason: &str,
+    drafting: &Drafting,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let registry = home.registry()?;
+    let vault = orders::serving(&registry.sql, &resolve(&registry.sql, named)?)?;
+    let newest = bundles::newest(&registry.sql, &vault.name, &vault.lineage)?;
+    drop(registry);
+    let newest = newest.ok_or_else(|| {
+        failure::usage(
+            "REANCHOR-NO-BUNDLE",
+            format!("HQ holds no bundle of {}: there is nothing to vouch for", vault.name),
+            "a vault that has reported nothing yet is set up anew, with `hq site succeed`",
+        )
+    })?;
+    let any = |_: &Listed| Ok(true);
+    draft(&home, &vault, any, drafting, console, |number, now, until| {
+        let reanchor = Reanchor {
+            salt: random().map_err(failure::protocol)?,
+            vault: vault.name.clone(),
+            number,
+            lineage: newest.lineage,
+            bundle_sequence: newest.sequence,
+            bundle_fingerprint: newest.fingerprint,
+            log_size: newest.log_size,
+            log_root: newest.log_root,
+            reason: reason.to_owned(),
+            drafted_at: now,
+            approve_until: until,
+        };
+        Ok((Content::Reanchor(Box::new(reanchor.clone())), reanchor))
+    })
+}
+
+/// Drafts the next order of its kind, in place of an open draft of the same.
+fn draft<T: Order>(
+    home: &Home,
+    vault: &Vault,
+    same: impl Fn(&Listed) -> Result<bool, Failure>,
+    drafting: &Drafting,
+    console: &Console,
+    make: impl FnOnce(u64, u64, u64) -> Result<(Content, T), Failure>,
+) -> Result<Exit, Failure> {
+    let mut registry = home.registry()?;
+    let manifest = trust::in_force(home)?;
+    let now = now_unix();
+    let number = numbered::next_number(&registry.sql, &vault.name, T::KIND, now, same)?;
+    let until = now.saturating_add(APPROVE_DAYS * DAY_SECONDS);
+    let (content, order) = make(number, now, until)?;
+    // A reason that nobody could read back is refused now, not at the vault.
+    T::from_cbor(&order.to_cbor()).map_err(failure::protocol)?;
+    let drafted = Drafted::new(&order, manifest.content(), vault, (number, now))?;
+    let words = words::describe(&content);
+    let file = if drafting.dry_run {
+        PathBuf::new()
+    } else {
+        let transaction = registry.transaction()?;
+        let output = drafting.output.as_deref();
+        let file = drafted.keep(&transaction, &home.record(), output, console)?;
+        let listed = Listed {
+            draft: drafted.draft.fingerprint,
+            vault: vault.name.clone(),
+            kind: T::KIND,
+            number,
+            state: State::Draft,
+            sent_at: None,
+            plaintext: order.to_cbor(),
+        };
+        numbered::add(&transaction, &listed)?;
+        registry::commit(transaction)?;
+        file
+    };
+    let (schema, dry_run) = ("mintmark/site/1", drafting.dry_run);
+    say_draft(console, schema, &drafted.draft, &file, &words, dry_run)
+}
+
+/// Seals an approved order for its vault. For a device CA, the root's CRL says so first.
+pub(crate) fn finish(
+    home: &Home,
+    draft: &Draft,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let mut registry = home.registry()?;
+    let record = home.record();
+    let manifest = trust::in_force(home)?;
+    let name = orders::vault_of(draft)?.clone();
+    if !orders::is_open(draft)? {
+        console.note(format!(
+            "`{}` was sent before; `hq media export` carries it",
+            draft.id
+        ));
+        return list::run(Some(home.folder()), Some(&name.to_string()), console);
+    }
+    let listed = numbered::by_draft(&registry.sql, &draft.fingerprint)?;
+    let listed =
+        listed.ok_or_else(|| failure::home_corrupt(format!("{} has no content", draft.id)))?;
+    let revoked_ca = match listed.revocation()?.map(|revocation| revocation.target) {
+        Some(Target::DeviceCa(fingerprint)) => Some(fingerprint),
+        _ => None,
+    };
+    // A lost vault is told nothing any more; that its device CA is no longer good, everybody else is.
+    let vault = vaults::find(&registry.sql, &name)?;
+    let is_closed = vault.is_some_and(|vault| vault.successor.is_some());
+    if revoked_ca.is_none() {
+        orders::serving(&registry.sql, &name)?;
+    }
+    if !is_closed {
+        orders::expect_next(&registry.sql, &listed)?;
+    }
+    let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
+    if dry_run {
+        let crl = if revoked_ca.is_some() {
+            ", and have the root sign its CRL"
+        } else {
+            ""
+        };
+        console.note(format!("would send `{}` to {name}{crl}", draft.id));
+        return Ok(Exit::Done);
+    }
+    let ring = Keyring::new(&home.config, console)?;
+    let mut crl_number = None;
+    if let Some(fingerprint) = &revoked_ca {
+        let number = sign_crl(home, &registry.sql, &ring, (&name, fingerprint))?;
+        crl_number = Some(number);
+    }
+    let now = now_unix();
+    let transaction = registry.transaction()?;
+    let sent = if is_closed {
+        registry::drafts::set_state(
+            &transaction,
+            &draft.fingerprint,
+            registry::drafts::State::Sealed,
+        )?;
+        None
+    } else {
+        let signer = ring.signer(DISPATCH)?;
+        Some(orders::seal(
+            &transaction,
+            &record,
+            (&manifest, &*signer),
+            draft,
+            &ready,
+            (draft.id.clone(), listed.number),
+            Vec::new(),
+        )?)
+    };
+    numbered::set_state(&transaction, &draft.fingerprint, State::Sent, now)?;
+    registry::commit(transaction)?;
+    let json = json!({
+        "schema": "mintmark/site/1",
+        "id": draft.id,
+        "type": draft.kind.as_str(),
+        "number": listed.number,
+        "site": name.site.as_str(),
+        "vault": name.vault.as_str(),
+        "state": "sent",
+        "crl_number": crl_number,
+        "approvers": ready.approvers.iter().map(|officer| officer.as_str()).collect::<Vec<_>>(),
+        "dispatch_epoch": sent.as_ref().map(|sent| sent.epoch),
+        "dispatch_sequence": sent.as_ref().map(|sent| sent.sequence),
+        "fingerprint": draft.fingerprint.to_string(),
+    });
+    let mut lines = vec![format!("sealed       {} for {name}", draft.id)];
+    if let Some(number) = crl_number {
+        lines.push(format!("root CRL     {number}"));
+        lines.push("next: `hq ca export` writes it; give it to whoever checks devices".to_owned());
+    }
+    if let Some(sent) = sent {
+        lines.push(format!(
+            "dispatch     {} of epoch {}",
+            sent.sequence, sent.epoch
+        ));
+        lines.push("next: `hq media export` and carry the stick to the site".to_owned());
+    } else {
+        lines.push(format!("{name} was replaced: nothing is sent to it"));
+    }
+    say(console, &json, lines)
+}
+
+/// Has the root that certified a device CA sign its next CRL, with that one on it. Returns the CRL's number.
+fn sign_crl(
+    home: &Home,
+    sql: &Connection,
+    ring: &Keyring<'_>,
+    also: (&mintmark_protocol::identifier::VaultName, &Fingerprint),
+) -> Result<u64, Failure> {
+    let (roots, record, now) = (roots::all(home)?, home.record(), now_unix());
+    let mut revoked = Vec::new();
+    let mut issuer = None;
+    for vault in vaults::all(sql)? {
+        let sent = numbered::revocations(sql, &vault.name)?;
+        for device_ca in device_cas::granted(sql, &vault.name)? {
+            let (Some(der), Some(fingerprint)) = (&device_ca.certificate, device_ca.fingerprint())
+            else {
+                continue;
+            };
+            let is_new = (&vault.name, &fingerprint) == also;
+            let before = sent.iter().find(|(revocation, _)| {
+                revocation.target == Target::DeviceCa(fingerprint)
+            });
+            let at = match (before, is_new) {
+                (Some((_, at)), _) => *at,
+                (None, true) => now,
+                (None, false) => continue,
+            };
+            let certificate = Certificate::from_der(der).map_err(failure::home_corrupt)?;
+            let root = roots::of(&roots, &certificate);
+            let root = root.ok_or_else(|| failure::home_corrupt("a device CA has no root"))?;
+            if is_new {
+                issuer = Some(root);
+            }
+            revoked.push((
+                root.number,
+                RevokedSerial {
+                    serial: certificate.serial().to_vec(),
+                    revoked_at_unix: at,
+                    reason: None,
+                },
+            ));
+        }
+    }
+    let root = issuer.ok_or_else(|| failure::home_corrupt("a revocation names no device CA"))?;
+    let revoked: Vec<RevokedSerial> = revoked
+        .into_iter()
+        .filter(|(number, _)| *number == root.number)
+        .map(|(_, revoked)| revoked)
+        .collect();
+    let path = record.root_crl_of(root.number);
+    let before =
+        Crl::from_der(&record.read(&path)?, &root.issuer).map_err(failure::home_corrupt)?;
+    let number = before.number() + 1;
+    let until = now.saturating_add(ROOT_CRL_DAYS * DAY_SECONDS);
+    let tbs = mintmark_pki::crl_tbs(&root.issuer, number, now, until, &revoked)
+        .map_err(failure::pki)?;
+    let signer = ring.root_signer(root.issuer.public_key())?;
+    let signature = signer.sign(&tbs).map_err(failure::keys)?;
+    let crl = mintmark_pki::assemble_crl(&tbs, &signature).map_err(failure::pki)?;
+    record.replace(&path, &crl)?;
+    Ok(number)
+}
+
+/// What officers ordered of a vault, line by line: for people.
+pub(super) fn told(sql: &Connection, vault: &Vault) -> Result<Vec<serde_json::Value>, Failure> {
+    let replay = registry::replays::load(sql, &vault.name)?;
+    let state = replay.state();
+    let mut told = Vec::new();
+    for order in numbered::of_vault(sql, &vault.name)? {
+        let followed = match order.kind {
+            Kind::Revocation => state.revocations(),
+            Kind::ClockCorrection => state.clock_corrections(),
+            _ => state.reanchors(),
+        };
+        let state = match order.state {
+            State::Sent if order.number <= followed => "followed",
+            State::Sent => "sent",
+            State::Draft => "draft",
+            State::Superseded => "superseded",
+            State::Refused => "refused",
+        };
+        let target = order.revocation()?.map(|found| found.target.to_string());
+        told.push(json!({
+            "type": order.kind.as_str(),
+            "number": order.number,
+            "target": target,
+            "state": state,
+            "sent_at": order.sent_at.map(rfc3339),
+        }));
+    }
+    Ok(told)
+}

@@ -1,0 +1,220 @@
+//! What officers order of a vault, from the draft to the dispatch: one path for every type of it.
+
+use std::path::{Path, PathBuf};
+
+use mintmark_console::{Console, Failure};
+use mintmark_keys::Signer;
+use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::order::Order;
+use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Connection;
+
+use crate::outbox::{self, Content};
+use crate::record::Record;
+use crate::registry::dispatches::Sent;
+use crate::registry::drafts::{self, Draft, State};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{entitlements, orders};
+use crate::{approvals, clock, failure};
+
+/// A vault that was let in, and whose place no other one took: one that gets orders.
+pub(crate) fn serving(sql: &Connection, name: &VaultName) -> Result<Vault, Failure> {
+    let vault = vaults::find(sql, name)?.ok_or_else(|| {
+        failure::usage(
+            "SITE-UNKNOWN",
+            format!("there is no vault {name}"),
+            "`hq site list` shows which there are; a vault is enrolled with `hq site enrol`",
+        )
+    })?;
+    if !vault.granted {
+        return Err(failure::usage(
+            "VAULT-NOT-GRANTED",
+            format!("the vault {name} has asked to be enrolled and was not let in yet"),
+            "have its enrolment approved, then run `hq site grant`",
+        ));
+    }
+    if let Some(successor) = &vault.successor {
+        return Err(failure::usage(
+            "VAULT-SUCCEEDED",
+            format!(
+                "the vault {}/{successor} took the place of {name}, which gets nothing more",
+                name.site
+            ),
+            format!("name {}/{successor}", name.site),
+        ));
+    }
+    Ok(vault)
+}
+
+/// A new draft, which takes the place of open ones of its id.
+pub(crate) struct Drafted {
+    pub(crate) draft: Draft,
+    pub(crate) proposal: Proposal,
+}
+
+impl Drafted {
+    /// Encrypts an order to its vault, to HQ and to the officers of its role. Nothing is kept yet.
+    pub(crate) fn new<T: Order>(
+        order: &T,
+        manifest: &TrustManifest,
+        vault: &Vault,
+        (version, drafted_at): (u64, u64),
+    ) -> Result<Self, Failure> {
+        let proposal = order
+            .propose(manifest, &vault.agreement_key)
+            .map_err(failure::protocol)?;
+        let draft = Draft {
+            id: order.object_id(),
+            fingerprint: proposal.fingerprint(),
+            kind: T::KIND,
+            vault: Some(order.vault().clone()),
+            version,
+            drafted_at,
+            approve_until: order.approve_until(),
+            state: State::Open,
+        };
+        Ok(Self { draft, proposal })
+    }
+
+    /// Keeps it. Returns the file that it is in.
+    pub(crate) fn keep(
+        &self,
+        sql: &Connection,
+        record: &Record,
+        output: Option<&Path>,
+        console: &Console,
+    ) -> Result<PathBuf, Failure> {
+        for gone in approvals::supersede_open(sql, &self.draft.id)? {
+            supersede(sql, &gone.fingerprint)?;
+            console.note(format!(
+                "the draft {} with fingerprint {} is superseded",
+                gone.id, gone.fingerprint
+            ));
+        }
+        approvals::keep_draft(sql, record, &self.proposal, &self.draft, output)
+    }
+}
+
+/// Has an open draft give way to one of another id that is about the same.
+pub(crate) fn give_way(
+    sql: &Connection,
+    draft: &Fingerprint,
+    next: &str,
+    console: &Console,
+) -> Result<(), Failure> {
+    let draft = drafts::by_fingerprint(sql, draft)?;
+    let Some(draft) = draft.filter(|draft| draft.state == State::Open && draft.id != next) else {
+        return Ok(());
+    };
+    drafts::set_state(sql, &draft.fingerprint, State::Superseded)?;
+    supersede(sql, &draft.fingerprint)?;
+    console.note(format!("the draft {} is superseded", draft.id));
+    Ok(())
+}
+
+/// Notes what a superseded draft was of.
+fn supersede(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    entitlements::supersede(sql, draft)?;
+    orders::set_state(sql, draft, orders::State::Superseded, clock::now_unix())
+}
+
+/// Whether a draft can still be finished; false if it was. One that another has taken the place of is refused.
+pub(crate) fn is_open(draft: &Draft) -> Result<bool, Failure> {
+    match draft.state {
+        State::Open => Ok(true),
+        State::Sealed => Ok(false),
+        State::Superseded => Err(failure::refused(
+            "DRAFT-SUPERSEDED",
+            format!("`{}` has been drafted anew since", draft.id),
+            "finish the draft that `hq approval list` shows as open",
+        )),
+    }
+}
+
+/// What enough of today's officers have approved, and in time.
+pub(crate) struct Ready {
+    pub(crate) proposal: Proposal,
+    pub(crate) approvers: Vec<OfficerId>,
+}
+
+/// Judges a draft: in the words of HQ, then as the vault itself will.
+pub(crate) fn ready(
+    sql: &Connection,
+    record: &Record,
+    manifest: &Verified<TrustManifest>,
+    draft: &Draft,
+    console: &Console,
+) -> Result<Ready, Failure> {
+    let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
+    let approvers = proposal
+        .approved(manifest.content(), approvals::role(draft.kind)?)
+        .map_err(failure::protocol)?
+        .into_iter()
+        .collect();
+    if draft.approve_until <= clock::now_unix() {
+        let until = mintmark_console::time::rfc3339(draft.approve_until);
+        return Err(failure::refused(
+            "DRAFT-EXPIRED",
+            format!("`{}` could be approved until {until}", draft.id),
+            "have it drafted again",
+        ));
+    }
+    Ok(Ready {
+        proposal,
+        approvers,
+    })
+}
+
+/// Seals what was approved into the vault's next dispatch.
+pub(crate) fn seal(
+    sql: &Connection,
+    record: &Record,
+    (manifest, signer): (&Verified<TrustManifest>, &dyn Signer),
+    draft: &Draft,
+    ready: &Ready,
+    (id, version): (String, u64),
+    certificates: Vec<Vec<u8>>,
+) -> Result<Sent, Failure> {
+    let vault = vault_of(draft)?;
+    let content = Content {
+        kind: draft.kind,
+        id,
+        version,
+        bytes: ready.proposal.to_bytes().map_err(failure::protocol)?,
+        certificates,
+    };
+    let sent = outbox::seal(sql, record, manifest, signer, vault, content)?;
+    drafts::set_state(sql, &draft.fingerprint, State::Sealed)?;
+    Ok(sent)
+}
+
+/// The vault that a draft is for.
+pub(crate) fn vault_of(draft: &Draft) -> Result<&VaultName, Failure> {
+    let missing = || failure::home_corrupt(format!("the draft {} names no vault", draft.id));
+    draft.vault.as_ref().ok_or_else(missing)
+}
+
+/// Numbered orders take effect in order: one before which another was not sent waits for that.
+pub(crate) fn expect_next(sql: &Connection, order: &orders::Listed) -> Result<(), Failure> {
+    let all = orders::of_vault(sql, &order.vault)?;
+    let sent = |number: u64| {
+        all.iter().any(|other| {
+            other.kind == order.kind
+                && other.number == number
+                && other.state == orders::State::Sent
+        })
+    };
+    let Some(missing) = (1..order.number).find(|number| !sent(*number)) else {
+        return Ok(());
+    };
+    Err(failure::refused(
+        "ORDER-BEFORE-IT",
+        format!(
+            "this is {} {} of {}, and {missing} was not sent yet: the vault follows them in order",
+            order.kind, order.number, order.vault
+        ),
+        "finish that one first; if nobody can approve it any more, draft it again",
+    ))
+}

@@ -1,0 +1,199 @@
+//! Revocations, clock corrections and re-anchors, as they were drafted and sent.
+
+use mintmark_console::Failure;
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::{Revocation, Target};
+use rusqlite::{Connection, Row, params};
+
+use super::drafts::{self, State as DraftState};
+use super::parsed;
+use crate::failure;
+
+/// One numbered order, as drafted.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) draft: Fingerprint,
+    pub(crate) vault: VaultName,
+    pub(crate) kind: Kind,
+    /// From 1, for the vault and the kind.
+    pub(crate) number: u64,
+    pub(crate) state: State,
+    pub(crate) sent_at: Option<u64>,
+    pub(crate) plaintext: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Collecting approvals, or left lying.
+    Draft,
+    /// On its way, or followed.
+    Sent,
+    /// Another draft took its place.
+    Superseded,
+    /// Its vault did not accept it.
+    Refused,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Sent => "sent",
+            Self::Superseded => "superseded",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Listed {
+    /// It as a revocation, if it is one.
+    pub(crate) fn revocation(&self) -> Result<Option<Revocation>, Failure> {
+        if self.kind != Kind::Revocation {
+            return Ok(None);
+        }
+        let revocation = Revocation::from_cbor(&self.plaintext).map_err(failure::home_corrupt)?;
+        Ok(Some(revocation))
+    }
+}
+
+/// Notes a draft.
+pub(crate) fn add(sql: &Connection, order: &Listed) -> Result<(), Failure> {
+    sql.execute(
+        "INSERT INTO orders (draft, site, vault, kind, number, state, plaintext)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            order.draft.to_string(),
+            order.vault.site.as_str(),
+            order.vault.vault.as_str(),
+            order.kind.as_str(),
+            order.number,
+            order.state.as_str(),
+            order.plaintext,
+        ],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// Moves an order on. Only one that is sent has a time of sending.
+pub(crate) fn set_state(
+    sql: &Connection,
+    draft: &Fingerprint,
+    state: State,
+    now: u64,
+) -> Result<(), Failure> {
+    let sent_at = (state == State::Sent).then_some(now);
+    sql.execute(
+        "UPDATE orders SET state = ?2, sent_at = ?3 WHERE draft = ?1",
+        params![draft.to_string(), state.as_str(), sent_at],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
+/// The one that a draft is of.
+pub(crate) fn by_draft(sql: &Connection, draft: &Fingerprint) -> Result<Option<Listed>, Failure> {
+    Ok(select(sql, "WHERE draft = ?1", &[&draft.to_string()])?.pop())
+}
+
+/// Those of one vault, by number.
+pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Listed>, Failure> {
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    select(sql, "WHERE site = ?1 AND vault = ?2", &names)
+}
+
+/// The revocations that a vault was sent and did not refuse, with the time of each.
+pub(crate) fn revocations(
+    sql: &Connection,
+    vault: &VaultName,
+) -> Result<Vec<(Revocation, u64)>, Failure> {
+    let mut found = Vec::new();
+    for order in of_vault(sql, vault)? {
+        if let (State::Sent, Some(revocation)) = (order.state, order.revocation()?) {
+            found.push((revocation, order.sent_at.unwrap_or_default()));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a vault was sent a revocation of this.
+pub(crate) fn is_revoked(
+    sql: &Connection,
+    vault: &VaultName,
+    target: &Target,
+) -> Result<bool, Failure> {
+    let mut sent = revocations(sql, vault)?.into_iter();
+    Ok(sent.any(|(revocation, _)| revocation.target == *target))
+}
+
+/// The number that the next order of this kind has: that of an open draft of the `same`, in whose place it comes, or
+/// the first that is free. Numbers count without a gap, so that of a draft which nobody can approve any more is free.
+pub(crate) fn next_number(
+    sql: &Connection,
+    vault: &VaultName,
+    kind: Kind,
+    now: u64,
+    same: impl Fn(&Listed) -> Result<bool, Failure>,
+) -> Result<u64, Failure> {
+    let mut taken = Vec::new();
+    for order in of_vault(sql, vault)? {
+        if order.kind != kind {
+            continue;
+        }
+        let draft = drafts::by_fingerprint(sql, &order.draft)?;
+        let open = order.state == State::Draft
+            && draft.is_some_and(|draft| {
+                draft.state == DraftState::Open && now < draft.approve_until
+            });
+        if open && same(&order)? {
+            return Ok(order.number);
+        }
+        if order.state == State::Sent || open {
+            taken.push(order.number);
+        }
+    }
+    let mut number = 1;
+    while taken.contains(&number) {
+        number += 1;
+    }
+    Ok(number)
+}
+
+fn select(sql: &Connection, condition: &str, values: &[&str]) -> Result<Vec<Listed>, Failure> {
+    let query = format!(
+        "SELECT draft, site, vault, kind, number, state, sent_at, plaintext FROM orders {condition}
+         ORDER BY site, vault, kind, number, draft"
+    );
+    let mut statement = sql.prepare(&query).map_err(failure::sql)?;
+    let mut rows = statement
+        .query(rusqlite::params_from_iter(values))
+        .map_err(failure::sql)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn read(row: &Row<'_>) -> Result<Listed, Failure> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+    Ok(Listed {
+        draft: parsed("draft", &text(0)?)?,
+        vault: VaultName {
+            site: parsed("site", &text(1)?)?,
+            vault: parsed("vault", &text(2)?)?,
+        },
+        kind: parsed("kind", &text(3)?)?,
+        number: row.get(4).map_err(failure::sql)?,
+        state: match text(5)?.as_str() {
+            "sent" => State::Sent,
+            "superseded" => State::Superseded,
+            "refused" => State::Refused,
+            _ => State::Draft,
+        },
+        sent_at: row.get(6).map_err(failure::sql)?,
+        plaintext: row.get(7).map_err(failure::sql)?,
+    })
+}
