@@ -368,7 +368,7 @@ impl State {
         let ahead = || live().find(|(window, ..)| window.until > time);
         let (_, source, _) = open
             .or_else(ahead)
-            .or_else(|| live().last())
+            .or_else(|| live().next_back())
             .or(accounts.last())?;
         Some(*source)
     }

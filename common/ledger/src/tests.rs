@@ -2,9 +2,13 @@
 
 mod crashes;
 mod decisions;
+mod device_cas;
 mod dispatches;
 mod engine;
 mod fixture;
 mod frauds;
+mod frauds_of_orders;
 mod golden;
+mod keys;
 mod model;
+mod orders;

@@ -70,7 +70,13 @@ pub(super) fn input(
             );
         }
         Body::Signed(signed) => {
-            if let Some(refusal) = state.withheld(signed.reservation) {
+            let reservation = signed.reservation;
+            let open = state.reservations().get(&reservation);
+            // What was reserved later is a finding by itself.
+            if let Some((refusal, at)) =
+                open.and_then(|open| state.withheld_open(reservation, open))
+                && reservation < at
+            {
                 found(
                     "SIGNED-AFTER-REVOCATION",
                     Severity::Critical,

@@ -91,34 +91,37 @@ impl State {
     pub fn withheld(&self, reservation: LogSequence) -> Option<Refusal> {
         let open = self.reservations.get(&reservation)?;
         self.withheld_open(reservation, open)
+            .map(|(refusal, _)| refusal)
     }
 
+    /// The same of an open reservation that is at hand, and the record since which it is so.
     pub(crate) fn withheld_open(
         &self,
         reservation: LogSequence,
         open: &OpenReservation,
-    ) -> Option<Refusal> {
+    ) -> Option<(Refusal, LogSequence)> {
         let account = self.accounts.get(&open.account);
         let granted = account.and_then(|account| self.entitlements.get(&account.entitlement));
         if let Some(granted) = granted
             && let Some(revoked) = &granted.revoked
         {
-            return Some(Refusal::EntitlementRevoked {
+            let refusal = Refusal::EntitlementRevoked {
                 entitlement: granted.terms.id.clone(),
                 since: revoked.time,
-            });
+            };
+            return Some((refusal, revoked.at));
         }
         if let Some(ca) = self.device_ca_of(reservation)
             && let Some(revoked) = &ca.revoked
         {
-            return Some(Refusal::DeviceCaRevoked {
+            let refusal = Refusal::DeviceCaRevoked {
                 generation: ca.generation,
                 since: revoked.time,
-            });
+            };
+            return Some((refusal, revoked.at));
         }
         let disabled = self.disabled.as_ref()?;
-        Some(Refusal::VaultDisabled {
-            since: disabled.time,
-        })
+        let since = disabled.time;
+        Some((Refusal::VaultDisabled { since }, disabled.at))
     }
 }

@@ -8,11 +8,16 @@ use mintmark_pki::{
     vault_identity_tbs,
 };
 use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
+use mintmark_protocol::key_terms::{KeyAlgorithm, KeyTerms, KeyUse};
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::{Revocation, Target};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 
@@ -21,9 +26,10 @@ use crate::decide::{
     DeviceRecord, Input, Lookup, LookupError, Moment, RULES_VERSION, Submitted, decide,
 };
 use crate::entry::{
-    Body, BundleSealed, Content, Dispatch, Entry, Genesis, LogSequence, Request, Signed, Start,
-    Submission, Verdict,
+    Body, BundleSealed, Content, Dispatch, Entry, Genesis, KeyOutcome, KeyReceipt, LogSequence,
+    Request, Rotation, Signed, Start, Submission, Verdict,
 };
+use crate::refusal::Refusal;
 use crate::replay::{Divergence, Replay};
 use crate::serial::SerialCipher;
 use crate::state::State;
@@ -96,9 +102,12 @@ pub(super) fn serials() -> SerialCipher {
 pub(super) struct Authorities {
     pub(super) device_ca_key: SigningKey,
     pub(super) device_ca: Issuer,
+    pub(super) next_device_ca_key: SigningKey,
+    pub(super) next_device_ca: Issuer,
     identity: Vec<u8>,
     identity_tbs: Vec<u8>,
     device_ca_tbs: Vec<u8>,
+    next_device_ca_tbs: Vec<u8>,
 }
 
 pub(super) fn authorities() -> &'static Authorities {
@@ -108,6 +117,7 @@ pub(super) fn authorities() -> &'static Authorities {
             assemble(tbs, &Signature::from_slice(&sign(key, tbs)).unwrap()).unwrap()
         };
         let (root_key, device_ca_key, identity_key) = (key(1), key(2), key(3));
+        let next_device_ca_key = key(5);
         let root = root_tbs("Acme", &public(&root_key), &[1; 16], NEW_YEAR - DAY).unwrap();
         let root = Issuer::from_certificate_der(&certificate(&root_key, &root)).unwrap();
         let ca_public = public(&device_ca_key);
@@ -133,13 +143,142 @@ pub(super) fn authorities() -> &'static Authorities {
         )
         .unwrap();
         let device_ca = certificate(&root_key, &device_ca_tbs);
+        let next_device_ca_tbs = device_ca_tbs_of(&root, &next_device_ca_key, &[4; 16]);
+        let next_device_ca = certificate(&root_key, &next_device_ca_tbs);
         Authorities {
             device_ca: Issuer::from_certificate_der(&device_ca).unwrap(),
             identity: certificate(&root_key, &identity_tbs),
+            next_device_ca: Issuer::from_certificate_der(&next_device_ca).unwrap(),
             device_ca_key,
+            next_device_ca_key,
             identity_tbs,
             device_ca_tbs,
+            next_device_ca_tbs,
         }
+    })
+}
+
+fn device_ca_tbs_of(root: &Issuer, key: &SigningKey, serial: &[u8; 16]) -> Vec<u8> {
+    let key = public(key);
+    device_ca_tbs(root, "Acme", "berlin", "v1", &key, serial, NEW_YEAR - DAY).unwrap()
+}
+
+/// The entry by which the vault asks for its second device CA.
+pub(super) fn rotation() -> Rotation {
+    Rotation {
+        generation: 2,
+        request_fingerprint: Fingerprint::of(b"rotation request"),
+    }
+}
+
+/// The grant that answers [`rotation`].
+pub(super) fn rotation_grant() -> EnrolmentGrant {
+    EnrolmentGrant {
+        request_fingerprint: rotation().request_fingerprint,
+        device_ca_tbs: authorities().next_device_ca_tbs.clone(),
+        approve_until: NEW_YEAR + 400 * DAY,
+        purpose: Purpose::Rotation { generation: 2 },
+        ..grant()
+    }
+}
+
+pub(super) fn rotation_content(grant: &EnrolmentGrant) -> Content {
+    let plaintext = grant.to_cbor();
+    Content::Grant {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+        identity_certificate: authorities().identity.clone(),
+        device_ca_certificate: authorities().next_device_ca.certificate_der().to_vec(),
+    }
+}
+
+pub(super) fn revocation(number: u64, target: Target) -> Revocation {
+    Revocation {
+        salt: [5; 32],
+        vault: vault(),
+        number,
+        target,
+        reason: "the order was cancelled".to_owned(),
+        drafted_at: NEW_YEAR,
+        approve_until: NEW_YEAR + DAY,
+    }
+}
+
+pub(super) fn revocation_content(revocation: &Revocation) -> Content {
+    let plaintext = revocation.to_cbor();
+    Content::Revocation {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+    }
+}
+
+pub(super) fn clock_correction(number: u64, time: u64) -> ClockCorrection {
+    ClockCorrection {
+        salt: [6; 32],
+        vault: vault(),
+        number,
+        time,
+        reason: "the battery was replaced".to_owned(),
+        drafted_at: NEW_YEAR,
+        approve_until: NEW_YEAR + 30 * DAY,
+    }
+}
+
+pub(super) fn clock_content(correction: &ClockCorrection) -> Content {
+    let plaintext = correction.to_cbor();
+    Content::ClockCorrection {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+    }
+}
+
+pub(super) fn reanchor(
+    number: u64,
+    (sequence, fingerprint, size): (u64, Fingerprint, u64),
+) -> Reanchor {
+    Reanchor {
+        salt: [7; 32],
+        vault: vault(),
+        number,
+        lineage: lineage(),
+        bundle_sequence: sequence,
+        bundle_fingerprint: fingerprint,
+        log_size: size,
+        log_root: Fingerprint::of(b"root"),
+        reason: "the token was replaced".to_owned(),
+        drafted_at: NEW_YEAR,
+        approve_until: NEW_YEAR + 30 * DAY,
+    }
+}
+
+pub(super) fn reanchor_content(reanchor: &Reanchor) -> Content {
+    let plaintext = reanchor.to_cbor();
+    Content::Reanchor {
+        fingerprint: Fingerprint::of(&plaintext),
+        plaintext,
+    }
+}
+
+/// A key from which devices get secrets, used at most as often as said.
+pub(super) fn device_key(label: &str, uses_max: Option<u64>) -> KeyTerms {
+    KeyTerms {
+        label: label.parse().unwrap(),
+        algorithm: KeyAlgorithm::HmacSha256,
+        usage: KeyUse::DeriveDeviceSecret,
+        uses_max,
+        until: None,
+        products: None,
+        memory_import: false,
+        check_value: Fingerprint::of(label.as_bytes()).as_bytes().to_owned(),
+        delivery: b"encrypted".to_vec(),
+    }
+}
+
+pub(super) fn key_receipt(entitlement: &str, label: &str, outcome: KeyOutcome) -> Body {
+    Body::Key(KeyReceipt {
+        entitlement: entitlement.parse().unwrap(),
+        label: label.parse().unwrap(),
+        outcome,
     })
 }
 
@@ -261,6 +400,11 @@ pub(super) fn dispatch(sequence: u64, content: Verdict) -> Dispatch {
     }
 }
 
+fn told(refusal: &Refusal) -> (String, String, String) {
+    let (code, message) = (refusal.code().to_owned(), refusal.to_string());
+    (code, message, refusal.hint())
+}
+
 /// What an index holds, in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Devices {
@@ -337,8 +481,10 @@ impl Chronicle {
 
     /// Imports the next dispatch with this content; the code, if it is refused.
     pub(super) fn import(&mut self, content: Verdict) -> Result<(), String> {
-        let next = self.state.dispatches().sequence + 1;
-        self.dispatch(dispatch(next, content))
+        let next = self.state.next_dispatch();
+        let mut dispatch = dispatch(next.sequence, content);
+        dispatch.epoch = next.epoch.unwrap_or(EPOCH);
+        self.dispatch(dispatch)
     }
 
     pub(super) fn dispatch(&mut self, dispatch: Dispatch) -> Result<(), String> {
@@ -400,12 +546,68 @@ impl Chronicle {
             panic!("not reserved: {:?}", self.decision(product, csr));
         };
         let reservation = LogSequence(self.state.size() - 1);
-        let signature = sign(&authorities().device_ca_key, &reserved.tbs);
+        self.sign(reservation, &reserved.tbs);
+        reservation
+    }
+
+    /// Has a reservation signed by the device CA that it is under.
+    pub(super) fn sign(&mut self, reservation: LogSequence, tbs: &[u8]) {
+        let generation = self.state.device_ca_of(reservation).unwrap().generation;
+        let key = match generation {
+            1 => &authorities().device_ca_key,
+            _ => &authorities().next_device_ca_key,
+        };
+        let signature = sign(key, tbs);
         self.write(Body::Signed(Signed {
             reservation,
             signature,
         }));
-        reservation
+    }
+
+    /// Imports the next revocation; the code, if it is refused.
+    pub(super) fn revoke(&mut self, target: Target) -> Result<(), String> {
+        let next = self.state.revocations() + 1;
+        self.import(Verdict::Authentic(revocation_content(&revocation(
+            next, target,
+        ))))
+    }
+
+    /// Asks for the second device CA, and gets it.
+    pub(super) fn rotate(&mut self) {
+        self.write(Body::Rotation(rotation()));
+        let granted = rotation_content(&rotation_grant());
+        assert_eq!(self.import(Verdict::Authentic(granted)), Ok(()));
+    }
+
+    /// Why a request is refused: code, message and hint.
+    pub(super) fn why(
+        &self,
+        product: &str,
+        csr: &CertificationRequest,
+    ) -> (String, String, String) {
+        let input = Input::Request {
+            product: &sku(product),
+            station: &StationId::console(),
+            submission: Submitted::Verified(csr),
+        };
+        let decision = decide(
+            &self.state,
+            &self.devices,
+            Some(&serials()),
+            self.now,
+            input,
+        );
+        told(decision.unwrap().refusal().unwrap())
+    }
+
+    /// Why the next dispatch with this content is refused: code, message and hint.
+    pub(super) fn why_not(&self, content: Content) -> (String, String, String) {
+        let next = self.state.next_dispatch();
+        let mut dispatch = dispatch(next.sequence, Verdict::Authentic(content));
+        dispatch.epoch = next.epoch.unwrap_or(EPOCH);
+        let input = Input::Dispatch(&dispatch);
+        let decision = decide(&self.state, &self.devices, None, self.now, input);
+        told(decision.unwrap().refusal().unwrap())
     }
 
     /// Seals a bundle of everything so far, and has HQ acknowledge it.

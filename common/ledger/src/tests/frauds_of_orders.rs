@@ -1,0 +1,247 @@
+//! Each way of not following an order is one finding, and the honest records around it are none.
+
+use mintmark_pki::CertificationRequest;
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::revocation::Target;
+
+use super::fixture::*;
+use crate::entry::{Body, KeyOutcome, LogSequence, Reserved, Verdict};
+
+/// A vault with two entitlements, a key, and a few honest units.
+fn vault() -> Chronicle {
+    let mut keyed = entitlement("keyed", vec![product(1, "TH-200", 6)]);
+    keyed.keys = vec![device_key("service", Some(3))];
+    let plain = entitlement("plain", vec![product(2, "TH-300", 6)]);
+    let mut vault = Chronicle::entitled(&[keyed, plain]);
+    vault.write(key_receipt("keyed", "service", KeyOutcome::Unwrapped));
+    vault.issue("TH-200", &csr("A0", 0));
+    vault.issue("TH-300", &csr("B0", 100));
+    vault
+}
+
+/// What the vault would reserve if the orders after this had not come.
+fn honest(vault: &Chronicle, product: &str, csr: &CertificationRequest) -> Reserved {
+    match vault.decision(product, csr) {
+        Body::Reserved(reserved) => reserved,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reserves as told, and signs it: what a changed program of a vault would do. The reservation.
+fn forge(
+    vault: &mut Chronicle,
+    product: &str,
+    csr: &CertificationRequest,
+    reserved: Reserved,
+) -> u64 {
+    vault.write(request(product, csr));
+    let (reservation, tbs) = (LogSequence(vault.state.size()), reserved.tbs.clone());
+    vault.write(Body::Reserved(reserved));
+    vault.sign(reservation, &tbs);
+    reservation.number()
+}
+
+/// Everything that an honest vault still does afterwards.
+fn goes_on(vault: &mut Chronicle) {
+    vault.now += HOUR;
+    vault.write(Body::Start(start(vault.state.boot() + 1)));
+    let _ = vault.request("TH-300", &csr("B7", 107));
+    let _ = vault.request("TH-200", &csr("A0", 0));
+    vault.report();
+}
+
+fn first_ca() -> Target {
+    let certificate = authorities().device_ca.certificate_der();
+    Target::DeviceCa(Fingerprint::of(certificate))
+}
+
+fn of(id: &str) -> Target {
+    Target::Entitlement(id.parse().unwrap())
+}
+
+#[test]
+fn a_unit_of_a_revoked_entitlement_is_a_breach() {
+    let mut vault = vault();
+    let csr = csr("B1", 101);
+    let reserved = honest(&vault, "TH-300", &csr);
+    assert_eq!(vault.revoke(of("plain")), Ok(()));
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
+    let breach = &vault.divergences()[0];
+    assert!(breach.expected.contains("ENTITLEMENT-REVOKED"), "{breach}");
+    assert_eq!(breach.serials.len(), 1);
+    // What was made is counted all the same.
+    assert_eq!(vault.state.account(tag(2)).unwrap().good, 2);
+}
+
+#[test]
+fn completing_what_was_reserved_before_the_revocation_is_found() {
+    let mut vault = vault();
+    let _ = vault.request("TH-300", &csr("B1", 101));
+    let open = LogSequence(vault.state.size() - 1);
+    let tbs = vault.state.reservations()[&open].tbs.clone();
+    assert_eq!(vault.revoke(of("plain")), Ok(()));
+    let at = vault.state.size();
+    vault.sign(open, &tbs);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "SIGNED-AFTER-REVOCATION")]);
+    let found = &vault.divergences()[0];
+    assert!(
+        found.expected.contains("entitlement plain was revoked"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_device_certificate_after_the_vault_was_disabled_is_found() {
+    let mut vault = vault();
+    let csr = csr("B1", 101);
+    let reserved = honest(&vault, "TH-300", &csr);
+    assert_eq!(vault.revoke(Target::Vault), Ok(()));
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
+}
+
+#[test]
+fn a_device_certificate_under_a_revoked_device_ca_is_found() {
+    let mut vault = vault();
+    let csr = csr("B1", 101);
+    let reserved = honest(&vault, "TH-300", &csr);
+    assert_eq!(vault.revoke(first_ca()), Ok(()));
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
+}
+
+#[test]
+fn a_revocation_that_a_vault_says_it_refused_is_found() {
+    let mut vault = vault();
+    let next = vault.state.next_dispatch().sequence;
+    let content = Verdict::Authentic(revocation_content(&revocation(1, Target::Vault)));
+    vault.write(Body::Dispatch(dispatch(next, content)));
+    let at = vault.state.size();
+    vault.write(Body::DispatchRefused {
+        code: "REVOCATION-ORDER".to_owned(),
+    });
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "WRONGLY-REFUSED")]);
+}
+
+#[test]
+fn a_clock_correction_that_the_rules_refuse_counts_and_is_found() {
+    let mut vault = vault();
+    vault.now += DAY;
+    let next = vault.state.next_dispatch().sequence;
+    let mut expired = clock_correction(1, NEW_YEAR);
+    expired.approve_until = NEW_YEAR;
+    let content = Verdict::Authentic(clock_content(&expired));
+    vault.write(Body::Dispatch(dispatch(next, content)));
+    let at = vault.state.size();
+    vault.write(Body::DispatchAccepted);
+    vault.now = NEW_YEAR;
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "DECISION-DIVERGES")]);
+    let found = &vault.divergences()[0];
+    assert!(
+        found.expected.contains("CLOCK-CORRECTION-EXPIRED"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_secret_beyond_the_uses_of_its_key_is_found() {
+    let mut vault = vault();
+    vault.issue("TH-200", &csr("A1", 1));
+    let csr_of = |unit: u64| csr(&format!("A{unit}"), unit);
+    let mut over = honest(&vault, "TH-200", &csr_of(3));
+    vault.issue("TH-200", &csr_of(2));
+    // Its place is the next one; the rest is as it would have been.
+    over.slot += 1;
+    let serial = serials().serial(tag(1), over.slot, 0);
+    let mut honest_vault = vault.clone();
+    let mut amended = entitlement("keyed", vec![product(1, "TH-200", 6)]);
+    amended.version = 2;
+    amended.keys = vec![device_key("service", None)];
+    assert_eq!(honest_vault.entitle(&amended), Ok(()));
+    over = honest(&honest_vault, "TH-200", &csr_of(3));
+    assert_eq!(crate::serial::serial_of(&over.tbs), Some(serial));
+    let at = forge(&mut vault, "TH-200", &csr_of(3), over);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
+    let found = &vault.divergences()[0];
+    assert!(found.expected.contains("KEY-USES-EXHAUSTED"), "{found}");
+    let key = vault.state.keys().next().unwrap();
+    assert_eq!((key.uses, key.terms.uses_max), (4, Some(3)));
+}
+
+#[test]
+fn a_secret_that_the_terms_do_not_give_or_that_is_left_out_is_found() {
+    for keys in [
+        vec![],
+        vec!["service".parse().unwrap(), "other".parse().unwrap()],
+    ] {
+        let mut vault = vault();
+        let csr = csr("A1", 1);
+        let mut reserved = honest(&vault, "TH-200", &csr);
+        reserved.keys = keys;
+        let at = forge(&mut vault, "TH-200", &csr, reserved);
+        goes_on(&mut vault);
+        assert_eq!(vault.findings(), [(at, "KEY-USE-MISMATCH")]);
+    }
+}
+
+#[test]
+fn a_re_issue_under_a_device_ca_that_is_not_revoked_is_a_duplicate() {
+    let mut vault = vault();
+    let csr = csr("B0", 100);
+    // What it would be if the device CA were revoked.
+    let mut revoked = vault.clone();
+    revoked.rotate();
+    assert_eq!(revoked.revoke(first_ca()), Ok(()));
+    let reserved = honest(&revoked, "TH-300", &csr);
+    assert_eq!((reserved.slot, reserved.issue), (0, 1));
+    vault.rotate();
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "DEVICE-DUPLICATE")]);
+    // It spent nothing: one unit, as before.
+    assert_eq!(vault.state.account(tag(2)).unwrap().spent(), 2);
+}
+
+#[test]
+fn a_re_issue_to_a_device_that_never_had_a_certificate_is_a_slot_reuse() {
+    let mut vault = vault();
+    vault.rotate();
+    assert_eq!(vault.revoke(first_ca()), Ok(()));
+    let csr = csr("B1", 101);
+    let mut reserved = honest(&vault, "TH-300", &csr);
+    (reserved.slot, reserved.issue) = (0, 1);
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "SLOT-REUSE")]);
+}
+
+#[test]
+fn a_re_issue_of_a_slot_that_was_never_spent_is_found() {
+    let mut vault = vault();
+    let csr = csr("B1", 101);
+    let mut reserved = honest(&vault, "TH-300", &csr);
+    reserved.issue = 1;
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    assert_eq!(vault.findings(), [(at, "SLOT-MISMATCH")]);
+}
+
+#[test]
+fn a_re_issue_of_the_same_device_twice_is_a_duplicate() {
+    let mut vault = vault();
+    vault.rotate();
+    assert_eq!(vault.revoke(first_ca()), Ok(()));
+    let csr = csr("B0", 100);
+    let first = honest(&vault, "TH-300", &csr);
+    vault.issue("TH-300", &csr);
+    let at = forge(&mut vault, "TH-300", &csr, first);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "DEVICE-DUPLICATE")]);
+}
