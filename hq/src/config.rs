@@ -20,7 +20,7 @@ pub(crate) struct KeyUris {
     pub(crate) root: String,
     pub(crate) dispatch: String,
     pub(crate) audit: String,
-    /// Audit keys of earlier manifests: what was encrypted to them is read with them.
+    /// Audit keys of earlier manifests, and escrow keys that were taken out: what was encrypted to them is read with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) former_audit: Vec<FormerKey>,
     /// Root keys of earlier manifests: what they certified, they revoke.
@@ -39,7 +39,7 @@ pub(crate) struct FormerKey {
 }
 
 impl FormerKey {
-    fn new(uri: &str, key: &PublicKey) -> Self {
+    pub(crate) fn new(uri: &str, key: &PublicKey) -> Self {
         Self {
             uri: uri.to_owned(),
             public_key: hex::encode(key.to_sec1_bytes()),
@@ -207,4 +207,63 @@ pub(crate) fn absolute(uri: &KeyUri) -> Result<KeyUri, Failure> {
         )
         .cause(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use p256::SecretKey;
+
+    use super::*;
+
+    fn key(seed: u8) -> PublicKey {
+        SecretKey::from_slice(&[seed; 32]).unwrap().public_key()
+    }
+
+    fn config(drafts: &[&Fingerprint]) -> Config {
+        let uri = |name: &str| format!("file:/{name}");
+        let change = |(at, draft): (usize, &&Fingerprint)| KeyChange {
+            draft: draft.to_string(),
+            root: Some(Replacement::new(uri(&format!("root-{at}")), &key(1))),
+            dispatch: Some(Replacement::new(uri(&format!("dispatch-{at}")), &key(2))),
+            audit: Some(Replacement::new(uri(&format!("audit-{at}")), &key(3))),
+        };
+        let text = Config {
+            schema: 1,
+            role: Role::Hq,
+            name: "Acme".to_owned(),
+            keys: Some(KeyUris {
+                main: uri("main"),
+                root: uri("root"),
+                dispatch: uri("dispatch"),
+                audit: uri("audit"),
+                former_audit: Vec::new(),
+                former_root: Vec::new(),
+            }),
+            pin: None,
+            changes: drafts.iter().enumerate().map(change).collect(),
+        };
+        // As it is read back from the file.
+        toml::from_str(&String::from_utf8(text.to_bytes().unwrap()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_keys_of_a_draft_count_once_its_manifest_is_published_and_not_before() {
+        let [first, second] = [b"first", b"2econd"].map(|bytes| Fingerprint::of(bytes));
+        let mut settled = config(&[&first, &second]);
+        settled.settle(&[]);
+        assert_eq!(settled.keys.as_ref().unwrap().dispatch, "file:/dispatch");
+        settled.settle(&[Fingerprint::of(b"version 1"), second]);
+        let keys = settled.keys.clone().unwrap();
+        assert_eq!(keys.dispatch, "file:/dispatch-1");
+        assert_eq!(keys.main, "file:/main");
+        assert_eq!(keys.former_audit, [FormerKey::new("file:/audit", &key(3))]);
+        assert_eq!(keys.former_root, [FormerKey::new("file:/root", &key(1))]);
+        assert_eq!(keys.former_root[0].key().unwrap(), key(1));
+        // What was given up is left, and settling again changes nothing.
+        assert_eq!(settled.changes.len(), 1);
+        settled.settle(&[second]);
+        assert_eq!(settled.keys.unwrap().former_audit.len(), 1);
+    }
 }

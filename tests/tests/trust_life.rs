@@ -110,7 +110,10 @@ fn a_grant_by_a_removed_officer_is_approved_again_before_the_vault_ever_reported
     world.hq("officer remove bob --confirm bob").ok();
     world.next_trust("", &["alice", "carol"]);
     let refused = world.carry_out("berlin").exits(1);
-    assert_eq!(refused.item("dispatch-1-000001.cose")["code"], "SIGNER-UNKNOWN");
+    assert_eq!(
+        refused.item("dispatch-1-000001.cose")["code"],
+        "SIGNER-UNKNOWN"
+    );
     let grant = format!("site grant {id}");
     world.hq(&grant).fails(1, "THRESHOLD-NOT-MET");
     let approval = world.sign("$D/officers/enrol.draft", "carol");
@@ -609,4 +612,102 @@ fn an_officer_gets_other_keys_or_a_second_one_and_stays_one_officer() {
         world.status("berlin")["accounts"].as_array().unwrap().len(),
         1
     );
+}
+
+#[test]
+fn a_vault_that_pinned_an_old_version_is_let_in_under_the_newest() {
+    let world = World::with_headquarters();
+    let fingerprint = world.trust_fingerprint();
+    world.next_trust(
+        "--dispatch-keys @dispatch2 --root-keys @root2",
+        &["alice", "bob"],
+    );
+    world
+        .site(&format!(
+            "--home $D/berlin init --site-id berlin --keys @berlin --fingerprint {fingerprint} \
+             --trust $D/media/mintmark/trust-000001.cose"
+        ))
+        .ok();
+    world.let_in("berlin", &["alice", "bob"]);
+    world.grant("berlin", POLICY);
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
+    let status = world.status("berlin");
+    assert_eq!(status["trust_version"], 2);
+    assert_eq!(status["dispatch"]["epoch"], 2);
+}
+
+#[test]
+fn keys_of_a_draft_do_not_count_before_it_is_published_nor_get_lost_with_its_configuration() {
+    let world = World::ready();
+    let config = world.path("hq/config.toml");
+    let draft = world.draft_trust("--dispatch-keys @dispatch2 --audit-keys @audit2");
+    let drafted = fs::read(&config).unwrap();
+    // Meanwhile everything goes on under the keys in force.
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.carry_home("berlin").exits_done();
+    world.mint("berlin", &other_policy());
+    world.carry_out("berlin").exits_done();
+    assert_eq!(world.status("berlin")["dispatch"]["epoch"], 1);
+    world.approve(&draft);
+    world.hq("trust publish --media $D/media").ok();
+    // The machine stopped before the configuration was written.
+    fs::write(&config, drafted).unwrap();
+    world.carry_out("berlin").exits_done();
+    assert_eq!(world.status("berlin")["dispatch"]["epoch"], 2);
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
+    // A dispatch key that the manifest does not name signs nothing.
+    let text = fs::read_to_string(&config).unwrap();
+    let other = text.replace("/dispatch2", "/hq");
+    assert_ne!(text, other);
+    fs::write(&config, other).unwrap();
+    world.hq("media export $D/media").fails(4, "KEY-NOT-LISTED");
+}
+
+#[test]
+fn a_lost_audit_key_starves_nobody() {
+    let world = World::ready();
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.site("media export $D/media").ok();
+    fs::remove_file(world.path("keys/hq/audit.pem")).unwrap();
+    world.hq("media import $D/media").fails(3, "KEY-MISSING");
+    world.next_trust("--audit-keys @audit2", &["alice", "bob"]);
+    // What is sealed already stays sealed; the escrow key is taken out of its safe.
+    world.keys("safe");
+    fs::create_dir_all(world.path("keys/safe")).unwrap();
+    judge::openssl(
+        world.folder(),
+        "pkcs8 -topk8 -in escrow.key -out keys/safe/audit.pem -passout file:pins/safe.pin -v2 aes-256-cbc -iter 600000",
+    );
+    let key = fs::read_to_string(world.path("keys/safe/audit.pem")).unwrap();
+    world.write("keys/safe/audit.pem", format!("Purpose: agree\n{key}"));
+    let mut command = Command::new("chmod");
+    let chmod = command.current_dir(world.folder());
+    judge::succeed(chmod.args(["go=", "keys/safe", "keys/safe/audit.pem"]));
+    world
+        .hq("trust escrow --keys @audit2-of-another")
+        .fails(3, "KEY-FOLDER-MISSING");
+    world.hq("trust escrow --keys @safe").ok();
+    let home = world.hq("media import $D/media").ok();
+    let imported = |item: &Value| item["outcome"] == "imported";
+    assert!(
+        home.json()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(imported),
+        "{home}"
+    );
+    world.carry_out("berlin").exits_done();
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
 }

@@ -68,7 +68,8 @@ pub struct Opener<'a> {
     pub former: Option<&'a dyn FormerKeys>,
 }
 
-/// Keys that a reader had before the one it has now, and can still decrypt with.
+/// Keys that a reader has besides the one that things are encrypted to now, and can still decrypt with: those that came
+/// before it, and one that was in escrow.
 pub trait FormerKeys {
     /// Their public halves.
     fn public_keys(&self) -> &[PublicKey];
@@ -309,22 +310,23 @@ impl Encrypted {
 
     /// The content key, for one of its recipients.
     pub(crate) fn content_key(&self, opener: Opener<'_>) -> Result<Zeroizing<[u8; 32]>, Error> {
-        let former = opener.former.filter(|_| !self.is_for(opener.public_key));
-        let former = former.and_then(|former| {
-            let mut keys = former.public_keys().iter();
-            Some((former, keys.find(|key| self.is_for(key))?))
-        });
-        let key = former.map_or(opener.public_key, |(_, key)| key);
-        self.unwrap_key(&thumbprint(key), |ephemeral| match ephemeral {
-            AgreementKey::P256(ephemeral) => {
-                let shared = match former {
-                    None => (opener.agree)(ephemeral)?,
-                    Some((former, key)) => former.agree(key, ephemeral)?,
-                };
-                Ok(Zeroizing::new(shared.to_vec()))
+        let with = |key: &PublicKey, agree: Agree<'_>| {
+            self.unwrap_key(&thumbprint(key), |ephemeral| match ephemeral {
+                AgreementKey::P256(ephemeral) => Ok(Zeroizing::new(agree(ephemeral)?.to_vec())),
+                AgreementKey::P384(_) => Err("the ephemeral key is on another curve".into()),
+            })
+        };
+        let mut opened = with(opener.public_key, opener.agree);
+        if let (Err(Error::NotRecipient { .. }), Some(former)) = (&opened, opener.former) {
+            for key in former.public_keys().iter().filter(|key| self.is_for(key)) {
+                opened = with(key, &|peer| former.agree(key, peer));
+                // One of them may be lost, which is why there is another.
+                if opened.is_ok() {
+                    break;
+                }
             }
-            AgreementKey::P384(_) => Err("the ephemeral key is on another curve".into()),
-        })
+        }
+        opened
     }
 
     /// The content key, for the recipient whose key id this is.

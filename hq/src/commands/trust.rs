@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_keys::UnparsedKeyUri;
 use mintmark_protocol::approval::PROPOSAL_BYTES_MAX;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
@@ -13,8 +14,9 @@ use mintmark_protocol::trust::{Role, TRUST_BYTES_MAX, TrustManifest};
 
 use crate::approvals::{self, words};
 use crate::clock::now_unix;
-use crate::config::{Config, Pin, Role as HomeRole};
+use crate::config::{Config, FormerKey, Pin, Role as HomeRole, absolute};
 use crate::home::{self, Home};
+use crate::keyring::{self, AUDIT};
 use crate::record::Record;
 use crate::{failure, trust};
 
@@ -40,6 +42,16 @@ pub(super) enum Trust {
         /// will not follow.
         #[arg(long)]
         no_root_link: bool,
+        /// Say what would happen and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The audit key is lost: have headquarters read with the escrow key what was encrypted to both. Another audit key is
+    /// for `hq trust draft --audit-keys`.
+    Escrow {
+        /// Where the escrow key is, under the label `audit`. In a folder, a line `Purpose: agree` stands before it.
+        #[arg(long, value_name = "URI")]
+        keys: UnparsedKeyUri,
         /// Say what would happen and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -73,6 +85,7 @@ impl Trust {
                 no_root_link,
                 dry_run,
             } => publish::run(home, &media, !no_root_link, dry_run, console),
+            Self::Escrow { keys, dry_run } => escrow(home, &keys, dry_run, console),
             Self::Pin {
                 file,
                 fingerprint,
@@ -145,6 +158,56 @@ fn say(
     }
     lines.push(format!("fingerprint  {}", manifest.fingerprint()));
     super::say(console, &json, lines)
+}
+
+fn escrow(
+    home: Option<&Path>,
+    keys: &UnparsedKeyUri,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let home = Home::change_hq(home)?;
+    let uri = absolute(&keys.parse().map_err(failure::keys)?)?;
+    let store = keyring::open(&uri, console)?;
+    let key = store.agreement(AUDIT).map_err(failure::keys)?;
+    let key = key.public_key();
+    let chain = trust::chain(&home)?;
+    let mut listed = chain
+        .iter()
+        .flat_map(|manifest| &manifest.content().encryption_keys);
+    let name = listed
+        .find(|listed| listed.key == *key)
+        .map(|listed| &listed.name);
+    let name = name.ok_or_else(|| {
+        let message = "no trust manifest names this key as one that headquarters reads with";
+        Failure::new(Exit::Integrity, "KEY-NOT-LISTED", message)
+            .hint("bring the private half of the escrow key that `hq trust show` names")
+    })?;
+    let mut config = home.config.clone();
+    let uris = config
+        .keys
+        .as_mut()
+        .ok_or_else(|| failure::home_corrupt("config.toml names no keys"))?;
+    let found = FormerKey::new(&uri.to_string(), key);
+    if !dry_run && !uris.former_audit.contains(&found) {
+        uris.former_audit.push(found);
+        config.replace(home.folder())?;
+    }
+    let json = serde_json::json!({
+        "schema": "mintmark/trust/1",
+        "name": name.as_str(),
+        "key_id": thumbprint(key).to_string(),
+        "dry_run": dry_run,
+    });
+    let verb = if dry_run { "would read" } else { "reads" };
+    super::say(
+        console,
+        &json,
+        [format!(
+            "headquarters {verb} with the key `{name}` too ({})",
+            thumbprint(key)
+        )],
+    )
 }
 
 fn pin(
