@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_keys_of_a_draft_count_once_its_manifest_is_published_and_not_before() {
-        let [first, second] = [b"first", b"2econd"].map(|bytes| Fingerprint::of(bytes));
+        let [first, second] = ["first", "second"].map(|text| Fingerprint::of(text.as_bytes()));
         let mut settled = config(&[&first, &second]);
         settled.settle(&[]);
         assert_eq!(settled.keys.as_ref().unwrap().dispatch, "file:/dispatch");

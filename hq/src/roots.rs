@@ -29,9 +29,10 @@ pub(crate) fn all(home: &Home) -> Result<Vec<Root>, Failure> {
     let mut ders = vec![home.registry()?.bytes("root_certificate")?];
     for manifest in trust::chain(home)? {
         let der = &manifest.content().root_certificate;
-        // A headquarters may go back to a root that it had.
-        ders.retain(|known| known != der);
-        ders.push(der.clone());
+        // A certificate is made for each: one that goes has gone for good.
+        if !ders.contains(der) {
+            ders.push(der.clone());
+        }
     }
     (1..)
         .zip(ders)
