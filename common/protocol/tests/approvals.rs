@@ -5,17 +5,19 @@
 mod support;
 
 use ciborium::Value;
-use mintmark_protocol::Error;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::encryption::{FormerKeys, Opener};
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::{Role, TrustManifest};
+use mintmark_protocol::{Error, KeyFailure};
 use support::forge::{Parts, signature_header};
 use support::*;
+use zeroize::Zeroizing;
 
 #[track_caller]
 fn assert_code<T>(result: Result<Verified<T>, Error>, code: &str) {
@@ -282,7 +284,7 @@ fn a_key_operation_that_fails_is_not_the_messages_fault() {
         .unwrap();
     assert_eq!(error.code(), "KEY-OPERATION");
     let failing = |_: &p256::PublicKey| Err("the token is gone".into());
-    let opener = mintmark_protocol::encryption::Opener {
+    let opener = Opener {
         public_key: &vault_agree().public,
         agree: &failing,
         former: None,
@@ -291,4 +293,60 @@ fn a_key_operation_that_fails_is_not_the_messages_fault() {
         draft.plaintext(Some(opener)).unwrap_err().code(),
         "KEY-OPERATION"
     );
+}
+
+/// Keys that a reader had before.
+struct Former {
+    keys: Vec<Key>,
+    public: Vec<p256::PublicKey>,
+    /// Of these, how many are lost.
+    lost: usize,
+}
+
+impl Former {
+    fn new(keys: Vec<Key>, lost: usize) -> Self {
+        let public = keys.iter().map(|key| key.public).collect();
+        Self { keys, public, lost }
+    }
+}
+
+impl FormerKeys for Former {
+    fn public_keys(&self) -> &[p256::PublicKey] {
+        &self.public
+    }
+
+    fn agree(
+        &self,
+        key: &p256::PublicKey,
+        peer: &p256::PublicKey,
+    ) -> Result<Zeroizing<[u8; 32]>, KeyFailure> {
+        let at = self.keys.iter().position(|known| known.public == *key);
+        match at {
+            Some(at) if at >= self.lost => self.keys[at].agree(peer),
+            _ => Err("the token is gone".into()),
+        }
+    }
+}
+
+#[test]
+fn what_was_encrypted_to_a_former_key_is_read_with_whichever_of_them_is_left() {
+    let draft = entitlement_proposal();
+    let read = |key: &Key, former: &Former| {
+        let agree = |peer: &p256::PublicKey| key.agree(peer);
+        let opener = Opener {
+            public_key: &key.public,
+            agree: &agree,
+            former: Some(former),
+        };
+        draft.plaintext(Some(opener)).map_err(|error| error.code())
+    };
+    let (new, stranger) = (Key::new(77), Key::new(78));
+    let plain = read(&audit_key(), &Former::new(Vec::new(), 0)).unwrap();
+    let keys = || vec![stranger.clone(), audit_key(), vault_agree()];
+    assert_eq!(read(&new, &Former::new(keys(), 0)).unwrap(), plain);
+    // The audit key is lost too.
+    assert_eq!(read(&new, &Former::new(keys(), 2)).unwrap(), plain);
+    assert_eq!(read(&new, &Former::new(keys(), 3)), Err("KEY-OPERATION"));
+    let nobody = Former::new(vec![stranger.clone()], 0);
+    assert_eq!(read(&new, &nobody), Err("NOT-RECIPIENT"));
 }
