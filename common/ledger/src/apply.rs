@@ -315,7 +315,8 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
     }
 }
 
-/// The log goes on at another time. What was counted at a later one counts now: nothing is given back.
+/// The log goes on at another time. If that is an earlier one, what was issued later is as old as now, and no rate is
+/// given back.
 fn correct_clock(state: &mut State, time: u64) {
     state.mark = time;
     state.unreported.go_on_at(time);

@@ -5,6 +5,7 @@ mod decisions;
 mod device_cas;
 mod dispatches;
 mod engine;
+mod engine_orders;
 mod fixture;
 mod frauds;
 mod frauds_of_orders;

@@ -8,7 +8,7 @@ use mintmark_protocol::identifier::{EntitlementId, Sku};
 pub struct WindowCount {
     /// The number of the window: whole hours or whole days since 1970.
     pub window: u64,
-    /// Units in it.
+    /// Units in it; 2^64 - 1 after time was set back into it, when how many is not known any more.
     pub units: u64,
 }
 
@@ -24,10 +24,15 @@ impl WindowCount {
         self.window = self.window.max(window);
     }
 
-    /// Time goes on in the window of this number, perhaps an earlier one: what was counted in a later window counts in
-    /// this one, and no longer.
+    /// Time goes on in the window of this number. If that is an earlier one, what fell into it before is forgotten, so
+    /// nothing more may fall into it; the next one is as any other.
     pub(crate) fn go_on_in(&mut self, window: u64) {
-        self.window = self.window.min(window);
+        if self.window > window {
+            *self = Self {
+                window,
+                units: u64::MAX,
+            };
+        }
     }
 }
 

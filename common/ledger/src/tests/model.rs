@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::revocation::Target;
+
 use super::fixture::*;
-use crate::entry::LogSequence;
-use crate::entry::{Body, Signed};
+use crate::entry::{Body, KeyOutcome, LogSequence, Rotation, Verdict};
 use crate::state::State;
 
 /// What happens next.
@@ -19,34 +21,56 @@ enum Step {
         key: u8,
         sign: bool,
     },
+    /// What is reserved and may be completed is signed.
+    Complete,
     /// Time passes.
     Wait { seconds: u64 },
+    /// The clock was ahead, and is corrected.
+    SetBack { seconds: u64 },
     /// An amendment of one product's units.
     Amend { product: usize, units: u64 },
     /// A bundle goes out and is acknowledged.
     Report,
     /// The process starts again.
     Restart,
+    /// The key comes into the token.
+    Receive,
+    /// The second device CA is asked for and granted.
+    Rotate,
+    /// A device CA is revoked, by generation; the second only if there is one.
+    RevokeDeviceCa { generation: u16 },
+    /// The vault is disabled.
+    Disable,
+    /// The entitlement is revoked.
+    Revoke,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0..2_usize, 0..12_u8, 0..12_u8, any::<bool>())
+        40 => (0..2_usize, 0..12_u8, 0..12_u8, any::<bool>())
             .prop_map(|(product, device, key, sign)| Step::Request { product, device, key, sign }),
         // A device that keeps its own key, as most do.
-        8 => (0..2_usize, 0..12_u8, any::<bool>()).prop_map(|(product, device, sign)| {
+        60 => (0..2_usize, 0..12_u8, any::<bool>()).prop_map(|(product, device, sign)| {
             Step::Request { product, device, key: device + 100, sign }
         }),
-        2 => (0..4000_u64).prop_map(|seconds| Step::Wait { seconds }),
-        1 => (0..2_usize, 0..8_u64).prop_map(|(product, units)| Step::Amend { product, units }),
-        1 => Just(Step::Report),
-        1 => Just(Step::Restart),
+        5 => Just(Step::Complete),
+        15 => (0..4000_u64).prop_map(|seconds| Step::Wait { seconds }),
+        5 => (0..9000_u64).prop_map(|seconds| Step::SetBack { seconds }),
+        10 => (0..2_usize, 0..8_u64).prop_map(|(product, units)| Step::Amend { product, units }),
+        10 => Just(Step::Report),
+        5 => Just(Step::Restart),
+        5 => Just(Step::Receive),
+        4 => Just(Step::Rotate),
+        4 => (1..3_u16).prop_map(|generation| Step::RevokeDeviceCa { generation }),
+        2 => Just(Step::Disable),
+        1 => Just(Step::Revoke),
     ]
 }
 
 const PRODUCTS: [&str; 2] = ["TH-200", "TH-300"];
 const UNITS_PER_HOUR: u64 = 3;
 const CREDIT: u64 = 6;
+const KEY_USES: u64 = 4;
 
 /// A spent unit.
 struct Unit {
@@ -56,26 +80,82 @@ struct Unit {
     signed: bool,
 }
 
+/// The newest certificate of a device, or what is reserved for one.
+struct Issue {
+    key: u8,
+    unit: usize,
+    number: u16,
+    /// The generation of the device CA.
+    device_ca: u16,
+    signed: bool,
+}
+
 /// The model: plain lists, and every rule written out once more.
 #[derive(Default)]
 struct Model {
     units: [u64; 2],
     version: u64,
     spent: Vec<Unit>,
-    /// (product, device) to key.
-    devices: BTreeMap<(usize, u8), u8>,
+    /// By (product, device).
+    devices: BTreeMap<(usize, u8), Issue>,
     keys: BTreeSet<u8>,
+    /// The hour into which time was set back after a later one was used, by product.
+    full_hour: [Option<u64>; 2],
+    received: bool,
+    uses: u64,
+    device_cas: u16,
+    revoked_device_cas: BTreeSet<u16>,
+    disabled: bool,
+    revoked: bool,
 }
 
 impl Model {
+    fn new() -> Self {
+        Self {
+            units: [5, 5],
+            version: 1,
+            device_cas: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Why nothing new is certified.
+    fn stopped(&self) -> Option<&'static str> {
+        if self.disabled {
+            Some("VAULT-DISABLED")
+        } else if self.revoked_device_cas.contains(&self.device_cas) {
+            Some("DEVICE-CA-REVOKED")
+        } else {
+            None
+        }
+    }
+
     fn answer(&self, now: u64, product: usize, device: u8, key: u8) -> &'static str {
+        let revoked = self.revoked.then_some("ENTITLEMENT-REVOKED");
         match self.devices.get(&(product, device)) {
-            Some(known) if *known == key => return "existing",
-            Some(_) => return "DEVICE-KEY-CHANGED",
+            Some(known) if known.key != key => return "DEVICE-KEY-CHANGED",
+            Some(known) if self.revoked_device_cas.contains(&known.device_ca) => {
+                return self.stopped().or(revoked).unwrap_or("reissued");
+            }
+            Some(known) if !known.signed => {
+                let disabled = self.disabled.then_some("VAULT-DISABLED");
+                return revoked.or(disabled).unwrap_or("existing");
+            }
+            Some(_) => return "existing",
             None => {}
         }
         if self.keys.contains(&key) {
             return "KEY-REUSED";
+        }
+        if let Some(code) = self.stopped().or(revoked) {
+            return code;
+        }
+        // Only the first product has a key.
+        if product == 0 && !self.received {
+            return "KEY-NOT-RECEIVED";
+        }
+        if product == 0 && self.uses >= KEY_USES {
+            return "KEY-USES-EXHAUSTED";
         }
         let count =
             |of: &dyn Fn(&Unit) -> bool| self.spent.iter().filter(|unit| of(unit)).count() as u64;
@@ -83,13 +163,64 @@ impl Model {
             return "QUOTA-EXHAUSTED";
         }
         let this_hour = |unit: &Unit| unit.product == product && unit.time / HOUR == now / HOUR;
-        if count(&this_hour) >= UNITS_PER_HOUR {
+        if count(&this_hour) >= UNITS_PER_HOUR || self.full_hour[product] == Some(now / HOUR) {
             return "RATE-HOUR";
         }
         if count(&|unit| !unit.reported) >= CREDIT {
             return "CREDIT-UNITS-EXHAUSTED";
         }
-        "reserved"
+        "issued"
+    }
+
+    /// Time goes on at `now`, which may be earlier.
+    fn set_back(&mut self, now: u64) {
+        for (product, full) in self.full_hour.iter_mut().enumerate() {
+            let later = |unit: &Unit| unit.product == product && unit.time / HOUR > now / HOUR;
+            let newest = self.spent.iter().any(later) || full.is_some_and(|hour| hour > now / HOUR);
+            if newest {
+                *full = Some(now / HOUR);
+            }
+        }
+        for unit in &mut self.spent {
+            unit.time = unit.time.min(now);
+        }
+    }
+
+    /// A reservation was made, for `device` of `product`.
+    fn reserve(&mut self, now: u64, at: (usize, u8), key: u8, signed: bool) {
+        let before = self.devices.get(&at);
+        let (unit, number) = before.map_or((self.spent.len(), 0), |b| (b.unit, b.number + 1));
+        if number == 0 {
+            self.spent.push(Unit {
+                product: at.0,
+                time: now,
+                reported: false,
+                signed: false,
+            });
+            self.keys.insert(key);
+            self.uses += u64::from(at.0 == 0);
+        }
+        let device_ca = self.device_cas;
+        let issue = Issue {
+            key,
+            unit,
+            number,
+            device_ca,
+            signed,
+        };
+        self.spent[unit].signed |= signed;
+        self.devices.insert(at, issue);
+    }
+
+    /// Everything that may be completed is.
+    fn complete(&mut self) {
+        for issue in self.devices.values_mut() {
+            let dead = self.revoked_device_cas.contains(&issue.device_ca);
+            if !self.revoked && !self.disabled && !dead {
+                issue.signed = true;
+                self.spent[issue.unit].signed = true;
+            }
+        }
     }
 }
 
@@ -104,21 +235,42 @@ fn terms(version: u64, units: [u64; 2]) -> mintmark_protocol::entitlement::Entit
     entitlement.version = version;
     entitlement.credit.unreported_units_max = CREDIT;
     entitlement.credit.unreported_days_max = 1000;
+    let mut key = device_key("service", Some(KEY_USES));
+    key.products = Some(vec![sku(PRODUCTS[0])]);
+    entitlement.keys = vec![key];
     entitlement
 }
 
+fn device_ca(generation: u16) -> Target {
+    let authorities = authorities();
+    let issuer = match generation {
+        1 => &authorities.device_ca,
+        _ => &authorities.next_device_ca,
+    };
+    Target::DeviceCa(Fingerprint::of(issuer.certificate_der()))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_state_machine_decides_as_the_model_does_and_replays_without_a_finding(
-        steps in prop::collection::vec(step(), 1..80),
+        steps in prop::collection::vec(step(), 1..100),
     ) {
-        let mut model = Model { units: [5, 5], version: 1, ..Model::default() };
+        let mut model = Model::new();
         let mut vault = Chronicle::entitled(&[terms(1, [5, 5])]);
         for step in steps {
             match step {
                 Step::Wait { seconds } => vault.now += seconds,
+                Step::SetBack { seconds } => {
+                    vault.now = NEW_YEAR.max(vault.now - seconds);
+                    let number = vault.state.clock_corrections() + 1;
+                    let correction = clock_correction(number, vault.now);
+                    let content = Verdict::Authentic(clock_content(&correction));
+                    prop_assert_eq!(vault.import(content), Ok(()));
+                    prop_assert_eq!(vault.state.mark(), vault.now);
+                    model.set_back(vault.now);
+                }
                 Step::Restart => vault.write(Body::Start(start(vault.state.boot() + 1))),
                 Step::Report => {
                     vault.report();
@@ -132,28 +284,70 @@ proptest! {
                     let version = model.version + 1;
                     let spent = model.spent.iter().filter(|unit| unit.product == product).count() as u64;
                     let result = vault.entitle(&terms(version, amended));
-                    prop_assert_eq!(result.is_ok(), units >= spent);
+                    prop_assert_eq!(result.is_ok(), units >= spent && !model.revoked);
                     if result.is_ok() {
                         model.units = amended;
                         model.version = version;
                     }
                 }
+                Step::Receive => {
+                    vault.write(key_receipt("both", "service", KeyOutcome::Unwrapped));
+                    model.received = true;
+                }
+                Step::Rotate => {
+                    if model.device_cas == 1 {
+                        vault.rotate();
+                        model.device_cas = 2;
+                        model.disabled = false;
+                    }
+                }
+                Step::RevokeDeviceCa { generation } => {
+                    let known = generation <= model.device_cas;
+                    prop_assert_eq!(vault.revoke(device_ca(generation)).is_ok(), known);
+                    if known {
+                        model.revoked_device_cas.insert(generation);
+                    }
+                }
+                Step::Disable => {
+                    prop_assert_eq!(vault.revoke(Target::Vault), Ok(()));
+                    model.disabled = true;
+                }
+                Step::Revoke => {
+                    let target = Target::Entitlement("both".parse().unwrap());
+                    prop_assert_eq!(vault.revoke(target), Ok(()));
+                    model.revoked = true;
+                }
+                Step::Complete => {
+                    let open: Vec<_> = vault.state.reservations().iter()
+                        .filter(|(at, _)| vault.state.withheld(**at).is_none())
+                        .map(|(at, open)| (*at, open.tbs.clone()))
+                        .collect();
+                    for (at, tbs) in open {
+                        vault.sign(at, &tbs);
+                    }
+                    model.complete();
+                }
                 Step::Request { product, device, key, sign: signs } => {
                     let csr = csr(&format!("D{device}"), u64::from(key));
                     let expected = model.answer(vault.now, product, device, key);
                     let decision = vault.request(PRODUCTS[product], &csr);
-                    prop_assert_eq!(decision.code().unwrap_or(decision.kind()), expected);
-                    let Body::Reserved(reserved) = decision else { continue };
-                    let before = model.spent.iter().filter(|unit| unit.product == product).count();
-                    prop_assert_eq!(reserved.slot, before as u64);
-                    let time = vault.now;
-                    model.spent.push(Unit { product, time, reported: false, signed: signs });
-                    model.devices.insert((product, device), key);
-                    model.keys.insert(key);
+                    let Body::Reserved(reserved) = decision else {
+                        prop_assert_eq!(decision.code().unwrap_or(decision.kind()), expected);
+                        continue
+                    };
+                    let first = reserved.issue == 0;
+                    prop_assert_eq!(if first { "issued" } else { "reissued" }, expected);
+                    let uses = usize::from(first && product == 0);
+                    prop_assert_eq!(reserved.keys.len(), uses);
+                    if first {
+                        let before = model.spent.iter().filter(|unit| unit.product == product).count();
+                        prop_assert_eq!(reserved.slot, before as u64);
+                    }
+                    model.reserve(vault.now, (product, device), key, signs);
+                    prop_assert_eq!(reserved.issue, model.devices[&(product, device)].number);
                     if signs {
                         let reservation = LogSequence(vault.state.size() - 1);
-                        let signature = sign(&authorities().device_ca_key, &reserved.tbs);
-                        vault.write(Body::Signed(Signed { reservation, signature }));
+                        vault.sign(reservation, &reserved.tbs);
                     }
                 }
             }
@@ -168,6 +362,9 @@ proptest! {
             }
             let unreported = model.spent.iter().filter(|unit| !unit.reported).count() as u64;
             prop_assert_eq!(vault.state.units_unreported(), unreported);
+            prop_assert_eq!(vault.state.units(), model.spent.len() as u64);
+            prop_assert_eq!(vault.state.keys().next().unwrap().uses, model.uses);
+            prop_assert_eq!(vault.state.disabled_at().is_some(), model.disabled);
         }
         let (replay, divergences) = replay(&vault.records);
         prop_assert_eq!(divergences, vec![]);
@@ -200,12 +397,31 @@ proptest! {
 /// A log with every kind of record.
 fn whole_log() -> Vec<Vec<u8>> {
     let mut vault = Chronicle::entitled(&[terms(1, [5, 5])]);
+    vault.write(key_receipt("both", "service", KeyOutcome::Unwrapped));
     vault.issue("TH-200", &csr("D0", 0));
     vault.report();
     vault.issue("TH-300", &csr("D1", 1));
     let _ = vault.request("TH-300", &csr("D1", 1));
     let _ = vault.request("TH-300", &csr("D1", 2));
+    let _ = vault.request("TH-300", &csr("D3", 3));
     let _ = vault.entitle(&terms(9, [9, 9]));
     vault.write(Body::Start(start(2)));
+    vault.write(Body::Rotation(Rotation {
+        generation: 2,
+        ..rotation()
+    }));
+    vault.rotate();
+    assert_eq!(vault.revoke(device_ca(1)), Ok(()));
+    vault.issue("TH-200", &csr("D0", 0));
+    let _ = vault.request("TH-300", &csr("D3", 3));
+    let correction = clock_content(&clock_correction(1, vault.now));
+    assert_eq!(vault.import(Verdict::Authentic(correction)), Ok(()));
+    let head = vault.seal();
+    let head = reanchor_content(&reanchor(1, head));
+    assert_eq!(vault.import(Verdict::Authentic(head)), Ok(()));
+    assert_eq!(vault.revoke(Target::Vault), Ok(()));
+    let both = Target::Entitlement("both".parse().unwrap());
+    assert_eq!(vault.revoke(both), Ok(()));
+    let _ = vault.request("TH-300", &csr("D1", 1));
     vault.records
 }

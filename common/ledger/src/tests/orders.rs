@@ -184,7 +184,7 @@ fn a_clock_correction_sets_the_time_of_the_log_back_and_gives_no_rate_back() {
     assert_eq!(vault.import(content), Ok(()));
     assert_eq!(vault.state.mark(), NEW_YEAR + HOUR);
     assert_eq!(vault.state.clock_corrections(), 1);
-    // What was made counts in the day that it is now, and is as old as it can be.
+    // How much of this day was used is not known any more; what was made later is as old as it can be.
     assert_eq!(code(&vault.request("TH-200", &csr("A2", 2))), "RATE-DAY");
     assert_eq!(vault.state.oldest_unreported(), Some(NEW_YEAR + HOUR));
     vault.now = NEW_YEAR + DAY;
