@@ -139,7 +139,7 @@ impl<'a> Importer<'a> {
         &self,
         sql: &Savepoint<'_>,
         arrived: &Arrived<'_>,
-    ) -> Result<Result<(u64, Vec<RefusedThere>), Box<Offence>>, Failure> {
+    ) -> Result<Result<Replayed, Box<Offence>>, Failure> {
         let Arrived { vault, .. } = arrived;
         let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
         let audit = self.ring.agreement(AUDIT)?;
@@ -244,6 +244,9 @@ impl<'a> Importer<'a> {
         Ok(Taken::Refused(failure))
     }
 }
+
+/// What a replay found: how many findings count, and what the vault refused.
+type Replayed = (u64, Vec<RefusedThere>);
 
 /// A bundle that its vault signed, and where the rest of it is.
 struct Arrived<'a> {

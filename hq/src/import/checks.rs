@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use mintmark_console::Failure;
 use mintmark_ledger::entry::{
     Body, BundleSealed, Content, Dispatch as Logged, ENTRY_BYTES_MAX, Entry, Genesis, LogSequence,
-    Trust, Verdict,
+    Rotation, Trust, Verdict,
 };
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::Error;
 use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::EnrolmentGrant;
@@ -21,13 +22,15 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
 use serde_json::json;
 
 use crate::findings::{Finding, Severity};
 use crate::record::Record;
-use crate::registry::bundles;
+use crate::registry::{bundles, device_cas};
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
 use crate::{approvals, clock, failure};
@@ -111,6 +114,7 @@ impl<'a> Checks<'a> {
                 None => ("FACT-FALSE", self.rejected(dispatch, trust)?),
             },
             Body::BundleSealed(sealed) => ("BUNDLE-SEALED-MISMATCH", self.sealed(sealed)?),
+            Body::Rotation(rotation) => ("ROTATION-UNKNOWN", self.rotation(rotation)?),
             _ => return Ok(None),
         };
         let (vault, lineage) = (&self.vault.name, self.vault.lineage);
@@ -174,9 +178,7 @@ impl<'a> Checks<'a> {
                 let name = &self.vault.name;
                 dispatches::refuse(self.sql, name, &sent.fingerprint, code)?;
                 // What was sent anew since, as it was approved again, is on its way.
-                let is_newest = dispatches::refused(self.sql)?
-                    .iter()
-                    .any(|refused| refused.sent.fingerprint == sent.fingerprint);
+                let is_newest = !dispatches::is_sent_again(self.sql, name, sent)?;
                 let lacking = approvals::APPROVAL_LACKING.contains(&code.as_str());
                 let approve_again = is_newest
                     && lacking
@@ -240,6 +242,31 @@ impl<'a> Checks<'a> {
             trust.version, trust.fingerprint, trust.dispatch_epoch
         );
         Some(("a published trust manifest".to_owned(), found))
+    }
+
+    /// A vault asks for its next device CA once it has made the key, and HQ may not have the request yet. Of one that was
+    /// granted, it is the request that officers approved.
+    fn rotation(&self, logged: &Rotation) -> Result<Option<Mismatch>, Failure> {
+        let device_cas = device_cas::granted(self.sql, &self.vault.name)?;
+        let granted = device_cas
+            .iter()
+            .find(|device_ca| device_ca.generation == logged.generation);
+        let Some(granted) = granted else {
+            return Ok(None);
+        };
+        if granted.request_fingerprint == logged.request_fingerprint {
+            return Ok(None);
+        }
+        let words = |fingerprint: &Fingerprint| {
+            format!(
+                "the request {fingerprint} for device CA {}",
+                logged.generation
+            )
+        };
+        Ok(Some((
+            words(&granted.request_fingerprint),
+            words(&logged.request_fingerprint),
+        )))
     }
 
     /// Whether HQ published this manifest.
@@ -358,6 +385,18 @@ impl<'a> Checks<'a> {
             Kind::Acknowledgement => {
                 let receipt = Acknowledgement::open(bytes, manifest, vault, opener)?;
                 Some(receipt.plaintext().len())
+            }
+            Kind::Revocation => {
+                let order = Revocation::open(bytes, manifest, vault, opener)?;
+                Some(order.plaintext().len())
+            }
+            Kind::ClockCorrection => {
+                let order = ClockCorrection::open(bytes, manifest, vault, opener)?;
+                Some(order.plaintext().len())
+            }
+            Kind::Reanchor => {
+                let order = Reanchor::open(bytes, manifest, vault, opener)?;
+                Some(order.plaintext().len())
             }
             _ => None,
         })

@@ -64,15 +64,6 @@ pub(crate) fn all(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, Fail
     Ok(dispatches)
 }
 
-/// A dispatch that its vault did not accept.
-#[derive(Clone, Debug)]
-pub(crate) struct RefusedDispatch {
-    pub(crate) vault: VaultName,
-    pub(crate) sent: Sent,
-    /// The rule, by its code.
-    pub(crate) code: String,
-}
-
 /// Notes that a vault refused a dispatch, as its log says. Returns whether that is news.
 pub(crate) fn refuse(
     sql: &Connection,
@@ -95,30 +86,19 @@ pub(crate) fn refuse(
     Ok(changed > 0)
 }
 
-/// What vaults refused and were not sent anew since, by vault and in order.
-pub(crate) fn refused(sql: &Connection) -> Result<Vec<RefusedDispatch>, Failure> {
-    let query = "SELECT site, vault, epoch, sequence, fingerprint, kind, object, version, refused FROM dispatches AS old
-         WHERE refused IS NOT NULL AND NOT EXISTS (
-             SELECT 1 FROM dispatches AS new
-             WHERE new.site = old.site AND new.vault = old.vault AND new.kind = old.kind
-                 AND new.object = old.object AND new.version >= old.version
-                 AND (new.epoch > old.epoch OR (new.epoch = old.epoch AND new.sequence > old.sequence)))
-         ORDER BY site, vault, epoch, sequence";
-    let mut statement = sql.prepare(query).map_err(failure::sql)?;
-    let mut rows = statement.query([]).map_err(failure::sql)?;
-    let mut refused = Vec::new();
-    while let Some(row) = rows.next().map_err(failure::sql)? {
-        let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
-        refused.push(RefusedDispatch {
-            vault: VaultName {
-                site: parsed("site", &text(0)?)?,
-                vault: parsed("vault", &text(1)?)?,
-            },
-            sent: sent(row, 2)?,
-            code: text(8)?,
-        });
-    }
-    Ok(refused)
+/// Whether the vault was sent the same thing, or a later version of it, after this dispatch.
+pub(crate) fn is_sent_again(
+    sql: &Connection,
+    vault: &VaultName,
+    sent: &Sent,
+) -> Result<bool, Failure> {
+    let place = (sent.epoch, sent.sequence);
+    let later = |other: &Sent| {
+        (&other.kind, &other.object) == (&sent.kind, &sent.object)
+            && other.version >= sent.version
+            && (other.epoch, other.sequence) > place
+    };
+    Ok(all(sql, vault)?.iter().any(later))
 }
 
 /// One dispatch, from the six columns that begin at `first`.
