@@ -83,7 +83,8 @@ impl Output {
                 .cause(error)
                 .hint("nothing was issued; name a folder that exists, or whose parent folder does")
         })?;
-        let probe = format!(".mintmark-{}.part", std::process::id());
+        // Named as the part of a file is, so that the one of a killed process goes with its other parts.
+        let probe = format!(".mintmark-probe.{}-0.part", std::process::id());
         folder.write_new(&probe, b"")?;
         folder.remove(&probe)?;
         // What a killed process was writing here was never a certificate; it is written again where it is asked for.

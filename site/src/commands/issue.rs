@@ -123,10 +123,9 @@ pub(crate) fn execute(
     } else {
         let issued = issue(&mut vault, arguments, &submissions, &mut tally);
         if let Err(error) = issued.and_then(|()| vault.close()) {
-            for missing in [tally.unwritten(), tally.secrets_missing()] {
-                if let Some(missing) = missing {
-                    console.report(missing.failure());
-                }
+            let missing = [tally.unwritten(), tally.secrets_missing()];
+            for missing in missing.into_iter().flatten() {
+                console.report(missing.failure());
             }
             return Err(error);
         }

@@ -82,6 +82,9 @@ pub(crate) enum Answer {
     Open,
 }
 
+/// What is to be signed, and the key of the device CA that signs it.
+type Signable<P> = (P, Arc<dyn Signer>);
+
 /// What came of signing what is pinned.
 #[derive(Debug)]
 pub(crate) struct Completion {
@@ -310,10 +313,7 @@ impl Vault<'_> {
 
     /// Finds the key of the device CA that certifies each: the one that was in force when it was reserved. Gives those
     /// that have one, and why others have none.
-    fn with_signers<P: Pinned>(
-        &self,
-        pinned: Vec<P>,
-    ) -> (Vec<(P, Arc<dyn Signer>)>, Option<Error>) {
+    fn with_signers<P: Pinned>(&self, pinned: Vec<P>) -> (Vec<Signable<P>>, Option<Error>) {
         let mut known: BTreeMap<u16, Option<Arc<dyn Signer>>> = BTreeMap::new();
         let mut failed = None;
         let mut ready = Vec::with_capacity(pinned.len());

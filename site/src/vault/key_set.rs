@@ -232,7 +232,7 @@ impl Vault<'_> {
             "the key that came is not the one that officers approved: its check value differs";
         Err(Refused::Refused(
             Error::negative("KEY-CHECK-VALUE", message).hint(
-                "it was destroyed again; ask headquarters for an amendment with the right one",
+                "it was destroyed again; ask headquarters to revoke this entitlement and to grant another with the right key",
             ),
         ))
     }

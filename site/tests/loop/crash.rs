@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use mintmark_protocol::media::MediaName;
 use serde_json::json;
 
-use crate::support::hq::put;
+use crate::keys::{HMAC, expected, opened, with_key};
+use crate::support::hq::{Way, put};
 use crate::support::vault::SOFTHSM;
 use crate::support::{Hq, Run, Vault, now};
 
@@ -247,6 +248,102 @@ fn an_import_that_was_killed_is_finished_by_the_next_one() {
             "{at}"
         );
         vault.run(&["audit", "verify"]).expect(0);
+    });
+}
+
+#[test]
+fn a_key_that_was_being_taken_in_is_in_the_token_once_and_the_log_says_so() {
+    let (vault, mut hq) = (Vault::with_softhsm(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    let mut terms = hq.terms("th200", 2, 1);
+    with_key(Way::Token)(&hq, &mut terms);
+    let (name, entitlement) = hq.mint(&terms, 2);
+    put(&vault.stick(), &name, &entitlement);
+    vault.request("0.csr", "A0", 20);
+    kill_everywhere(5, &vault, media("import"), |vault, at| {
+        vault.import().expect(0);
+        let status = vault.status();
+        let key = &status["keys"][0];
+        assert_eq!(
+            (&key["state"], &key["received"]),
+            (&json!("held"), &json!("unwrapped")),
+            "{at}"
+        );
+        let listed = vault.pkcs11(&["--list-objects", "--type", "secrkey"]);
+        assert_eq!(listed.matches("key-service").count(), 1, "{at}: {listed}");
+        let row = vault.issue().expect(0).lines()[0].clone();
+        let file = row["secrets"][0]["file"].as_str().unwrap();
+        assert_eq!(*opened(&hq, file, 20).secret, expected("A0", HMAC), "{at}");
+        vault.run(&["audit", "verify"]).expect(0);
+        // The copies share the token.
+        vault.pkcs11(&[
+            "--delete-object",
+            "--type",
+            "secrkey",
+            "--label",
+            "key-service",
+        ]);
+    });
+}
+
+#[test]
+fn issuing_with_secrets_that_was_killed_gives_every_device_its_secret_and_counts_each_use_once() {
+    let (vault, mut hq) = (Vault::with_softhsm(), Hq::new(1));
+    vault.enrol_with(&mut hq, u64::from(DEVICES), |hq, terms| {
+        with_key(Way::Token)(hq, terms);
+        terms.keys[0].uses_max = Some(u64::from(DEVICES));
+    });
+    for number in 0..DEVICES {
+        vault.request(&format!("{number}.csr"), &format!("A{number}"), 20 + number);
+    }
+    kill_everywhere(8, &vault, Vault::issue_arguments, |vault, at| {
+        let rows = vault.issue().expect(0).lines();
+        assert_eq!(rows.len(), usize::from(DEVICES), "{at}");
+        for (number, row) in (0..DEVICES).zip(&rows) {
+            let file = row["secrets"][0]["file"].as_str().unwrap();
+            let secret = opened(&hq, file, 20 + number);
+            assert_eq!(
+                *secret.secret,
+                expected(&format!("A{number}"), HMAC),
+                "{at}"
+            );
+        }
+        assert_eq!(vault.status()["keys"][0]["uses"], json!(DEVICES), "{at}");
+        let parts = std::fs::read_dir(vault.path("out")).unwrap();
+        let names = parts.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(
+            !names.into_iter().any(|name| name.ends_with(".part")),
+            "{at}"
+        );
+    });
+}
+
+#[test]
+fn a_rotation_that_was_killed_gives_one_request() {
+    let (vault, mut hq) = (Vault::with_softhsm(), Hq::new(1));
+    vault.enrol(&mut hq, 1);
+    let rotate = |_: &Vault| vec!["rotate".to_owned()];
+    kill_everywhere(4, &vault, rotate, |vault, at| {
+        let kept = std::fs::read(vault.home().join("enrol-2.cose")).ok();
+        let asked = vault.run(&["rotate"]).expect(0).json();
+        let request = std::fs::read(vault.home().join("enrol-2.cose")).unwrap();
+        assert!(
+            kept.is_none_or(|kept| kept == request),
+            "{at}: another request"
+        );
+        assert_eq!(asked["generation"], json!(2), "{at}");
+        let rotation = &vault.status()["rotation"];
+        assert_eq!(
+            rotation["enrolment_fingerprint"], asked["enrolment_fingerprint"],
+            "{at}"
+        );
+        vault.export().expect(0);
+        let listed = vault.pkcs11(&["--list-objects", "--type", "privkey"]);
+        assert_eq!(listed.matches("device-ca-2").count(), 1, "{at}: {listed}");
+        vault.run(&["audit", "verify"]).expect(0);
+        for kind in ["privkey", "pubkey"] {
+            vault.pkcs11(&["--delete-object", "--type", kind, "--label", "device-ca-2"]);
+        }
     });
 }
 

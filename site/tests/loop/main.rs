@@ -8,7 +8,10 @@ mod crash;
 mod damage;
 mod hostile;
 mod journey;
+mod keys;
+mod orders;
 mod rolled_back;
+mod rotation;
 mod support;
 
 /// What came of a file: outcome and code.

@@ -6,16 +6,21 @@ use mintmark_pki::{Issuer, assemble, device_ca_tbs, root_tbs, vault_identity_tbs
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, FIRST_GENERATION, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::key_delivery::KeyFacts;
+use mintmark_protocol::key_terms::{KeyAlgorithm, KeyTerms, KeyUse};
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::Segment;
+use mintmark_protocol::transport::{Oaep, TransportKey};
 use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
 use mintmark_protocol::{KeyFailure, media::MediaName};
 use p256::ecdsa::signature::Signer as _;
@@ -56,6 +61,18 @@ struct Enrolled {
     name: VaultName,
     sign: PublicKey,
     agree: PublicKey,
+    transport: Option<TransportKey>,
+}
+
+/// How a key travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the token, which unwraps it.
+    Token,
+    /// Through the vault's memory, which its terms allow.
+    Memory,
+    /// Through the vault's memory, which its terms forbid.
+    MemoryForbidden,
 }
 
 pub(crate) struct Hq {
@@ -69,6 +86,8 @@ pub(crate) struct Hq {
     vault: Option<Enrolled>,
     previous: Option<Fingerprint>,
     pub(crate) sequence: u64,
+    /// Newest revocation and clock correction.
+    numbers: [u64; 2],
 }
 
 impl Hq {
@@ -89,6 +108,7 @@ impl Hq {
             vault: None,
             previous: None,
             sequence: 0,
+            numbers: [0; 2],
         };
         let first = hq.manifest(1, None, now() + 86_400);
         hq.publish(first);
@@ -222,7 +242,108 @@ impl Hq {
             .unwrap()
     }
 
-    /// Reads the enrolment request from a medium and answers it: the grant, in the first dispatch.
+    /// The certificate of the root, DER.
+    pub(crate) fn root(&self) -> &[u8] {
+        &self.root_certificate
+    }
+
+    /// Ends something at the vault.
+    pub(crate) fn revoke(&mut self, target: Target) -> (MediaName, Vec<u8>) {
+        self.numbers[0] += 1;
+        let revocation = Revocation {
+            salt: [4; 32],
+            vault: self.enrolled().name.clone(),
+            number: self.numbers[0],
+            target,
+            reason: "the line was sold".to_owned(),
+            drafted_at: now(),
+            approve_until: now() + 3600,
+        };
+        let agree = self.enrolled().agree;
+        let proposal = revocation.propose(self.newest(), &agree).unwrap();
+        let bytes = self.approve(&proposal, 2);
+        self.dispatch(Kind::Revocation, &revocation.object_id(), bytes, Vec::new())
+    }
+
+    /// Has the vault's log go on at another time.
+    pub(crate) fn correct_clock(&mut self, time: u64) -> (MediaName, Vec<u8>) {
+        self.numbers[1] += 1;
+        let correction = ClockCorrection {
+            salt: [5; 32],
+            vault: self.enrolled().name.clone(),
+            number: self.numbers[1],
+            time,
+            reason: "the battery of the clock was empty".to_owned(),
+            drafted_at: now(),
+            approve_until: now() + 3600,
+        };
+        let agree = self.enrolled().agree;
+        let proposal = correction.propose(self.newest(), &agree).unwrap();
+        let bytes = self.approve(&proposal, 2);
+        let id = correction.object_id();
+        self.dispatch(Kind::ClockCorrection, &id, bytes, Vec::new())
+    }
+
+    /// The newest clock correction had no effect, and the next one takes its number.
+    pub(crate) fn forget_clock_correction(&mut self) {
+        self.numbers[1] -= 1;
+    }
+
+    /// A key with this label and these bytes, for an entitlement.
+    pub(crate) fn key(
+        &self,
+        label: &str,
+        key: &[u8; 32],
+        algorithm: KeyAlgorithm,
+        way: Way,
+    ) -> KeyTerms {
+        let Enrolled {
+            name,
+            agree,
+            transport,
+            ..
+        } = self.enrolled();
+        let facts = KeyFacts {
+            vault: name.clone(),
+            label: label.parse().unwrap(),
+            algorithm,
+        };
+        let delivery = match way {
+            Way::Token => {
+                facts.seal_transported(key, transport.as_ref().unwrap(), &|transport, key| {
+                    let oaep = match transport.oaep {
+                        Oaep::Sha1 => mintmark_keys::OaepHash::Sha1,
+                        Oaep::Sha256 => mintmark_keys::OaepHash::Sha256,
+                    };
+                    Ok(mintmark_keys::oaep_wrap(
+                        &transport.modulus,
+                        &transport.exponent,
+                        oaep,
+                        key,
+                    )?)
+                })
+            }
+            Way::Memory | Way::MemoryForbidden => facts.seal_agreed(key, agree),
+        };
+        KeyTerms {
+            label: facts.label,
+            algorithm,
+            usage: KeyUse::DeriveDeviceSecret,
+            uses_max: None,
+            until: None,
+            products: None,
+            memory_import: way == Way::Memory,
+            check_value: derived(
+                key,
+                algorithm,
+                mintmark_protocol::device_secret::CHECK_LABEL,
+                b"",
+            ),
+            delivery: delivery.unwrap(),
+        }
+    }
+
+    /// Reads the enrolment request from a medium and answers it: the grant, in the next dispatch.
     pub(crate) fn grant(
         &mut self,
         stick: &Path,
@@ -243,6 +364,7 @@ impl Hq {
         let root = Issuer::from_certificate_der(&self.root_certificate).unwrap();
         let (site, vault) = (name.site.as_str(), name.vault.as_str());
         let time = now() - 60;
+        let serial = 0x32 + u8::try_from(request.device_ca_generation).unwrap();
         let identity_tbs = vault_identity_tbs(
             &root,
             "Acme",
@@ -254,7 +376,7 @@ impl Hq {
         )
         .unwrap();
         let device_ca_tbs =
-            device_ca_tbs(&root, "Acme", site, vault, &device_ca, &[0x33; 20], time).unwrap();
+            device_ca_tbs(&root, "Acme", site, vault, &device_ca, &[serial; 20], time).unwrap();
         let certificates = [&identity_tbs, &device_ca_tbs]
             .map(|tbs| assemble(tbs, &self.root.sign(tbs).unwrap()).unwrap());
         let grant = EnrolmentGrant {
@@ -269,12 +391,16 @@ impl Hq {
             drafted_at: now(),
             approve_until: now() + 3600,
             request: received,
-            purpose: Purpose::Enrolment,
+            purpose: match request.device_ca_generation {
+                FIRST_GENERATION => Purpose::Enrolment,
+                generation => Purpose::Rotation { generation },
+            },
         };
         self.vault = Some(Enrolled {
             name: name.clone(),
             sign: request.signing_key,
             agree: request.agreement_key,
+            transport: request.transport_key.clone(),
         });
         let proposal = grant
             .propose(self.newest(), &request.agreement_key)
@@ -401,6 +527,20 @@ impl Hq {
             Vec::new(),
         )
     }
+}
+
+/// What is derived from a key in memory.
+pub(crate) fn derived(
+    key: &[u8; 32],
+    algorithm: KeyAlgorithm,
+    label: &str,
+    context: &[u8],
+) -> [u8; 32] {
+    let algorithm = match algorithm {
+        KeyAlgorithm::Aes256 => mintmark_keys::SecretAlgorithm::Aes256,
+        KeyAlgorithm::HmacSha256 => mintmark_keys::SecretAlgorithm::HmacSha256,
+    };
+    *mintmark_keys::counter_kdf(algorithm, key, label, context).unwrap()
 }
 
 /// Writes a file to a medium.

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::media::MediaName;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -244,16 +246,73 @@ impl Vault {
 
     /// Enrolled, with an entitlement of so many units.
     pub(crate) fn enrol(&self, hq: &mut Hq, units: u64) {
+        self.enrol_with(hq, units, |_, _| {});
+    }
+
+    /// As [`Vault::enrol`]; `shape` has its say on the entitlement.
+    pub(crate) fn enrol_with(
+        &self,
+        hq: &mut Hq,
+        units: u64,
+        shape: impl FnOnce(&Hq, &mut Entitlement),
+    ) {
         let init = self.init(hq).expect(0).json();
         self.export().expect(0);
         hq.carry_trust(&self.stick());
         let fingerprint = init["enrolment_fingerprint"].as_str().unwrap();
         let (name, grant) = hq.grant(&self.stick(), &self.name, fingerprint);
         put(&self.stick(), &name, &grant);
-        let terms = hq.terms("th200", 1, units);
-        let (name, entitlement) = hq.mint(&terms, 2);
-        put(&self.stick(), &name, &entitlement);
-        self.import().expect(0);
+        let mut terms = hq.terms("th200", 1, units);
+        shape(hq, &mut terms);
+        self.bring(hq.mint(&terms, 2)).expect(0);
+    }
+
+    /// Puts a file on the stick and imports it.
+    pub(crate) fn bring(&self, (name, bytes): (MediaName, Vec<u8>)) -> Run {
+        put(&self.stick(), &name, &bytes);
+        self.import()
+    }
+
+    /// The key store, as the command line names it.
+    pub(crate) fn uri(&self) -> &str {
+        &self.keys
+    }
+
+    /// Runs pkcs11-tool on the vault's token.
+    pub(crate) fn pkcs11(&self, arguments: &[&str]) -> String {
+        let mut tool = Command::new("pkcs11-tool");
+        tool.args(["--module", SOFTHSM, "--token-label", "vault"])
+            .args(["--login", "--pin", "1234"])
+            .args(arguments)
+            .envs(self.environment.iter().cloned());
+        let output = tool.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The folder of the key files, where there is no token.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.path("keys")
+    }
+
+    /// Runs a command with a clock that is wrong by so many seconds.
+    pub(crate) fn run_at(&self, seconds: i64, arguments: &[&str]) -> Run {
+        let library = self.path("clock.so");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../tests/clock/clock.c"
+            ))
+            .arg("-ldl")
+            .status();
+        assert!(compiled.unwrap().success());
+        let mut command = self.command(arguments);
+        command
+            .env("LD_PRELOAD", library)
+            .env("MINTMARK_CLOCK_SECONDS", seconds.to_string());
+        Run::of(command.output().unwrap())
     }
 
     /// Writes a request of device `id` with key `number` into `csr/`.
