@@ -344,12 +344,13 @@ fn grant(
     entitlement: Entitlement,
 ) {
     let known = state.entitlements.get(&entitlement.id);
-    if let Some(known) = known
-        && known.version == entitlement.version
-        && known.fingerprint == fingerprint
-    {
+    if known.is_some_and(|known| known.has_had(entitlement.version, fingerprint)) {
         return;
     }
+    let mut versions = known
+        .map(|known| known.versions.clone())
+        .unwrap_or_default();
+    versions.follow(entitlement.version, fingerprint);
     let revoked = known.and_then(|known| known.revoked.clone());
     for account in state
         .accounts
@@ -375,6 +376,7 @@ fn grant(
         accepted_at: sequence,
         terms: Arc::new(entitlement),
         revoked,
+        versions,
     };
     state.entitlements.insert(granted.terms.id.clone(), granted);
     state.recompile();

@@ -151,6 +151,15 @@ pub struct Granted {
     pub accepted_at: LogSequence,
     /// Officers ended it, for good; none while it is in force.
     pub revoked: Option<Revoked>,
+    /// Every version that was accepted.
+    pub(crate) versions: Orders,
+}
+
+impl Granted {
+    /// Whether this very version was accepted before, be it the newest or one that another took the place of.
+    pub(crate) fn has_had(&self, version: u64, fingerprint: Fingerprint) -> bool {
+        self.versions.place(version, fingerprint) == Place::Again
+    }
 }
 
 /// A unit that is spent and has no certificate yet.

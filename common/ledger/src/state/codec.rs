@@ -14,7 +14,8 @@
 //! orders = [* [uint, digest]]
 //! dispatches = { 1: uint / null, 2: uint, 3: digest / null, 4: [* [uint, uint, digest]] }
 //! bundles = { 1: uint, 2: digest / null, 3: uint, 4: [* [uint, uint, digest]], 5: uint, 6: uint }
-//! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint, 5: revoked / null }   ; version, fingerprint, terms, accepted at
+//! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint, 5: revoked / null, 6: orders }
+//! ; version, fingerprint, terms, accepted at; every version accepted
 //! account = { 1: uint, 2: identifier, 3: sku, 4: [10 uint] }
 //! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr, 8: [* label], 9: bool }
 //! run = [first: uint, stride: uint, count: uint, unix-time]
@@ -209,6 +210,7 @@ fn entitlement(granted: &Granted) -> Map {
         .with(3, granted.terms.to_cbor())
         .with(4, granted.accepted_at.number())
         .with_nullable(5, granted.revoked.as_ref().map(orders::revoked))
+        .with(6, orders::orders(&granted.versions))
 }
 
 fn account(account: &Account) -> Map {
@@ -433,6 +435,7 @@ fn read_entitlement(value: Value) -> Result<Granted, Error> {
         terms: Arc::new(Entitlement::from_cbor(&fields.bytes(3)?)?),
         accepted_at: LogSequence(fields.uint(4)?),
         revoked: orders::read_revoked(&mut fields, 5)?,
+        versions: orders::read_orders(&mut fields, 6)?,
     };
     fields.finish()?;
     Ok(granted)

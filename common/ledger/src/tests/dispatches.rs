@@ -172,11 +172,21 @@ fn an_amendment_is_the_next_version_and_absolute() {
     );
     assert_eq!(vault.entitle(&version(3, 7)), Ok(()));
     vault.issue("TH-200", &csr("A3", 3));
+    assert_eq!(
+        vault.entitle(&version(2, 9)),
+        refused("ENTITLEMENT-VERSION")
+    );
     // The same again changes nothing, whenever it comes.
     let before = vault.state.entitlements().clone();
     vault.now = NEW_YEAR + 200 * DAY;
     assert_eq!(vault.entitle(&version(3, 7)), Ok(()));
     assert_eq!(*vault.state.entitlements(), before);
+    // Nor does what gave way to it.
+    assert_eq!(vault.entitle(&five()), Ok(()));
+    assert_eq!(vault.entitle(&version(2, 2)), Ok(()));
+    assert_eq!(*vault.state.entitlements(), before);
+    let read = crate::state::State::from_snapshot(&vault.state.to_snapshot()).unwrap();
+    assert_eq!(*read.entitlements(), before);
     assert_eq!(vault.findings(), []);
 }
 

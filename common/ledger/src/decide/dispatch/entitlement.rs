@@ -34,8 +34,8 @@ pub(super) fn fits(
             since: revoked.time,
         });
     }
-    if known.is_some_and(|k| k.version == entitlement.version && k.fingerprint == fingerprint) {
-        // The same thing again, under a new epoch say, changes nothing.
+    if known.is_some_and(|known| known.has_had(entitlement.version, fingerprint)) {
+        // The same thing again, under a new epoch say, changes nothing: what gave way to a later version stays so.
         return Ok(());
     }
     if entitlement.approve_until <= time {
