@@ -7,10 +7,12 @@ use std::path::PathBuf;
 
 use mintmark_protocol::entitlement::{DeviceIdSource, Interval};
 use mintmark_protocol::identifier::{Fingerprint, StationId};
+use mintmark_protocol::key_terms::KeyUse;
+use mintmark_protocol::revocation::Target;
 
 use super::fixture::*;
 use crate::decide::RULES_VERSION;
-use crate::entry::{Body, Entry, Refused, Request, Submission, Trust, Verdict};
+use crate::entry::{Body, Entry, KeyOutcome, Refused, Request, Submission, Trust, Verdict};
 
 fn path(version: u32) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tests/golden");
@@ -134,7 +136,110 @@ fn history() -> Vec<Vec<u8>> {
     }
     vault.now = NEW_YEAR;
     let _ = vault.request("TH-200", &csr("A900", 900));
+    orders(&mut vault);
     vault.records
+}
+
+/// Every kind of order, key and device CA, after the rest.
+fn orders(vault: &mut Chronicle) {
+    let import = |vault: &mut Chronicle, content| {
+        let _ = vault.import(Verdict::Authentic(content));
+    };
+    // The log stands 125 days after the clock, which is right.
+    let ahead = clock_correction(1, vault.now + 301);
+    let mut expired = clock_correction(1, vault.now);
+    expired.approve_until = vault.now;
+    for correction in [ahead, expired, clock_correction(2, vault.now)] {
+        import(vault, clock_content(&correction));
+    }
+    let correction = clock_content(&clock_correction(1, vault.now));
+    import(vault, correction.clone());
+    let _ = vault.request("TH-200", &csr("A901", 901));
+    vault.now += DAY;
+    import(vault, correction);
+
+    let mut keyed = entitlement(
+        "keyed",
+        vec![product(21, "KX-1", 9), product(22, "KX-2", 9)],
+    );
+    keyed.credit.unreported_units_max = 1000;
+    let mut held = device_key("held", None);
+    held.usage = KeyUse::Hold;
+    let mut ended = device_key("ended", None);
+    (ended.until, ended.products) = (Some(NEW_YEAR + 3 * DAY), Some(vec![sku("KX-2")]));
+    let mut service = device_key("service", Some(2));
+    service.products = Some(vec![sku("KX-1")]);
+    keyed.keys = vec![service, held, ended];
+    let _ = vault.entitle(&keyed);
+    let _ = vault.request("KX-1", &csr("K0", 2000));
+    let refused = KeyOutcome::Refused {
+        code: "KEY-CHECK-VALUE".to_owned(),
+    };
+    for outcome in [refused, KeyOutcome::Unwrapped] {
+        vault.write(key_receipt("keyed", "service", outcome));
+    }
+    vault.write(key_receipt("keyed", "ended", KeyOutcome::Unwrapped));
+    vault.issue("KX-1", &csr("K1", 2001));
+    vault.issue("KX-1", &csr("K10", 2010));
+    vault.issue("KX-2", &csr("K2", 2002));
+    let _ = vault.request("KX-1", &csr("K3", 2003));
+    vault.now += 3 * DAY;
+    let _ = vault.request("KX-2", &csr("K4", 2004));
+    let mut fewer = keyed.clone();
+    fewer.version = 2;
+    fewer.keys = vec![device_key("service", Some(1))];
+    let _ = vault.entitle(&fewer);
+    let mut other = entitlement("other", vec![product(23, "KX-3", 9)]);
+    other.keys = vec![device_key("service", None)];
+    other.keys[0].check_value = [1; 32];
+    let _ = vault.entitle(&other);
+    other.keys[0] = device_key("ended", None);
+    other.products[0].key_algorithms = vec!["RSA-2048".to_owned(), "P-256".to_owned()];
+    let _ = vault.entitle(&other);
+    vault.issue("KX-3", &csr("K5", 2005));
+    let _ = vault.request("KX-3", &csr("K6", 2006));
+    vault.report();
+
+    let ca =
+        |issuer: &mintmark_pki::Issuer| Target::DeviceCa(Fingerprint::of(issuer.certificate_der()));
+    let entitlement = |id: &str| Target::Entitlement(id.parse().unwrap());
+    import(vault, revocation_content(&revocation(2, Target::Vault)));
+    let _ = vault.revoke(entitlement("nobody"));
+    let _ = vault.revoke(Target::Vault);
+    let _ = vault.request("KX-3", &csr("K7", 2007));
+    let _ = vault.request("KX-3", &csr("K6", 2006));
+    import(vault, rotation_content(&rotation_grant()));
+    vault.rotate();
+    vault.issue("KX-3", &csr("K7", 2007));
+    let _ = vault.request("KX-3", &csr("K5", 2005));
+    let _ = vault.revoke(ca(&authorities().device_ca));
+    for (device, number) in [("K5", 2005), ("K6", 2006)] {
+        vault.issue("KX-3", &csr(device, number));
+        let _ = vault.request("KX-3", &csr(device, number));
+    }
+    let _ = vault.request("KX-3", &csr("K8", 2008));
+    let _ = vault.revoke(entitlement("other"));
+    let _ = vault.request("KX-3", &csr("K8", 2008));
+    let _ = vault.request("KX-3", &csr("K9", 2009));
+    other.version = 2;
+    let _ = vault.entitle(&other);
+    let _ = vault.revoke(ca(&authorities().next_device_ca));
+    let _ = vault.request("KX-3", &csr("K7", 2007));
+
+    let head = vault.seal();
+    let unknown = (head.0 + 1, head.1, head.2);
+    for (number, head) in [(1, unknown), (2, head), (1, head)] {
+        import(vault, reanchor_content(&reanchor(number, head)));
+    }
+    vault.write(Body::Trust(Trust {
+        version: 3,
+        fingerprint: Fingerprint::of(b"trust 3"),
+        dispatch_epoch: EPOCH + 1,
+    }));
+    let mut old = dispatch(1, Verdict::Authentic(reanchor_content(&reanchor(2, head))));
+    let _ = vault.dispatch(old.clone());
+    old.epoch = EPOCH + 1;
+    let _ = vault.dispatch(old);
 }
 
 #[test]
@@ -190,6 +295,23 @@ fn the_golden_log_comes_by_many_rules() {
         "ENTITLEMENT-BELOW-SPENT",
         "ACK-UNKNOWN-BUNDLE",
         "dispatch-accepted",
+        "VAULT-DISABLED",
+        "DEVICE-CA-REVOKED",
+        "ENTITLEMENT-REVOKED",
+        "KEY-NOT-RECEIVED",
+        "KEY-EXPIRED",
+        "KEY-USES-EXHAUSTED",
+        "ENTITLEMENT-KEY-CHANGED",
+        "REVOCATION-ORDER",
+        "REVOCATION-UNKNOWN-TARGET",
+        "CLOCK-CORRECTION-AHEAD",
+        "CLOCK-CORRECTION-EXPIRED",
+        "CLOCK-CORRECTION-ORDER",
+        "REANCHOR-UNKNOWN-BUNDLE",
+        "REANCHOR-ORDER",
+        "DISPATCH-OUT-OF-ORDER",
+        "rotation",
+        "key",
     ];
     for rule in rules {
         assert!(codes.contains(rule), "{rule}");
