@@ -11,22 +11,35 @@ use std::path::PathBuf;
 
 use aes_gcm::KeyInit as _;
 use mintmark_ledger::replay::Replay;
+use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::device_secret::{
+    DERIVATION_LABEL, DeviceOpener, DeviceSecret, derivation_context,
+};
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Verified, claim};
-use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::key::AgreementKey;
+use mintmark_protocol::key_delivery::{Delivery, KeyFacts};
+use mintmark_protocol::key_terms::KeyAlgorithm;
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
 use mintmark_tests::files;
+use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
 use stage::story::{Log, Story, vault};
 use stage::{Key, describe, forge, keys, vectors};
+use zeroize::Zeroizing;
 
 /// A vector as it stands in its folder.
 struct Vector {
@@ -118,11 +131,24 @@ impl Opened {
     }
 }
 
+/// The vault that a message is for, if it is for one.
+fn addressee(vector: &Vector) -> VaultName {
+    let to = vector.said["to"].as_str().unwrap();
+    let Some((site, vault)) = to.strip_prefix("vault:").and_then(|to| to.split_once('/')) else {
+        return stage::story::vault();
+    };
+    VaultName {
+        site: site.parse().unwrap(),
+        vault: vault.parse().unwrap(),
+    }
+}
+
 /// Opens a message that is no segment, with one of the keys that it is encrypted to.
 fn open(vector: &Vector, key: Option<&Key>) -> Opened {
     let (bytes, trust) = (&vector.bytes[..], manifest_for(vector));
     let with = |read: &dyn Fn(Opener<'_>) -> Opened| key.unwrap().open(read);
     let sign_key = || key_file("vault-sign").public;
+    let to = addressee(vector);
     match vector.kind() {
         "trust-manifest" if vector.name.ends_with('2') => {
             Opened::of(&manifest_first().successor(bytes).unwrap())
@@ -134,15 +160,24 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
         "enrolment-request" => {
             Opened::of(&EnrolmentRequest::open(bytes, &vector.fingerprint()).unwrap())
         }
-        "enrolment-grant" => with(&|opener| {
-            Opened::of(&EnrolmentGrant::open(bytes, &trust, &vault(), opener).unwrap())
-        }),
-        "entitlement" => {
-            with(&|opener| Opened::of(&Entitlement::open(bytes, &trust, &vault(), opener).unwrap()))
+        "enrolment-grant" => {
+            with(&|opener| Opened::of(&EnrolmentGrant::open(bytes, &trust, &to, opener).unwrap()))
         }
-        "acknowledgement" => with(&|opener| {
-            Opened::of(&Acknowledgement::open(bytes, &trust, &vault(), opener).unwrap())
-        }),
+        "entitlement" => {
+            with(&|opener| Opened::of(&Entitlement::open(bytes, &trust, &to, opener).unwrap()))
+        }
+        "revocation" => {
+            with(&|opener| Opened::of(&Revocation::open(bytes, &trust, &to, opener).unwrap()))
+        }
+        "clock-correction" => {
+            with(&|opener| Opened::of(&ClockCorrection::open(bytes, &trust, &to, opener).unwrap()))
+        }
+        "re-anchor" => {
+            with(&|opener| Opened::of(&Reanchor::open(bytes, &trust, &to, opener).unwrap()))
+        }
+        "acknowledgement" => {
+            with(&|opener| Opened::of(&Acknowledgement::open(bytes, &trust, &to, opener).unwrap()))
+        }
         "dispatch" => Opened::of(&Dispatch::open(bytes, &trust, &vault()).unwrap()),
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
         other => panic!("nobody opens a {other} here"),
@@ -161,7 +196,8 @@ fn every_message_opens_with_each_of_its_keys_and_says_what_is_written_beside_it(
     for vector in Vector::all() {
         let name = &vector.name;
         kinds.insert(vector.kind().to_owned());
-        if vector.kind() == "audit-segment" || is_on_the_way(&vector) {
+        let elsewhere = ["audit-segment", "key-delivery", "device-secret"];
+        if elsewhere.contains(&vector.kind()) || is_on_the_way(&vector) {
             continue;
         }
         let openers = match vector.said["opens_with"].is_array() {
@@ -232,7 +268,8 @@ fn the_keys_are_made_from_their_names_and_each_form_of_one_is_the_same_key() {
     // Whoever reads the files needs nothing of this: the scalar in each is on the curve and has the point beside it.
     let list: Value =
         serde_json::from_slice(&fs::read(vectors().join("keys/keys.json")).unwrap()).unwrap();
-    for listed in list.as_array().unwrap() {
+    let list = list.as_array().unwrap().iter();
+    for listed in list.filter(|listed| listed["jwk"].is_object()) {
         let key = key_file(listed["name"].as_str().unwrap());
         let id = mintmark_protocol::key::thumbprint(&key.public);
         assert_eq!(listed["key_id"], id.to_string());
@@ -258,6 +295,118 @@ fn a_draft_its_approval_and_the_finished_object_are_one_body() {
     let mut collected = read(&draft);
     collected.collect(&read(&approval)).unwrap();
     assert_eq!(collected.to_bytes().unwrap(), approval.bytes);
+}
+
+/// A key of a key set, as headquarters makes it.
+fn keyset_key(label: &str) -> [u8; 32] {
+    let algorithm = match label {
+        "service" => KeyAlgorithm::HmacSha256,
+        _ => KeyAlgorithm::Aes256,
+    };
+    stage::story::keyset_key(label, algorithm)
+}
+
+#[test]
+fn a_delivered_key_is_the_key_that_headquarters_made_whichever_way_it_goes() {
+    let facts = |label: &str, algorithm| KeyFacts {
+        vault: vault(),
+        label: label.parse().unwrap(),
+        algorithm,
+    };
+    let agreed = Vector::read("key-delivery");
+    let Delivery::Agreed(delivery) =
+        Delivery::read(&agreed.bytes, &facts("service", KeyAlgorithm::HmacSha256)).unwrap()
+    else {
+        panic!("it was agreed on");
+    };
+    let key = key_file("vault-agree")
+        .open(|opener| delivery.open(opener))
+        .unwrap();
+    assert_eq!(*key, keyset_key("service"));
+    // The entitlement that brings it says the same, and the check value is of that key.
+    let entitlement =
+        Entitlement::from_cbor(&Vector::read("second-entitlement").content()).unwrap();
+    let terms = &entitlement.keys[0];
+    assert_eq!(
+        (terms.label.as_str(), &terms.delivery),
+        ("service", &agreed.bytes)
+    );
+    let check = stage::secret::derive(&key, terms.algorithm, "mintmark key check", &[]);
+    assert_eq!(terms.check_value, check);
+    let transported = Vector::read("key-delivery-transported");
+    let Delivery::Transported {
+        key: key_id,
+        wrapped,
+        ..
+    } = Delivery::read(&transported.bytes, &facts("line", KeyAlgorithm::Aes256)).unwrap()
+    else {
+        panic!("it was transported");
+    };
+    assert_eq!(key_id, stage::secret::transport_key().thumbprint());
+    assert_eq!(stage::secret::oaep_decrypt(&wrapped), keyset_key("line"));
+    let request = Vector::read("rotation-request");
+    let request = EnrolmentRequest::open(&request.bytes, &request.fingerprint()).unwrap();
+    assert_eq!(
+        request.content().transport_key,
+        Some(stage::secret::transport_key())
+    );
+}
+
+#[test]
+fn a_device_opens_its_secret_and_that_is_the_documented_derivation() {
+    let root = Issuer::from_certificate_der(&manifest_first().content().root_certificate).unwrap();
+    let small = key_file("device-1");
+    let large = stage::secret::large_device();
+    let agree = |peer: &AgreementKey| match peer {
+        AgreementKey::P256(peer) => Ok(Zeroizing::new(small.agree(peer)?.to_vec())),
+        AgreementKey::P384(peer) => Ok(Zeroizing::new(
+            large.diffie_hellman(peer).raw_secret_bytes().to_vec(),
+        )),
+    };
+    let keys = [
+        (
+            "device-secret",
+            "GW1-00000001",
+            AgreementKey::P256(small.public),
+        ),
+        (
+            "device-secret-p384",
+            "GW1-00000002",
+            AgreementKey::P384(large.public_key()),
+        ),
+    ];
+    for (name, device_id, public_key) in &keys {
+        let vector = Vector::read(name);
+        let identity = DeviceSecret::certificate(&vector.bytes).unwrap();
+        let identity = Certificate::from_der(&identity).unwrap();
+        identity.verify_issued_by(&root).unwrap();
+        let vault_sign = p256::PublicKey::from_public_key_der(identity.spki_der()).unwrap();
+        let opener = DeviceOpener {
+            public_key,
+            agree: &agree,
+        };
+        let opened = DeviceSecret::open(&vector.bytes, &vault_sign, opener).unwrap();
+        assert_eq!(opened.device_id.as_str(), *device_id);
+        let spki = match public_key {
+            AgreementKey::P256(key) => key.to_public_key_der(),
+            AgreementKey::P384(key) => key.to_public_key_der(),
+        };
+        assert_eq!(
+            opened.spki_sha256,
+            Fingerprint::of(spki.unwrap().as_bytes())
+        );
+        let context = derivation_context(&opened.label, &opened.device_id);
+        let algorithm = KeyAlgorithm::HmacSha256;
+        let derived = stage::secret::derive(
+            &keyset_key("service"),
+            algorithm,
+            DERIVATION_LABEL,
+            &context,
+        );
+        assert_eq!(*opened.secret, derived);
+        let said = format!("h'{}'", hex::encode(derived));
+        assert_eq!(vector.said["content"]["9"], said);
+    }
 }
 
 /// The records that the bundles bring, and the bundles.
@@ -430,17 +579,87 @@ fn the_worked_example_is_worked_out_again_to_the_same_numbers() {
     );
 }
 
+/// Where docs/formats.md shows the worked example.
+const SHOWN: &str = "```text worked-example\n";
+
+/// The worked example, as the document shows it.
+fn shown(example: &Value) -> String {
+    let mut lines = String::new();
+    let mut line = |name: &str, value: &Value| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        lines.push_str(&format!("{name:<24} {text}\n"));
+    };
+    for name in [
+        "fingerprint",
+        "recipient",
+        "key_id",
+        "ephemeral_key",
+        "shared_secret",
+        "kdf_context",
+        "wrapping_key",
+    ] {
+        line(name, &example[name]);
+    }
+    for name in [
+        "wrapped_key",
+        "content_key",
+        "iv",
+        "additional_data",
+        "ciphertext_bytes",
+        "plaintext_bytes",
+    ] {
+        line(name, &example[name]);
+    }
+    line("plaintext_sha256", &example["plaintext_sha256"]);
+    for name in ["header", "signed_bytes", "signed_sha256", "signature"] {
+        line(
+            &format!("first_signature {name}"),
+            &example["first_signature"][name],
+        );
+    }
+    lines
+}
+
+fn document() -> PathBuf {
+    vectors().join("../../docs/formats.md")
+}
+
+/// The document around the example: what stands before it, the example, what stands after it.
+fn around_the_example() -> (String, String, String) {
+    let text = fs::read_to_string(document()).unwrap();
+    let (before, rest) = text.split_once(SHOWN).unwrap();
+    let end = rest.find("```").unwrap();
+    (
+        before.to_owned(),
+        rest[..end].to_owned(),
+        rest[end..].to_owned(),
+    )
+}
+
+#[test]
+fn the_document_shows_the_numbers_of_the_worked_example() {
+    assert_eq!(around_the_example().1, shown(&worked_example()));
+}
+
 /// Which trust manifest judged a message, and who approved it.
 fn judged(name: &str, said: &Value) -> (u64, Vec<&'static str>) {
-    let late = [
-        "amendment",
-        "second-entitlement",
-        "dispatch-4",
-        "dispatch-5",
-        "audit-bundle-2",
-        "trust-manifest-2",
+    let early = [
+        "officer-request",
+        "trust-manifest-1",
+        "enrolment-request",
+        "enrolment-grant",
+        "dispatch-1",
+        "dispatch-2",
+        "dispatch-3",
+        "audit-bundle-1",
+        "audit-segment-1-1",
+        "audit-segment-1-2",
+        "acknowledgement",
     ];
-    let trust = if late.contains(&name) { 2 } else { 1 };
+    let early = early.contains(&name) || name.starts_with("entitlement");
+    let trust = if early { 1 } else { 2 };
     let officer = |key: &Value| {
         let known = ["alice", "bob", "carol", "dave", "erin"];
         known
@@ -525,4 +744,7 @@ fn write_the_vectors() {
         "worked-example.json".into(),
         &keys::pretty(&worked_example()),
     );
+    let (before, _, after) = around_the_example();
+    let text = [before, SHOWN.to_owned(), shown(&worked_example()), after].concat();
+    fs::write(document(), text).unwrap();
 }

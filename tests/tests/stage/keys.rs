@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::forge;
 
 /// What each key is for.
-pub const KEYS: [(&str, &str); 30] = [
+pub const KEYS: [(&str, &str); 33] = [
     ("root", "signs: the root certificate's key"),
     ("dispatch", "signs: orders, acknowledges and states time"),
     ("report", "signs: status, dossiers and reports"),
@@ -49,6 +49,9 @@ pub const KEYS: [(&str, &str); 30] = [
         "device-ca-2",
         "signs: device certificates of berlin/v1, after a rotation",
     ),
+    ("successor-sign", "signs: the vault berlin/v2"),
+    ("successor-agree", "agrees: the vault berlin/v2"),
+    ("successor-ca", "signs: device certificates of berlin/v2"),
     ("munich-vault-sign", "signs: the vault munich/v1"),
     ("munich-vault-agree", "agrees: the vault munich/v1"),
     ("device-1", "signs and agrees: a device"),
@@ -98,6 +101,7 @@ impl Key {
         read(Opener {
             public_key: &self.public,
             agree: &agree,
+            former: None,
         })
     }
 
@@ -146,6 +150,11 @@ pub fn files() -> BTreeMap<PathBuf, Vec<u8>> {
             "cose_key": hex::encode(forge::write(&forge::cose_key(&key.public))),
             "jwk": {"kty": "EC", "crv": "P-256", "x": base64url(x), "y": base64url(y), "d": base64url(&scalar)},
         }));
+    }
+    for (name, purpose, pem) in super::secret::files() {
+        let file = format!("{name}.pem");
+        list.push(json!({"name": name, "purpose": purpose, "pem": file, "key_id": hex::encode(super::secret::key_id_of(name))}));
+        files.insert(PathBuf::from(file), pem.into_bytes());
     }
     files.insert("keys.json".into(), pretty(&Value::Array(list)));
     files

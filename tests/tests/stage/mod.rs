@@ -15,6 +15,7 @@ pub mod home;
 pub mod hostile;
 pub mod keys;
 pub mod salamander;
+pub mod secret;
 pub mod story;
 
 use std::path::{Path, PathBuf};

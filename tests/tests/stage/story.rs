@@ -1,5 +1,8 @@
 //! What happened in the fixed world, message by message. Each vector is one of these messages.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use mintmark_ledger::apply::apply;
 use mintmark_ledger::decide::{
     DeviceRecord, Input, Lookup, LookupError, RULES_VERSION, Submitted, decide,
@@ -17,18 +20,34 @@ use mintmark_pki::{
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::device_secret::{
+    CHECK_LABEL, DERIVATION_LABEL, DeviceSecret, derivation_context,
+};
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, Entitlement, Interval, ProductTerms,
 };
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
+use mintmark_protocol::key::AgreementKey;
+use mintmark_protocol::key_delivery::KeyFacts;
+use mintmark_protocol::key_terms::{KeyAlgorithm, KeyTerms, KeyUse};
 use mintmark_protocol::officer::OfficerRequest;
+use mintmark_protocol::order::Order;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::SegmentBuilder;
+use mintmark_protocol::succession::{Succession, WriteOff};
 use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
 
-use super::keys::{Key, key};
+use p256::pkcs8::EncodePublicKey as _;
+use zeroize::Zeroizing;
+
+use super::forge;
+use super::keys::key;
+use super::secret;
 
 /// 2027-01-01T00:00:00Z.
 pub const NEW_YEAR: u64 = 1_798_761_600;
@@ -236,6 +255,8 @@ pub fn enrolment_request() -> EnrolmentRequest {
             .map(|(name, fact)| (name.to_owned(), fact.to_owned()))
             .into(),
         made_at: NEW_YEAR - 21 * DAY,
+        transport_key: None,
+        device_ca_generation: 1,
     }
 }
 
@@ -259,6 +280,7 @@ pub fn grant() -> EnrolmentGrant {
         drafted_at: NEW_YEAR - 20 * DAY,
         approve_until: NEW_YEAR + 10 * DAY,
         request,
+        purpose: Purpose::Enrolment,
     }
 }
 
@@ -303,6 +325,7 @@ pub fn entitlement() -> Entitlement {
         anchor_lease_max: 256,
         products: vec![product(1, "TH-200", 50)],
         policy_digest: Fingerprint::of(b"the policy file"),
+        keys: Vec::new(),
     }
 }
 
@@ -335,7 +358,110 @@ pub fn second_entitlement() -> Entitlement {
     second.id = "gw1-2027q1".parse().unwrap();
     second.drafted_at = END;
     second.products = vec![product(2, "GW-1", 30)];
+    second.keys = key_terms();
     second
+}
+
+/// The bytes of a key of a key set, as headquarters makes them again whenever they are wanted.
+pub fn keyset_key(label: &str, algorithm: KeyAlgorithm) -> [u8; 32] {
+    let master = key("keyset-master");
+    let shared = master.agree(&master.public).unwrap();
+    let info = forge::write(&ciborium::Value::Array(vec![
+        "mintmark key".into(),
+        1.into(),
+        "berlin".into(),
+        "v1".into(),
+        label.into(),
+        algorithm.as_str().into(),
+    ]));
+    let mut made = [0; 32];
+    hkdf::Hkdf::<sha2::Sha256>::new(None, &*shared)
+        .expand(&info, &mut made)
+        .unwrap();
+    made
+}
+
+fn key_facts(label: &str, algorithm: KeyAlgorithm) -> KeyFacts {
+    KeyFacts {
+        vault: vault(),
+        label: label.parse().unwrap(),
+        algorithm,
+    }
+}
+
+/// The delivery of a key: encryption is random, so it is made once.
+fn delivered(label: &'static str, algorithm: KeyAlgorithm) -> Vec<u8> {
+    static MADE: Mutex<BTreeMap<&str, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap();
+    let delivery = made.entry(label).or_insert_with(|| {
+        let bytes = keyset_key(label, algorithm);
+        let facts = key_facts(label, algorithm);
+        facts
+            .seal_agreed(&bytes, &key("vault-agree").public)
+            .unwrap()
+    });
+    delivery.clone()
+}
+
+/// A key that devices' secrets are derived from, and one that the token holds for other software.
+fn key_terms() -> Vec<KeyTerms> {
+    let terms = |label: &'static str, algorithm, usage| {
+        let derives = usage == KeyUse::DeriveDeviceSecret;
+        let check = secret::derive(&keyset_key(label, algorithm), algorithm, CHECK_LABEL, &[]);
+        KeyTerms {
+            label: label.parse().unwrap(),
+            algorithm,
+            usage,
+            uses_max: derives.then_some(30),
+            until: derives.then_some(NEW_YEAR + 60 * DAY),
+            products: derives.then(|| vec!["GW-1".parse().unwrap()]),
+            memory_import: true,
+            check_value: check,
+            delivery: delivered(label, algorithm),
+        }
+    };
+    vec![
+        terms(
+            "service",
+            KeyAlgorithm::HmacSha256,
+            KeyUse::DeriveDeviceSecret,
+        ),
+        terms("line", KeyAlgorithm::Aes256, KeyUse::Hold),
+    ]
+}
+
+/// The secret of a device whose key is this one.
+fn device_secret(device_id: &str, device_key: &AgreementKey, spki: &[u8]) -> Vec<u8> {
+    let (label, device_id): (_, DeviceId) =
+        ("service".parse().unwrap(), device_id.parse().unwrap());
+    let algorithm = KeyAlgorithm::HmacSha256;
+    let context = derivation_context(&label, &device_id);
+    let bytes = secret::derive(
+        &keyset_key("service", algorithm),
+        algorithm,
+        DERIVATION_LABEL,
+        &context,
+    );
+    let made = DeviceSecret {
+        salt: salt(device_id.as_str()),
+        vault: vault(),
+        sku: "GW-1".parse().unwrap(),
+        device_id,
+        spki_sha256: Fingerprint::of(spki),
+        label,
+        entitlement: "gw1-2027q1".parse().unwrap(),
+        secret: Zeroizing::new(bytes),
+    };
+    made.seal(device_key, &key("vault-sign").public, &identity(), &|m| {
+        key("vault-sign").sign(m)
+    })
+    .unwrap()
+}
+
+fn drafted<T: Order>(order: &T) -> Proposal {
+    order
+        .propose(&manifest_second(), &key("vault-agree").public)
+        .unwrap()
 }
 
 /// The entitlement's plaintext and officers' signatures, as a draft that nobody has approved yet.
@@ -780,6 +906,7 @@ impl Story {
         self.log.write(Body::Trust(Trust {
             version: 2,
             fingerprint: pinned_second().fingerprint(),
+            dispatch_epoch: EPOCH,
         }));
         let proposal = propose(&amendment(), &manifest_second());
         let bytes = approved(&proposal, &["bob-sign", "erin-sign"]);
@@ -834,11 +961,252 @@ impl Story {
         );
         let id = second_entitlement().object_id();
         self.dispatch(Kind::Entitlement, id, 1, bytes, Vec::new());
+        self.order();
+        self.rotate();
+        self.succeed();
+        self.deliver();
         self.log.now = end;
     }
-}
 
-/// A private key of the fixed world that a message is opened with.
-pub fn opener(name: &str) -> Key {
-    key(name)
+    /// What else officers order, each in a dispatch.
+    fn order(&mut self) {
+        let (drafted_at, approve_until) = (END, END + 20 * DAY);
+        let revocation = Revocation {
+            salt: salt("revocation"),
+            vault: vault(),
+            number: 1,
+            target: Target::Entitlement("th200-2027q1".parse().unwrap()),
+            reason: "the product is made elsewhere now".to_owned(),
+            drafted_at,
+            approve_until,
+        };
+        let bytes = approved(&drafted(&revocation), &["bob-sign", "dave-sign"]);
+        self.tell(
+            "revocation",
+            "ends the entitlement; approved by bob and dave, who may revoke",
+            bytes.clone(),
+        );
+        self.dispatch(
+            Kind::Revocation,
+            revocation.object_id(),
+            1,
+            bytes,
+            Vec::new(),
+        );
+        let correction = ClockCorrection {
+            salt: salt("clock correction"),
+            vault: vault(),
+            number: 1,
+            time: END,
+            reason: "the clock was replaced".to_owned(),
+            drafted_at,
+            approve_until,
+        };
+        let bytes = approved(&drafted(&correction), &["bob-sign", "carol-sign"]);
+        self.tell(
+            "clock-correction",
+            "sets the newest time of the log",
+            bytes.clone(),
+        );
+        self.dispatch(
+            Kind::ClockCorrection,
+            correction.object_id(),
+            1,
+            bytes,
+            Vec::new(),
+        );
+        let sealed = self.log.state.bundles().sealed[&1];
+        let root = self
+            .told
+            .iter()
+            .find(|told| told.name == "audit-bundle-1")
+            .unwrap();
+        let opened = Bundle::open(&root.bytes, &vault(), &key("vault-sign").public).unwrap();
+        let reanchor = Reanchor {
+            salt: salt("re-anchor"),
+            vault: vault(),
+            number: 1,
+            lineage: lineage(),
+            bundle_sequence: 1,
+            bundle_fingerprint: sealed.fingerprint,
+            log_size: sealed.log_size,
+            log_root: opened.content().checkpoint.root,
+            reason: "the token was initialised anew".to_owned(),
+            drafted_at,
+            approve_until,
+        };
+        let bytes = approved(&drafted(&reanchor), &["carol-sign", "erin-sign"]);
+        self.tell(
+            "re-anchor",
+            "states the head of the log that headquarters holds",
+            bytes.clone(),
+        );
+        self.dispatch(Kind::Reanchor, reanchor.object_id(), 1, bytes, Vec::new());
+    }
+
+    /// The vault asks for its second device CA, now with a transport key, and is granted it.
+    fn rotate(&mut self) {
+        let request = EnrolmentRequest {
+            device_ca_csr: csr("device-ca-2", "berlin v1 Device CA"),
+            made_at: END,
+            trust_version: 2,
+            trust_fingerprint: pinned_second().fingerprint(),
+            transport_key: Some(secret::transport_key()),
+            device_ca_generation: 2,
+            ..enrolment_request()
+        };
+        let (request, request_fingerprint) = request.seal(&|m| key("vault-sign").sign(m)).unwrap();
+        self.tell(
+            "rotation-request",
+            "asks for the second device CA; states an RSA key that the token unwraps with",
+            request.clone(),
+        );
+        let (ca, serial) = (key("device-ca-2").public, serial_number("device CA 2"));
+        let device_ca_tbs =
+            device_ca_tbs(&root(), NAME, "berlin", "v1", &ca, &serial, END).unwrap();
+        let rotation = EnrolmentGrant {
+            salt: salt("rotation"),
+            request_fingerprint,
+            device_ca_tbs: device_ca_tbs.clone(),
+            drafted_at: END,
+            approve_until: END + 20 * DAY,
+            request,
+            purpose: Purpose::Rotation { generation: 2 },
+            ..grant()
+        };
+        let bytes = approved(&drafted(&rotation), &["bob-sign", "carol-sign"]);
+        self.tell(
+            "rotation-grant",
+            "a device CA beside the first",
+            bytes.clone(),
+        );
+        let certificates = vec![identity(), certificate(&device_ca_tbs)];
+        self.dispatch(
+            Kind::EnrolmentGrant,
+            rotation.object_id(),
+            1,
+            bytes,
+            certificates,
+        );
+    }
+
+    /// A new vault of another site takes the place of one that was lost.
+    fn succeed(&mut self) {
+        let named = VaultName {
+            site: "berlin".parse().unwrap(),
+            vault: "v2".parse().unwrap(),
+        };
+        let request = EnrolmentRequest {
+            vault: named.clone(),
+            lineage: Lineage::new(*b"mintmark-another"),
+            signing_key: key("successor-sign").public,
+            agreement_key: key("successor-agree").public,
+            identity_csr: csr("successor-sign", "berlin v2 Vault"),
+            device_ca_csr: csr("successor-ca", "berlin v2 Device CA"),
+            made_at: END,
+            trust_version: 2,
+            trust_fingerprint: pinned_second().fingerprint(),
+            ..enrolment_request()
+        };
+        let (request, request_fingerprint) =
+            request.seal(&|m| key("successor-sign").sign(m)).unwrap();
+        self.tell(
+            "successor-request",
+            "a new vault at the same site asks to be let in",
+            request.clone(),
+        );
+        let serial = |name: &str| serial_number(name);
+        let identity_tbs = vault_identity_tbs(
+            &root(),
+            NAME,
+            "berlin",
+            "v2",
+            &key("successor-sign").public,
+            &serial("identity of v2"),
+            END,
+        )
+        .unwrap();
+        let device_ca_tbs = device_ca_tbs(
+            &root(),
+            NAME,
+            "berlin",
+            "v2",
+            &key("successor-ca").public,
+            &serial("device CA of v2"),
+            END,
+        )
+        .unwrap();
+        let succession = EnrolmentGrant {
+            salt: salt("succession"),
+            vault: named,
+            request_fingerprint,
+            lineage: Lineage::new(*b"mintmark-another"),
+            identity_tbs,
+            device_ca_tbs,
+            drafted_at: END,
+            approve_until: END + 20 * DAY,
+            request,
+            purpose: Purpose::Succession(Succession {
+                replaces: "v1".parse().unwrap(),
+                lineage: lineage(),
+                bundle_sequence: 1,
+                log_size: self.log.state.bundles().sealed[&1].log_size,
+                write_offs: vec![WriteOff {
+                    account: AccountTag::new(1).unwrap(),
+                    entitlement: "th200-2027q1".parse().unwrap(),
+                    sku: "TH-200".parse().unwrap(),
+                    first_slot: 2,
+                    units: 78,
+                }],
+            }),
+            ..grant()
+        };
+        let proposal = succession
+            .propose(&manifest_second(), &key("successor-agree").public)
+            .unwrap();
+        let bytes = approved(&proposal, &["carol-sign", "erin-sign"]);
+        self.tell(
+            "succession-grant",
+            "lets the new vault in, in place of berlin/v1 as if that had been lost",
+            bytes,
+        );
+    }
+
+    /// Keys on their way to the vault, and what it derives from one of them for two devices.
+    fn deliver(&mut self) {
+        let agreed = delivered("service", KeyAlgorithm::HmacSha256);
+        self.tell(
+            "key-delivery",
+            "the key `service`, agreed on with vault-agree, as the second entitlement has it",
+            agreed,
+        );
+        let transported = key_facts("line", KeyAlgorithm::Aes256)
+            .seal_transported(
+                &keyset_key("line", KeyAlgorithm::Aes256),
+                &secret::transport_key(),
+                &|_, bytes| Ok(secret::oaep_encrypt(bytes)),
+            )
+            .unwrap();
+        self.tell(
+            "key-delivery-transported",
+            "the key `line`, for a token that unwraps with its RSA key",
+            transported,
+        );
+        let device = key("device-1").public;
+        let spki = device.to_public_key_der().unwrap();
+        let bytes = device_secret("GW1-00000001", &AgreementKey::P256(device), spki.as_bytes());
+        self.tell(
+            "device-secret",
+            "the secret of a device whose key is on P-256",
+            bytes,
+        );
+        let device = secret::large_device().public_key();
+        let spki = device.to_public_key_der().unwrap();
+        let bytes = device_secret("GW1-00000002", &AgreementKey::P384(device), spki.as_bytes());
+        self.tell(
+            "device-secret-p384",
+            "the secret of a device whose key is on P-384",
+            bytes,
+        );
+    }
 }

@@ -3,6 +3,7 @@
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 use serde_json::{Value, json};
 
