@@ -25,6 +25,9 @@ struct Export {
 /// Both homes, and how they are named while they are kept.
 const HOMES: [(&str, &str); 2] = [("hq", "kept-hq"), ("berlin", "kept-berlin")];
 
+/// Of the calls that read a stick, every fifth is tried: about five read one file.
+const READ_STEP: usize = 5;
+
 impl Export {
     /// A vault that has devices to report.
     fn from_site() -> Self {
@@ -67,7 +70,7 @@ impl Export {
             files::copy(&export.world.path(home), &export.world.path(kept));
         }
         export.new_stick();
-        export.calls = export.stick(|stick, tool| {
+        export.calls = export.stick(&export.export(), |stick, tool| {
             let (run, calls) = stick.calls(tool);
             drop(run.exits(0));
             calls
@@ -78,11 +81,15 @@ impl Export {
 
     /// The homes are as they were before the export, and the stick is a new one.
     fn begin_again(&self) {
+        self.put_homes_back();
+        self.new_stick();
+    }
+
+    fn put_homes_back(&self) {
         for (home, kept) in HOMES {
             fs::remove_dir_all(self.world.path(home)).unwrap();
             files::copy(&self.world.path(kept), &self.world.path(home));
         }
-        self.new_stick();
     }
 
     fn new_stick(&self) {
@@ -102,21 +109,25 @@ impl Export {
         (self.to)(&self.world, "media import $D/media")
     }
 
-    fn stick<T>(&self, work: impl FnOnce(Stick<'_>, &Tool) -> T) -> T {
+    fn stick<T>(&self, tool: &Tool, work: impl FnOnce(Stick<'_>, &Tool) -> T) -> T {
         let mount = self.mount();
         let stick = Stick {
             mount: &mount,
             paths: &self.paths,
         };
-        work(stick, &self.export())
+        work(stick, tool)
     }
 
     fn pulled_at(&self, nth: usize) -> Run {
-        self.stick(|stick, tool| stick.pulled_at(tool, &self.calls, nth))
+        self.stick(&self.export(), |stick, tool| {
+            stick.pulled_at(tool, &self.calls, nth)
+        })
     }
 
     fn tampered_at(&self, nth: usize, how: &str) -> Run {
-        self.stick(|stick, tool| stick.tampered_at(tool, &self.calls, nth, how))
+        self.stick(&self.export(), |stick, tool| {
+            stick.tampered_at(tool, &self.calls, nth, how)
+        })
     }
 
     /// What stands on the stick under final names.
@@ -184,6 +195,29 @@ impl Export {
         }
         self.expect_arrived();
         self.calls.len()
+    }
+
+    /// Now this call on the stick, now that is the first of the other end's import that finds it pulled out. What is on
+    /// the stick is taken in when it is plugged in again.
+    fn pull_while_read(&self) -> usize {
+        let import = self.import();
+        let (_, calls) = self.stick(&import, |stick, tool| stick.calls(tool));
+        let sample = (0..calls.len()).step_by(READ_STEP);
+        let tried = sample.len();
+        for nth in sample {
+            self.put_homes_back();
+            let run = self.stick(&import, |stick, tool| stick.pulled_at(tool, &calls, nth));
+            let run = run.exits(3);
+            assert!(!run.errors().is_empty(), "{run}");
+            assert!(!run.stdout.contains("refused"), "{run}");
+            let again = import.ok();
+            for item in again.json()["items"].as_array().unwrap() {
+                let good = ["imported", "already"].contains(&item["outcome"].as_str().unwrap());
+                assert!(good, "{again}\nafter\n{run}");
+            }
+        }
+        self.expect_arrived();
+        tried
     }
 
     /// Every call that takes room in turn is told that there is none.
@@ -259,6 +293,30 @@ impl Export {
         }
     }
 
+    /// What is there already is not believed to be because the page cache says so: an export that failed may have left it
+    /// there, and the stick may have kept nothing of it.
+    fn expect_kept_is_read_back(&self) {
+        let (run, calls) = self.stick(&self.export(), |stick, tool| stick.calls(tool));
+        let outcomes = run.exits(0).json();
+        for item in outcomes["items"].as_array().unwrap() {
+            assert_eq!(item["outcome"], "already");
+        }
+        let opened: Vec<usize> = (0..calls.len())
+            .filter(|nth| calls[*nth].name == "openat" && calls[*nth].line.contains("NONBLOCK"))
+            .collect();
+        assert_eq!(opened.len(), self.whole.len());
+        for nth in opened {
+            let mut names: Vec<&str> = calls[nth..].iter().map(|call| call.name.as_str()).collect();
+            names.dedup();
+            names.retain(|name| *name != "fstat");
+            assert_eq!(
+                names[..5],
+                ["openat", "fsync", "fadvise64", "pread64", "fsync"]
+            );
+        }
+        assert!(calls.iter().all(|call| call.name != "write"));
+    }
+
     /// A stick that takes what it is given and keeps nothing of it, or something else, is found out.
     fn expect_liar_found(&self) {
         let first = |name: &str| {
@@ -294,6 +352,14 @@ fn a_stick_pulled_out_of_headquarters_at_any_moment_is_completed_by_the_next_exp
 }
 
 #[test]
+fn a_stick_pulled_out_while_it_is_read_is_taken_in_when_it_is_back() {
+    for export in [Export::from_site(), Export::from_headquarters()] {
+        let calls = export.pull_while_read();
+        assert!(calls >= 4, "only {calls} moments were tried");
+    }
+}
+
+#[test]
 fn a_stick_that_is_full_at_any_moment_says_so_and_takes_the_rest_when_there_is_room() {
     for export in [Export::from_site(), Export::from_headquarters()] {
         let calls = export.fill_at_every_call();
@@ -305,6 +371,7 @@ fn a_stick_that_is_full_at_any_moment_says_so_and_takes_the_rest_when_there_is_r
 fn every_file_is_read_back_from_the_stick_and_not_from_the_page_cache() {
     for export in [Export::from_site(), Export::from_headquarters()] {
         export.expect_read_back();
+        export.expect_kept_is_read_back();
     }
 }
 
