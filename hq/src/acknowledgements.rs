@@ -21,7 +21,7 @@ pub(crate) fn seal_owed(
 ) -> Result<(), Failure> {
     open_epochs(home, registry, console)?;
     let mut owed = Vec::new();
-    for vault in vaults::all(&registry.sql)? {
+    for vault in vaults::serving(&registry.sql)? {
         if let Some(bundle) = bundles::unacknowledged(&registry.sql, &vault.name)? {
             owed.push((vault, bundle));
         }
@@ -78,7 +78,7 @@ fn open_epochs(home: &Home, registry: &mut Registry, console: &Console) -> Resul
         return Ok(());
     };
     let mut waiting = Vec::new();
-    for vault in vaults::all(&registry.sql)? {
+    for vault in vaults::serving(&registry.sql)? {
         if outbox::waits_for_epoch(&registry.sql, newest.content(), &vault.name)? {
             waiting.push(vault.name);
         }

@@ -23,6 +23,7 @@ use crate::registry::drafts::{self, Draft, State};
 use crate::registry::{entitlements, orders};
 use crate::{clock, failure};
 
+pub(crate) mod amendment;
 pub(crate) mod collect;
 pub(crate) mod words;
 

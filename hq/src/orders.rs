@@ -201,9 +201,7 @@ pub(crate) fn expect_next(sql: &Connection, order: &orders::Listed) -> Result<()
     let all = orders::of_vault(sql, &order.vault)?;
     let sent = |number: u64| {
         all.iter().any(|other| {
-            other.kind == order.kind
-                && other.number == number
-                && other.state == orders::State::Sent
+            other.kind == order.kind && other.number == number && other.state == orders::State::Sent
         })
     };
     let Some(missing) = (1..order.number).find(|number| !sent(*number)) else {

@@ -52,6 +52,21 @@ impl Record {
             .join(format!("draft-{id}-{}.cose", short(fingerprint)))
     }
 
+    /// Every draft that is kept under this id.
+    pub(crate) fn drafts_of(&self, id: &str) -> Vec<PathBuf> {
+        let prefix = format!("draft-{id}-");
+        let Ok(entries) = std::fs::read_dir(self.0.join("drafts")) else {
+            return Vec::new();
+        };
+        let mut found: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        found
+    }
+
     pub(crate) fn approval(&self, id: &str, fingerprint: &str, officer: &OfficerId) -> PathBuf {
         let name = format!("approval-{id}-{}_{officer}.cose", short(fingerprint));
         self.0.join("approvals").join(name)

@@ -7,12 +7,12 @@ use mintmark_protocol::order::Order as _;
 use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
+use crate::clock;
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::drafts::{self, Draft, State as DraftState};
 use crate::registry::orders::{self, State as OrderState};
 use crate::registry::vaults::Vault;
 use crate::registry::{dispatches, replays};
-use crate::clock;
 
 /// A vault's state, as `hq site list` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

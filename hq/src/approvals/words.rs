@@ -37,7 +37,8 @@ fn letting_in(grant: &EnrolmentGrant) -> Vec<String> {
                 "Give the vault {} its device CA of generation {generation}, and let it make new devices with that.",
                 grant.vault
             ),
-            "Certificates under its device CAs before stay good unless those are revoked.".to_owned(),
+            "Certificates under its device CAs before stay good unless those are revoked."
+                .to_owned(),
         ],
         Purpose::Succession(succession) => orders::succession(&grant.vault, succession),
     };

@@ -13,7 +13,7 @@ use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::collect::{self, Collected};
-use crate::approvals::{self, Content, words};
+use crate::approvals::{self, Content, amendment, words};
 use crate::clock::now_unix;
 use crate::config::Role as HomeRole;
 use crate::home::Home;
@@ -198,18 +198,19 @@ fn show(
 ) -> Result<Exit, Failure> {
     let proposal = read(file)?;
     let context = proposal.context();
+    let mut differences = Vec::new();
     let content = if let Some((_, keys)) = officer {
         let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
         let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
         let agree = keyring::agree(&*key);
-        Some(Content::read(
-            &proposal,
-            Some(Opener {
-                public_key: key.public_key(),
-                agree: &agree,
-                former: None,
-            }),
-        )?)
+        let opener = Opener {
+            public_key: key.public_key(),
+            agree: &agree,
+            former: None,
+        };
+        let content = Content::read(&proposal, Some(opener))?;
+        differences = amendment::differences(home, file, &content, opener)?;
+        Some(content)
     } else if !context.kind.is_encrypted() {
         Some(Content::read(&proposal, None)?)
     } else {
@@ -223,7 +224,9 @@ fn show(
                     agree: &agree,
                     former: Some(&ring),
                 };
-                Some(Content::read(&proposal, Some(opener))?)
+                let content = Content::read(&proposal, Some(opener))?;
+                differences = amendment::differences(Some(home.folder()), file, &content, opener)?;
+                Some(content)
             }
             _ => {
                 console.warn("the content is encrypted: give --officer and --keys to read it");
@@ -232,6 +235,7 @@ fn show(
         }
     };
     let mut words = content.as_ref().map(words::describe).unwrap_or_default();
+    words.extend(differences);
     if let (Some(content), Some(_)) = (&content, home)
         && let Ok(home) = Home::read(home)
     {
@@ -391,7 +395,9 @@ fn sign(
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
     // A manifest that replaces this very officer's keys is approved with the old one too, by the manifest before it.
     let by_before = || {
-        let before = pinned.as_ref().and_then(|pinned| pinned.content().officer(officer));
+        let before = pinned
+            .as_ref()
+            .and_then(|pinned| pinned.content().officer(officer));
         kind == Kind::TrustManifest
             && before.is_some_and(|before| {
                 before.roles.contains(&role) && before.signing_keys.contains(signer.public_key())
@@ -406,6 +412,7 @@ fn sign(
             "check the key URI and the name",
         ));
     }
+    let mut differences = Vec::new();
     let content = if kind.is_encrypted() {
         let store = match agreement_keys {
             Some(keys) => keyring::open(&keys.parse().map_err(failure::keys)?, console)?,
@@ -422,14 +429,14 @@ fn sign(
         }
         let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
         let agree = keyring::agree(&*key);
-        Content::read(
-            &proposal,
-            Some(Opener {
-                public_key: key.public_key(),
-                agree: &agree,
-                former: None,
-            }),
-        )?
+        let opener = Opener {
+            public_key: key.public_key(),
+            agree: &agree,
+            former: None,
+        };
+        let content = Content::read(&proposal, Some(opener))?;
+        differences = amendment::differences(home, file, &content, opener)?;
+        content
     } else {
         Content::read(&proposal, None)?
     };
@@ -437,6 +444,7 @@ fn sign(
     super::expect_absent(output)?;
     let mut words = words::describe(&content);
     words.extend(changes(&content, pinned.as_ref()));
+    words.extend(differences);
     if !console.is_json() {
         for line in &words {
             console.line(line);
@@ -448,6 +456,7 @@ fn sign(
             .approve(signer.public_key(), &keyring::sign(&*signer))
             .map_err(failure::protocol)?;
         files::write_public_new(output, &approval.to_bytes().map_err(failure::protocol)?)?;
+        amendment::remember(home, &proposal)?;
     }
     let json = serde_json::json!({
         "schema": "mintmark/approval/1",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::say;
 use crate::home::Home;
-use crate::registry::{Registry, vaults};
+use crate::registry::{Registry, device_cas, vaults};
 use crate::{failure, roots};
 
 /// The certificates of the root, of device CAs and of vaults.
@@ -99,17 +99,30 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
             continue;
         };
         let VaultName { site, vault: id } = &vault.name;
-        for (kind, der) in [
-            ("device-ca", &certificates.device_ca),
-            ("identity", &certificates.identity),
-        ] {
+        let device_cas = device_cas::granted(&registry.sql, &vault.name)?;
+        let newest = device_cas.last().map(|device_ca| device_ca.generation);
+        for device_ca in device_cas.iter().rev() {
+            let Some(der) = &device_ca.certificate else {
+                continue;
+            };
+            let generation = device_ca.generation;
+            let mut stem = format!("{site}_{id}");
+            if Some(generation) != newest {
+                stem += &format!("-g{generation}");
+            }
             all.push(Named {
-                name: format!("{kind}-{site}_{id}"),
-                kind,
+                name: format!("device-ca-{stem}"),
+                kind: "device-ca",
                 vault: Some(vault.name.clone()),
                 certificate: read(der)?,
             });
         }
+        all.push(Named {
+            name: format!("identity-{site}_{id}"),
+            kind: "identity",
+            vault: Some(vault.name.clone()),
+            certificate: read(&certificates.identity)?,
+        });
     }
     Ok(all)
 }
@@ -202,13 +215,13 @@ fn export(
     let mut pems: Vec<(String, String)> = Vec::new();
     for named in certificates {
         pems.push((format!("{}.pem", named.name), named.pem()));
-        if let (Some(VaultName { site, vault }), "device-ca") = (&named.vault, named.kind) {
+        if let Some(stem) = named.name.strip_prefix("device-ca-") {
             let root = roots::of(&roots, &named.certificate).ok_or_else(|| {
                 failure::home_corrupt(format!("no root of ours issued `{}`", named.name))
             })?;
             let root = to_pem("CERTIFICATE", root.issuer.certificate_der());
             let chain = format!("{}{root}", named.pem());
-            pems.push((format!("chain-{site}_{vault}.pem"), chain));
+            pems.push((format!("chain-{stem}.pem"), chain));
         }
     }
     let record = home.record();

@@ -149,7 +149,9 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
 /// Explains what did not go well, and with which file.
 fn report(items: &[Item], console: &Console) {
     let mut unexplained: usize = 0;
-    let failed = items.iter().filter_map(|item| Some((item, item.failure.as_ref()?)));
+    let failed = items
+        .iter()
+        .filter_map(|item| Some((item, item.failure.as_ref()?)));
     for (at, (item, failure)) in failed.enumerate() {
         if at < EXPLAINED_MAX {
             let mut failure = failure.clone();

@@ -152,6 +152,7 @@ impl Report {
                     "voided": account.voided,
                     "unresolved": account.unresolved,
                     "unspent": account.unspent(),
+                    "written_off": account.written_off,
                 })
             })
             .collect();
@@ -239,8 +240,24 @@ impl Report {
         table
     }
 
+    /// What is to be granted again, since it was written off with a vault that was replaced.
+    fn to_be_granted_again(&self) -> Vec<String> {
+        let accounts = self.accounts.iter().filter(|account| account.written_off > 0);
+        accounts
+            .map(|account| {
+                format!(
+                    "{}: {} units of {} in {} were written off with it; grant them again to its successor",
+                    account.vault, account.written_off, account.sku, account.entitlement
+                )
+            })
+            .collect()
+    }
+
     fn show(&self, console: &Console) {
         console.line(self.summary());
+        for line in self.to_be_granted_again() {
+            console.line(line);
+        }
         if !self.accounts.is_empty() {
             console.line("");
             console.table(&self.account_table());
@@ -253,6 +270,9 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = self.summary() + "\n";
+        for line in self.to_be_granted_again() {
+            text += &format!("{line}\n");
+        }
         if !self.accounts.is_empty() {
             text += &format!("\n{}", self.account_table());
         }
@@ -332,7 +352,12 @@ fn cell(text: String) -> String {
 /// Units that were reserved and have no certificate, as of the newest bundle: they count as spent until somebody looks.
 fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Failure> {
     let mut found = Vec::new();
-    for account in accounts.iter().filter(|account| account.unresolved > 0) {
+    for account in accounts {
+        // What was written off with its vault is told by a finding of its own.
+        let count = account.unresolved.saturating_sub(account.written_off);
+        if count == 0 {
+            continue;
+        }
         let replay = replays::load(sql, &account.vault)?;
         let open: Vec<_> = replay
             .state()
@@ -345,6 +370,9 @@ fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Fa
             .map(|(_, open)| open.device_id.as_str())
             .collect();
         let serials = open.iter().filter_map(|(_, open)| serial_of(&open.tbs));
+        let withheld = open
+            .iter()
+            .any(|(sequence, _)| replay.state().withheld(**sequence).is_some());
         let Some(lineage) = replay.state().lineage() else {
             continue;
         };
@@ -358,13 +386,18 @@ fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Fa
             evidence: json!({
                 "product": account.sku.as_str(),
                 "entitlement": account.entitlement.as_str(),
-                "unresolved": account.unresolved,
+                "unresolved": count,
                 "devices": devices,
             }),
             text: format!(
-                "{} units of {} from {} are spent and have no certificate; have the site run `site recover` and export \
-                 again",
-                account.unresolved, account.sku, account.entitlement
+                "{count} units of {} from {} are spent and have no certificate; {}",
+                account.sku,
+                account.entitlement,
+                if withheld {
+                    "what officers revoked keeps them from getting one: only a new entitlement grants them again"
+                } else {
+                    "have the site run `site recover` and export again"
+                }
             ),
         });
     }
@@ -389,6 +422,7 @@ mod tests {
             scrapped: 0,
             voided: 0,
             unresolved: 0,
+            written_off: 0,
         }
     }
 

@@ -28,6 +28,7 @@ use super::lookup::Devices;
 use super::records::{Record, Records};
 use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
+use crate::registry::device_cas as registry_cas;
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{bundles, findings};
@@ -59,6 +60,8 @@ struct Certified {
     reservation: LogSequence,
     tbs: Vec<u8>,
     signature: [u8; 64],
+    /// The device CA that was in force when it was reserved; none if HQ granted none such.
+    device_ca: Option<PublicKey>,
 }
 
 /// The replay of one bundle.
@@ -68,7 +71,8 @@ pub(super) struct Replaying<'a> {
     checks: &'a Checks<'a>,
     serials: &'a Serials<'a>,
     cipher: SerialCipher,
-    device_ca: PublicKey,
+    /// The device CAs that HQ granted, by generation.
+    device_cas: BTreeMap<u16, Issuer>,
     devices: Devices<'a>,
     replay: Replay,
     /// Whether another vault can hold the same devices.
@@ -91,7 +95,6 @@ pub(super) struct Replaying<'a> {
     doubtful: Vec<Finding>,
     /// Whether the log names another bundle than HQ holds.
     sealed_differs: bool,
-    issuer: Issuer,
     /// What is one finding of the whole bundle, by code.
     gathered: BTreeMap<&'static str, Gathered>,
     /// Findings that were too many to keep, by code.
@@ -108,12 +111,13 @@ impl<'a> Replaying<'a> {
         serials: &'a Serials<'a>,
         replay: Replay,
     ) -> Result<Self, Failure> {
-        let certificates = vault
-            .certificates
-            .as_ref()
-            .ok_or_else(|| failure::home_corrupt(format!("{} has no certificates", vault.name)))?;
-        let device_ca =
-            Issuer::from_certificate_der(&certificates.device_ca).map_err(failure::home_corrupt)?;
+        let mut device_cas = BTreeMap::new();
+        for device_ca in registry_cas::granted(sql, &vault.name)? {
+            if let Some(der) = &device_ca.certificate {
+                let issuer = Issuer::from_certificate_der(der).map_err(failure::home_corrupt)?;
+                device_cas.insert(device_ca.generation, issuer);
+            }
+        }
         let chain = replay.state().dispatches();
         let dispatched_at = match chain.epoch {
             Some(epoch) => checks.made_at(epoch, chain.sequence)?,
@@ -125,7 +129,7 @@ impl<'a> Replaying<'a> {
             checks,
             serials,
             cipher: serials.of(vault)?,
-            device_ca: *device_ca.public_key(),
+            device_cas,
             devices: Devices::new(sql, &vault.name),
             elsewhere: bundles::any_elsewhere(sql, &vault.name)?,
             replay,
@@ -139,7 +143,6 @@ impl<'a> Replaying<'a> {
             dispatched_at: dispatched_at.unwrap_or_default(),
             doubtful: Vec::new(),
             sealed_differs: false,
-            issuer: device_ca,
             left_out: BTreeMap::new(),
             left_out_severity: Severity::Note,
         })
@@ -151,7 +154,6 @@ impl<'a> Replaying<'a> {
         mut records: Records<'_>,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        let device_ca = self.device_ca;
         let mut chunk = prepare(records.chunk(CHUNK_RECORDS)?);
         let mut certified = Vec::new();
         while !chunk.is_empty() {
@@ -160,7 +162,7 @@ impl<'a> Replaying<'a> {
             let count = chunk.len() as u64;
             let fed = rayon::in_place_scope(|scope| {
                 scope.spawn(|_| prepared = prepare(next));
-                scope.spawn(|_| invalid = not_signed(&device_ca, &certified));
+                scope.spawn(|_| invalid = not_signed(&certified));
                 self.feed(chunk)
             });
             self.accuse_signatures(invalid)?;
@@ -168,7 +170,7 @@ impl<'a> Replaying<'a> {
             chunk = prepared;
             progress.advance(count);
         }
-        let invalid = not_signed(&device_ca, &certified);
+        let invalid = not_signed(&certified);
         self.accuse_signatures(invalid)?;
         self.accuse_doubtful(&[])
     }
@@ -274,6 +276,7 @@ impl<'a> Replaying<'a> {
                     reservation,
                     tbs: reserved.tbs,
                     signature,
+                    device_ca: self.device_ca_of(reservation),
                 });
             }
             None => {}
@@ -282,6 +285,19 @@ impl<'a> Replaying<'a> {
             self.input = Some(entry);
         }
         Ok(())
+    }
+
+    /// The key of the device CA that certifies what this record reserved, as HQ granted it.
+    fn device_ca_of(&self, reservation: LogSequence) -> Option<PublicKey> {
+        let device_ca = self.replay.state().device_ca_of(reservation)?;
+        let issuer = self.device_cas.get(&device_ca.generation)?;
+        Some(*issuer.public_key())
+    }
+
+    /// The device CA in force at the end of the log, as HQ granted it.
+    fn issuer(&self) -> Option<&Issuer> {
+        let device_ca = self.replay.state().device_cas().last()?;
+        self.device_cas.get(&device_ca.generation)
     }
 
     /// The serials of a reservation: the one that belongs to its unit, and the one that is written.
@@ -459,13 +475,17 @@ fn written(tbs: &[u8]) -> Vec<String> {
     serial_of(tbs).map(hex::encode).into_iter().collect()
 }
 
-/// Those that the device CA did not sign.
-fn not_signed<'c>(device_ca: &PublicKey, certified: &'c [Certified]) -> Vec<&'c Certified> {
+/// Those that their device CA did not sign.
+fn not_signed(certified: &[Certified]) -> Vec<&Certified> {
     certified
         .par_iter()
         .filter(|certified| {
             let signature = Signature::from_slice(&certified.signature);
-            !signature.is_ok_and(|signature| verify_p256(device_ca, &certified.tbs, &signature))
+            !signature.is_ok_and(|signature| {
+                certified
+                    .device_ca
+                    .is_some_and(|key| verify_p256(&key, &certified.tbs, &signature))
+            })
         })
         .collect()
 }

@@ -144,9 +144,8 @@ pub(crate) fn next_number(
         }
         let draft = drafts::by_fingerprint(sql, &order.draft)?;
         let open = order.state == State::Draft
-            && draft.is_some_and(|draft| {
-                draft.state == DraftState::Open && now < draft.approve_until
-            });
+            && draft
+                .is_some_and(|draft| draft.state == DraftState::Open && now < draft.approve_until);
         if open && same(&order)? {
             return Ok(order.number);
         }

@@ -171,6 +171,13 @@ pub(crate) fn all(sql: &Connection) -> Result<Vec<Vault>, Failure> {
     Ok(vaults)
 }
 
+/// Every vault whose place no other one took. The others get nothing more.
+pub(crate) fn serving(sql: &Connection) -> Result<Vec<Vault>, Failure> {
+    let mut vaults = all(sql)?;
+    vaults.retain(|vault| vault.successor.is_none());
+    Ok(vaults)
+}
+
 /// Another vault that has one of the keys of `of`, whatever it uses it for.
 pub(crate) fn sharing_key(sql: &Connection, of: &Vault) -> Result<Option<VaultName>, Failure> {
     let keys = of.keys();

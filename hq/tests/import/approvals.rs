@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use mintmark_pki::{Issuer, device_ca_tbs, vault_identity_tbs};
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use serde_json::{Value, json};
@@ -57,6 +58,7 @@ fn grant(hq: &Hq, identity: Option<PublicKey>, device_ca: Option<PublicKey>) -> 
         drafted_at: 1_700_000_000,
         approve_until: 4_000_000_000,
         request: bytes,
+        purpose: Purpose::Enrolment,
     }
 }
 

@@ -313,6 +313,7 @@ fn a_manifest_that_was_never_published() {
     vault.write(Body::Trust(Trust {
         version: 2,
         fingerprint: Fingerprint::of(b"mine"),
+        dispatch_epoch: 1,
     }));
     finds(&hq, &mut vault, "TRUST-UNKNOWN", at);
 }

@@ -71,11 +71,7 @@ pub(super) fn reanchor(reanchor: &Reanchor) -> Vec<String> {
     lines
 }
 
-fn rest(
-    (number, what): (u64, &str),
-    reason: &str,
-    (drafted_at, until): (u64, u64),
-) -> [String; 2] {
+fn rest((number, what): (u64, &str), reason: &str, (drafted_at, until): (u64, u64)) -> [String; 2] {
     [
         format!("Reason: {reason}."),
         format!(

@@ -205,7 +205,9 @@ fn expect_possible(sql: &Connection, terms: &Entitlement) -> Result<(), Failure>
         if account.vault != *vault || account.entitlement != *id || account.spent() == 0 {
             continue;
         }
-        let units = terms.product(&account.sku).map_or(0, |product| product.units);
+        let units = terms
+            .product(&account.sku)
+            .map_or(0, |product| product.units);
         if units < account.spent() {
             return Err(failure::usage(
                 "ENTITLEMENT-BELOW-SPENT",

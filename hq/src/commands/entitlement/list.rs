@@ -137,7 +137,8 @@ impl Known<'_> {
         let target = Target::Entitlement(id.clone());
         let mut standing = None;
         for order in orders::of_vault(&self.registry.sql, vault)? {
-            let Some(revocation) = order.revocation()?.filter(|found| found.target == target) else {
+            let Some(revocation) = order.revocation()?.filter(|found| found.target == target)
+            else {
                 continue;
             };
             match order.state {

@@ -25,7 +25,9 @@ pub(super) fn run(
     if crate::registry::entitlements::newest_sent(&registry.sql, &name, id)?.is_none() {
         return Err(failure::usage(
             "ENTITLEMENT-REFUSED",
-            format!("the vault {name} has refused every version of `{id}`: there is nothing to revoke"),
+            format!(
+                "the vault {name} has refused every version of `{id}`: there is nothing to revoke"
+            ),
             "leave it; an open draft of it expires by itself",
         ));
     }

@@ -13,6 +13,7 @@ use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, vaults};
+use crate::approvals::amendment;
 use crate::{acknowledgements, trust};
 
 pub(super) fn run(
@@ -43,18 +44,23 @@ pub(super) fn run(
         ));
     }
     let now = now_unix();
+    let mut beside = Vec::new();
     for draft in drafts::all(&registry.sql)? {
         if draft.state == State::Open && now < draft.approve_until {
             let path = record.draft(&draft.id, &draft.fingerprint.to_string());
             let name = MediaName::Draft {
                 id: registry::parsed::<ObjectId>("draft", &draft.id)?,
             };
+            // Officers compare an amendment with the version before it.
+            if let Some((name, id, bytes)) = amendment::version_before(&registry.sql, &record, &draft)? {
+                beside.push((name, draft.kind.to_string(), id, bytes));
+            }
             owed.push((name, draft.kind.to_string(), draft.id, path));
         }
     }
     let open_epoch = trust::newest(&home)?.map(|newest| newest.content().dispatch_epoch);
     let mut over = Vec::new();
-    for vault in vaults::all(&registry.sql)? {
+    for vault in vaults::serving(&registry.sql)? {
         for sent in dispatches::unseen(&registry.sql, &vault.name)? {
             let (epoch, sequence) = (sent.epoch, sent.sequence);
             let path = record.dispatch(&vault.name, epoch, sequence);
@@ -76,10 +82,14 @@ pub(super) fn run(
             stick.withdraw(&name, &record.read(&path)?)?;
         }
     }
-    let progress = console.progress("writing", Some(owed.len() as u64));
+    let progress = console.progress("writing", Some((owed.len() + beside.len()) as u64));
     let mut items = Vec::new();
-    for (name, kind, id, path) in owed {
-        let bytes = record.read(&path)?;
+    let owed = owed
+        .into_iter()
+        .map(|(name, kind, id, path)| Ok((name, kind, id, record.read(&path)?)));
+    let beside = beside.into_iter().map(Ok::<_, Failure>);
+    for written in owed.chain(beside) {
+        let (name, kind, id, bytes) = written?;
         let outcome = if dry_run {
             "would-export"
         } else {

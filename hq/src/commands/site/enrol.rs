@@ -348,7 +348,10 @@ pub(super) fn rotate(
     {
         return Err(failure::refused(
             "ROTATION-SAME-KEY",
-            format!("device CA {generation} of {} has the key of one before", vault.name),
+            format!(
+                "device CA {generation} of {} has the key of one before",
+                vault.name
+            ),
             "a rotation brings a new key; keep the request and tell your security officer",
         ));
     }

@@ -14,7 +14,11 @@ use crate::registry::vaults::{self, Vault};
 use crate::registry::{accounts, device_cas as cas, dispatches, orders};
 use crate::{failure, standing};
 
-pub(super) fn run(home: Option<&Path>, only: Option<&str>, console: &Console) -> Result<Exit, Failure> {
+pub(super) fn run(
+    home: Option<&Path>,
+    only: Option<&str>,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let home = Home::read_hq(home)?;
     let registry = home.registry()?;
     let mut vaults = vaults::all(&registry.sql)?;
@@ -42,8 +46,7 @@ pub(super) fn run(home: Option<&Path>, only: Option<&str>, console: &Console) ->
         let device_cas = device_cas(&registry.sql, &vault)?;
         let orders = super::orders::told(&registry.sql, &vault)?;
         let written_off = written_off(&registry.sql, &vault)?;
-        let key_store: Value =
-            serde_json::from_str(&vault.key_store).unwrap_or_default();
+        let key_store: Value = serde_json::from_str(&vault.key_store).unwrap_or_default();
         rows.push(json!({
             "site": vault.name.site.as_str(),
             "vault": vault.name.vault.as_str(),
@@ -136,7 +139,12 @@ fn written_off(sql: &Connection, vault: &Vault) -> Result<Vec<Value>, Failure> {
         .collect())
 }
 
-fn life(vault: &Vault, device_cas: &[Value], orders: &[Value], written_off: &[Value]) -> Vec<String> {
+fn life(
+    vault: &Vault,
+    device_cas: &[Value],
+    orders: &[Value],
+    written_off: &[Value],
+) -> Vec<String> {
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
     let mut lines = Vec::new();
     for device_ca in device_cas {

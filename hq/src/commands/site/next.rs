@@ -40,7 +40,8 @@ impl Step {
             name,
             format!("{what} is drafted: `{}`", draft.id),
             [
-                "hq media export DIR, for the officers to approve it, then hq media import DIR".to_owned(),
+                "hq media export DIR, for the officers to approve it, then hq media import DIR"
+                    .to_owned(),
                 format!("hq site grant {}", draft.id),
             ],
         )
@@ -118,7 +119,9 @@ fn step(sql: &Connection, vault: &Vault, standing: &Standing) -> Result<Step, Fa
         State::Requested => Step::new(
             "enrol",
             "it asked to be let in",
-            [format!("hq site grant {name}, once officers have approved it")],
+            [format!(
+                "hq site grant {name}, once officers have approved it"
+            )],
         ),
         State::Succeeded => match open(&standing.revoke_drafts) {
             Some(draft) => Step::approve("revoke", "the revocation of its device CA", &draft),
@@ -133,9 +136,7 @@ fn step(sql: &Connection, vault: &Vault, standing: &Standing) -> Result<Step, Fa
             &standing.disable_draft,
             standing.former.last(),
         ) {
-            (Some(draft), _, _) => {
-                Step::approve("revoke", "the revocation of a device CA", &draft)
-            }
+            (Some(draft), _, _) => Step::approve("revoke", "the revocation of a device CA", &draft),
             (None, Some(draft), _) => Step::approve("disable", "the order to stop", draft),
             (None, None, _) if standing.state == State::Revoked => rotate(vault, standing),
             (None, None, Some(former)) => revoke(former.generation),
@@ -186,7 +187,10 @@ fn rotate(vault: &Vault, standing: &Standing) -> Step {
     }
     Step::new(
         "rotate",
-        format!("{} certifies nothing until it has its next device CA", vault.name),
+        format!(
+            "{} certifies nothing until it has its next device CA",
+            vault.name
+        ),
         [
             "site rotate, at the vault; then site media export DIR".to_owned(),
             "hq site rotate --request FILE --fingerprint HEX".to_owned(),

@@ -110,18 +110,28 @@ pub(crate) fn revoke(
             "`hq entitlement show` says whether the vault has followed",
         ));
     }
-    draft(home, vault, same, drafting, console, |number, now, until| {
-        let revocation = Revocation {
-            salt: random().map_err(failure::protocol)?,
-            vault: vault.name.clone(),
-            number,
-            target: target.clone(),
-            reason: reason.to_owned(),
-            drafted_at: now,
-            approve_until: until,
-        };
-        Ok((Content::Revocation(Box::new(revocation.clone())), revocation))
-    })
+    draft(
+        home,
+        vault,
+        same,
+        drafting,
+        console,
+        |number, now, until| {
+            let revocation = Revocation {
+                salt: random().map_err(failure::protocol)?,
+                vault: vault.name.clone(),
+                number,
+                target: target.clone(),
+                reason: reason.to_owned(),
+                drafted_at: now,
+                approve_until: until,
+            };
+            Ok((
+                Content::Revocation(Box::new(revocation.clone())),
+                revocation,
+            ))
+        },
+    )
 }
 
 pub(super) fn clock(
@@ -136,19 +146,26 @@ pub(super) fn clock(
     let vault = orders::serving(&registry.sql, &resolve(&registry.sql, named)?)?;
     drop(registry);
     let any = |_: &Listed| Ok(true);
-    draft(&home, &vault, any, drafting, console, |number, now, until| {
-        let correction = ClockCorrection {
-            salt: random().map_err(failure::protocol)?,
-            vault: vault.name.clone(),
-            number,
-            time: time.unwrap_or(now),
-            reason: reason.to_owned(),
-            drafted_at: now,
-            approve_until: until,
-        };
-        let content = Content::ClockCorrection(Box::new(correction.clone()));
-        Ok((content, correction))
-    })
+    draft(
+        &home,
+        &vault,
+        any,
+        drafting,
+        console,
+        |number, now, until| {
+            let correction = ClockCorrection {
+                salt: random().map_err(failure::protocol)?,
+                vault: vault.name.clone(),
+                number,
+                time: time.unwrap_or(now),
+                reason: reason.to_owned(),
+                drafted_at: now,
+                approve_until: until,
+            };
+            let content = Content::ClockCorrection(Box::new(correction.clone()));
+            Ok((content, correction))
+        },
+    )
 }
 
 pub(super) fn reanchor(
@@ -166,27 +183,37 @@ pub(super) fn reanchor(
     let newest = newest.ok_or_else(|| {
         failure::usage(
             "REANCHOR-NO-BUNDLE",
-            format!("HQ holds no bundle of {}: there is nothing to vouch for", vault.name),
+            format!(
+                "HQ holds no bundle of {}: there is nothing to vouch for",
+                vault.name
+            ),
             "a vault that has reported nothing yet is set up anew, with `hq site succeed`",
         )
     })?;
     let any = |_: &Listed| Ok(true);
-    draft(&home, &vault, any, drafting, console, |number, now, until| {
-        let reanchor = Reanchor {
-            salt: random().map_err(failure::protocol)?,
-            vault: vault.name.clone(),
-            number,
-            lineage: newest.lineage,
-            bundle_sequence: newest.sequence,
-            bundle_fingerprint: newest.fingerprint,
-            log_size: newest.log_size,
-            log_root: newest.log_root,
-            reason: reason.to_owned(),
-            drafted_at: now,
-            approve_until: until,
-        };
-        Ok((Content::Reanchor(Box::new(reanchor.clone())), reanchor))
-    })
+    draft(
+        &home,
+        &vault,
+        any,
+        drafting,
+        console,
+        |number, now, until| {
+            let reanchor = Reanchor {
+                salt: random().map_err(failure::protocol)?,
+                vault: vault.name.clone(),
+                number,
+                lineage: newest.lineage,
+                bundle_sequence: newest.sequence,
+                bundle_fingerprint: newest.fingerprint,
+                log_size: newest.log_size,
+                log_root: newest.log_root,
+                reason: reason.to_owned(),
+                drafted_at: now,
+                approve_until: until,
+            };
+            Ok((Content::Reanchor(Box::new(reanchor.clone())), reanchor))
+        },
+    )
 }
 
 /// Drafts the next order of its kind, in place of an open draft of the same.
@@ -353,9 +380,9 @@ fn sign_crl(
                 continue;
             };
             let is_new = (&vault.name, &fingerprint) == also;
-            let before = sent.iter().find(|(revocation, _)| {
-                revocation.target == Target::DeviceCa(fingerprint)
-            });
+            let before = sent
+                .iter()
+                .find(|(revocation, _)| revocation.target == Target::DeviceCa(fingerprint));
             let at = match (before, is_new) {
                 (Some((_, at)), _) => *at,
                 (None, true) => now,
@@ -388,8 +415,8 @@ fn sign_crl(
         Crl::from_der(&record.read(&path)?, &root.issuer).map_err(failure::home_corrupt)?;
     let number = before.number() + 1;
     let until = now.saturating_add(ROOT_CRL_DAYS * DAY_SECONDS);
-    let tbs = mintmark_pki::crl_tbs(&root.issuer, number, now, until, &revoked)
-        .map_err(failure::pki)?;
+    let tbs =
+        mintmark_pki::crl_tbs(&root.issuer, number, now, until, &revoked).map_err(failure::pki)?;
     let signer = ring.root_signer(root.issuer.public_key())?;
     let signature = signer.sign(&tbs).map_err(failure::keys)?;
     let crl = mintmark_pki::assemble_crl(&tbs, &signature).map_err(failure::pki)?;

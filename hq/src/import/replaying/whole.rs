@@ -177,15 +177,15 @@ impl Replaying<'_> {
             );
             wrong.push(finding("TRUST-VERSION-MISMATCH", words));
         }
-        if let Some(crl) = &bundle.crl
-            && let Err(error) = Crl::from_der(crl, &self.issuer)
-        {
-            let words = (
-                "a revocation list by the vault's device CA",
-                format!("{}: {error}", error.code()),
-            );
-            let (expected, found) = words;
-            wrong.push(finding("CRL-INVALID", (expected.to_owned(), found)));
+        if let Some(crl) = &bundle.crl {
+            let found = match self.issuer() {
+                Some(issuer) => Crl::from_der(crl, issuer)
+                    .err()
+                    .map(|error| format!("{}: {error}", error.code())),
+                None => Some("one by a device CA that HQ did not grant".to_owned()),
+            };
+            let expected = "a revocation list by the vault's device CA".to_owned();
+            wrong.extend(found.map(|found| finding("CRL-INVALID", (expected, found))));
         }
         if state.awaits_decision() {
             let words = (

@@ -1,0 +1,148 @@
+//! The version before an amendment. Headquarters writes it beside the amendment's draft, as it was approved; officers
+//! keep what they have approved themselves, encrypted as it came. So an officer without a registry sees what changes.
+
+use std::path::Path;
+
+use mintmark_console::{Failure, files};
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::identifier::ObjectId;
+use mintmark_protocol::media::MediaName;
+use mintmark_protocol::trust::{Role, TrustManifest};
+use rusqlite::Connection;
+
+use super::{Content, collected, words};
+use crate::config::Role as HomeRole;
+use crate::home::Home;
+use crate::record::Record;
+use crate::registry::drafts::{self, Draft};
+use crate::registry::{self, entitlements};
+use crate::trust;
+
+/// What an amendment's draft is to be accompanied by: the newest version that the vault was sent, with its approvals.
+pub(crate) fn version_before(
+    sql: &Connection,
+    record: &Record,
+    draft: &Draft,
+) -> Result<Option<(MediaName, String, Vec<u8>)>, Failure> {
+    if draft.kind != Kind::Entitlement {
+        return Ok(None);
+    }
+    let Some(listed) = entitlements::by_draft(sql, &draft.fingerprint)? else {
+        return Ok(None);
+    };
+    let before = entitlements::newest_sent(sql, &listed.terms.vault, &listed.terms.id)?;
+    let Some(before) = before.filter(|before| before.terms.version < listed.terms.version) else {
+        return Ok(None);
+    };
+    let Some(former) = drafts::by_fingerprint(sql, &before.draft)? else {
+        return Ok(None);
+    };
+    let proposal = collected(sql, record, &former)?;
+    let name = MediaName::Draft {
+        id: registry::parsed::<ObjectId>("draft", &former.id)?,
+    };
+    let bytes = proposal
+        .to_bytes()
+        .map_err(crate::failure::protocol)?;
+    Ok(Some((name, former.id, bytes)))
+}
+
+/// In an officer's home: keeps a draft that was approved, as it came.
+pub(crate) fn remember(home: Option<&Path>, proposal: &Proposal) -> Result<(), Failure> {
+    let Some(home) = home.filter(|home| home.exists()) else {
+        return Ok(());
+    };
+    let home = Home::read(Some(home))?;
+    let context = proposal.context();
+    if home.config.role != HomeRole::Member || context.kind != Kind::Entitlement {
+        return Ok(());
+    }
+    let record = home.record();
+    let path = record.draft(&context.id, &proposal.fingerprint().to_string());
+    let bytes = proposal
+        .to_bytes()
+        .map_err(crate::failure::protocol)?;
+    record.replace(&path, &bytes)
+}
+
+/// A version before, and whether enough officers of today have approved it.
+struct Before {
+    terms: Entitlement,
+    is_approved: bool,
+}
+
+/// What an amendment changes, in words; nothing for whatever is no amendment.
+pub(crate) fn differences(
+    home: Option<&Path>,
+    file: &Path,
+    content: &Content,
+    opener: Opener<'_>,
+) -> Result<Vec<String>, Failure> {
+    let Content::Entitlement(next) = content else {
+        return Ok(Vec::new());
+    };
+    let Some(version) = next.version.checked_sub(1).filter(|version| *version > 0) else {
+        return Ok(Vec::new());
+    };
+    let home = home.filter(|home| home.exists());
+    let home = home.map(|home| Home::read(Some(home))).transpose()?;
+    let manifest = match &home {
+        Some(home) => trust::newest(home)?,
+        None => None,
+    };
+    let manifest = manifest.as_ref().map(|manifest| manifest.content());
+    let id = Entitlement {
+        version,
+        ..(**next).clone()
+    }
+    .object_id();
+    let mut paths = vec![file.with_file_name(format!("draft-{id}.cose"))];
+    if let Some(home) = &home {
+        paths.extend(home.record().drafts_of(&id));
+    }
+    let mut found: Option<Before> = None;
+    for path in paths {
+        let Some(before) = read(&path, manifest, opener) else {
+            continue;
+        };
+        let same = (&before.terms.id, &before.terms.vault, before.terms.version)
+            == (&next.id, &next.vault, version);
+        let better = found
+            .as_ref()
+            .is_none_or(|found| before.is_approved && !found.is_approved);
+        if same && better {
+            found = Some(before);
+        }
+    }
+    let Some(before) = found else {
+        return Ok(vec![
+            format!("VERSION {version} WAS NOT FOUND beside this file, so that what changes cannot be shown."),
+            "Compare every term above with what was approved before.".to_owned(),
+        ]);
+    };
+    let mut lines = words::differences(&before.terms, next);
+    lines.push(if before.is_approved {
+        format!("Version {version} bears the approvals that it needs.")
+    } else {
+        format!("THAT VERSION {version} IS NOT VERIFIED: too few officers of today have signed it.")
+    });
+    Ok(lines)
+}
+
+/// Reads a version before; one that cannot be read is none.
+fn read(path: &Path, manifest: Option<&TrustManifest>, opener: Opener<'_>) -> Option<Before> {
+    let bytes = files::read_limited(path, PROPOSAL_BYTES_MAX as u64).ok()?;
+    let proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).ok()?;
+    let Content::Entitlement(terms) = Content::read(&proposal, Some(opener)).ok()? else {
+        return None;
+    };
+    let is_approved =
+        manifest.is_some_and(|manifest| proposal.approved(manifest, Role::Mint).is_ok());
+    Some(Before {
+        terms: *terms,
+        is_approved,
+    })
+}
