@@ -6,6 +6,7 @@
 //!
 //! In the folder of a ledger, `log/` is the record. `index/` and `state.snapshot` follow from it, and can be deleted.
 
+mod facts;
 mod index;
 mod input;
 mod open;
@@ -27,8 +28,8 @@ pub use self::view::View;
 use crate::apply::{Effect, apply};
 use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, decide_at};
 use crate::entry::{
-    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, KeyOutcome, KeyReceipt, LogSequence,
-    Rotation, Signed, Start, Trust, Verdict, is_code,
+    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, KeyReceipt, LogSequence, Rotation,
+    Signed, Start, Trust, Verdict,
 };
 use crate::error::Error;
 use crate::index::{Batch, IndexStore};
@@ -386,42 +387,6 @@ impl Ledger {
                 keys: open.keys.clone(),
             })
             .collect()
-    }
-
-    fn rotation_fits(&self, rotation: &Rotation) -> Result<(), Error> {
-        let next = self.state.next_generation();
-        let why = if !self.state.is_enrolled() {
-            "the vault has no device CA yet".to_owned()
-        } else if rotation.generation != next {
-            format!(
-                "device CA {} is not the next one, which is {next}",
-                rotation.generation
-            )
-        } else {
-            return Ok(());
-        };
-        Err(Error::Input { why })
-    }
-
-    fn key_fits(&self, receipt: &KeyReceipt) -> Result<(), Error> {
-        let KeyReceipt {
-            entitlement,
-            label,
-            outcome,
-        } = receipt;
-        let mut keys = self.state.keys();
-        let known = keys.find(|key| key.entitlement == entitlement && key.terms.label == *label);
-        let why = match (known, outcome) {
-            (None, _) => format!("entitlement {entitlement} brings no key {label}"),
-            (Some(key), KeyOutcome::Imported) if !key.terms.memory_import => {
-                format!("key {label} of {entitlement} may not pass through memory")
-            }
-            (_, KeyOutcome::Refused { code }) if !is_code(code) => {
-                format!("`{}` is not a code", code.escape_default())
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::Input { why })
     }
 
     #[cfg(test)]

@@ -129,7 +129,8 @@ fn a_rotation_grant_answers_the_newest_request_and_changes_the_device_ca_alone()
     );
     vault.write(Body::Rotation(older));
     vault.write(Body::Rotation(rotation()));
-    let mismatches: [(fn(&mut EnrolmentGrant), &str); 9] = [
+    type Mismatch = (fn(&mut EnrolmentGrant), &'static str);
+    let mismatches: [Mismatch; 9] = [
         (|g| g.vault.vault = "v2".parse().unwrap(), "vault"),
         (
             |g| g.request_fingerprint = Fingerprint::of(b"an older request"),

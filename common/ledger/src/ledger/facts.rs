@@ -1,0 +1,43 @@
+//! Whether the ledger may record what the vault says of its keys.
+
+use super::Ledger;
+use crate::entry::{KeyOutcome, KeyReceipt, Rotation, is_code};
+use crate::error::Error;
+
+impl Ledger {
+    pub(super) fn rotation_fits(&self, rotation: &Rotation) -> Result<(), Error> {
+        let next = self.state.next_generation();
+        let why = if !self.state.is_enrolled() {
+            "the vault has no device CA yet".to_owned()
+        } else if rotation.generation != next {
+            format!(
+                "device CA {} is not the next one, which is {next}",
+                rotation.generation
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Input { why })
+    }
+
+    pub(super) fn key_fits(&self, receipt: &KeyReceipt) -> Result<(), Error> {
+        let KeyReceipt {
+            entitlement,
+            label,
+            outcome,
+        } = receipt;
+        let mut keys = self.state.keys();
+        let known = keys.find(|key| key.entitlement == entitlement && key.terms.label == *label);
+        let why = match (known, outcome) {
+            (None, _) => format!("entitlement {entitlement} brings no key {label}"),
+            (Some(key), KeyOutcome::Imported) if !key.terms.memory_import => {
+                format!("key {label} of {entitlement} may not pass through memory")
+            }
+            (_, KeyOutcome::Refused { code }) if !is_code(code) => {
+                format!("`{}` is not a code", code.escape_default())
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Input { why })
+    }
+}

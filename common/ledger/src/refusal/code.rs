@@ -1,0 +1,124 @@
+//! The code of each refusal, which the log holds, and what to do about it.
+
+use mintmark_protocol::identifier::EntitlementId;
+
+use super::{Refusal, meaning, time};
+
+impl Refusal {
+    /// The stable code that the log holds.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotEnrolled => "NOT-ENROLLED",
+            Self::Unreadable { code } | Self::ContentRejected { code } => code,
+            Self::ProductNotEntitled { .. } => "PRODUCT-NOT-ENTITLED",
+            Self::DeviceIdMissing { .. } => "DEVICE-ID-MISSING",
+            Self::DeviceIdInvalid { .. } => "DEVICE-ID-INVALID",
+            Self::DeviceKeyChanged { .. } => "DEVICE-KEY-CHANGED",
+            Self::KeyReused { .. } => "KEY-REUSED",
+            Self::VaultDisabled { .. } => "VAULT-DISABLED",
+            Self::DeviceCaRevoked { .. } => "DEVICE-CA-REVOKED",
+            Self::EntitlementRevoked { .. } => "ENTITLEMENT-REVOKED",
+            Self::ClockBack { .. } => "CLOCK-BACK",
+            Self::WindowNotOpen { .. } => "WINDOW-NOT-OPEN",
+            Self::WindowClosed { .. } => "WINDOW-CLOSED",
+            Self::StationNotAllowed { .. } => "STATION-NOT-ALLOWED",
+            Self::KeyAlgorithmForbidden { .. } => "KEY-ALGORITHM-FORBIDDEN",
+            Self::DeviceKeyNoAgreement { .. } => "DEVICE-KEY-NO-AGREEMENT",
+            Self::DeviceIdForbidden { .. } => "DEVICE-ID-FORBIDDEN",
+            Self::OutOfHours { .. } => "OUT-OF-HOURS",
+            Self::KeyExpired { .. } => "KEY-EXPIRED",
+            Self::KeyNotReceived { .. } => "KEY-NOT-RECEIVED",
+            Self::KeyUsesExhausted { .. } => "KEY-USES-EXHAUSTED",
+            Self::QuotaExhausted { .. } => "QUOTA-EXHAUSTED",
+            Self::RateDay { .. } => "RATE-DAY",
+            Self::RateHour { .. } => "RATE-HOUR",
+            Self::CreditUnitsExhausted { .. } => "CREDIT-UNITS-EXHAUSTED",
+            Self::CreditDaysExhausted { .. } => "CREDIT-DAYS-EXHAUSTED",
+            Self::CertificateUnbuildable { .. } => "CERTIFICATE-UNBUILDABLE",
+            Self::DispatchOutOfOrder { .. } => "DISPATCH-OUT-OF-ORDER",
+            Self::ContentMalformed { .. } => "CONTENT-MALFORMED",
+            Self::GrantRepeated => "GRANT-REPEATED",
+            Self::GrantMismatch { .. } => "GRANT-MISMATCH",
+            Self::GrantExpired { .. } => "GRANT-EXPIRED",
+            Self::EntitlementMismatch { .. } => "ENTITLEMENT-MISMATCH",
+            Self::EntitlementExpired { .. } => "ENTITLEMENT-EXPIRED",
+            Self::EntitlementWindowOver { .. } => "ENTITLEMENT-WINDOW-OVER",
+            Self::EntitlementVersion { .. } => "ENTITLEMENT-VERSION",
+            Self::EntitlementBelowSpent { .. } | Self::EntitlementKeyBelowUses { .. } => {
+                "ENTITLEMENT-BELOW-SPENT"
+            }
+            Self::EntitlementKeyChanged { .. } => "ENTITLEMENT-KEY-CHANGED",
+            Self::EntitlementTagReused { .. } => "ENTITLEMENT-TAG-REUSED",
+            Self::EntitlementTagChanged { .. } => "ENTITLEMENT-TAG-CHANGED",
+            Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
+            Self::RevocationMismatch { .. } => "REVOCATION-MISMATCH",
+            Self::RevocationOrder { .. } => "REVOCATION-ORDER",
+            Self::RevocationUnknownEntitlement { .. } | Self::RevocationUnknownDeviceCa { .. } => {
+                "REVOCATION-UNKNOWN-TARGET"
+            }
+            Self::ClockCorrectionMismatch { .. } => "CLOCK-CORRECTION-MISMATCH",
+            Self::ClockCorrectionOrder { .. } => "CLOCK-CORRECTION-ORDER",
+            Self::ClockCorrectionAhead { .. } => "CLOCK-CORRECTION-AHEAD",
+            Self::ClockCorrectionExpired { .. } => "CLOCK-CORRECTION-EXPIRED",
+            Self::ReanchorMismatch { .. } => "REANCHOR-MISMATCH",
+            Self::ReanchorOrder { .. } => "REANCHOR-ORDER",
+            Self::ReanchorExpired { .. } => "REANCHOR-EXPIRED",
+            Self::ReanchorUnknownBundle { .. } => "REANCHOR-UNKNOWN-BUNDLE",
+            Self::AckMismatch { .. } => "ACK-MISMATCH",
+            Self::AckUnknownBundle { .. } => "ACK-UNKNOWN-BUNDLE",
+        }
+    }
+
+    /// The entitlement that came closest to allowing the request, which the log names beside the code.
+    pub fn entitlement(&self) -> Option<&EntitlementId> {
+        match self {
+            Self::WindowNotOpen { entitlement, .. }
+            | Self::WindowClosed { entitlement, .. }
+            | Self::StationNotAllowed { entitlement, .. }
+            | Self::KeyAlgorithmForbidden { entitlement, .. }
+            | Self::DeviceIdForbidden { entitlement, .. }
+            | Self::OutOfHours { entitlement, .. }
+            | Self::EntitlementRevoked { entitlement, .. }
+            | Self::DeviceKeyNoAgreement { entitlement, .. }
+            | Self::KeyExpired { entitlement, .. }
+            | Self::KeyNotReceived { entitlement, .. }
+            | Self::KeyUsesExhausted { entitlement, .. }
+            | Self::QuotaExhausted { entitlement, .. }
+            | Self::RateDay { entitlement, .. }
+            | Self::RateHour { entitlement, .. }
+            | Self::CreditUnitsExhausted { entitlement, .. }
+            | Self::CreditDaysExhausted { entitlement, .. }
+            | Self::CertificateUnbuildable { entitlement, .. } => Some(entitlement),
+            _ => None,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        let text = match self {
+            Self::QuotaExhausted { unresolved: 0, .. } => {
+                "ask HQ for an amendment or run `site status`"
+            }
+            Self::QuotaExhausted { unresolved, .. } => {
+                let (count, verb) = match unresolved {
+                    1 => ("1 reservation".to_owned(), "is"),
+                    more => (format!("{more} reservations"), "are"),
+                };
+                return format!(
+                    "{count} {verb} unresolved; ask HQ for an amendment or run `site status`"
+                );
+            }
+            Self::RateDay { next, .. } | Self::RateHour { next, .. } => {
+                return format!("wait until {}, or ask HQ for an amendment", time(*next));
+            }
+            Self::OutOfHours {
+                next: Some(next), ..
+            } => {
+                return format!("wait until {}, or ask HQ for an amendment", time(*next));
+            }
+            Self::WindowNotOpen { from, .. } => return format!("wait until {}", time(*from)),
+            other => return meaning::advice(other.code()).to_owned(),
+        };
+        text.to_owned()
+    }
+}
