@@ -12,7 +12,7 @@ use crate::error::Error;
 pub enum SecretAlgorithm {
     /// HMAC with SHA-256 (RFC 2104, FIPS 198-1).
     HmacSha256,
-    /// AES-256, used for CMAC alone (NIST SP 800-38B).
+    /// AES-256 (FIPS 197); what is derived here uses it for CMAC (NIST SP 800-38B).
     Aes256,
 }
 

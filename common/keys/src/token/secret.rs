@@ -89,12 +89,12 @@ const DEMANDS: &[Demand] = &[
 ];
 
 /// The template of a key that is unwrapped or created. Every usage is stated, since tokens differ in what they assume.
-/// CMAC wants CKA_SIGN and no more, so an AES key encrypts nothing.
+/// CMAC wants CKA_SIGN and no more; an AES key may encrypt and decrypt besides, since it may be there for other software.
 pub(super) fn template(label: &str, algorithm: SecretAlgorithm, token: bool) -> Vec<Attribute> {
-    let key_type = match algorithm {
+    let (key_type, encrypts) = match algorithm {
         // Older tokens know no CKK_SHA256_HMAC, and every one makes HMACs with this.
-        SecretAlgorithm::HmacSha256 => KeyType::GENERIC_SECRET,
-        SecretAlgorithm::Aes256 => KeyType::AES,
+        SecretAlgorithm::HmacSha256 => (KeyType::GENERIC_SECRET, false),
+        SecretAlgorithm::Aes256 => (KeyType::AES, true),
     };
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -105,8 +105,8 @@ pub(super) fn template(label: &str, algorithm: SecretAlgorithm, token: bool) -> 
         Attribute::Extractable(false),
         Attribute::Sign(true),
         Attribute::Verify(false),
-        Attribute::Encrypt(false),
-        Attribute::Decrypt(false),
+        Attribute::Encrypt(encrypts),
+        Attribute::Decrypt(encrypts),
         Attribute::Wrap(false),
         Attribute::Unwrap(false),
         Attribute::Derive(false),
@@ -140,7 +140,17 @@ pub(super) fn problem(attributes: &[Attribute], algorithm: SecretAlgorithm) -> O
         let found = format!("{length} bytes, and must be 32");
         return Some(Problem::new("CKA_VALUE_LEN", found));
     }
-    attributes::flag_problem(attributes, DEMANDS, "derive from")
+    // An AES key may be there for other software, to encrypt with.
+    let encrypts = |demand: &&Demand| {
+        algorithm == SecretAlgorithm::Aes256
+            && matches!(demand.0, AttributeType::Encrypt | AttributeType::Decrypt)
+    };
+    let demands: Vec<Demand> = DEMANDS
+        .iter()
+        .filter(|demand| !encrypts(demand))
+        .copied()
+        .collect();
+    attributes::flag_problem(attributes, &demands, "derive from")
 }
 
 fn type_problem(attributes: &[Attribute], algorithm: SecretAlgorithm) -> Option<Problem> {
