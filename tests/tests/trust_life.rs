@@ -172,8 +172,17 @@ fn another_dispatch_key_sends_again_what_was_not_seen_and_ends_the_epoch_before(
 #[test]
 fn a_new_epoch_repeats_what_the_vault_had_and_changes_nothing_there() {
     let world = World::ready();
+    let more = POLICY.replace("units = 1000", "units = 2000");
+    world.write("policies/more.toml", more);
+    let draft = "$D/officers/amended.draft";
+    let amend = format!("entitlement amend --policy $D/policies/more.toml --output {draft}");
+    let id = world.hq(&amend).ok().text("id");
+    world.approve(draft);
+    world.hq(&format!("entitlement export {id}")).ok();
+    world.carry_out("berlin").exits_done();
     let before = world.status("berlin");
-    // HQ has not heard from the vault at all: it sends the grant and the entitlement anew.
+    assert_eq!(before["accounts"][0]["authorised"], 2000);
+    // HQ has not heard from the vault at all: it sends the grant and both versions of the entitlement anew.
     let draft = "$D/officers/epoch.draft";
     world.hq(&format!("trust epoch --output {draft}")).ok();
     world.approve(draft);
@@ -186,10 +195,10 @@ fn a_new_epoch_repeats_what_the_vault_had_and_changes_nothing_there() {
         carried.item("dispatch-2-000001.cose")["type"],
         "enrolment-grant"
     );
-    assert_eq!(
-        carried.item("dispatch-2-000002.cose")["type"],
-        "entitlement"
-    );
+    for dispatch in ["dispatch-2-000002.cose", "dispatch-2-000003.cose"] {
+        assert_eq!(carried.item(dispatch)["type"], "entitlement");
+        assert_eq!(carried.item(dispatch)["outcome"], "imported");
+    }
     let after = world.status("berlin");
     assert_eq!(after["accounts"], before["accounts"]);
     assert_eq!(after["dispatch"]["epoch"], 2);
