@@ -10,7 +10,15 @@ SIGN1, ENCRYPT, SIGN = 18, 96, 98
 CONTEXT = -65537
 ENCRYPTED = 'application/cose; cose-type="cose-encrypt"'
 ROLES = ("mint", "enrol", "revoke", "trust")
-ROLE_OF = {"trust-manifest": "trust", "enrolment-grant": "enrol", "entitlement": "mint"}
+ROLE_OF = {
+    "trust-manifest": "trust",
+    "enrolment-grant": "enrol",
+    "entitlement": "mint",
+    "revocation": "revoke",
+    "clock-correction": "enrol",
+    "re-anchor": "enrol",
+}
+COMMITTING = {*ROLE_OF, "acknowledgement", "device-secret"} - {"trust-manifest"}
 
 
 # Section 1: types. Each is a function that gives back what it accepts.
@@ -92,12 +100,13 @@ object_id = matching("[a-z0-9-]{1,64}")
 sku = matching("[A-Za-z0-9._-]{1,32}")
 digest, salt, lineage, der = octets(32), octets(32), octets(16), octets()
 cose_key = Map({1: exactly(2), -1: exactly(1), -2: octets(32), -3: octets(32)})
+cose_key_p384 = Map({1: exactly(2), -1: exactly(2), -2: octets(48), -3: octets(48)})
 version_1 = exactly(1)
 
 
 # Section 2: headers.
 
-PARTY = "hq|all|vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}|officer:[a-z0-9-]{1,32}"
+PARTY = "hq|all|device|vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}|officer:[a-z0-9-]{1,32}"
 CONTEXT_FIELDS = {1: version_1, 2: text, 3: matching(PARTY), 4: matching(PARTY), 5: object_id}
 CONTEXT_MAP = Map(CONTEXT_FIELDS)
 COMMITTING_CONTEXT_MAP = Map({**CONTEXT_FIELDS, 6: digest})
@@ -123,13 +132,15 @@ class Message:
         need(isinstance(header, dict) and isinstance(header.get(CONTEXT), dict), "protected header", "no context")
         self.kind = header[CONTEXT].get(2)
         need(kind in (None, self.kind), "message", f"of type {self.kind}, not {kind}")
-        commits = self.tag != ENCRYPT and self.kind in ("enrolment-grant", "entitlement", "acknowledgement")
+        commits = self.tag != ENCRYPT and self.kind in COMMITTING
         fields = {
             3: exactly(ENCRYPTED if commits else media_type(self.kind)),
             CONTEXT: COMMITTING_CONTEXT_MAP if commits else CONTEXT_MAP,
         }
         if self.tag == SIGN1:
             fields.update({1: exactly(-7), 4: digest})
+        if self.tag == SIGN1 and self.kind == "device-secret":
+            fields[33] = der
         if self.tag == ENCRYPT:
             fields.update({1: exactly(3)})
         self.header = Map(fields)(header, "protected header")
@@ -152,12 +163,15 @@ class Message:
         octets(64)(value[2], name)
         return Map({1: exactly(-7), 4: digest})(header, "header of a signature")[4]
 
-    @staticmethod
-    def _recipient(value, name):
+    def _recipient(self, value, name):
         need(isinstance(value, list) and len(value) == 3, name, "not of three parts")
+        if self.kind == "key-delivery" and value[0] == b"":
+            octets()(value[2], name)
+            return Map({1: exactly(-40, -41), 4: digest})(value[1], name)[4]
         Map({1: exactly(-31)})(decode(octets()(value[0], name), name), name)
         octets(40)(value[2], name)
-        return Map({4: digest, -1: cose_key})(value[1], name)[4]
+        large = self.kind == "device-secret" and isinstance(value[1], dict) and value[1].get(-1, {}).get(-1) == 2
+        return Map({4: digest, -1: cose_key_p384 if large else cose_key})(value[1], name)[4]
 
     @property
     def fingerprint(self):
@@ -252,6 +266,13 @@ def facts(value, name):
     return {text(key, name): text(each, name) for key, each in value.items()}
 
 
+def generation(value, name):
+    need(2 <= uint(value, name) <= 65535, name, "not 2 to 65535")
+    return value
+
+
+TRANSPORT_KEY = Map({1: exactly(3), 3: exactly(-40, -41), -1: octets(), -2: octets()})
+
 ENROLMENT_REQUEST = Map(
     {
         1: version_1,
@@ -266,8 +287,14 @@ ENROLMENT_REQUEST = Map(
         10: der,
         11: facts,
         12: unix_time,
-    }
+        13: TRANSPORT_KEY,
+        14: generation,
+    },
+    optional=(13, 14),
 )
+
+WRITE_OFF = Map({1: uint, 2: identifier, 3: sku, 4: uint, 5: uint})
+SUCCESSION = Map({1: identifier, 2: lineage, 3: uint, 4: uint, 5: array(WRITE_OFF, 0, 1024)})
 
 ENROLMENT_GRANT = Map(
     {
@@ -284,7 +311,10 @@ ENROLMENT_GRANT = Map(
         10: unix_time,
         11: unix_time,
         12: octets(),
-    }
+        13: generation,
+        14: SUCCESSION,
+    },
+    optional=(13, 14),
 )
 
 INTERVAL = array(unix_time, 2, 2)
@@ -308,6 +338,26 @@ PRODUCT = Map(
     optional=(4, 5, 6, 9, 10),
 )
 
+LABEL = matching("[a-z0-9-]{1,28}")
+ALGORITHM = exactly("AES-256", "HMAC-SHA-256")
+
+KEY_TERMS = Map(
+    {
+        1: LABEL,
+        2: ALGORITHM,
+        3: exactly("derive-device-secret", "hold"),
+        4: uint,
+        5: unix_time,
+        6: array(sku, 1, 32),
+        7: boolean,
+        8: digest,
+        9: octets(),
+    },
+    optional=(4, 5, 6),
+)
+
+KEY_FACTS = Map({1: version_1, 2: identifier, 3: identifier, 4: LABEL, 5: ALGORITHM})
+
 ENTITLEMENT = Map(
     {
         0: salt,
@@ -324,6 +374,65 @@ ENTITLEMENT = Map(
         11: uint,
         12: array(PRODUCT, 1, 32),
         13: digest,
+        14: array(KEY_TERMS, 1, 16),
+    },
+    optional=(14,),
+)
+
+
+def number(value, name):
+    need(uint(value, name) > 0, name, "0, and numbers count from 1")
+    return value
+
+
+def reason(value, name):
+    need(1 <= len(text(value, name)) <= 200 and value.isprintable(), name, "not 1 to 200 characters of plain text")
+    return value
+
+
+def target(value, name):
+    need(isinstance(value, dict) and len(value) == 1, name, "not one target")
+    return Map({1: identifier, 2: exactly(True), 3: digest}, optional=(1, 2, 3))(value, name)
+
+
+REVOCATION = Map(
+    {0: salt, 1: version_1, 2: identifier, 3: identifier, 4: number, 5: target, 6: reason, 7: unix_time, 8: unix_time}
+)
+
+CLOCK_CORRECTION = Map(
+    {0: salt, 1: version_1, 2: identifier, 3: identifier, 4: number, 5: unix_time, 6: reason, 7: unix_time, 8: unix_time}
+)
+
+RE_ANCHOR = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: number,
+        5: lineage,
+        6: number,
+        7: digest,
+        8: uint,
+        9: digest,
+        10: reason,
+        11: unix_time,
+        12: unix_time,
+    }
+)
+
+DEVICE_SECRET = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: sku,
+        5: text,
+        6: digest,
+        7: LABEL,
+        8: identifier,
+        9: octets(32),
     }
 )
 
