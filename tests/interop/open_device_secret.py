@@ -1,5 +1,9 @@
 """What a device's firmware does with its `.secret.cose`, knowing its own private key and the root's certificate: written
-from docs/formats.md, section 12. Signature and decryption are done by cwt or pycose; certificates by cryptography."""
+from docs/formats.md, section 12. Signature and decryption are done by cwt, by pycose, or step by step by OpenSSL (through
+cryptography), as firmware without a COSE library would. Certificates are OpenSSL's in any case.
+
+cwt opens what is for P-256 alone: for ECDH-ES+A256KW it takes the hash of HKDF from the curve, where RFC 9053 section
+6.4.1 has SHA-256 for every curve."""
 
 import argparse
 import hashlib
@@ -7,8 +11,15 @@ import json
 import pathlib
 import sys
 
+import cbor2
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -21,6 +32,43 @@ from strict_cbor import Malformed, Tagged, decode
 CONTEXT = -65537
 X5CHAIN = 33
 CURVES = {"secp256r1": (1, 32), "secp384r1": (2, 48)}
+
+
+class OpenSsl:
+    """The steps of docs/formats.md, sections 3 and 4, without a COSE library."""
+
+    CURVES = {1: ec.SECP256R1, 2: ec.SECP384R1}
+
+    def _public(self, key):
+        numbers = (int.from_bytes(key[label], "big") for label in (-2, -3))
+        return ec.EllipticCurvePublicNumbers(*numbers, self.CURVES[key[-1]]()).public_key()
+
+    def verify_sign1(self, message, key):
+        protected, _, payload, signature = decode(message).value
+        r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
+        signed = cbor2.dumps(["Signature1", protected, b"", payload])
+        try:
+            self._public(key).verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise Refused("OpenSSL: the signature is invalid") from error
+
+    def decrypt(self, message, key):
+        protected, unprotected, ciphertext, ((header, about, wrapped),) = decode(message).value
+        scalar = int.from_bytes(key[-4], "big")
+        private = ec.derive_private_key(scalar, self.CURVES[key[-1]]())
+        shared = private.exchange(ec.ECDH(), self._public(about[-1]))
+        nobody = [None, None, None]
+        info = cbor2.dumps([-5, nobody, nobody, [256, header]])
+        wrapping = HKDF(hashes.SHA256(), 32, None, info).derive(shared)
+        try:
+            content_key = aes_key_unwrap(wrapping, wrapped)
+            aad = cbor2.dumps(["Encrypt", protected, b""])
+            return AESGCM(content_key).decrypt(unprotected[5], ciphertext, aad)
+        except (InvalidUnwrap, InvalidTag) as error:
+            raise Refused("OpenSSL: it does not decrypt") from error
+
+
+OPENERS = {**LIBRARIES, "openssl": OpenSsl}
 
 
 class Wrong(Exception):
@@ -96,7 +144,7 @@ def open_secret(library, data, private, root):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--library", choices=sorted(LIBRARIES), required=True)
+    parser.add_argument("--library", choices=sorted(OPENERS), required=True)
     parser.add_argument("--key", required=True, help="the device's private key, PEM")
     parser.add_argument("--root", required=True, help="the root's certificate, PEM")
     parser.add_argument("file")
@@ -106,7 +154,7 @@ def main():
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     root = x509.load_pem_x509_certificate(read(arguments.root))
     try:
-        secret = open_secret(LIBRARIES[arguments.library](), read(arguments.file), private, root)
+        secret = open_secret(OPENERS[arguments.library](), read(arguments.file), private, root)
     except (Wrong, Malformed, Refused) as error:
         sys.exit(f"refused: {error}")
     print(json.dumps(secret))
