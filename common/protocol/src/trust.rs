@@ -479,6 +479,16 @@ impl Verified<TrustManifest> {
                 why: "it follows another history",
             });
         }
+        // What another key signs is another chain: the epoch tells them apart, and none comes twice.
+        let same_key = next.dispatch_key == before.dispatch_key;
+        if next.dispatch_epoch < before.dispatch_epoch
+            || (next.dispatch_epoch == before.dispatch_epoch && !same_key)
+        {
+            return Err(Error::TrustSuccession {
+                version,
+                why: "another dispatch key opens an epoch of its own, and no epoch comes back",
+            });
+        }
         // An officer may be new or gone in it, so each threshold is met by those whom each manifest knows.
         let by_before = proposal.known_approvers(before, Role::Trust)?;
         let by_next = proposal.known_approvers(&next, Role::Trust)?;

@@ -98,6 +98,22 @@ fn a_version_is_not_skipped_and_not_repeated() {
 }
 
 #[test]
+fn another_dispatch_key_opens_an_epoch_and_no_epoch_comes_back() {
+    let keys = [signing(BOB), signing(CAROL)];
+    let refused = Err("TRUST-SUCCESSION");
+    let mut next = manifest_second();
+    next.dispatch_epoch = 2;
+    assert_eq!(succession(&next, &keys), Ok(()));
+    next.dispatch_key = Key::new(99).public;
+    assert_eq!(succession(&next, &keys), Ok(()));
+    next.dispatch_epoch = 1;
+    assert_eq!(succession(&next, &keys), refused);
+    let mut back = manifest_second();
+    back.dispatch_epoch = 0;
+    assert_eq!(succession(&back, &keys), refused);
+}
+
+#[test]
 fn a_manifest_of_another_history_does_not_follow() {
     let mut other = manifest_second();
     other.previous = Some(Fingerprint::of(b"another first manifest"));
