@@ -302,24 +302,62 @@ fn the_vault_of_the_attacks_follows_what_is_honest() {
 }
 
 #[test]
-fn after_each_attack_that_the_chain_outlives_the_vault_still_follows_what_is_honest() {
+fn after_all_attacks_that_change_nothing_the_vault_still_follows_what_is_honest() {
+    let vault = Receiver::new();
+    let before = vault.status();
+    let mut tried = 0;
     for case in Case::all() {
         let unchanged =
             case.said["receiver"] == "vault" && case.text("effect").starts_with("nothing");
-        if !unchanged || !case.said["time"].is_null() {
-            continue;
+        if unchanged && case.said["time"].is_null() {
+            tried += 1;
+            vault.import(&[(case.text("place"), &case.bytes())]);
         }
-        let vault = Receiver::new();
-        vault.import(&[(case.text("place"), &case.bytes())]);
-        let place = stage::hostile::NEXT;
-        let run = vault.import(&[(place, &vector("dispatch-5.cose"))]);
-        assert_eq!(
-            run.item(place)["outcome"],
-            "imported",
-            "{}\n{run}",
-            case.name()
-        );
     }
+    assert!(tried > 30, "{tried}");
+    assert_eq!(vault.status(), before);
+    let place = stage::hostile::NEXT;
+    let run = vault.import(&[(place, &vector("dispatch-5.cose"))]);
+    assert_eq!(run.item(place)["outcome"], "imported", "{run}");
+}
+
+/// An officer's machine: a home that pins the manifest in force, and the officer's keys.
+#[test]
+fn an_officer_is_not_shown_a_draft_that_would_read_differently_to_the_vault() {
+    let officer = Receiver::new();
+    officer.make_keys(
+        "officer",
+        &[
+            ("officer-sign", "sign", "bob-sign"),
+            ("officer-agree", "agree", "bob-agree"),
+        ],
+    );
+    fs::write(officer.path("trust.cose"), vector("trust-manifest-2.cose")).unwrap();
+    let pinned = fingerprint("trust-manifest-2");
+    officer
+        .hq(&format!(
+            "--home $D/bob trust pin --trust $D/trust.cose --fingerprint {pinned}"
+        ))
+        .ok();
+    let sign = "--home $D/bob approval sign $D/draft.cose --officer bob --output $D/approval.cose \
+                --keys file:$D/officer?pin-source=file:$D/pin";
+    let attack = "split-plaintext/officers-read-something-else.cose";
+    fs::copy(folder().join(attack), officer.path("draft.cose")).unwrap();
+    officer.hq(sign).fails(1, "COMMITMENT-MISMATCH");
+    assert!(!officer.path("approval.cose").exists());
+    // What is honest is signed by the same command.
+    let honest = stage::story::propose(
+        &stage::story::second_entitlement(),
+        &stage::story::manifest_second(),
+    );
+    fs::write(officer.path("draft.cose"), honest.to_bytes().unwrap()).unwrap();
+    officer.hq(sign).ok();
+    let approval = fs::read(officer.path("approval.cose")).unwrap();
+    let approval = Proposal::read(&approval, approval.len()).unwrap();
+    assert_eq!(
+        (approval.fingerprint(), approval.signature_count()),
+        (honest.fingerprint(), 1)
+    );
 }
 
 /// What opens a file that headquarters or an officer got, says.

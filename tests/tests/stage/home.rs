@@ -70,7 +70,7 @@ fn private_folder(path: &Path) {
 }
 
 /// Writes a key file as the key store has them, with few rounds: OpenSSL encrypts it.
-fn write_key(folder: &Path, label: &str, purpose: &str) {
+fn write_key(folder: &Path, label: &str, purpose: &str, name: &str) {
     let options = [
         "pkcs8",
         "-topk8",
@@ -88,7 +88,7 @@ fn write_key(folder: &Path, label: &str, purpose: &str) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let pem = key(label).pem();
+    let pem = key(name).pem();
     openssl
         .stdin
         .take()
@@ -115,7 +115,7 @@ fn make(folder: &Path) {
         ("vault-agree", "agree"),
         ("device-ca", "sign"),
     ] {
-        write_key(&keys, label, purpose);
+        write_key(&keys, label, purpose, label);
     }
     fs::write(folder.join("pin"), PIN).unwrap();
     fs::write(home.join("lock"), "").unwrap();
@@ -184,13 +184,33 @@ impl Receiver {
         let words = line
             .split_whitespace()
             .map(|word| word.replace("$D", folder));
-        let real = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
         Tool::new("site", words.collect(), self.folder.path().to_owned())
             .env("SITE_HOME", format!("{folder}/home"))
-            .clock(self.now as i64 - real as i64)
+            .clock(self.clock())
+    }
+
+    /// `hq`.
+    pub fn hq(&self, line: &str) -> Tool {
+        let folder = self.folder.path().to_str().unwrap();
+        let words = line
+            .split_whitespace()
+            .map(|word| word.replace("$D", folder));
+        Tool::new("hq", words.collect(), self.folder.path().to_owned()).clock(self.clock())
+    }
+
+    /// Makes a folder of keys: label, purpose, and which key of the fixed world it is.
+    pub fn make_keys(&self, folder: &str, keys: &[(&str, &str, &str)]) {
+        let folder = self.path(folder);
+        private_folder(&folder);
+        for (label, purpose, name) in keys {
+            write_key(&folder, label, purpose, name);
+        }
+    }
+
+    /// How far the clock there is ahead.
+    fn clock(&self) -> i64 {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.now as i64 - real.as_secs() as i64
     }
 
     /// Puts files on an empty stick, and imports that.
