@@ -11,6 +11,7 @@ const KIBIBYTES: &str = "131072";
 /// Where Debian has it: a user's PATH does not lead there.
 const MKFS: &str = "/usr/sbin/mkfs.vfat";
 const FSCK: &str = "/usr/sbin/fsck.vfat";
+const MCOPY: &str = "/usr/bin/mcopy";
 
 /// A stick with FAT32 on it.
 #[derive(Debug)]
@@ -21,6 +22,13 @@ pub struct Fat {
 impl Fat {
     /// A new, empty one, as a file of this name. What it does not hold takes no room.
     pub fn new(image: PathBuf) -> Self {
+        for tool in [MKFS, FSCK, MCOPY] {
+            let there = Path::new(tool).exists();
+            assert!(
+                there,
+                "{tool} (packages dosfstools and mtools) is a requirement of these tests, never skipped"
+            );
+        }
         judge::succeed(
             Command::new(MKFS)
                 .args(["-F", "32", "-s", "1", "-C"])
@@ -47,7 +55,7 @@ impl Fat {
     }
 
     fn mcopy(&self) -> Command {
-        let mut mcopy = Command::new("mcopy");
+        let mut mcopy = Command::new(MCOPY);
         // With everything below it and its time, and without a guess at what is text.
         mcopy
             .args(["-s", "-m", "-i"])
