@@ -116,11 +116,30 @@ def media_type(kind):
     return f"application/vnd.mintmark.{kind}+cbor"
 
 
+BYTES_MAX = {
+    "trust-manifest": 262144,
+    "officer-request": 16384,
+    "enrolment-request": 65536,
+    "enrolment-grant": 4194304,
+    "entitlement": 4194304,
+    "revocation": 4194304,
+    "clock-correction": 4194304,
+    "re-anchor": 4194304,
+    "key-delivery": 4096,
+    "acknowledgement": 16384,
+    "dispatch": 8388608,
+    "device-secret": 16384,
+    "audit-bundle": 4194304,
+    "audit-segment": 9437184,
+}
+
+
 class Message:
     """A message taken apart, its form checked, and believed by nobody yet."""
 
     def __init__(self, data, kind=None):
         self.data = data
+        need(len(data) <= max(BYTES_MAX.values()), "message", "larger than any")
         message = decode(data)
         need(isinstance(message, Tagged) and isinstance(message.value, list), "message", "no COSE structure")
         need(len(message.value) == 4, "message", "not of four parts")
@@ -132,6 +151,7 @@ class Message:
         need(isinstance(header, dict) and isinstance(header.get(CONTEXT), dict), "protected header", "no context")
         self.kind = header[CONTEXT].get(2)
         need(kind in (None, self.kind), "message", f"of type {self.kind}, not {kind}")
+        need(len(data) <= BYTES_MAX.get(self.kind, 0), "message", "larger than its type allows")
         commits = self.tag != ENCRYPT and self.kind in COMMITTING
         fields = {
             3: exactly(ENCRYPTED if commits else media_type(self.kind)),

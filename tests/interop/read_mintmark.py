@@ -65,6 +65,8 @@ def trust(library, arguments):
         earlier, before, _ = pinned(library, arguments.before)
         need(manifest[2] == before[2] + 1, "trust manifest", "not the next version")
         need(manifest[6] == earlier.fingerprint, "trust manifest", "of another history")
+        need(manifest[13] >= before[13], "trust manifest", "goes back to an earlier epoch")
+        need(manifest[10] == before[10] or manifest[13] > before[13], "trust manifest", "another key without its epoch")
         both = [
             set(formats.approvers(library, message, listing, "trust", others_allowed=True))
             for listing in (before, manifest)

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mintmark_keys::KeyStore as _;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::identifier::VaultName;
 use mintmark_tests::clock::DAY;

@@ -691,3 +691,18 @@ fn every_vector_opens_for_others_with_each_of_its_keys_and_says_what_is_written_
         assert!(said["records"].as_u64().unwrap() > 20, "{library}");
     }
 }
+
+#[test]
+fn every_hostile_file_that_breaks_a_rule_of_the_document_is_refused_by_others_too() {
+    for library in LIBRARIES {
+        let mut python = Command::new(workspace().join("target/interop/bin/python"));
+        python
+            .arg("-B")
+            .arg(workspace().join("tests/interop/refuse_attacks.py"))
+            .args(["--library", library])
+            .arg(workspace().join("fixtures"));
+        let said: Value = serde_json::from_slice(&judge::succeed(&mut python).stdout).unwrap();
+        let refused = said["refused"].as_object().unwrap().len();
+        assert!(refused > 80, "{library}: {refused}");
+    }
+}

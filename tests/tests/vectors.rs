@@ -555,7 +555,7 @@ fn worked_example() -> Value {
         "recipient": "vault-agree",
         "key_id": hex::encode(&id),
         "ephemeral_key": hex::encode(forge::write(&ephemeral)),
-        "shared_secret": hex::encode(&*shared),
+        "shared_secret": hex::encode(*shared),
         "kdf_context": hex::encode(&context),
         "wrapping_key": hex::encode(wrapping),
         "wrapped_key": hex::encode(ours[2].as_bytes().unwrap()),

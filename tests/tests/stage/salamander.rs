@@ -71,7 +71,7 @@ fn blocks(additional: &[u8], ciphertext: &[u8]) -> Vec<u128> {
         };
         bytes.chunks(BLOCK).map(block).collect::<Vec<_>>()
     };
-    let lengths = (additional.len() as u128 * 8) << 64 | ciphertext.len() as u128 * 8;
+    let lengths = ((additional.len() as u128 * 8) << 64) | (ciphertext.len() as u128 * 8);
     [padded(additional), padded(ciphertext), vec![lengths]].concat()
 }
 
