@@ -470,13 +470,11 @@ pub enum Refusal {
         /// For whom it is.
         found: String,
     },
-    /// The revocation does not follow the one before.
-    #[error("the revocation has number {found}, and number {expected} comes next")]
-    RevocationOrder {
-        /// The number that comes next.
-        expected: u64,
-        /// The number that it states.
-        found: u64,
+    /// Another revocation had its number.
+    #[error("the revocation has number {number}, which another revocation had before")]
+    RevocationNumberTaken {
+        /// The number.
+        number: u64,
     },
     /// The revocation ends an entitlement that this vault never had.
     #[error("the revocation is of entitlement {entitlement}, which this vault never had")]
@@ -496,13 +494,11 @@ pub enum Refusal {
         /// For whom it is.
         found: String,
     },
-    /// The clock correction does not follow the one before.
-    #[error("the clock correction has number {found}, and number {expected} comes next")]
-    ClockCorrectionOrder {
-        /// The number that comes next.
-        expected: u64,
-        /// The number that it states.
-        found: u64,
+    /// Another clock correction had its number.
+    #[error("the clock correction has number {number}, which another clock correction had before")]
+    ClockCorrectionNumberTaken {
+        /// The number.
+        number: u64,
     },
     /// The clock stands before the corrected time.
     #[error("the clock says {}, and the clock correction is to {}", time(*.clock), time(*.corrected))]
@@ -526,13 +522,11 @@ pub enum Refusal {
         /// What differs.
         what: &'static str,
     },
-    /// The re-anchor does not follow the one before.
-    #[error("the re-anchor has number {found}, and number {expected} comes next")]
-    ReanchorOrder {
-        /// The number that comes next.
-        expected: u64,
-        /// The number that it states.
-        found: u64,
+    /// Another re-anchor had its number.
+    #[error("the re-anchor has number {number}, which another re-anchor had before")]
+    ReanchorNumberTaken {
+        /// The number.
+        number: u64,
     },
     /// The re-anchor was imported too late.
     #[error("the re-anchor had to be imported before {}", time(*.until))]

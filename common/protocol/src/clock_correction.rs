@@ -6,7 +6,7 @@
 //!   1: 1,                              ; format version
 //!   2: identifier,                     ; site
 //!   3: identifier,                     ; vault
-//!   4: 1..18446744073709551615,        ; number: one more than that of the vault's clock correction before
+//!   4: 1..18446744073709551615,        ; number: no other clock correction of the vault has it
 //!   5: unix-time,                      ; what the newest time of the log becomes
 //!   6: reason,
 //!   7: unix-time,                      ; drafted at
@@ -31,7 +31,7 @@ pub struct ClockCorrection {
     pub salt: [u8; 32],
     /// Of which vault.
     pub vault: VaultName,
-    /// From 1; one more than that of the vault's clock correction before.
+    /// From 1; no other clock correction of the vault has it.
     pub number: u64,
     /// What the newest time of the log becomes, Unix seconds.
     pub time: u64,

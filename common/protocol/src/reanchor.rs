@@ -7,7 +7,7 @@
 //!   1: 1,                              ; format version
 //!   2: identifier,                     ; site
 //!   3: identifier,                     ; vault
-//!   4: 1..18446744073709551615,        ; number: one more than that of the vault's re-anchor before
+//!   4: 1..18446744073709551615,        ; number: no other re-anchor of the vault has it
 //!   5: lineage,
 //!   6: 1..18446744073709551615,        ; newest bundle that HQ holds: sequence
 //!   7: digest,                         ; its fingerprint
@@ -36,7 +36,7 @@ pub struct Reanchor {
     pub salt: [u8; 32],
     /// Of which vault.
     pub vault: VaultName,
-    /// From 1; one more than that of the vault's re-anchor before.
+    /// From 1; no other re-anchor of the vault has it.
     pub number: u64,
     /// The history that goes on.
     pub lineage: Lineage,

@@ -1,4 +1,4 @@
-//! The revocation: what officers end at one vault. Numbered per vault, so that none is lost and none counts twice.
+//! The revocation: what officers end at one vault. Numbered per vault, so that none counts twice.
 //!
 //! ```cddl
 //! revocation = {
@@ -6,7 +6,7 @@
 //!   1: 1,                              ; format version
 //!   2: identifier,                     ; site
 //!   3: identifier,                     ; vault
-//!   4: 1..18446744073709551615,        ; number: one more than that of the vault's revocation before
+//!   4: 1..18446744073709551615,        ; number: no other revocation of the vault has it
 //!   5: revocation-target,
 //!   6: reason,
 //!   7: unix-time,                      ; drafted at
@@ -60,7 +60,7 @@ pub struct Revocation {
     pub salt: [u8; 32],
     /// At which vault.
     pub vault: VaultName,
-    /// From 1; one more than that of the vault's revocation before.
+    /// From 1; no other revocation of the vault has it.
     pub number: u64,
     /// What ends.
     pub target: Target,

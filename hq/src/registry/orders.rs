@@ -128,8 +128,8 @@ pub(crate) fn is_revoked(
     Ok(sent.any(|(revocation, _)| revocation.target == *target))
 }
 
-/// The number that the next order of this kind has: that of an open draft of the `same`, in whose place it comes, or
-/// the first that is free. Numbers count without a gap, so that of a draft which nobody can approve any more is free.
+/// The number that the next order of this kind has: that of an open draft of the `same`, in whose place it comes, or one
+/// that none had before.
 pub(crate) fn next_number(
     sql: &Connection,
     vault: &VaultName,
@@ -137,7 +137,7 @@ pub(crate) fn next_number(
     now: u64,
     same: impl Fn(&Listed) -> Result<bool, Failure>,
 ) -> Result<u64, Failure> {
-    let mut taken = Vec::new();
+    let mut last = 0;
     for order in of_vault(sql, vault)? {
         if order.kind != kind {
             continue;
@@ -149,15 +149,9 @@ pub(crate) fn next_number(
         if open && same(&order)? {
             return Ok(order.number);
         }
-        if order.state == State::Sent || open {
-            taken.push(order.number);
-        }
+        last = last.max(order.number);
     }
-    let mut number = 1;
-    while taken.contains(&number) {
-        number += 1;
-    }
-    Ok(number)
+    Ok(last.saturating_add(1))
 }
 
 fn select(sql: &Connection, condition: &str, values: &[&str]) -> Result<Vec<Listed>, Failure> {

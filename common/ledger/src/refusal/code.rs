@@ -52,16 +52,16 @@ impl Refusal {
             Self::EntitlementTagChanged { .. } => "ENTITLEMENT-TAG-CHANGED",
             Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
             Self::RevocationMismatch { .. } => "REVOCATION-MISMATCH",
-            Self::RevocationOrder { .. } => "REVOCATION-ORDER",
+            Self::RevocationNumberTaken { .. } => "REVOCATION-NUMBER-TAKEN",
             Self::RevocationUnknownEntitlement { .. } | Self::RevocationUnknownDeviceCa { .. } => {
                 "REVOCATION-UNKNOWN-TARGET"
             }
             Self::ClockCorrectionMismatch { .. } => "CLOCK-CORRECTION-MISMATCH",
-            Self::ClockCorrectionOrder { .. } => "CLOCK-CORRECTION-ORDER",
+            Self::ClockCorrectionNumberTaken { .. } => "CLOCK-CORRECTION-NUMBER-TAKEN",
             Self::ClockCorrectionAhead { .. } => "CLOCK-CORRECTION-AHEAD",
             Self::ClockCorrectionExpired { .. } => "CLOCK-CORRECTION-EXPIRED",
             Self::ReanchorMismatch { .. } => "REANCHOR-MISMATCH",
-            Self::ReanchorOrder { .. } => "REANCHOR-ORDER",
+            Self::ReanchorNumberTaken { .. } => "REANCHOR-NUMBER-TAKEN",
             Self::ReanchorExpired { .. } => "REANCHOR-EXPIRED",
             Self::ReanchorUnknownBundle { .. } => "REANCHOR-UNKNOWN-BUNDLE",
             Self::AckMismatch { .. } => "ACK-MISMATCH",

@@ -213,9 +213,9 @@ const CODES: &[(&str, &str, &str)] = &[
         "keep the file and tell headquarters",
     ),
     (
-        "REVOCATION-ORDER",
-        "the revocation did not follow the one before",
-        "tell headquarters; the revocation must be drafted again with the next number",
+        "REVOCATION-NUMBER-TAKEN",
+        "another revocation had the number of this one",
+        "tell headquarters; the revocation must be drafted again under a number of its own",
     ),
     (
         "REVOCATION-UNKNOWN-TARGET",
@@ -228,9 +228,9 @@ const CODES: &[(&str, &str, &str)] = &[
         "keep the file and tell headquarters",
     ),
     (
-        "CLOCK-CORRECTION-ORDER",
-        "the clock correction did not follow the one before",
-        "tell headquarters; the clock correction must be drafted again with the next number",
+        "CLOCK-CORRECTION-NUMBER-TAKEN",
+        "another clock correction had the number of this one",
+        "tell headquarters; the clock correction must be drafted again under a number of its own",
     ),
     (
         "CLOCK-CORRECTION-AHEAD",
@@ -248,9 +248,9 @@ const CODES: &[(&str, &str, &str)] = &[
         "check which stick this is, and tell headquarters",
     ),
     (
-        "REANCHOR-ORDER",
-        "the re-anchor did not follow the one before",
-        "tell headquarters; the re-anchor must be drafted again with the next number",
+        "REANCHOR-NUMBER-TAKEN",
+        "another re-anchor had the number of this one",
+        "tell headquarters; the re-anchor must be drafted again under a number of its own",
     ),
     (
         "REANCHOR-EXPIRED",

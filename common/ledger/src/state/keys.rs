@@ -113,6 +113,13 @@ impl State {
         })
     }
 
+    /// The labels of all keys that ever came into the token, also of those that no entitlement names any more.
+    pub fn key_labels_received(&self) -> impl Iterator<Item = &KeyLabel> {
+        let received = self.keys.received.iter();
+        let taken = received.filter(|(_, it)| !matches!(it.outcome, KeyOutcome::Refused { .. }));
+        taken.map(|(label, _)| label)
+    }
+
     /// The keys that are in force at the newest time of the log and not in the token: each comes with its delivery, and
     /// says whether it may pass through memory. One that the token refused is still missing.
     pub fn keys_missing(&self) -> impl Iterator<Item = KeyState<'_>> {

@@ -19,19 +19,20 @@ pub struct Revoked {
     pub reason: String,
 }
 
-/// Orders of one kind, which count from 1 at each vault: number to fingerprint of the signed object.
+/// Orders of one kind: number to fingerprint of the signed object. A number names one order, whatever the order in which
+/// they come: the chain of dispatches sees to it that none is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders(pub(super) BTreeMap<u64, Fingerprint>);
 
 /// What the number of an order says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// It is the next.
-    Next,
+    /// No order had it before.
+    New,
     /// It is one that was followed before.
     Again,
-    /// It is neither.
-    Else,
+    /// Another order had it before.
+    Taken,
 }
 
 impl Orders {
@@ -40,18 +41,11 @@ impl Orders {
         self.0.last_key_value().map_or(0, |(number, _)| *number)
     }
 
-    /// The number that comes next.
-    pub(crate) fn next(&self) -> u64 {
-        self.last().saturating_add(1)
-    }
-
     pub(crate) fn place(&self, number: u64, fingerprint: Fingerprint) -> Place {
-        if self.0.get(&number) == Some(&fingerprint) {
-            Place::Again
-        } else if number == self.next() {
-            Place::Next
-        } else {
-            Place::Else
+        match self.0.get(&number) {
+            None => Place::New,
+            Some(known) if *known == fingerprint => Place::Again,
+            Some(_) => Place::Taken,
         }
     }
 

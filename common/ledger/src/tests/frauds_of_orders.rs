@@ -123,7 +123,7 @@ fn a_revocation_that_a_vault_says_it_refused_is_found() {
     vault.write(Body::Dispatch(dispatch(next, content)));
     let at = vault.state.size();
     vault.write(Body::DispatchRefused {
-        code: "REVOCATION-ORDER".to_owned(),
+        code: "REVOCATION-NUMBER-TAKEN".to_owned(),
     });
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "WRONGLY-REFUSED")]);

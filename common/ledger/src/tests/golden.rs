@@ -149,11 +149,12 @@ fn orders(vault: &mut Chronicle) {
     let ahead = clock_correction(1, vault.now + 301);
     let mut expired = clock_correction(1, vault.now);
     expired.approve_until = vault.now;
-    for correction in [ahead, expired, clock_correction(2, vault.now)] {
+    for correction in [ahead, expired] {
         import(vault, clock_content(&correction));
     }
     let correction = clock_content(&clock_correction(1, vault.now));
     import(vault, correction.clone());
+    import(vault, clock_content(&clock_correction(1, vault.now - 1)));
     let _ = vault.request("TH-200", &csr("A901", 901));
     vault.now += DAY;
     import(vault, correction);
@@ -203,9 +204,12 @@ fn orders(vault: &mut Chronicle) {
     let ca =
         |issuer: &mintmark_pki::Issuer| Target::DeviceCa(Fingerprint::of(issuer.certificate_der()));
     let entitlement = |id: &str| Target::Entitlement(id.parse().unwrap());
-    import(vault, revocation_content(&revocation(2, Target::Vault)));
     let _ = vault.revoke(entitlement("nobody"));
     let _ = vault.revoke(Target::Vault);
+    import(
+        vault,
+        revocation_content(&revocation(1, entitlement("other"))),
+    );
     let _ = vault.request("KX-3", &csr("K7", 2007));
     let _ = vault.request("KX-3", &csr("K6", 2006));
     import(vault, rotation_content(&rotation_grant()));
@@ -228,7 +232,7 @@ fn orders(vault: &mut Chronicle) {
 
     let head = vault.seal();
     let unknown = (head.0 + 1, head.1, head.2);
-    for (number, head) in [(1, unknown), (2, head), (1, head)] {
+    for (number, head) in [(1, unknown), (2, head), (2, unknown), (1, head)] {
         import(vault, reanchor_content(&reanchor(number, head)));
     }
     vault.write(Body::Trust(Trust {
@@ -302,13 +306,13 @@ fn the_golden_log_comes_by_many_rules() {
         "KEY-EXPIRED",
         "KEY-USES-EXHAUSTED",
         "ENTITLEMENT-KEY-CHANGED",
-        "REVOCATION-ORDER",
+        "REVOCATION-NUMBER-TAKEN",
         "REVOCATION-UNKNOWN-TARGET",
         "CLOCK-CORRECTION-AHEAD",
         "CLOCK-CORRECTION-EXPIRED",
-        "CLOCK-CORRECTION-ORDER",
+        "CLOCK-CORRECTION-NUMBER-TAKEN",
         "REANCHOR-UNKNOWN-BUNDLE",
-        "REANCHOR-ORDER",
+        "REANCHOR-NUMBER-TAKEN",
         "DISPATCH-OUT-OF-ORDER",
         "rotation",
         "key",

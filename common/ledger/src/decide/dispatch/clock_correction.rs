@@ -17,12 +17,12 @@ pub(super) fn fits(
         let found = correction.vault.to_string();
         return Err(Refusal::ClockCorrectionMismatch { found });
     }
-    let (expected, found) = (state.clock_corrections.next(), correction.number);
-    match state.clock_corrections.place(found, fingerprint) {
+    let number = correction.number;
+    match state.clock_corrections.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Else => return Err(Refusal::ClockCorrectionOrder { expected, found }),
-        Place::Next => {}
+        Place::Taken => return Err(Refusal::ClockCorrectionNumberTaken { number }),
+        Place::New => {}
     }
     if clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < correction.time {
         return Err(Refusal::ClockCorrectionAhead {

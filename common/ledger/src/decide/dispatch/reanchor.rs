@@ -19,12 +19,12 @@ pub(super) fn fits(
     if state.lineage() != Some(reanchor.lineage) {
         return Err(Refusal::ReanchorMismatch { what: "lineage" });
     }
-    let (expected, found) = (state.reanchors.next(), reanchor.number);
-    match state.reanchors.place(found, fingerprint) {
+    let number = reanchor.number;
+    match state.reanchors.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Else => return Err(Refusal::ReanchorOrder { expected, found }),
-        Place::Next => {}
+        Place::Taken => return Err(Refusal::ReanchorNumberTaken { number }),
+        Place::New => {}
     }
     if reanchor.approve_until <= time {
         return Err(Refusal::ReanchorExpired {

@@ -15,12 +15,12 @@ pub(super) fn fits(
         let found = revocation.vault.to_string();
         return Err(Refusal::RevocationMismatch { found });
     }
-    let (expected, found) = (state.revocations.next(), revocation.number);
-    match state.revocations.place(found, fingerprint) {
+    let number = revocation.number;
+    match state.revocations.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Else => return Err(Refusal::RevocationOrder { expected, found }),
-        Place::Next => {}
+        Place::Taken => return Err(Refusal::RevocationNumberTaken { number }),
+        Place::New => {}
     }
     match &revocation.target {
         Target::Entitlement(id) if !state.entitlements().contains_key(id) => {
