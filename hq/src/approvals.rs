@@ -332,6 +332,11 @@ pub(crate) fn close(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), F
 /// Notes that a vault did not accept what was made of a draft, and that more approvals would change nothing: it is to be
 /// drafted anew.
 pub(crate) fn fail(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), Failure> {
+    // One that is open collects approvals again, and is as good as a new one.
+    let draft = drafts::by_fingerprint(sql, fingerprint)?;
+    if draft.is_none_or(|draft| draft.state != State::Sealed) {
+        return Ok(());
+    }
     entitlements::refuse(sql, fingerprint)?;
     orders::set_state(sql, fingerprint, orders::State::Refused, clock::now_unix())
 }

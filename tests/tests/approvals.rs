@@ -421,3 +421,123 @@ fn an_officer_who_was_removed_no_longer_counts() {
         .hq(&format!("entitlement export {id}"))
         .fails(1, "THRESHOLD-NOT-MET");
 }
+
+/// Has both officers read a draft on the stick, each in their own home, and leave their approvals there; HQ takes them
+/// in. Gives what each of them read.
+fn by_stick(world: &World, id: &str) -> String {
+    world.hq("media export $D/media").ok();
+    let mut read = String::new();
+    for officer in ["alice", "bob"] {
+        let sign =
+            format!("--home $D/officers/{officer} approval sign $D/media/mintmark/draft-{id}.cose");
+        let by = format!("--officer {officer} --keys @{officer}");
+        let to = format!("--output $D/media/mintmark/approval-{id}_{officer}.cose");
+        let signed = world.hq(&format!("{sign} {by} {to}")).ok();
+        read = signed.json()["words"].to_string();
+        let imported = world.hq("media import $D/media").run();
+        let item = imported.item(&format!("approval-{id}_{officer}.cose"));
+        assert_eq!(item["outcome"], "imported", "{imported:?}");
+    }
+    read
+}
+
+#[test]
+fn officers_share_nothing_but_a_stick_whatever_they_approve() {
+    let world = World::with_vault();
+    let drafted = |line: &str| world.hq(line).ok().text("id");
+    let says = |read: &str, words: &[&str]| {
+        for word in words {
+            assert!(read.contains(word), "{word}: {read}");
+        }
+    };
+    let id = world.draft("berlin", POLICY);
+    let read = by_stick(&world, &id);
+    says(
+        &read,
+        &["th200 (version 1)", "berlin/v1", "TH-200: 1000 units"],
+    );
+    world.hq(&format!("entitlement export {id}")).ok();
+    world.carry_out("berlin").exits_done();
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+
+    world.write(
+        "policies/more.toml",
+        POLICY.replace("units = 1000\n", "units = 1500\n"),
+    );
+    let id = drafted("entitlement amend --policy $D/policies/more.toml");
+    let read = by_stick(&world, &id);
+    says(
+        &read,
+        &[
+            "th200 (version 2)",
+            "1,500 instead of 1,000",
+            "bears the approvals",
+        ],
+    );
+    world.hq(&format!("entitlement export {id}")).ok();
+
+    let id = drafted("site clock berlin/v1 --reason battery");
+    says(
+        &by_stick(&world, &id),
+        &["newest time", "berlin/v1", "Reason: battery"],
+    );
+    world.hq(&format!("site grant {id}")).ok();
+
+    let id = drafted("site reanchor berlin/v1 --reason token");
+    says(
+        &by_stick(&world, &id),
+        &["anchor", "bundle 1", "Reason: token"],
+    );
+    world.hq(&format!("site grant {id}")).ok();
+
+    let fingerprint = world.site("rotate").ok().text("enrolment_fingerprint");
+    world.site("media export $D/media").ok();
+    let request = "$D/media/mintmark/enrol-berlin_v1.cose";
+    let id = drafted(&format!(
+        "site rotate --request {request} --fingerprint {fingerprint}"
+    ));
+    says(
+        &by_stick(&world, &id),
+        &["device CA of generation 2", &fingerprint],
+    );
+    world.hq(&format!("site grant {id}")).ok();
+
+    let id = drafted("entitlement revoke th200 --reason sold");
+    says(
+        &by_stick(&world, &id),
+        &["Revoke entitlement th200", "for good"],
+    );
+    world.hq(&format!("entitlement export {id}")).ok();
+
+    let id = drafted("site revoke berlin/v1 --device-ca 1 --reason theft");
+    says(
+        &by_stick(&world, &id),
+        &["REVOKE A DEVICE CA", "Reason: theft"],
+    );
+    world.hq(&format!("site grant {id}")).ok();
+
+    let id = drafted("trust draft --valid-days 99");
+    says(
+        &by_stick(&world, &id),
+        &["Trust manifest 2", "Against trust manifest 1"],
+    );
+    world.hq("trust publish --media $D/media").ok();
+
+    // All of it reaches the vault, and is followed.
+    world.carry_out("berlin").exits_done();
+    world.carry_home("berlin").exits_done();
+    let shown = world.hq("site show berlin").ok().json();
+    let vault = &shown["vaults"][0];
+    let orders = vault["orders"].as_array().unwrap();
+    assert_eq!(orders.len(), 4);
+    assert!(
+        orders.iter().all(|order| order["state"] == "followed"),
+        "{vault}"
+    );
+    assert_eq!(vault["device_cas"][0]["state"], "revoked", "{vault}");
+    assert_eq!(vault["device_cas"][1]["state"], "granted", "{vault}");
+    let report = world.reconcile_run().exits_done().json();
+    assert_eq!(report["accounts"][0]["authorised"], 1500, "{report}");
+}

@@ -113,6 +113,18 @@ fn disable_inspect_rotate_revoke() {
         .hq("site revoke berlin/v1 --device-ca 1 --reason again")
         .fails(2, "DEVICE-CA-REVOKED");
     world.carry_out("berlin").exits_done();
+    let certificate = fs::read_dir(world.path("out")).unwrap();
+    let certificate = certificate
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .find(|name| name.contains("00000001") && !name.contains("chain"))
+        .unwrap();
+    fs::copy(
+        world.path(&format!("out/{certificate}")),
+        world.path("former.pem"),
+    )
+    .unwrap();
+    let shown = world.hq("device show $D/former.pem").exits(1).json();
+    assert_eq!(shown["status"], "revoked", "{shown}");
     // Devices under the former one come again: they cost no unit.
     fs::remove_dir_all(world.path("out")).unwrap();
     fs::create_dir(world.path("out")).unwrap();
@@ -130,6 +142,9 @@ fn disable_inspect_rotate_revoke() {
         "{report}"
     );
     assert_eq!(step(&world), "disable");
+    let shown = world.hq("device show TH200-00000001").ok().json();
+    assert_eq!(shown["status"], "good", "{shown}");
+    world.hq("device show $D/former.pem").exits(1);
 }
 
 #[test]

@@ -44,9 +44,7 @@ pub(crate) fn version_before(
     let name = MediaName::Draft {
         id: registry::parsed::<ObjectId>("draft", &former.id)?,
     };
-    let bytes = proposal
-        .to_bytes()
-        .map_err(crate::failure::protocol)?;
+    let bytes = proposal.to_bytes().map_err(crate::failure::protocol)?;
     Ok(Some((name, former.id, bytes)))
 }
 
@@ -62,9 +60,7 @@ pub(crate) fn remember(home: Option<&Path>, proposal: &Proposal) -> Result<(), F
     }
     let record = home.record();
     let path = record.draft(&context.id, &proposal.fingerprint().to_string());
-    let bytes = proposal
-        .to_bytes()
-        .map_err(crate::failure::protocol)?;
+    let bytes = proposal.to_bytes().map_err(crate::failure::protocol)?;
     record.replace(&path, &bytes)
 }
 
@@ -119,7 +115,9 @@ pub(crate) fn differences(
     }
     let Some(before) = found else {
         return Ok(vec![
-            format!("VERSION {version} WAS NOT FOUND beside this file, so that what changes cannot be shown."),
+            format!(
+                "VERSION {version} WAS NOT FOUND beside this file, so that what changes cannot be shown."
+            ),
             "Compare every term above with what was approved before.".to_owned(),
         ]);
     };

@@ -242,7 +242,10 @@ impl Report {
 
     /// What is to be granted again, since it was written off with a vault that was replaced.
     fn to_be_granted_again(&self) -> Vec<String> {
-        let accounts = self.accounts.iter().filter(|account| account.written_off > 0);
+        let accounts = self
+            .accounts
+            .iter()
+            .filter(|account| account.written_off > 0);
         accounts
             .map(|account| {
                 format!(

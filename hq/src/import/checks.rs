@@ -30,9 +30,9 @@ use serde_json::json;
 
 use crate::findings::{Finding, Severity};
 use crate::record::Record;
-use crate::registry::{bundles, device_cas};
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
+use crate::registry::{bundles, device_cas};
 use crate::{approvals, clock, failure};
 
 /// What an entry needs beside the content that it holds, at most.

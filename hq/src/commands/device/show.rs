@@ -8,6 +8,7 @@ use mintmark_ledger::serial::{SERIAL_BYTES, Serial};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate, Issuer, verify_chain};
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ use crate::home::Home;
 use crate::keyring::Keyring;
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{Registry, accounts, entitlements, findings};
+use crate::registry::{Registry, accounts, device_cas, entitlements, findings, orders, replays};
 use crate::roots::{self, Root};
 use crate::serials::{self, Serials};
 
@@ -78,7 +79,13 @@ pub(super) fn run(home: Option<&Path>, asked: &str, console: &Console) -> Result
     let accused = traced
         .iter()
         .any(|traced| !traced.accounted || traced.findings.iter().any(Finding::counts));
-    Ok(if accused { Exit::Negative } else { Exit::Done })
+    // A device that was certified again has a good certificate beside the former one.
+    let revoked = traced.last().is_some_and(|newest| newest.revoked);
+    Ok(if accused || revoked {
+        Exit::Negative
+    } else {
+        Exit::Done
+    })
 }
 
 /// A certificate if there is such a file, a serial number if it looks like one, else a device id.
@@ -132,17 +139,7 @@ impl Tracing<'_> {
 
     /// The unit of a certificate that one of our device CAs signed.
     fn by_certificate(&self, certificate: &Certificate) -> Result<Vec<Unit>, Failure> {
-        let vault = self.vaults.iter().find(|vault| {
-            let certificates = vault.certificates.as_ref();
-            certificates.is_some_and(|certificates| {
-                let device_ca = Issuer::from_certificate_der(&certificates.device_ca);
-                device_ca.is_ok_and(|device_ca| {
-                    let mut roots = self.roots.iter();
-                    roots.any(|root| verify_chain(certificate, &device_ca, &root.issuer).is_ok())
-                })
-            })
-        });
-        let Some(vault) = vault else {
+        let Some(vault) = self.issuing_vault(certificate)? else {
             return Err(failure::refused(
                 "DEVICE-UNKNOWN",
                 format!(
@@ -209,6 +206,36 @@ impl Tracing<'_> {
         Ok(units)
     }
 
+    /// The vault that has, or had, the device CA that signed a certificate.
+    fn issuing_vault(&self, certificate: &Certificate) -> Result<Option<&Vault>, Failure> {
+        for vault in &self.vaults {
+            for device_ca in device_cas::granted(&self.registry.sql, &vault.name)? {
+                let der = device_ca.certificate.as_deref().unwrap_or_default();
+                let issued = Issuer::from_certificate_der(der).is_ok_and(|device_ca| {
+                    let mut roots = self.roots.iter();
+                    roots.any(|root| verify_chain(certificate, &device_ca, &root.issuer).is_ok())
+                });
+                if issued {
+                    return Ok(Some(vault));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the device CA that a unit was certified by is no longer good.
+    fn is_revoked(&self, unit: &Unit) -> Result<bool, Failure> {
+        let (sql, vault) = (&self.registry.sql, &unit.vault);
+        let replay = replays::load(sql, vault)?;
+        let device_ca = replay.state().device_ca_of(unit.record.reservation);
+        match device_ca {
+            Some(device_ca) => {
+                orders::is_revoked(sql, vault, &Target::DeviceCa(device_ca.fingerprint()))
+            }
+            None => Ok(false),
+        }
+    }
+
     fn trace(&self, unit: Unit) -> Result<Traced, Failure> {
         let sql = &self.registry.sql;
         let vault = self.vaults.iter().find(|vault| vault.name == unit.vault);
@@ -224,6 +251,7 @@ impl Tracing<'_> {
         Ok(Traced {
             findings: findings::naming(sql, &serial)?,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
+            revoked: self.is_revoked(&unit)?,
             unit,
             serial,
             entitlement,
@@ -271,12 +299,15 @@ struct Traced {
     findings: Vec<Finding>,
     /// Whether HQ granted it.
     accounted: bool,
+    /// Whether the device CA that certified it is revoked.
+    revoked: bool,
 }
 
 impl Traced {
     fn status(&self) -> &'static str {
         match self.unit.issued_at {
             _ if !self.accounted => "unaccounted",
+            Some(_) if self.revoked => "revoked",
             Some(_) => "good",
             None => "unresolved",
         }

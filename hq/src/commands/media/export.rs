@@ -9,11 +9,11 @@ use mintmark_protocol::media::MediaName;
 
 use super::stick::{Stick, Written};
 use super::{Item, say_items};
+use crate::approvals::amendment;
 use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, vaults};
-use crate::approvals::amendment;
 use crate::{acknowledgements, trust};
 
 pub(super) fn run(
@@ -52,7 +52,9 @@ pub(super) fn run(
                 id: registry::parsed::<ObjectId>("draft", &draft.id)?,
             };
             // Officers compare an amendment with the version before it.
-            if let Some((name, id, bytes)) = amendment::version_before(&registry.sql, &record, &draft)? {
+            if let Some((name, id, bytes)) =
+                amendment::version_before(&registry.sql, &record, &draft)?
+            {
                 beside.push((name, draft.kind.to_string(), id, bytes));
             }
             owed.push((name, draft.kind.to_string(), draft.id, path));

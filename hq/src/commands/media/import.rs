@@ -19,7 +19,7 @@ use crate::config::Role;
 use crate::home::Home;
 use crate::import::{Importer, RefusedThere, Taken};
 use crate::keyring::Keyring;
-use crate::registry::{Registry, vaults};
+use crate::registry::{Registry, device_cas, vaults};
 use crate::{failure, trust};
 
 pub(super) fn run(
@@ -281,12 +281,21 @@ fn enrolment(
         }
         Ok(claim) => {
             let known = vaults::find(&registry.sql, vault)?;
-            if known.is_some_and(|known| known.request_fingerprint == claim.fingerprint) {
+            let drafted = device_cas::of_vault(&registry.sql, vault)?;
+            let drafted = drafted
+                .iter()
+                .any(|device_ca| device_ca.request_fingerprint == claim.fingerprint);
+            if drafted {
                 ("already", None)
             } else {
+                let (what, command) = if known.is_some_and(|known| known.granted) {
+                    ("asks for its next device CA", "rotate")
+                } else {
+                    ("asks to be enrolled", "enrol")
+                };
                 console.note(format!(
-                    "{vault} asks to be enrolled: have the operator read out its fingerprint, then run `hq site enrol \
-                     --request {} --fingerprint ...`",
+                    "{vault} {what}: have the operator read out its fingerprint, then run `hq site {command} --request \
+                     {} --fingerprint ...`",
                     stick.path_of(&path).display()
                 ));
                 ("imported", None)
