@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mintmark_keys::{Class, KeyStore, LockedSecret, OaepHash, SecretAlgorithm};
+use mintmark_keys::{
+    Class, KeyDescription, KeyKind, KeyStore, LockedSecret, OaepHash, SecretAlgorithm,
+};
 use mintmark_ledger::entry::{KeyOutcome, KeyReceipt};
 use mintmark_ledger::ledger::Fact;
 use mintmark_ledger::state::State;
@@ -48,8 +50,8 @@ struct Wanted {
 struct Plan {
     /// The keys in force, each by everything that brings it.
     wanted: BTreeMap<KeyLabel, Vec<Wanted>>,
-    /// The keys that came into the token and that nothing in force names any more.
-    over: BTreeSet<(KeyLabel, KeyAlgorithm)>,
+    /// The keys that came into the token and that nothing in force names any more, by their labels there.
+    over: BTreeSet<String>,
 }
 
 impl Plan {
@@ -63,12 +65,9 @@ impl Plan {
                 outcome: key.outcome.cloned(),
             });
         }
-        for key in state.keys().filter(|key| !key.is_in_force(time)) {
-            let label = &key.terms.label;
-            if key.is_received() && !plan.wanted.contains_key(label) {
-                plan.over.insert((label.clone(), key.terms.algorithm));
-            }
-        }
+        let received = state.key_labels_received();
+        let over = received.filter(|label| !plan.wanted.contains_key(*label));
+        plan.over = over.map(token_label).collect();
         plan
     }
 }
@@ -97,10 +96,7 @@ impl Vault<'_> {
         for (label, wanted) in &plan.wanted {
             self.tend_key(label, wanted)?;
         }
-        for (label, algorithm) in &plan.over {
-            self.destroy_key(label, *algorithm)?;
-        }
-        Ok(())
+        self.destroy_keys(&plan.over)
     }
 
     fn tend_key(&mut self, label: &KeyLabel, wanted: &[Wanted]) -> Result<()> {
@@ -170,7 +166,7 @@ impl Vault<'_> {
         Ok(self.ledger.commit()?)
     }
 
-    fn warn_of_key(&self, label: &KeyLabel, error: &Error) {
+    fn warn_of_key(&self, label: &(impl std::fmt::Display + ?Sized), error: &Error) {
         let failure = error.failure();
         let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
         let message = &failure.message;
@@ -237,22 +233,25 @@ impl Vault<'_> {
         ))
     }
 
-    /// Destroys a key that nothing in force names any more, if the token still holds it.
-    fn destroy_key(&self, label: &KeyLabel, algorithm: KeyAlgorithm) -> Result<()> {
+    /// Destroys the keys that nothing in force names any more, as far as the token still holds them.
+    fn destroy_keys(&self, over: &BTreeSet<String>) -> Result<()> {
+        if over.is_empty() {
+            return Ok(());
+        }
         let store = self.keyring()?.store();
-        let (name, algorithm) = (token_label(label), secret_algorithm(algorithm));
-        let destroyed = store.find_secret(&name, algorithm).and_then(|found| {
-            if found {
-                store.destroy_secret(&name, algorithm)?;
+        for KeyDescription { label, kind, .. } in store.labels()? {
+            let KeyKind::Secret(Some(algorithm)) = kind else {
+                continue;
+            };
+            if !over.contains(&label) {
+                continue;
             }
-            Ok(found)
-        });
-        match destroyed {
-            Ok(true) => self.console.note(format!(
-                "key {label} was destroyed in the token: no entitlement in force names it any more"
-            )),
-            Ok(false) => {}
-            Err(error) => self.warn_of_key(label, &error.into()),
+            match store.destroy_secret(&label, algorithm) {
+                Ok(()) => self.console.note(format!(
+                    "{label} was destroyed in the token: no entitlement in force names the key any more"
+                )),
+                Err(error) => self.warn_of_key(&label, &error.into()),
+            }
         }
         Ok(())
     }

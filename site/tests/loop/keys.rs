@@ -284,6 +284,30 @@ fn a_secret_that_cannot_be_made_is_reported_and_the_certificate_is_delivered_all
 }
 
 #[test]
+fn a_key_that_an_amendment_leaves_out_is_destroyed_and_one_that_brings_it_again_is_followed() {
+    for vault in [Vault::new(), Vault::with_softhsm()] {
+        let mut hq = Hq::new(1);
+        vault.enrol_with(&mut hq, 1, with_key(Way::Memory));
+        let is_there = || vault.run(&["doctor"]).expect(0).out.contains("key-service");
+        assert!(is_there());
+        let without = hq.terms("th200", 2, 1);
+        vault.bring(hq.mint(&without, 2)).expect(0);
+        assert_eq!(vault.status()["keys"], json!([]));
+        let left = match vault.keys().exists() {
+            true => vault.keys().join("key-service.pem").exists(),
+            false => vault
+                .pkcs11(&["--list-objects", "--type", "secrkey"])
+                .contains("key-service"),
+        };
+        assert!(!left);
+        let mut again = hq.terms("th200", 3, 1);
+        with_key(Way::Memory)(&hq, &mut again);
+        vault.bring(hq.mint(&again, 2)).expect(0);
+        assert!(is_there());
+    }
+}
+
+#[test]
 fn two_entitlements_share_a_key_and_it_goes_with_the_last_of_them() {
     let (vault, mut hq) = (Vault::new(), Hq::new(1));
     vault.enrol_with(&mut hq, 1, with_key(Way::Memory));
