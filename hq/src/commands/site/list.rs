@@ -40,7 +40,12 @@ pub(super) fn run(
     let mut facts = Vec::new();
     for vault in vaults {
         let sent = dispatches::all(&registry.sql, &vault.name)?;
-        let seen = dispatches::seen_by_vault(&registry.sql, &vault.name)?.map_or(0, |seen| seen.1);
+        // An epoch may begin before everything of the one before was seen.
+        let last_seen = dispatches::seen_by_vault(&registry.sql, &vault.name)?;
+        let is_seen = |sent: &dispatches::Sent| {
+            last_seen.is_some_and(|seen| (sent.epoch, sent.sequence) <= seen)
+        };
+        let seen = sent.iter().filter(|sent| is_seen(sent)).count();
         let bundle = dispatches::bundle_seen(&registry.sql, &vault.name)?;
         let state = standing::of(&registry.sql, &vault)?.state.as_str();
         let device_cas = device_cas(&registry.sql, &vault)?;
@@ -63,7 +68,7 @@ pub(super) fn run(
             "dispatches": sent.iter().map(|sent| json!({
                 "epoch": sent.epoch, "sequence": sent.sequence, "type": sent.kind, "id": sent.object,
                 "version": sent.version,
-                "seen": sent.sequence <= seen,
+                "seen": is_seen(sent),
             })).collect::<Vec<_>>(),
             "bundle": bundle.map(|bundle| bundle.sequence),
         }));
