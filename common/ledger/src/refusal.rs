@@ -396,7 +396,7 @@ pub enum Refusal {
     },
     /// The amendment grants fewer uses of a key than were made.
     #[error(
-        "version {version} of entitlement {entitlement} grants {uses_max} uses of key {label}, and {uses} are made"
+        "version {version} of entitlement {entitlement} sets uses_max of key {label} to {uses_max}, and its uses so far are {uses}"
     )]
     EntitlementKeyBelowUses {
         /// The entitlement.

@@ -255,7 +255,7 @@ mod tests {
     use mintmark_protocol::identifier::{Fingerprint, StationId};
 
     use super::*;
-    use crate::entry::{Refused, Signed};
+    use crate::entry::{KeyReceipt, Refused, Rotation, Signed};
 
     fn entry(body: Body) -> Entry {
         Entry {
@@ -344,6 +344,72 @@ mod tests {
             [
                 ("request", Some("issued"), Some("D-1"), Some("TH-200")),
                 ("signed", None, Some("D-1"), Some("TH-200")),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_re_issue_a_key_and_a_rotation_are_told_for_what_they_are() {
+        let Body::Reserved(mut again) = reserved() else {
+            panic!("a reservation");
+        };
+        again.issue = 1;
+        let Body::Reserved(mut keyed) = reserved() else {
+            panic!("a reservation");
+        };
+        keyed.keys = vec!["service".parse().unwrap(), "update".parse().unwrap()];
+        let key = |outcome| {
+            Body::Key(KeyReceipt {
+                entitlement: "e".parse().unwrap(),
+                label: "service".parse().unwrap(),
+                outcome,
+            })
+        };
+        let refused = KeyOutcome::Refused {
+            code: "KEY-CHECK-VALUE".to_owned(),
+        };
+        let rotation = Body::Rotation(Rotation {
+            generation: 2,
+            request_fingerprint: Fingerprint::of(b"request"),
+        });
+        let rows = rows(vec![
+            request(),
+            Body::Reserved(again),
+            request(),
+            Body::Reserved(keyed),
+            key(KeyOutcome::Imported),
+            key(refused),
+            rotation,
+        ]);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                (
+                    row.kind,
+                    row.outcome,
+                    row.code.as_deref(),
+                    row.remark.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("request", Some("reissued"), None, ""),
+                (
+                    "request",
+                    Some("issued"),
+                    None,
+                    "secret from service and update"
+                ),
+                ("key", Some("received"), None, "key service of e: imported"),
+                (
+                    "key",
+                    Some("refused"),
+                    Some("KEY-CHECK-VALUE"),
+                    "key service of e: refused"
+                ),
+                ("rotation", None, None, "device CA 2"),
             ]
         );
     }

@@ -256,13 +256,22 @@ impl Policy {
         Ok(Interval { from, until })
     }
 
-    /// The same policy in force in another window, at most [`DAYS_MAX`] of it: to try it on what was made before.
+    /// The same policy in force in another window, at most [`DAYS_MAX`] of it, and its keys as long: to try it on what was
+    /// made before.
     #[must_use]
     pub fn in_window(&self, window: Interval) -> Self {
         let until = window.from.saturating_add(DAYS_MAX * SECONDS_PER_DAY);
         Self {
             valid_from: Some(window.from),
             valid_end: ValidEnd::Until(window.until.min(until)),
+            keys: self
+                .keys
+                .iter()
+                .map(|key| KeyPolicy {
+                    until: None,
+                    ..key.clone()
+                })
+                .collect(),
             ..self.clone()
         }
     }

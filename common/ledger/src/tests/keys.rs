@@ -189,7 +189,7 @@ fn an_amendment_grants_no_fewer_uses_than_were_made() {
     told(
         vault.why_not(entitlement_content(&amended(2, Some(1)))),
         "ENTITLEMENT-BELOW-SPENT",
-        "version 2 of entitlement five grants 1 uses of key service, and 2 are made",
+        "version 2 of entitlement five sets uses_max of key service to 1, and its uses so far are 2",
         "have an amendment drafted with at least the units spent and the uses made",
     );
     assert!(vault.entitle(&amended(2, Some(1))).is_err());

@@ -269,6 +269,19 @@ fn a_key_becomes_the_terms_that_a_vault_reads_with_what_headquarters_delivers() 
 }
 
 #[test]
+fn a_policy_in_another_window_has_its_keys_as_long() {
+    let text = format!("{EXAMPLE}valid_until = 2027-02-01T00:00:00Z\n");
+    let window = Interval {
+        from: Q1.until,
+        until: Q1.until + 86_400,
+    };
+    let policy = Policy::parse(&text).unwrap().in_window(window);
+    assert_eq!(policy.window(0), Ok(window));
+    assert_eq!(policy.keys()[0].until, None);
+    assert_eq!(policy.keys()[0].uses_max, Some(50_000));
+}
+
+#[test]
 fn a_key_that_headquarters_does_not_make_makes_no_entitlement() {
     let text = EXAMPLE.replace("label = \"service\"", "label = \"none\"");
     let error = compile(&Policy::parse(&text).unwrap(), 1000).unwrap_err();
