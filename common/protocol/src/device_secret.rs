@@ -70,13 +70,16 @@ impl fmt::Debug for DeviceSecret {
     }
 }
 
+/// ECDH with a peer's public key on the device's own curve, giving the raw x-coordinate.
+pub type AgreeOnCurve<'a> = &'a dyn Fn(&AgreementKey) -> Result<Zeroizing<Vec<u8>>, KeyFailure>;
+
 /// The private half of a device's key: its public half, and ECDH giving the raw x-coordinate.
 #[derive(Clone, Copy)]
 pub struct DeviceOpener<'a> {
     /// The public half.
     pub public_key: &'a AgreementKey,
     /// The private half's one operation.
-    pub agree: &'a dyn Fn(&AgreementKey) -> Result<Zeroizing<Vec<u8>>, KeyFailure>,
+    pub agree: AgreeOnCurve<'a>,
 }
 
 impl DeviceSecret {

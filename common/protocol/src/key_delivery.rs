@@ -138,7 +138,7 @@ pub enum Delivery {
         wrapped: Vec<u8>,
     },
     /// It is opened by agreement, in memory.
-    Agreed(AgreedDelivery),
+    Agreed(Box<AgreedDelivery>),
 }
 
 /// A delivery to `vault-agree`.
@@ -191,10 +191,10 @@ impl Delivery {
             });
         };
         if recipient.unprotected.alg.is_none() {
-            return Ok(Self::Agreed(AgreedDelivery {
+            return Ok(Self::Agreed(Box::new(AgreedDelivery {
                 encrypted: Encrypted::read(WHAT, bytes, DELIVERY_BYTES_MAX)?,
                 plaintext: facts.to_cbor(),
-            }));
+            })));
         }
         transported(&cose, recipient)
     }
