@@ -195,24 +195,3 @@ pub(crate) fn vault_of(draft: &Draft) -> Result<&VaultName, Failure> {
     let missing = || failure::home_corrupt(format!("the draft {} names no vault", draft.id));
     draft.vault.as_ref().ok_or_else(missing)
 }
-
-/// Numbered orders take effect in order: one before which another was not sent waits for that.
-pub(crate) fn expect_next(sql: &Connection, order: &orders::Listed) -> Result<(), Failure> {
-    let all = orders::of_vault(sql, &order.vault)?;
-    let sent = |number: u64| {
-        all.iter().any(|other| {
-            other.kind == order.kind && other.number == number && other.state == orders::State::Sent
-        })
-    };
-    let Some(missing) = (1..order.number).find(|number| !sent(*number)) else {
-        return Ok(());
-    };
-    Err(failure::refused(
-        "ORDER-BEFORE-IT",
-        format!(
-            "this is {} {} of {}, and {missing} was not sent yet: the vault follows them in order",
-            order.kind, order.number, order.vault
-        ),
-        "finish that one first; if nobody can approve it any more, draft it again",
-    ))
-}

@@ -73,7 +73,7 @@ pub(crate) fn of(sql: &Connection, vault: &Vault) -> Result<Standing, Failure> {
     };
     let mut disable_draft = None;
     let mut revoke_drafts = Vec::new();
-    let mut disable_number = None;
+    let mut disable_id = None;
     for order in orders::of_vault(sql, name)? {
         let Some(revocation) = order.revocation()? else {
             continue;
@@ -82,7 +82,7 @@ pub(crate) fn of(sql: &Connection, vault: &Vault) -> Result<Standing, Failure> {
             (OrderState::Draft, Target::Vault) => disable_draft = open(&order.draft)?,
             (OrderState::Draft, Target::DeviceCa(_)) => revoke_drafts.extend(open(&order.draft)?),
             (OrderState::Sent, Target::Vault) => {
-                disable_number = Some((revocation.number, revocation.object_id()));
+                disable_id = Some(revocation.object_id());
             }
             _ => {}
         }
@@ -92,10 +92,10 @@ pub(crate) fn of(sql: &Connection, vault: &Vault) -> Result<Standing, Failure> {
         .iter()
         .rposition(|sent| sent.kind == Kind::EnrolmentGrant.as_str());
     // A grant that was sent after it ended it.
-    let disabled = disable_number.as_ref().filter(|(_, id)| {
+    let disabled = disable_id.as_ref().filter(|id| {
         let disabled_at = sent
             .iter()
-            .rposition(|sent| sent.kind == Kind::Revocation.as_str() && sent.object == *id);
+            .rposition(|sent| sent.kind == Kind::Revocation.as_str() && sent.object == **id);
         disabled_at > granted_at
     });
     let device_cas = device_cas::of_vault(sql, name)?;
@@ -124,8 +124,8 @@ pub(crate) fn of(sql: &Connection, vault: &Vault) -> Result<Standing, Failure> {
         State::Requested
     } else if vault.successor.is_some() {
         State::Succeeded
-    } else if let Some((number, _)) = disabled {
-        if replay.state().revocations() >= *number {
+    } else if disabled.is_some() {
+        if replay.state().disabled_at().is_some() {
             State::Disabled
         } else {
             State::Disabling

@@ -8,7 +8,7 @@ use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::{Connection, Row, params};
 
 use super::drafts::{self, State as DraftState};
-use super::parsed;
+use super::{dispatches, parsed};
 use crate::failure;
 
 /// One numbered order, as drafted.
@@ -145,8 +145,12 @@ pub(crate) fn next_number(
         let draft = drafts::by_fingerprint(sql, &order.draft)?;
         let open = order.state == State::Draft
             && draft
+                .as_ref()
                 .is_some_and(|draft| draft.state == DraftState::Open && now < draft.approve_until);
-        if open && same(&order)? {
+        let id = draft.map(|draft| draft.id).unwrap_or_default();
+        let sent = dispatches::is_seen(sql, vault, kind, (&id, order.number))?;
+        // What was sent once may arrive, whatever became of its draft.
+        if open && sent.is_none() && same(&order)? {
             return Ok(order.number);
         }
         last = last.max(order.number);

@@ -11,6 +11,7 @@ mod frauds;
 mod homes;
 mod honest;
 mod media;
+mod orders;
 mod policies;
 mod reports;
 mod support;

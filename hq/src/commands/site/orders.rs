@@ -7,7 +7,6 @@ use mintmark_console::{Console, Exit, Failure};
 use mintmark_pki::{Certificate, Crl, RevokedSerial};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
-use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::order::Order;
 use mintmark_protocol::reanchor::Reanchor;
@@ -26,7 +25,7 @@ use crate::orders::{self, Drafted};
 use crate::registry::drafts::Draft;
 use crate::registry::orders::{self as numbered, Listed, State};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{self, bundles, device_cas};
+use crate::registry::{self, bundles, device_cas, dispatches};
 use crate::roots::{self, ROOT_CRL_DAYS};
 use crate::{failure, trust};
 
@@ -289,9 +288,6 @@ pub(crate) fn finish(
     if revoked_ca.is_none() {
         orders::serving(&registry.sql, &name)?;
     }
-    if !is_closed {
-        orders::expect_next(&registry.sql, &listed)?;
-    }
     let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
     if dry_run {
         let crl = if revoked_ca.is_some() {
@@ -426,17 +422,14 @@ fn sign_crl(
 
 /// What officers ordered of a vault, line by line: for people.
 pub(super) fn told(sql: &Connection, vault: &Vault) -> Result<Vec<serde_json::Value>, Failure> {
-    let replay = registry::replays::load(sql, &vault.name)?;
-    let state = replay.state();
     let mut told = Vec::new();
     for order in numbered::of_vault(sql, &vault.name)? {
-        let followed = match order.kind {
-            Kind::Revocation => state.revocations(),
-            Kind::ClockCorrection => state.clock_corrections(),
-            _ => state.reanchors(),
-        };
+        let draft = registry::drafts::by_fingerprint(sql, &order.draft)?;
+        let id = draft.map(|draft| draft.id).unwrap_or_default();
+        let sent = (id.as_str(), order.number);
+        let followed = dispatches::is_seen(sql, &vault.name, order.kind, sent)? == Some(true);
         let state = match order.state {
-            State::Sent if order.number <= followed => "followed",
+            State::Sent if followed => "followed",
             State::Sent => "sent",
             State::Draft => "draft",
             State::Superseded => "superseded",
@@ -444,6 +437,7 @@ pub(super) fn told(sql: &Connection, vault: &Vault) -> Result<Vec<serde_json::Va
         };
         let target = order.revocation()?.map(|found| found.target.to_string());
         told.push(json!({
+            "id": id,
             "type": order.kind.as_str(),
             "number": order.number,
             "target": target,

@@ -28,6 +28,7 @@ use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::SegmentBuilder;
 use mintmark_protocol::trust::TrustManifest;
 use p256::ecdsa::signature::Signer as _;
@@ -374,6 +375,13 @@ impl Vault {
                 Content::Acknowledgement {
                     fingerprint: acknowledgement.fingerprint(),
                     plaintext: acknowledgement.plaintext().to_vec(),
+                }
+            }
+            Kind::Revocation => {
+                let revocation = Revocation::open(bytes, manifest, name, opener).unwrap();
+                Content::Revocation {
+                    fingerprint: revocation.fingerprint(),
+                    plaintext: revocation.plaintext().to_vec(),
                 }
             }
             other => panic!("{other}"),
