@@ -720,3 +720,31 @@ fn a_lost_audit_key_starves_nobody() {
     world.carry_home("berlin").exits_done();
     assert_eq!(world.reconcile()["balanced"], true);
 }
+
+#[test]
+fn keys_in_tokens_are_replaced_as_those_in_files_are() {
+    let world = World::empty(Stores::Tokens);
+    world.ceremony(&["alice", "bob"], "");
+    world.enrol("berlin");
+    world.grant("berlin", POLICY);
+    world.requests("line", 1..=2);
+    world.issue("line").ok();
+    world.site("media export $D/media").ok();
+    let keys = "--root-keys @root2 --dispatch-keys @dispatch2 --audit-keys @audit2";
+    // A rehearsal makes no key.
+    let rehearsed = world.hq(&format!("trust draft --dry-run {keys}")).ok();
+    assert_eq!(rehearsed.json()["dry_run"], true);
+    world.next_trust(keys, &["alice", "bob"]);
+    world.hq("media import $D/media").ok();
+    world.carry_out("berlin").exits_done();
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
+    world.enrol("paris");
+    world.hq("ca export --output $D/ca").ok();
+    let ca = world.path("ca");
+    let paris = ca.join("device-ca-paris_v1.pem");
+    assert!(verify(&ca, "root.pem", &[], &paris));
+    assert!(verify(&ca, "root-1.pem", &["root-link.pem"], &paris));
+}
