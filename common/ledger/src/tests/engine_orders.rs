@@ -3,11 +3,13 @@
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::revocation::Target;
 
-use super::engine::{check, complete, import, issue, open, reserve, submit, vault};
+use super::engine::{check, complete, furnish, import, issue, open, reserve, submit, vault};
 use super::fixture::*;
 use crate::entry::{KeyOutcome, KeyReceipt, LogSequence, Rotation, Verdict};
 use crate::error::ErrorClass;
+use crate::index::MemoryIndex;
 use crate::ledger::{Fact, Ledger, Outcome, View};
+use crate::log::{Fault, FaultyLog, MemoryLog};
 
 fn order(ledger: &mut Ledger, target: Target) {
     let number = ledger.state().revocations() + 1;
@@ -210,4 +212,64 @@ fn a_key_is_recorded_only_as_its_entitlement_has_it() {
     }
     ledger.commit().unwrap();
     check(&ledger);
+}
+
+#[test]
+fn a_full_disk_takes_back_orders_and_re_issues_and_they_are_made_again() {
+    // The genesis is append 0, furnishing 1; then a unit, a rotation, a revocation, a re-issue and its signature.
+    for fail in 2..8 {
+        let mut log = FaultyLog::new(MemoryLog::new());
+        log.fail_append(fail, Fault::DiskFull);
+        let index = Box::new(MemoryIndex::new());
+        let mut ledger = Ledger::over(Box::new(log), index, genesis(), NEW_YEAR).unwrap();
+        furnish(&mut ledger);
+        let request = csr("A1", 1);
+        let mut failures = 0;
+        let mut durably = |ledger: &mut Ledger, stage: &dyn Fn(&mut Ledger)| {
+            loop {
+                let before = ledger.state().clone();
+                stage(ledger);
+                match ledger.commit() {
+                    Ok(()) => break,
+                    Err(error) => assert_eq!(error.code(), "DISK-FULL"),
+                }
+                assert_eq!(*ledger.state(), before);
+                failures += 1;
+            }
+        };
+        let ask = |ledger: &mut Ledger| drop(reserve(ledger, "TH-200", &request));
+        let sign_open = |ledger: &mut Ledger| {
+            for open in ledger.unfinished() {
+                let ca = ledger.state().device_ca_of(open.reservation).unwrap();
+                let key = match ca.generation {
+                    1 => &authorities().device_ca_key,
+                    _ => &authorities().next_device_ca_key,
+                };
+                let signature = sign(key, &open.tbs);
+                ledger
+                    .signed_unfinished(NEW_YEAR, open.reservation, signature)
+                    .unwrap();
+            }
+        };
+        durably(&mut ledger, &ask);
+        durably(&mut ledger, &sign_open);
+        durably(&mut ledger, &|ledger| {
+            ledger.record(NEW_YEAR, Fact::Rotation(rotation())).unwrap();
+            let granted = Verdict::Authentic(rotation_content(&rotation_grant()));
+            assert!(matches!(import(ledger, granted), Outcome::Accepted));
+        });
+        durably(&mut ledger, &|ledger| {
+            let content = revocation_content(&revocation(1, first_ca()));
+            let outcome = import(ledger, Verdict::Authentic(content));
+            assert!(matches!(outcome, Outcome::Accepted));
+        });
+        durably(&mut ledger, &ask);
+        durably(&mut ledger, &sign_open);
+        assert_eq!(failures, 1, "append {fail}");
+        let history = ledger.device(None, &"A1".parse().unwrap()).unwrap();
+        let issues: Vec<_> = history.iter().map(|one| one.issue).collect();
+        assert_eq!(issues, [0, 1]);
+        assert_eq!(ledger.state().account(tag(1)).unwrap().good, 1);
+        check(&ledger);
+    }
 }
