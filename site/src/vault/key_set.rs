@@ -55,7 +55,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(state: &State, time: u64) -> Self {
+    /// At `time` by whichever is later of the clock and the log, and `surely` by whichever is earlier: a clock that ran
+    /// ahead brings no key to its end.
+    fn of(state: &State, time: u64, surely: u64) -> Self {
         let mut plan = Self::default();
         for key in state.keys().filter(|key| key.is_in_force(time)) {
             let label = key.terms.label.clone();
@@ -65,8 +67,14 @@ impl Plan {
                 outcome: key.outcome.cloned(),
             });
         }
+        let kept: BTreeSet<&KeyLabel> = state
+            .keys()
+            .filter(|key| key.is_in_force(surely))
+            .map(|key| &key.terms.label)
+            .collect();
         let received = state.key_labels_received();
-        let over = received.filter(|label| !plan.wanted.contains_key(*label));
+        let over =
+            received.filter(|label| !kept.contains(label) && !plan.wanted.contains_key(*label));
         plan.over = over.map(token_label).collect();
         plan
     }
@@ -87,7 +95,8 @@ impl Vault<'_> {
     /// # Errors
     /// If the token cannot be opened, or the log cannot be written.
     pub(crate) fn tend_keys(&mut self) -> Result<()> {
-        let plan = Plan::of(self.state(), self.time());
+        let surely = now().min(self.state().mark());
+        let plan = Plan::of(self.state(), self.time(), surely);
         if plan.wanted.is_empty() && plan.over.is_empty() {
             return Ok(());
         }

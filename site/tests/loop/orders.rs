@@ -4,6 +4,8 @@ use mintmark_protocol::media::MediaName;
 use mintmark_protocol::revocation::Target;
 use serde_json::{Value, json};
 
+use crate::keys::with_key;
+use crate::support::hq::Way;
 use crate::support::{Hq, Vault, now};
 
 const YEAR: i64 = 365 * 86_400;
@@ -101,13 +103,15 @@ fn an_amendment_takes_the_place_of_the_version_before_it() {
 #[test]
 fn a_clock_that_ran_ahead_is_corrected_by_officers_though_the_manifest_seemed_expired() {
     let (vault, mut hq) = (Vault::new(), Hq::new(1));
-    vault.enrol(&mut hq, 3);
+    vault.enrol_with(&mut hq, 3, with_key(Way::Memory));
+    let key = vault.keys().join("key-service.pem");
     vault.request("one.csr", "A1", 21);
     let arguments = vault.issue_arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ahead = vault.run_at(10 * YEAR, &arguments).expect(1);
     assert_eq!(ahead.lines()[0]["code"], "WINDOW-CLOSED");
     assert_eq!(vault.issue().expect(1).lines()[0]["code"], "CLOCK-BACK");
+    assert!(key.exists(), "a wrong clock has ended a key");
     // What was sent before the correction does not stand in its way.
     let name = exported(&vault);
     let (bundle, _) = hq.receive(&vault.stick(), &name);
@@ -120,4 +124,11 @@ fn a_clock_that_ran_ahead_is_corrected_by_officers_though_the_manifest_seemed_ex
     vault.bring(hq.correct_clock(now())).expect(0);
     assert_eq!(vault.issue().expect(0).lines()[0]["outcome"], "issued");
     vault.run(&["audit", "verify"]).expect(0);
+    // Where the clock stays where it is, the key ends with its entitlement.
+    vault.request("two.csr", "A2", 22);
+    for _ in 0..2 {
+        let late = vault.run_at(2 * 3600, &arguments).expect(1);
+        assert_eq!(late.lines()[1]["code"], "WINDOW-CLOSED");
+    }
+    assert!(!key.exists(), "a key outlived its entitlement");
 }

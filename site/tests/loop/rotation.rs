@@ -2,15 +2,16 @@
 
 use std::fs;
 
-use mintmark_pki::{Certificate, Issuer, verify_chain};
+use mintmark_pki::{Certificate, Issuer, device_ca_tbs, verify_chain};
+use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::revocation::Target;
 use serde_json::{Value, json};
 
 use crate::outcome;
-use crate::support::hq::put;
-use crate::support::{Hq, Vault};
+use crate::support::hq::{Key, put};
+use crate::support::{Hq, Vault, now};
 
 /// Asks for the next device CA, and has it granted.
 fn rotate(vault: &Vault, hq: &mut Hq) -> Value {
@@ -126,6 +127,72 @@ fn a_grant_for_another_request_or_another_key_changes_nothing() {
         outcome("refused", Some("MEDIA-CONFLICT"))
     );
     assert_eq!(vault.status()["device_ca"]["generation"], json!(1));
+}
+
+#[test]
+fn a_grant_of_something_else_than_was_asked_for_is_refused_and_the_right_one_still_comes() {
+    let (vault, mut hq) = (Vault::new(), Hq::new(1));
+    vault.enrol(&mut hq, 3);
+    let asked = vault.run(&["rotate"]).expect(0).json();
+    let fingerprint = asked["enrolment_fingerprint"].as_str().unwrap();
+    vault.export().expect(0);
+    let root = Issuer::from_certificate_der(hq.root()).unwrap();
+    let another_key = device_ca_tbs(
+        &root,
+        "Acme",
+        "berlin",
+        "v1",
+        &Key::new(99).public(),
+        &[0x44; 20],
+        now() - 60,
+    )
+    .unwrap();
+    let certified = hq.certify(&another_key);
+    type Spoil<'a> = Box<dyn FnOnce(&mut EnrolmentGrant, &mut [Vec<u8>; 2]) + 'a>;
+    let spoils: [(Spoil<'_>, &str); 4] = [
+        // By another root.
+        (
+            Box::new(|grant, certificates| {
+                let tbs = &grant.device_ca_tbs;
+                let signature = Key::new(98).sign(tbs).unwrap();
+                certificates[1] = mintmark_pki::assemble(tbs, &signature).unwrap();
+            }),
+            "GRANT-CERTIFICATE",
+        ),
+        // For another key than the request has.
+        (
+            Box::new(|grant, certificates| {
+                grant.device_ca_tbs = another_key;
+                certificates[1] = certified;
+            }),
+            "GRANT-CERTIFICATE",
+        ),
+        // Of another generation than was asked for.
+        (
+            Box::new(|grant, _| grant.purpose = Purpose::Rotation { generation: 3 }),
+            "MESSAGE-PARTS",
+        ),
+        // With another serial key.
+        (
+            Box::new(|grant, _| grant.serial_master = Key::new(97).public()),
+            "GRANT-MISMATCH",
+        ),
+    ];
+    for (spoil, code) in spoils {
+        let (name, grant) = hq.grant_with(&vault.stick(), &vault.name, fingerprint, spoil);
+        put(&vault.stick(), &name, &grant);
+        assert_eq!(vault.import().expect(1).errors(), [code]);
+        let status = vault.status();
+        assert_eq!(status["device_ca"]["generation"], json!(1), "{code}");
+        assert_eq!(status["rotation"]["generation"], json!(2), "{code}");
+    }
+    rotate(&vault, &mut hq);
+    assert_eq!(vault.status()["device_ca"]["generation"], json!(2));
+    // Once it is granted, the same grant in another dispatch is none for the next device CA.
+    let (name, grant) = hq.grant(&vault.stick(), &vault.name, fingerprint);
+    put(&vault.stick(), &name, &grant);
+    assert_eq!(vault.import().expect(1).errors(), ["GRANT-MISMATCH"]);
+    vault.run(&["audit", "verify"]).expect(0);
 }
 
 #[test]

@@ -242,6 +242,11 @@ impl Hq {
             .unwrap()
     }
 
+    /// Has the root sign something.
+    pub(crate) fn certify(&self, tbs: &[u8]) -> Vec<u8> {
+        assemble(tbs, &self.root.sign(tbs).unwrap()).unwrap()
+    }
+
     /// The certificate of the root, DER.
     pub(crate) fn root(&self) -> &[u8] {
         &self.root_certificate
@@ -350,6 +355,17 @@ impl Hq {
         name: &VaultName,
         fingerprint: &str,
     ) -> (MediaName, Vec<u8>) {
+        self.grant_with(stick, name, fingerprint, |_, _| {})
+    }
+
+    /// As [`Hq::grant`]; `spoil` has its say on the grant and on the certificates.
+    pub(crate) fn grant_with(
+        &mut self,
+        stick: &Path,
+        name: &VaultName,
+        fingerprint: &str,
+        spoil: impl FnOnce(&mut EnrolmentGrant, &mut [Vec<u8>; 2]),
+    ) -> (MediaName, Vec<u8>) {
         let received = get(
             stick,
             &MediaName::Enrolment {
@@ -377,9 +393,9 @@ impl Hq {
         .unwrap();
         let device_ca_tbs =
             device_ca_tbs(&root, "Acme", site, vault, &device_ca, &[serial; 20], time).unwrap();
-        let certificates = [&identity_tbs, &device_ca_tbs]
+        let mut certificates = [&identity_tbs, &device_ca_tbs]
             .map(|tbs| assemble(tbs, &self.root.sign(tbs).unwrap()).unwrap());
-        let grant = EnrolmentGrant {
+        let mut grant = EnrolmentGrant {
             salt: [1; 32],
             vault: name.clone(),
             request_fingerprint,
@@ -396,6 +412,7 @@ impl Hq {
                 generation => Purpose::Rotation { generation },
             },
         };
+        spoil(&mut grant, &mut certificates);
         self.vault = Some(Enrolled {
             name: name.clone(),
             sign: request.signing_key,
