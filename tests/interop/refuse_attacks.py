@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
 
 import formats
 from formats import Message, need
@@ -20,7 +20,7 @@ from read_vectors import Reader
 from strict_cbor import Malformed, decode
 
 # What a message can be refused for by itself; the other rules are those of a chain, of a ledger, or of a clock.
-OF_ONE_MESSAGE = ("MESSAGE-", "SIGN", "THRESHOLD-", "NOT-RECIPIENT", "DECRYPTION-", "COMMITMENT-", "FINGERPRINT-")
+OF_ONE_MESSAGE = ("MESSAGE-", "SIGN", "THRESHOLD-", "NOT-RECIPIENT", "DECRYPTION-", "COMMITMENT-", "FINGERPRINT-", "CERTIFICATE-")
 
 
 class Vault(Reader):
@@ -73,6 +73,10 @@ class Vault(Reader):
             need(message.fingerprint.hex() == self.said[what]["fingerprint"], what, "another fingerprint")
         elif what == "approvals":
             formats.approvers(self.library, Message(data), self.trust[2], "mint")
+        elif what == "device-secret":
+            message = Message(data, what)
+            formats.verify_one(self.library, message, self.identity(message.header[33]))
+            formats.decrypt(self.library, message, self.key("device-1"))
         elif what == "collected":
             draft, approval = Message(self.messages["second-entitlement"]), Message(data)
             same = (draft.protected, draft.payload) == (approval.protected, approval.payload)
@@ -100,7 +104,7 @@ def main():
             data += bytes(case.get("padded_to", len(data)) - len(data))
             try:
                 receiver.vault(case, data) if case["receiver"] == "vault" else receiver.opened(case, data)
-            except (Malformed, Refused, InvalidTag) as error:
+            except (Malformed, Refused, InvalidSignature, InvalidTag) as error:
                 refused[name] = f"{case['rule']}: {error}"
                 continue
             print(f"refuse_attacks: {name} was believed", file=sys.stderr)

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use mintmark_pki::Certificate;
 use mintmark_protocol::Error;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
@@ -24,6 +25,8 @@ use mintmark_protocol::order::Order as _;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use mintmark_tests::{files, judge, request};
+use p256::PublicKey;
+use p256::pkcs8::DecodePublicKey as _;
 use serde_json::{Value, json};
 use stage::home::{Receiver, fingerprint, vector};
 use stage::hostile::{attacks, homeward};
@@ -159,6 +162,14 @@ fn expect_at_the_vault(case: &Case) {
     }
     if !case.said["acknowledges"].is_null() {
         assert_eq!(before.0["accounts"], after.0["accounts"], "{name}\n{run}");
+    }
+    if let Some(code) = case.said["key_refused"].as_str() {
+        assert!(
+            run.stderr.contains(&format!("\"code\":\"{code}\"")),
+            "{name}\n{run}"
+        );
+        let log = vault.site("audit log").ok().stdout;
+        assert!(log.contains(code), "{name}\n{log}");
     }
     if case.attack == "dispatch-key-far-time" {
         expect_time_unmoved(&vault, &name);
@@ -360,7 +371,7 @@ fn an_officer_is_not_shown_a_draft_that_would_read_differently_to_the_vault() {
     );
 }
 
-/// What opens a file that headquarters or an officer got, says.
+/// What opens a file that headquarters, an officer or a device got, says.
 fn opened(case: &Case) -> Result<(), Error> {
     let (bytes, trust) = (case.bytes(), pinned());
     let trust = trust.successor(&vector("trust-manifest-2.cose")).unwrap();
@@ -400,12 +411,45 @@ fn opened(case: &Case) -> Result<(), Error> {
                 .open(|opener| Entitlement::proposed(&proposal, opener))
                 .map(drop)
         }
+        "device-secret" => {
+            let certificate = Certificate::from_der(&DeviceSecret::certificate(&bytes)?).unwrap();
+            certificate
+                .verify_issued_by(&stage::story::root())
+                .map_err(|error| Error::KeyOperation(error.into()))?;
+            let vault_sign = PublicKey::from_public_key_der(certificate.spki_der()).unwrap();
+            open_secret(&bytes, &vault_sign)
+        }
         other => panic!("nothing opens {other}"),
     }
 }
 
+/// The device whose key is `device-1` opens its secret.
+fn open_secret(bytes: &[u8], vault_sign: &PublicKey) -> Result<(), Error> {
+    let opener = key("device-1");
+    let public_key = AgreementKey::P256(opener.public);
+    let agree = |peer: &AgreementKey| match peer {
+        AgreementKey::P256(peer) => Ok(Zeroizing::new(opener.agree(peer)?.to_vec())),
+        AgreementKey::P384(_) => Err("another curve".into()),
+    };
+    let opener = DeviceOpener {
+        public_key: &public_key,
+        agree: &agree,
+    };
+    DeviceSecret::open(bytes, vault_sign, opener).map(drop)
+}
+
+/// The code of an error: of what a certificate lacks, if that is it.
+fn code(error: &Error) -> &str {
+    match error {
+        Error::KeyOperation(cause) => cause
+            .downcast_ref::<mintmark_pki::Error>()
+            .map_or("KEY-OPERATION", mintmark_pki::Error::code),
+        error => error.code(),
+    }
+}
+
 #[test]
-fn what_is_brought_to_headquarters_or_to_an_officer_is_refused_by_its_rule() {
+fn what_is_brought_to_headquarters_an_officer_or_a_device_is_refused_by_its_rule() {
     let mut tried = 0;
     for case in Case::all() {
         if case.said["opens"].is_null() {
@@ -413,7 +457,7 @@ fn what_is_brought_to_headquarters_or_to_an_officer_is_refused_by_its_rule() {
         }
         tried += 1;
         let error = opened(&case).expect_err(&case.name());
-        assert_eq!(error.code(), case.text("rule"), "{}: {error}", case.name());
+        assert_eq!(code(&error), case.text("rule"), "{}: {error}", case.name());
     }
     assert!(tried > 20, "{tried}");
 }
@@ -533,18 +577,8 @@ fn what_is_brought_to_headquarters_with_one_bit_changed_is_refused() {
             _ => false,
         },
     );
-    let opener = key("device-1");
-    let public_key = AgreementKey::P256(opener.public);
-    let agree = |peer: &AgreementKey| match peer {
-        AgreementKey::P256(peer) => Ok(Zeroizing::new(opener.agree(peer)?.to_vec())),
-        AgreementKey::P384(_) => Err("another curve".into()),
-    };
     each_bit("device-secret.cose", &|bytes| {
-        let opener = DeviceOpener {
-            public_key: &public_key,
-            agree: &agree,
-        };
-        DeviceSecret::open(bytes, &sign, opener).is_ok()
+        open_secret(bytes, &sign).is_ok()
     });
 }
 

@@ -1,6 +1,7 @@
 //! Attacks on approvals and on what is approved.
 
 use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 
 use super::super::forge::{self, Parts};
@@ -25,6 +26,14 @@ pub(super) fn attacks() -> Vec<Attack> {
 /// The next entitlement, approved by the holders of these keys, whoever they are.
 fn approved_by(signers: &[&str]) -> Vec<u8> {
     approved(&propose(&second_entitlement(), &manifest_second()), signers)
+}
+
+/// The end of the entitlement that is in force, approved by the holders of these keys.
+fn revoked_by(signers: &[&str]) -> Vec<u8> {
+    let proposal = super::order::revocation()
+        .propose(&manifest_second(), &key("vault-agree").public)
+        .unwrap();
+    approved(&proposal, signers)
 }
 
 /// Signs a body as a COSE_Sign, in the order of key ids as `collect` would.
@@ -252,6 +261,12 @@ fn removed_officer() -> Attack {
         Verdict::Nothing("THRESHOLD-NOT-MET", 1),
         trust,
     )
+    .vault(
+        "revocation-by-one-who-left.cose",
+        "alice and dave end an entitlement after alice was removed",
+        Verdict::Content("SIGNER-UNKNOWN"),
+        wrapped(Kind::Revocation, revoked_by(&["alice-sign", "dave-sign"])),
+    )
     .opened(
         "hq",
         "approval-by-one-who-left.cose",
@@ -317,6 +332,12 @@ fn dispatch_key_minting() -> Attack {
         "what the dispatch key may not sign, named as what it may",
         Verdict::Content("MESSAGE-SHAPE"),
         wrapped(Kind::Acknowledgement, vector("second-entitlement.cose")),
+    )
+    .vault(
+        "revocation-by-the-dispatch-key.cose",
+        "the end of an entitlement, approved by the dispatch key",
+        Verdict::Content("SIGNER-UNKNOWN"),
+        wrapped(Kind::Revocation, revoked_by(&["dispatch"])),
     )
     .vault_at(
         "trust-by-the-dispatch-key.cose",

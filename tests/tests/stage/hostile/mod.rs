@@ -1,6 +1,7 @@
 //! The attack list: what somebody hostile would put on a stick, made with exactly the keys that each attack supposes.
 
 mod content;
+mod device;
 mod envelope;
 pub mod homeward;
 mod order;
@@ -166,7 +167,8 @@ trait Concat {
 
 impl<const N: usize> Concat for [Vec<Attack>; N] {
     fn concat_attacks(self) -> Vec<Attack> {
-        self.into_iter().flatten().map(homeward::added).collect()
+        let both = self.into_iter().flatten().map(homeward::added);
+        both.map(device::added).collect()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Attacks on the order of things: what is old, what is too new, what never comes, what does not belong together.
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::TrustManifest;
 use serde_json::{Value, json};
 
@@ -172,6 +174,16 @@ fn fast_forward() -> Attack {
         };
         approved(&next.propose().unwrap(), &["bob-sign", "carol-sign"])
     };
+    let revocation = {
+        let far = Revocation {
+            number: 1 << 62,
+            ..revocation()
+        };
+        let proposal = far
+            .propose(&manifest_second(), &key("vault-agree").public)
+            .unwrap();
+        approved(&proposal, &["bob-sign", "dave-sign"])
+    };
     Attack::new(
         "fast-forward",
         "A number as large as numbers get, so that everything honest afterwards looks old.",
@@ -198,6 +210,17 @@ fn fast_forward() -> Attack {
         Verdict::Nothing("TRUST-MISSING", 3),
         trust,
     )
+    .vault(
+        "far-revocation.cose",
+        "a revocation with number 2^62, approved, so that no honest one would be the next",
+        Verdict::Content("REVOCATION-ORDER"),
+        wrapped(Kind::Revocation, revocation),
+    )
+}
+
+/// The first revocation, of the entitlement that is in force.
+pub(super) fn revocation() -> Revocation {
+    Revocation::from_cbor(&vector("revocation.cbor")).unwrap()
 }
 
 fn freeze() -> Attack {
@@ -239,6 +262,17 @@ fn mix_and_match() -> Attack {
         parts.last = Parts::of(&vector("amendment.cose")).last;
         parts.write()
     };
+    let other_key = {
+        let mut mixed = story::second_entitlement();
+        let [first, second] = &mut mixed.keys[..] else {
+            unreachable!("it has two keys");
+        };
+        std::mem::swap(&mut first.delivery, &mut second.delivery);
+        approved(
+            &propose(&mixed, &manifest_second()),
+            &["bob-sign", "carol-sign"],
+        )
+    };
     let other_past = seal(&Dispatch {
         previous: Some(fingerprint("dispatch-3")),
         ..dispatch_for(vault())
@@ -266,6 +300,14 @@ fn mix_and_match() -> Attack {
         Verdict::Content("SIGNATURE-INVALID"),
         entitling(other_approvals),
     )
+    .vault(
+        "key-of-another.cose",
+        "an entitlement whose two keys are delivered under each other's label: it is in force, and neither key is taken in",
+        Verdict::Harmless,
+        entitling(other_key),
+    )
+    .with("entitles", "gw1-2027q1")
+    .with("key_refused", "KEY-DELIVERY")
     .vault(
         "past-of-another.cose",
         "an authentic dispatch that follows another past than the one that the vault saw",
@@ -423,4 +465,15 @@ fn dispatch_key_far_time() -> Attack {
     )
     .with("entitles", json!("gw1-2027q1"))
     .with("made_honestly_at", END)
+    .vault(
+        "correction-by-the-dispatch-key.cose",
+        "a clock correction to the year 2106, which the dispatch key approves: officers alone can move a clock",
+        Verdict::Content("SIGNER-UNKNOWN"),
+        wrapped(Kind::ClockCorrection, {
+            let mut far = ClockCorrection::from_cbor(&vector("clock-correction.cbor")).unwrap();
+            far.time = 4_294_967_296;
+            let proposal = far.propose(&manifest_second(), &key("vault-agree").public).unwrap();
+            approved(&proposal, &["dispatch"])
+        }),
+    )
 }
