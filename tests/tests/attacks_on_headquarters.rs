@@ -10,6 +10,7 @@ use mintmark_protocol::identifier::VaultName;
 use mintmark_tests::clock::DAY;
 use mintmark_tests::shape::column;
 use mintmark_tests::{Run, World, files};
+use p256::ecdsa::Signature;
 use serde_json::Value;
 
 /// A vault that has made three devices and reported them; headquarters holds the report.
@@ -166,4 +167,57 @@ fn a_vault_that_hears_nothing_stops() {
         column(&world.issue("two").ok().lines(), "outcome"),
         ["issued"]
     );
+}
+
+#[test]
+fn a_bundle_under_the_other_signature_that_ecdsa_has_for_it_is_the_same_bundle() {
+    let world = reported();
+    let path = newest_bundle(&world);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.len() - 64;
+    let signature = Signature::from_slice(&bytes[at..]).unwrap();
+    let (r, s) = signature.split_scalars();
+    bytes[at..].copy_from_slice(&Signature::from_scalars(r, -s).unwrap().to_bytes());
+    fs::write(&path, bytes).unwrap();
+    import(&world, 0, "000001.cose", ("already", ""));
+}
+
+#[test]
+fn a_bundle_with_one_bit_changed_is_refused_and_headquarters_stays_as_it_is() {
+    let world = World::ready();
+    world.requests("some", 1..=3);
+    world.issue("some").ok();
+    world.site("media export $D/media").ok();
+    let path = newest_bundle(&world);
+    let whole = fs::read(&path).unwrap();
+    let before = held(&world);
+    let names = || {
+        files::contents(&world.path("hq/record"))
+            .into_keys()
+            .collect::<Vec<_>>()
+    };
+    let kept = names();
+    let last = whole.len() - 70;
+    let changed = (0..240)
+        .step_by(7)
+        .chain((240..last).step_by(97))
+        .chain((last..whole.len()).step_by(9));
+    for at in changed {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1 << (at % 8);
+        fs::write(&path, damaged).unwrap();
+        let run = world.hq("media import $D/media").run();
+        assert!([1, 4].contains(&run.exit), "byte {at}: {run}");
+        assert_eq!(
+            run.item("000001.cose")["outcome"],
+            "refused",
+            "byte {at}: {run}"
+        );
+        assert_eq!(names(), kept, "byte {at}: {run}");
+    }
+    assert_eq!(held(&world), before);
+    fs::write(&path, whole).unwrap();
+    let run = world.hq("media import $D/media").ok();
+    assert_eq!(run.item("000001.cose")["outcome"], "imported", "{run}");
+    assert_eq!(world.reconcile()["accounts"][0]["good"], 3);
 }

@@ -7,6 +7,7 @@ use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::TrustManifest;
+use p256::ecdsa::Signature;
 use serde_json::{Value, json};
 
 use super::super::forge::{self, Parts};
@@ -119,6 +120,17 @@ fn rollback() -> Attack {
     )
 }
 
+/// A COSE_Sign1 with the other valid signature that goes with the one it has.
+pub(super) fn turned(message: &[u8]) -> Vec<u8> {
+    let mut parts = Parts::of(message);
+    let signature = Signature::from_slice(parts.last.as_bytes().unwrap()).unwrap();
+    let (r, s) = signature.split_scalars();
+    let other = Signature::from_scalars(r, -s).unwrap();
+    assert_ne!(signature, other);
+    parts.last = forge::bytes(other.to_bytes().to_vec());
+    parts.write()
+}
+
 fn replay() -> Attack {
     let again = wrapped(Kind::Entitlement, vector("amendment.cose"));
     let mut granted = dispatch(Kind::EnrolmentGrant, grant().object_id(), 1, grant_again());
@@ -137,6 +149,13 @@ fn replay() -> Attack {
         "to-berlin_v1/dispatch-1-000002.cose",
         Verdict::Already,
         vector("dispatch-2.cose"),
+    )
+    .vault_at(
+        "dispatch-2-with-its-signature-turned.cose",
+        "the same dispatch under the other signature that ECDSA has for it (s for n - s), which anybody can compute",
+        "to-berlin_v1/dispatch-1-000002.cose",
+        Verdict::Already,
+        turned(&vector("dispatch-2.cose")),
     )
     .vault(
         "dispatch-2-as-the-next.cose",
