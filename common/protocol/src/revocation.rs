@@ -10,7 +10,7 @@
 //!   5: revocation-target,
 //!   6: reason,
 //!   7: unix-time,                      ; drafted at
-//!   8: unix-time,                      ; to be approved and imported before
+//!   8: unix-time,                      ; to be approved before; a vault follows it however late
 //! }
 //! revocation-target = { 1: identifier }  ; an entitlement: whatever its version, it is over
 //!   / { 2: true }                      ; the vault: it makes no new devices until its device CA is changed
@@ -68,7 +68,7 @@ pub struct Revocation {
     pub reason: String,
     /// When it was drafted, Unix seconds.
     pub drafted_at: u64,
-    /// Until when it may be approved and imported, Unix seconds.
+    /// Until when it may be approved, Unix seconds. A vault follows it however late: a clock set forward is no way around it.
     pub approve_until: u64,
 }
 
