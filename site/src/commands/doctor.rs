@@ -8,6 +8,7 @@ use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
 use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, pin_source_warning};
 use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
+use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
 use p256::PublicKey;
@@ -276,9 +277,14 @@ fn granted(store: &dyn KeyStore, state: &State, checks: &mut Vec<Check>) {
             (Err(error), _) => bad(&label, &error.into()),
             (Ok(true), _) => good(&label, "there, sensitive and not extractable"),
             (Ok(false), received) => {
-                let message = match received {
-                    true => "the log says that the token took it, and it is not there",
-                    false => "not in the token yet",
+                let message = match key.outcome {
+                    _ if received => {
+                        "the log says that the token took it, and it is not there".to_owned()
+                    }
+                    Some(KeyOutcome::Refused { code }) => {
+                        format!("the token did not take it ({code})")
+                    }
+                    _ => "not in the token yet".to_owned(),
                 };
                 let error = Error::environment("KEY-NOT-RECEIVED", message);
                 bad(

@@ -90,7 +90,7 @@ fn show(report: &Report, console: &Console) {
         console.line(format!("enrolment_fingerprint  {fingerprint}"));
         console.note(
             "next: `site media export DIR`, carry the medium to headquarters, and read the enrolment fingerprint out to \
-             the security officer over another channel; until the grant is imported, the device CA before it goes on",
+             the security officer over another channel; until the grant is imported, everything stays as it is",
         );
     }
     if report.dry_run {

@@ -24,6 +24,7 @@ use p256::ecdsa::Signature;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::device_secret::SecretDue;
+use super::key_set::Telling;
 use super::{Vault, not_enrolled};
 use crate::commands::now;
 use crate::failure::{Error, Result};
@@ -171,7 +172,7 @@ impl Vault<'_> {
         };
         match failed {
             Some(error) => Err(error.with_units_open(completable(self.state()))),
-            None => self.tend_keys(),
+            None => self.tend_keys(Telling::News),
         }
     }
 

@@ -80,6 +80,15 @@ impl Plan {
     }
 }
 
+/// What is said of keys that are not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// What the log does not say yet.
+    News,
+    /// Why each is not.
+    Everything,
+}
+
 /// Why a key is not taken in.
 enum Refused {
     /// It is not what it should be, or must not come this way: the log says so.
@@ -92,9 +101,11 @@ impl Vault<'_> {
     /// Makes the token hold the keys that the log says it should. What keeps a key from it is said, and stops nothing
     /// else: it stays missing.
     ///
+    /// What was refused before for the same reason is tried again; it is said again only where somebody asks for it.
+    ///
     /// # Errors
     /// If the token cannot be opened, or the log cannot be written.
-    pub(crate) fn tend_keys(&mut self) -> Result<()> {
+    pub(crate) fn tend_keys(&mut self, telling: Telling) -> Result<()> {
         let surely = now().min(self.state().mark());
         let plan = Plan::of(self.state(), self.time(), surely);
         if plan.wanted.is_empty() && plan.over.is_empty() {
@@ -103,12 +114,12 @@ impl Vault<'_> {
         // Once, and not again if it fails: a PIN is tried once.
         self.keyring()?;
         for (label, wanted) in &plan.wanted {
-            self.tend_key(label, wanted)?;
+            self.tend_key(label, wanted, telling)?;
         }
         self.destroy_keys(&plan.over)
     }
 
-    fn tend_key(&mut self, label: &KeyLabel, wanted: &[Wanted]) -> Result<()> {
+    fn tend_key(&mut self, label: &KeyLabel, wanted: &[Wanted], telling: Telling) -> Result<()> {
         let is_received = |wanted: &&Wanted| {
             let outcome = wanted.outcome.as_ref();
             outcome.is_some_and(|outcome| !matches!(outcome, KeyOutcome::Refused { .. }))
@@ -156,10 +167,13 @@ impl Vault<'_> {
         let Some((key, error)) = refused else {
             return Ok(());
         };
-        self.warn_of_key(label, &error);
         let code = error.code().to_owned();
         let outcome = KeyOutcome::Refused { code };
-        if received.is_some() || key.outcome.as_ref() == Some(&outcome) {
+        let is_known = key.outcome.as_ref() == Some(&outcome);
+        if !is_known || telling == Telling::Everything {
+            self.warn_of_key(label, &error);
+        }
+        if received.is_some() || is_known {
             return Ok(());
         }
         self.log_key(key, outcome)

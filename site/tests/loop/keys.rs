@@ -172,6 +172,9 @@ fn a_key_that_is_wrong_or_must_not_come_this_way_is_refused_once_and_an_amendmen
             (&json!("refused"), &json!(code))
         );
         assert_eq!(vault.status()["keys_missing"], json!(1));
+        // Every command tries again, and only `recover` says again why it cannot.
+        assert!(!vault.export().expect(0).err.contains(code));
+        assert!(vault.run(&["recover"]).expect(0).err.contains(code));
         let shown = vault.run(&["entitlement", "show", "th200"]).expect(0);
         assert!(
             shown.json()["waits_for"].to_string().contains(code),

@@ -13,6 +13,7 @@ use super::{Item, show};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
+use crate::vault::key_set::Telling;
 use crate::vault::{Arrival, Effort, HOME_ROLLED_BACK, Incoming, Vault};
 
 /// The most files of a dry run: the ledger keeps what they bring in memory until then.
@@ -75,7 +76,7 @@ pub(crate) fn execute(
         Effort::Import if stopped.is_some() => {}
         Effort::Import => {
             // What an entitlement brought, or ended.
-            if let Err(error) = vault.tend_keys() {
+            if let Err(error) = vault.tend_keys(Telling::News) {
                 stopped = Some(error);
             } else {
                 vault.close()?;
