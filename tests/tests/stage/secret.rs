@@ -46,6 +46,14 @@ pub fn large_device() -> p384::SecretKey {
     p384::SecretKey::from_slice(&scalar).unwrap()
 }
 
+/// Its public half as a COSE_Key.
+pub fn large_point() -> Value {
+    let point = large_device().public_key().to_sec1_point(false);
+    let (x, y) = (&point.as_bytes()[1..49], &point.as_bytes()[49..]);
+    let (x, y) = (forge::bytes(x), forge::bytes(y));
+    forge::map([(1, 2.into()), (-1, 2.into()), (-2, x), (-3, y)])
+}
+
 /// The RSA key, which was made once.
 fn rsa_pem() -> String {
     let path = vectors().join("keys/vault-transport.pem");
@@ -85,17 +93,7 @@ pub fn files() -> [(&'static str, &'static str, String); 2] {
 pub fn key_id_of(name: &str) -> Vec<u8> {
     match name {
         "vault-transport" => transport_key().thumbprint().as_bytes().to_vec(),
-        _ => {
-            let point = large_device().public_key().to_sec1_point(false);
-            let (x, y) = (&point.as_bytes()[1..49], &point.as_bytes()[49..]);
-            let key = [
-                (1, 2.into()),
-                (-1, 2.into()),
-                (-2, forge::bytes(x)),
-                (-3, forge::bytes(y)),
-            ];
-            forge::sha256(&forge::write(&forge::map(key)))
-        }
+        _ => forge::sha256(&forge::write(&large_point())),
     }
 }
 

@@ -122,6 +122,22 @@ fn unknown_critical_header() -> Attack {
         },
     )
     .vault(
+        "certificate.cose",
+        "a certificate (x5chain) in a dispatch, under a valid signature: it stands in device secrets alone",
+        Verdict::Nothing("MESSAGE-HEADER", 1),
+        next_under(|header| forge::with(header, 33, forge::bytes(super::super::story::identity()))),
+    )
+    .vault(
+        "unprotected-certificate.cose",
+        "a certificate in the unprotected header",
+        Verdict::Nothing("MESSAGE-HEADER", 1),
+        {
+            let mut parts = next();
+            parts.unprotected = forge::map([(33, forge::bytes(super::super::story::identity()))]);
+            parts.write()
+        },
+    )
+    .vault(
         "in-an-entitlement.cose",
         "in the header that officers signed",
         Verdict::Content("MESSAGE-HEADER"),
@@ -156,6 +172,23 @@ fn algorithm_downgrade() -> Attack {
             parts
         })
     };
+    let transported = entitlement_of(|mut parts| {
+        for recipient in parts.inner() {
+            let recipient = recipient.as_array_mut().unwrap();
+            let id = forge::entry(&forge::write(&recipient[1]), 4);
+            recipient[0] = forge::bytes([]);
+            recipient[1] = forge::map([(1, (-40).into()), (4, id)]);
+        }
+        parts
+    });
+    let larger = entitlement_of(|mut parts| {
+        for recipient in parts.inner() {
+            let recipient = recipient.as_array_mut().unwrap();
+            let point = super::super::secret::large_point();
+            recipient[1] = forge::read(&forge::with(&forge::write(&recipient[1]), -1, point));
+        }
+        parts
+    });
     Attack::new(
         "algorithm-downgrade",
         "The message names another algorithm than the format's: a weaker one, a symmetric one, or none.",
@@ -193,6 +226,18 @@ fn algorithm_downgrade() -> Attack {
         "recipients whose key is used directly (-6), without agreement",
         Verdict::Content("MESSAGE-ALGORITHM"),
         recipients(-6),
+    )
+    .vault(
+        "recipient-transported.cose",
+        "recipients in the form of a key transport, which key deliveries alone may have",
+        Verdict::Content("MESSAGE-ALGORITHM"),
+        transported,
+    )
+    .vault(
+        "recipient-on-p384.cose",
+        "recipients whose ephemeral key is on P-384, which device secrets alone may have",
+        Verdict::Content("MESSAGE-KEY"),
+        larger,
     )
 }
 

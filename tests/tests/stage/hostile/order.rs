@@ -193,16 +193,6 @@ fn fast_forward() -> Attack {
         };
         approved(&next.propose().unwrap(), &["bob-sign", "carol-sign"])
     };
-    let revocation = {
-        let far = Revocation {
-            number: 1 << 62,
-            ..revocation()
-        };
-        let proposal = far
-            .propose(&manifest_second(), &key("vault-agree").public)
-            .unwrap();
-        approved(&proposal, &["bob-sign", "dave-sign"])
-    };
     Attack::new(
         "fast-forward",
         "A number as large as numbers get, so that everything honest afterwards looks old.",
@@ -228,12 +218,6 @@ fn fast_forward() -> Attack {
         "trust-001000.cose",
         Verdict::Nothing("TRUST-MISSING", 3),
         trust,
-    )
-    .vault(
-        "far-revocation.cose",
-        "a revocation with number 2^62, approved, so that no honest one would be the next",
-        Verdict::Content("REVOCATION-ORDER"),
-        wrapped(Kind::Revocation, revocation),
     )
 }
 
