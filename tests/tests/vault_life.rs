@@ -189,6 +189,11 @@ fn a_clock_correction_and_a_re_anchor_go_the_same_way() {
     world
         .hq("site clock berlin/v1 --time yesterday --reason x")
         .exits(2);
+    world
+        .hq("site clock berlin/v1")
+        .arg("--reason")
+        .arg("two\nlines")
+        .fails(2, "REASON-INVALID");
 }
 
 /// Drafts the succession of `berlin/v1` by a vault `berlin/v2`, whose home is `$D/second`.
@@ -279,8 +284,24 @@ fn a_lost_vault_is_succeeded_and_what_it_did_not_report_is_written_off_and_grant
     world.hq("media export $D/media").ok();
     world.site("--home $D/second media import $D/media").ok();
     world.requests("second", 6..=7);
-    let issue = "--home $D/second issue --product TH-200 --csr $D/csr/second --output $D/out";
-    world.site(issue).ok();
+    let issue = |csr: &str| {
+        let issue = format!("--home $D/second issue --product TH-200 --csr $D/csr/{csr}");
+        world.site(&format!("{issue} --output $D/out/second")).ok();
+    };
+    fs::create_dir(world.path("out/second")).unwrap();
+    issue("second");
+
+    // Nothing is sent to the lost vault any more; that its device CA is no longer good, everybody else learns.
+    let revoked = order(&world, "site revoke berlin/v1 --reason stolen", "revoke");
+    assert_eq!(revoked["dispatch_sequence"], Value::Null);
+    world.hq("ca export --output $D/ca").ok();
+    assert!(is_good(&world, "device-ca-berlin_v2.pem"));
+    assert!(!is_good(&world, "device-ca-berlin_v1.pem"));
+    issue("first");
+    world.site("--home $D/second media export $D/media").ok();
+    world.hq("media import $D/media").ok();
+    let report = world.reconcile_run().exits_done().json();
+    assert_eq!(report["accounts"][1]["good"], 5, "{report}");
 }
 
 #[test]

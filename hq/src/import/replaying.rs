@@ -16,6 +16,7 @@ use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::revocation::Target;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use rayon::prelude::*;
@@ -31,7 +32,7 @@ use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{bundles, findings};
+use crate::registry::{bundles, findings, orders};
 use crate::serials::{self, Serials};
 use crate::{clock, failure};
 
@@ -391,15 +392,36 @@ impl<'a> Replaying<'a> {
         let name = &self.vault.name;
         let by_key = devices::key_elsewhere(self.sql, name, &device.spki_sha256)?;
         let by_id = devices::device_elsewhere(self.sql, name, &device.sku, &device.device_id)?;
-        if let Some(other) = by_key {
+        if let Some(other) = by_key
+            && !self.is_certified_again(&other)?
+        {
             let what = "whose key is";
             self.accuse_duplicate("DUPLICATE-KEY", Severity::Critical, what, device, &other)?;
         }
-        if let Some(other) = by_id {
+        if let Some(other) = by_id
+            && !self.is_certified_again(&other)?
+        {
             let what = "which is";
             self.accuse_duplicate("DUPLICATE-DEVICE", Severity::Major, what, device, &other)?;
         }
         Ok(())
+    }
+
+    /// A successor certifies again what the vault before it certified, once nothing of that is good any more.
+    fn is_certified_again(&self, other: &Unit) -> Result<bool, Failure> {
+        let Vault { name, .. } = self.vault;
+        let before = vaults::find(self.sql, &other.vault)?.and_then(|before| before.successor);
+        if other.vault.site != name.site || before.as_ref() != Some(&name.vault) {
+            return Ok(false);
+        }
+        for device_ca in registry_cas::granted(self.sql, &other.vault)? {
+            if let Some(fingerprint) = device_ca.fingerprint()
+                && !orders::is_revoked(self.sql, &other.vault, &Target::DeviceCa(fingerprint))?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn accuse_duplicate(

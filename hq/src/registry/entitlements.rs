@@ -131,15 +131,15 @@ pub(crate) fn refuse(sql: &Connection, draft: &Fingerprint) -> Result<(), Failur
     )
     .map_err(failure::sql)?;
     let (vault, id) = (&refused.terms.vault, &refused.terms.id);
-    if let Some(before) = newest_sent(sql, vault, id)? {
-        return send(sql, &before.terms, &before.draft, &before.approvers);
-    }
     sql.execute(
         "UPDATE accounts SET sent = 0 WHERE site = ?1 AND vault = ?2 AND entitlement = ?3",
         [vault.site.as_str(), vault.vault.as_str(), id.as_str()],
     )
     .map_err(failure::sql)?;
-    Ok(())
+    match newest_sent(sql, vault, id)? {
+        Some(before) => send(sql, &before.terms, &before.draft, &before.approvers),
+        None => Ok(()),
+    }
 }
 
 /// Every version of one entitlement of a vault, in order; of one version, the newest draft last.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table};
+use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::replay::Replay;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::VaultName;
@@ -255,6 +256,15 @@ pub(super) fn run(
                     account.sku
                 ));
             }
+            for key in keys(&listed, known.replay(&terms.vault)?) {
+                let text = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
+                let state = match (key["received"].as_bool(), key["code"].as_str()) {
+                    (Some(true), _) => format!("in the token, used {} times", key["uses"]),
+                    (_, Some(code)) => format!("refused by the token: {code}"),
+                    _ => "not received yet".to_owned(),
+                };
+                details.push(format!("Key `{}`: {state}.", text("label")));
+            }
             details.push(format!("Approved by: {}.", approvers.join(", ")));
             details.push(format!(
                 "State: {}; waits for: {}.",
@@ -324,6 +334,10 @@ fn keys(listed: &Listed, replay: &Replay) -> Vec<Value> {
             "uses_max": key.uses_max,
             "uses": known.map(|known| known.uses),
             "received": known.is_some_and(|known| known.is_received()),
+            "code": known.and_then(|known| match known.outcome {
+                Some(KeyOutcome::Refused { code }) => Some(code.as_str()),
+                _ => None,
+            }),
         })
     })
     .collect()

@@ -8,7 +8,7 @@ use mintmark_pki::{Certificate, Crl, RevokedSerial};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::order::Order;
+use mintmark_protocol::order::{Order, REASON_CHARACTERS_MAX};
 use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::Connection;
@@ -121,7 +121,7 @@ pub(crate) fn revoke(
                 vault: vault.name.clone(),
                 number,
                 target: target.clone(),
-                reason: reason.to_owned(),
+                reason: reason_of(reason)?,
                 drafted_at: now,
                 approve_until: until,
             };
@@ -157,7 +157,7 @@ pub(super) fn clock(
                 vault: vault.name.clone(),
                 number,
                 time: time.unwrap_or(now),
-                reason: reason.to_owned(),
+                reason: reason_of(reason)?,
                 drafted_at: now,
                 approve_until: until,
             };
@@ -206,13 +206,26 @@ pub(super) fn reanchor(
                 bundle_fingerprint: newest.fingerprint,
                 log_size: newest.log_size,
                 log_root: newest.log_root,
-                reason: reason.to_owned(),
+                reason: reason_of(reason)?,
                 drafted_at: now,
                 approve_until: until,
             };
             Ok((Content::Reanchor(Box::new(reanchor.clone())), reanchor))
         },
     )
+}
+
+/// A reason as orders can state it.
+fn reason_of(text: &str) -> Result<String, Failure> {
+    let characters = text.chars().count();
+    if (1..=REASON_CHARACTERS_MAX).contains(&characters) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(failure::usage(
+        "REASON-INVALID",
+        format!("a reason is 1 to {REASON_CHARACTERS_MAX} characters of plain text"),
+        "say in one line why; officers and the vault's log will show it",
+    ))
 }
 
 /// Drafts the next order of its kind, in place of an open draft of the same.
@@ -230,8 +243,6 @@ fn draft<T: Order>(
     let number = numbered::next_number(&registry.sql, &vault.name, T::KIND, now, same)?;
     let until = now.saturating_add(APPROVE_DAYS * DAY_SECONDS);
     let (content, order) = make(number, now, until)?;
-    // A reason that nobody could read back is refused now, not at the vault.
-    T::from_cbor(&order.to_cbor()).map_err(failure::protocol)?;
     let drafted = Drafted::new(&order, manifest.content(), vault, (number, now))?;
     let words = words::describe(&content);
     let file = if drafting.dry_run {
