@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use aes_gcm::KeyInit as _;
 use mintmark_ledger::replay::Replay;
+use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
@@ -22,7 +23,7 @@ use mintmark_protocol::device_secret::{
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
-use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::entitlement::{AccountTag, Entitlement};
 use mintmark_protocol::envelope::{Verified, claim};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
 use mintmark_protocol::key::AgreementKey;
@@ -626,10 +627,10 @@ fn document() -> PathBuf {
     vectors().join("../../docs/formats.md")
 }
 
-/// The document around the example: what stands before it, the example, what stands after it.
-fn around_the_example() -> (String, String, String) {
+/// The document around an example: what stands before it, the example, what stands after it.
+fn around(marker: &str) -> (String, String, String) {
     let text = fs::read_to_string(document()).unwrap();
-    let (before, rest) = text.split_once(SHOWN).unwrap();
+    let (before, rest) = text.split_once(marker).unwrap();
     let end = rest.find("```").unwrap();
     (
         before.to_owned(),
@@ -638,9 +639,66 @@ fn around_the_example() -> (String, String, String) {
     )
 }
 
+/// Where the document shows what is derived: a key's check value and a device's secret, a serial number, a root.
+const DERIVED: &str = "```text worked-derivations\n";
+
+fn derived() -> String {
+    let algorithm = KeyAlgorithm::HmacSha256;
+    let service = keyset_key("service");
+    let check = stage::secret::derive(&service, algorithm, "mintmark key check", &[]);
+    let (label, device) = ("service".parse().unwrap(), "GW1-00000001".parse().unwrap());
+    let context = derivation_context(&label, &device);
+    let secret = stage::secret::derive(&service, algorithm, DERIVATION_LABEL, &context);
+    assert_eq!(
+        Vector::read("device-secret").said["content"]["9"],
+        format!("h'{}'", hex::encode(secret))
+    );
+
+    let shared = key_file("vault-agree")
+        .agree(&key_file("serial-master").public)
+        .unwrap();
+    let info = b"mintmark serial key v1berlin\0v1";
+    let mut serial_key = [0; 32];
+    hkdf::Hkdf::<sha2::Sha256>::new(None, &*shared)
+        .expand(info, &mut serial_key)
+        .unwrap();
+    let block = [&[0, 0, 0, 0, 0, 1][..], &[0; 10]].concat();
+    let cipher = SerialCipher::new(&serial_key);
+    let serial = cipher.serial(AccountTag::new(1).unwrap(), 0, 0);
+    // It is the one in the first certificate that the log reserves.
+    let (records, bundles) = records();
+    let reserved = records
+        .iter()
+        .find(|record| forge::entry(record, 0) == 18.into())
+        .unwrap();
+    let tbs = forge::entry(reserved, 9).into_bytes().unwrap();
+    assert_eq!(serial_of(&tbs), Some(serial));
+
+    let checkpoint = bundles[0].content().checkpoint;
+    let leaf = |record: &[u8]| hex::encode(forge::sha256(&[&[0], record].concat()));
+    let shown = [
+        ("key service", hex::encode(service)),
+        ("its check value", hex::encode(check)),
+        ("context, GW1-00000001", hex::encode(context)),
+        ("secret, GW1-00000001", hex::encode(secret)),
+        ("ECDH for serials", hex::encode(*shared)),
+        ("info", hex::encode(info)),
+        ("serial key", hex::encode(serial_key)),
+        ("account 1, slot 0, issue 0", hex::encode(block)),
+        ("serial number", hex::encode(serial)),
+        ("leaf of record 0", leaf(&records[0])),
+        ("leaf of record 1", leaf(&records[1])),
+        ("records in bundle 1", checkpoint.size.to_string()),
+        ("root in bundle 1", checkpoint.root.to_string()),
+    ];
+    let lines = shown.map(|(name, value)| format!("{name:<28} {value}\n"));
+    lines.concat()
+}
+
 #[test]
-fn the_document_shows_the_numbers_of_the_worked_example() {
-    assert_eq!(around_the_example().1, shown(&worked_example()));
+fn the_document_shows_the_numbers_of_the_worked_examples() {
+    assert_eq!(around(SHOWN).1, shown(&worked_example()));
+    assert_eq!(around(DERIVED).1, derived());
 }
 
 /// Which trust manifest judged a message, and who approved it.
@@ -744,7 +802,9 @@ fn write_the_vectors() {
         "worked-example.json".into(),
         &keys::pretty(&worked_example()),
     );
-    let (before, _, after) = around_the_example();
-    let text = [before, SHOWN.to_owned(), shown(&worked_example()), after].concat();
-    fs::write(document(), text).unwrap();
+    for (marker, example) in [(SHOWN, shown(&worked_example())), (DERIVED, derived())] {
+        let (before, _, after) = around(marker);
+        let text = [&before, marker, &example, &after].concat();
+        fs::write(document(), text).unwrap();
+    }
 }
