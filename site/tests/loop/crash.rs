@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mintmark_protocol::media::MediaName;
+use mintmark_protocol::revocation::Target;
 use serde_json::json;
 
 use crate::keys::{HMAC, expected, opened, with_key};
@@ -275,15 +276,36 @@ fn a_key_that_was_being_taken_in_is_in_the_token_once_and_the_log_says_so() {
         let file = row["secrets"][0]["file"].as_str().unwrap();
         assert_eq!(*opened(&hq, file, 20).secret, expected("A0", HMAC), "{at}");
         vault.run(&["audit", "verify"]).expect(0);
-        // The copies share the token.
-        vault.pkcs11(&[
-            "--delete-object",
-            "--type",
-            "secrkey",
-            "--label",
-            "key-service",
-        ]);
     });
+}
+
+#[test]
+fn a_key_that_was_being_destroyed_or_refused_is_not_in_the_token_afterwards() {
+    let mut revoked = (Vault::with_softhsm(), Hq::new(1));
+    revoked
+        .0
+        .enrol_with(&mut revoked.1, 1, with_key(Way::Token));
+    let end = revoked
+        .1
+        .revoke(Target::Entitlement("th200".parse().unwrap()));
+    let mut wrong = (Vault::with_softhsm(), Hq::new(1));
+    wrong.0.enrol(&mut wrong.1, 1);
+    let mut terms = wrong.1.terms("th200", 2, 1);
+    with_key(Way::Token)(&wrong.1, &mut terms);
+    terms.keys[0].check_value[0] ^= 1;
+    let entitlement = wrong.1.mint(&terms, 2);
+    for ((vault, _), (name, bytes), state) in
+        [(revoked, end, "over"), (wrong, entitlement, "refused")]
+    {
+        put(&vault.stick(), &name, &bytes);
+        kill_everywhere(5, &vault, media("import"), |vault, at| {
+            vault.import().expect(0);
+            assert_eq!(vault.status()["keys"][0]["state"], json!(state), "{at}");
+            let listed = vault.pkcs11(&["--list-objects", "--type", "secrkey"]);
+            assert!(!listed.contains("key-service"), "{at}: {listed}");
+            vault.run(&["audit", "verify"]).expect(0);
+        });
+    }
 }
 
 #[test]
@@ -341,9 +363,6 @@ fn a_rotation_that_was_killed_gives_one_request() {
         let listed = vault.pkcs11(&["--list-objects", "--type", "privkey"]);
         assert_eq!(listed.matches("device-ca-2").count(), 1, "{at}: {listed}");
         vault.run(&["audit", "verify"]).expect(0);
-        for kind in ["privkey", "pubkey"] {
-            vault.pkcs11(&["--delete-object", "--type", kind, "--label", "device-ca-2"]);
-        }
     });
 }
 

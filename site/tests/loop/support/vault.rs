@@ -102,16 +102,9 @@ impl Vault {
     /// With a SoftHSM token of its own in place of key files.
     pub(crate) fn with_softhsm() -> Self {
         let mut vault = Self::new();
-        let tokens = vault.path("tokens");
-        std::fs::create_dir(&tokens).unwrap();
-        let conf = vault.path("softhsm2.conf");
-        std::fs::write(
-            &conf,
-            format!("directories.tokendir = {}\n", tokens.display()),
-        )
-        .unwrap();
+        std::fs::create_dir(vault.path("tokens")).unwrap();
         std::fs::write(vault.path("pin"), "1234").unwrap();
-        vault.environment.push(("SOFTHSM2_CONF".to_owned(), conf));
+        vault.configure_softhsm();
         let made = Command::new("softhsm2-util")
             .args([
                 "--init-token",
@@ -135,21 +128,33 @@ impl Vault {
         vault
     }
 
-    /// The same vault in another place, with the same keys, which stay where they are.
+    /// The same vault in another place, with a copy of its token; key files stay where they are.
     pub(crate) fn fork(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["home", "stick", "csr", "trust.cose"] {
+        for name in ["home", "stick", "csr", "trust.cose", "tokens"] {
             if self.path(name).exists() {
                 super::copy(&self.path(name), folder.path());
             }
         }
-        let (keys, environment) = (self.keys.clone(), self.environment.clone());
-        Self {
+        let (keys, name) = (self.keys.clone(), self.name.clone());
+        let mut vault = Self {
             folder,
-            name: self.name.clone(),
+            name,
             keys,
-            environment,
+            environment: Vec::new(),
+        };
+        if vault.path("tokens").exists() {
+            vault.configure_softhsm();
         }
+        vault
+    }
+
+    /// Has SoftHSM look for this vault's tokens.
+    fn configure_softhsm(&mut self) {
+        let (tokens, conf) = (self.path("tokens"), self.path("softhsm2.conf"));
+        let settings = format!("directories.tokendir = {}\n", tokens.display());
+        std::fs::write(&conf, settings).unwrap();
+        self.environment.push(("SOFTHSM2_CONF".to_owned(), conf));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
