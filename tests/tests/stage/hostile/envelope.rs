@@ -1,6 +1,7 @@
 //! Attacks on the form of a message: headers, algorithms, encodings.
 
 use ciborium::Value;
+use mintmark_protocol::envelope::Kind;
 
 use super::super::forge::{self, Parts};
 use super::super::home::vector;
@@ -525,6 +526,30 @@ fn wrong_content_type() -> Attack {
         "what officers approved as an enrolment, dispatched as an entitlement",
         Verdict::Content("MESSAGE-TYPE"),
         super::entitling(vector("enrolment-grant.cose")),
+    )
+    .vault(
+        "trust-in-a-dispatch.cose",
+        "the trust manifest that is in force, dispatched: manifests travel by themselves",
+        Verdict::Content("MESSAGE-TYPE"),
+        super::wrapped(Kind::TrustManifest, vector("trust-manifest-2.cose")),
+    )
+    .vault(
+        "dispatch-in-a-dispatch.cose",
+        "an authentic dispatch inside another",
+        Verdict::Content("MESSAGE-TYPE"),
+        super::wrapped(Kind::Dispatch, vector("dispatch-5.cose")),
+    )
+    .vault(
+        "secret-in-a-dispatch.cose",
+        "what the vault itself signed for a device, dispatched to it",
+        Verdict::Content("MESSAGE-TYPE"),
+        super::wrapped(Kind::DeviceSecret, vector("device-secret.cose")),
+    )
+    .vault(
+        "revocation-as-a-clock-correction.cose",
+        "what officers approved as a revocation, dispatched as a clock correction",
+        Verdict::Content("MESSAGE-TYPE"),
+        super::wrapped(Kind::ClockCorrection, vector("revocation.cose")),
     )
     .vault(
         "bare-type-over-encryption.cose",
