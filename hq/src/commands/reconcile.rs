@@ -141,7 +141,7 @@ impl Report {
             .accounts
             .iter()
             .map(|account| {
-                json!({
+                let mut row = json!({
                     "site": account.vault.site.as_str(),
                     "vault": account.vault.vault.as_str(),
                     "product": account.sku.as_str(),
@@ -152,8 +152,12 @@ impl Report {
                     "voided": account.voided,
                     "unresolved": account.unresolved,
                     "unspent": account.unspent(),
-                    "written_off": account.written_off,
-                })
+                });
+                // Of a vault that was replaced; any other's accounts are as the vault itself states them.
+                if account.written_off > 0 {
+                    row["written_off"] = account.written_off.into();
+                }
+                row
             })
             .collect();
         json!({
