@@ -276,6 +276,18 @@ fn mix_and_match() -> Attack {
             &["bob-sign", "carol-sign"],
         )
     };
+    let rotated = {
+        let sent = Parts::of(&vector("dispatch-9.cose")).payload();
+        let certificates = forge::entry(&sent, 12).into_array().unwrap();
+        let content = vector("rotation-grant.cose");
+        seal(&Dispatch {
+            certificates: certificates
+                .into_iter()
+                .map(|der| der.into_bytes().unwrap())
+                .collect(),
+            ..dispatch(Kind::EnrolmentGrant, "x".to_owned(), 1, content)
+        })
+    };
     let other_past = seal(&Dispatch {
         previous: Some(fingerprint("dispatch-3")),
         ..dispatch_for(vault())
@@ -302,6 +314,18 @@ fn mix_and_match() -> Attack {
         "an entitlement with the officers' signatures from the amendment",
         Verdict::Content("SIGNATURE-INVALID"),
         entitling(other_approvals),
+    )
+    .vault(
+        "device-ca-that-was-not-asked-for.cose",
+        "an approved rotation to a device CA that this vault has made no key for and never asked for",
+        Verdict::Content("GRANT-MISMATCH"),
+        rotated,
+    )
+    .vault(
+        "successor-in-place-of-the-vault.cose",
+        "the grant of the vault that is to replace this one",
+        Verdict::Content("MESSAGE-ADDRESS"),
+        wrapped(Kind::EnrolmentGrant, vector("succession-grant.cose")),
     )
     .vault(
         "key-of-another.cose",
