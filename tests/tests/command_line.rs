@@ -49,6 +49,8 @@ fn every_command_explains_itself_and_those_of_the_contract_are_there() {
     let hq = names(World::hq);
     let wanted = "init, officer request, officer add, officer list, officer show, officer remove, trust draft, trust show, \
          trust publish, trust pin, trust epoch, trust escrow, approval list, approval show, approval sign, approval import, site enrol, site grant, \
+         site disable, site revoke, site rotate, site succeed, site reanchor, site clock, site next, entitlement amend, \
+         entitlement credit, entitlement revoke, \
          site list, site show, policy check, entitlement draft, entitlement export, entitlement list, entitlement show, \
          media import, media export, media inspect, audit list, audit show, audit verify, audit log, reconcile, \
          device show, ca list, ca show, ca export, completion, manual";

@@ -86,7 +86,7 @@ fn an_officer_sees_what_an_amendment_changes_from_what_came_beside_it() {
     let id = amend(&world, 5);
     world.hq("media export $D/media").ok();
     let draft = format!("$D/media/mintmark/draft-{id}.cose");
-    // alice has approved the version before; dana's home knows nothing but the manifest.
+    // alice has approved the version before.
     let words = |home: &str, draft: &str| {
         let show = format!("--home $D/officers/{home} approval show {draft}");
         let shown = world
@@ -96,6 +96,10 @@ fn an_officer_sees_what_an_amendment_changes_from_what_came_beside_it() {
     };
     let seen = words("alice", &draft);
     assert!(seen.contains("TH-200: units 5 instead of 2"), "{seen}");
+    assert!(seen.contains("bears the approvals that it needs"), "{seen}");
+
+    let at_hq = world.hq("approval show $D/officers/amended.draft").ok();
+    let seen = at_hq.json()["words"].to_string();
     assert!(seen.contains("bears the approvals that it needs"), "{seen}");
 
     // Without the file beside it, she has what she approved herself, and it says what that is worth.
@@ -144,7 +148,7 @@ fn what_the_vault_refused_is_drafted_again_as_the_same_version() {
     world.approve("$D/officers/amended.draft");
     world.hq(&format!("entitlement export {id}")).ok();
     // It stays on the stick for longer than it may be imported.
-    world.set_clock(i64::try_from(40 * DAY).unwrap());
+    world.set_clock(40 * DAY);
     world.carry_out("berlin");
     let home = world.carry_home("berlin");
     assert!(

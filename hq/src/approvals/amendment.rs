@@ -99,9 +99,24 @@ pub(crate) fn differences(
     if let Some(home) = &home {
         paths.extend(home.record().drafts_of(&id));
     }
+    let mut candidates: Vec<Proposal> = paths.iter().filter_map(|path| read(path)).collect();
+    // Headquarters knows the approvals of what it sent.
+    if let Some(home) = home
+        .as_ref()
+        .filter(|home| home.config.role == HomeRole::Hq)
+    {
+        let sql = home.registry()?.sql;
+        for listed in entitlements::versions(&sql, &next.vault, &next.id)? {
+            if listed.terms.version == version
+                && let Some(draft) = drafts::by_fingerprint(&sql, &listed.draft)?
+            {
+                candidates.push(collected(&sql, &home.record(), &draft)?);
+            }
+        }
+    }
     let mut found: Option<Before> = None;
-    for path in paths {
-        let Some(before) = read(&path, manifest, opener) else {
+    for proposal in candidates {
+        let Some(before) = judge(&proposal, manifest, opener) else {
             continue;
         };
         let same = (&before.terms.id, &before.terms.vault, before.terms.version)
@@ -130,15 +145,24 @@ pub(crate) fn differences(
     Ok(lines)
 }
 
-/// Reads a version before; one that cannot be read is none.
-fn read(path: &Path, manifest: Option<&TrustManifest>, opener: Opener<'_>) -> Option<Before> {
+/// Reads what may be a version before; what cannot be read is none.
+fn read(path: &Path) -> Option<Proposal> {
     let bytes = files::read_limited(path, PROPOSAL_BYTES_MAX as u64).ok()?;
-    let proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).ok()?;
-    let Content::Entitlement(terms) = Content::read(&proposal, Some(opener)).ok()? else {
+    Proposal::read(&bytes, PROPOSAL_BYTES_MAX).ok()
+}
+
+fn judge(
+    proposal: &Proposal,
+    manifest: Option<&TrustManifest>,
+    opener: Opener<'_>,
+) -> Option<Before> {
+    let Content::Entitlement(terms) = Content::read(proposal, Some(opener)).ok()? else {
         return None;
     };
-    let is_approved =
-        manifest.is_some_and(|manifest| proposal.approved(manifest, Role::Mint).is_ok());
+    let is_approved = manifest.is_some_and(|manifest| {
+        let officers = proposal.known_approvers(manifest, Role::Mint);
+        officers.is_ok_and(|officers| officers.len() as u64 >= manifest.threshold(Role::Mint))
+    });
     Some(Before {
         terms: *terms,
         is_approved,
