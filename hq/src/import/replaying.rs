@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
-use mintmark_ledger::decide::{DecideError, DeviceRecord};
+use mintmark_ledger::decide::DecideError;
 use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved, Submission};
 use mintmark_ledger::replay::Replay;
 use mintmark_ledger::serial::{SerialCipher, serial_of};
@@ -16,7 +16,6 @@ use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::revocation::Target;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use rayon::prelude::*;
@@ -30,12 +29,12 @@ use super::records::{Record, Records};
 use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
-use crate::registry::devices::{self, Unit};
-use crate::registry::vaults::{self, Vault};
-use crate::registry::{bundles, findings, orders};
-use crate::serials::{self, Serials};
+use crate::registry::vaults::Vault;
+use crate::registry::{bundles, findings};
+use crate::serials::Serials;
 use crate::{clock, failure};
 
+mod duplicates;
 mod whole;
 
 /// Records that are verified ahead of the replay. What waits in memory is twice this.
@@ -385,88 +384,6 @@ impl<'a> Replaying<'a> {
             })?;
         }
         Ok(())
-    }
-
-    /// One device is one device, wherever it was made.
-    fn compare_with_others(&mut self, device: &DeviceRecord) -> Result<(), Failure> {
-        let name = &self.vault.name;
-        let by_key = devices::key_elsewhere(self.sql, name, &device.spki_sha256)?;
-        let by_id = devices::device_elsewhere(self.sql, name, &device.sku, &device.device_id)?;
-        if let Some(other) = by_key
-            && !self.is_certified_again(&other)?
-        {
-            let what = "whose key is";
-            self.accuse_duplicate("DUPLICATE-KEY", Severity::Critical, what, device, &other)?;
-        }
-        if let Some(other) = by_id
-            && !self.is_certified_again(&other)?
-        {
-            let what = "which is";
-            self.accuse_duplicate("DUPLICATE-DEVICE", Severity::Major, what, device, &other)?;
-        }
-        Ok(())
-    }
-
-    /// A successor certifies again what the vault before it certified, once nothing of that is good any more.
-    fn is_certified_again(&self, other: &Unit) -> Result<bool, Failure> {
-        let Vault { name, .. } = self.vault;
-        let before = vaults::find(self.sql, &other.vault)?.and_then(|before| before.successor);
-        if other.vault.site != name.site || before.as_ref() != Some(&name.vault) {
-            return Ok(false);
-        }
-        for device_ca in registry_cas::granted(self.sql, &other.vault)? {
-            if let Some(fingerprint) = device_ca.fingerprint()
-                && !orders::is_revoked(self.sql, &other.vault, &Target::DeviceCa(fingerprint))?
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn accuse_duplicate(
-        &mut self,
-        code: &str,
-        severity: Severity,
-        what: &str,
-        device: &DeviceRecord,
-        other: &Unit,
-    ) -> Result<(), Failure> {
-        let Vault { name, lineage, .. } = self.vault;
-        let mut serials = vec![serials::of_unit(&self.cipher, device)];
-        if let Some(vault) = vaults::find(self.sql, &other.vault)? {
-            serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
-        }
-        let sequence = device.reservation.number();
-        let evidence = json!({
-            "device_id": device.device_id.as_str(),
-            "product": device.sku.as_str(),
-            "public_key_sha256": device.spki_sha256.to_string(),
-            "other_site": other.vault.site.as_str(),
-            "other_vault": other.vault.vault.as_str(),
-            "other_device_id": other.record.device_id.as_str(),
-            "other_product": other.record.sku.as_str(),
-            "other_log_sequence": other.record.reservation.number(),
-        });
-        let text = format!(
-            "record {sequence} spends a unit on device {} of {}, {what} that of record {} of {}: device {} of {}",
-            device.device_id,
-            device.sku,
-            other.record.reservation,
-            other.vault,
-            other.record.device_id,
-            other.record.sku,
-        );
-        self.accuse(&Finding {
-            vault: name.clone(),
-            lineage: *lineage,
-            log_sequence: Some(sequence),
-            code: code.to_owned(),
-            severity,
-            serials,
-            evidence,
-            text,
-        })
     }
 }
 

@@ -1,0 +1,97 @@
+//! One device is one device: what a log spends a unit on, held against what other vaults made.
+
+use mintmark_console::Failure;
+use mintmark_ledger::decide::DeviceRecord;
+use mintmark_protocol::revocation::Target;
+use serde_json::json;
+
+use super::Replaying;
+use crate::findings::{Finding, Severity};
+use crate::registry::devices::{self, Unit};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{device_cas, orders};
+use crate::serials;
+
+impl Replaying<'_> {
+    /// One device is one device, wherever it was made.
+    pub(super) fn compare_with_others(&mut self, device: &DeviceRecord) -> Result<(), Failure> {
+        let name = &self.vault.name;
+        let by_key = devices::key_elsewhere(self.sql, name, &device.spki_sha256)?;
+        let by_id = devices::device_elsewhere(self.sql, name, &device.sku, &device.device_id)?;
+        if let Some(other) = by_key
+            && !self.is_certified_again(&other)?
+        {
+            let what = "whose key is";
+            self.accuse_duplicate("DUPLICATE-KEY", Severity::Critical, what, device, &other)?;
+        }
+        if let Some(other) = by_id
+            && !self.is_certified_again(&other)?
+        {
+            let what = "which is";
+            self.accuse_duplicate("DUPLICATE-DEVICE", Severity::Major, what, device, &other)?;
+        }
+        Ok(())
+    }
+
+    /// A successor certifies again what the vault before it certified, once nothing of that is good any more.
+    fn is_certified_again(&self, other: &Unit) -> Result<bool, Failure> {
+        let Vault { name, .. } = self.vault;
+        let before = vaults::find(self.sql, &other.vault)?.and_then(|before| before.successor);
+        if other.vault.site != name.site || before.as_ref() != Some(&name.vault) {
+            return Ok(false);
+        }
+        for device_ca in device_cas::granted(self.sql, &other.vault)? {
+            if let Some(fingerprint) = device_ca.fingerprint()
+                && !orders::is_revoked(self.sql, &other.vault, &Target::DeviceCa(fingerprint))?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn accuse_duplicate(
+        &mut self,
+        code: &str,
+        severity: Severity,
+        what: &str,
+        device: &DeviceRecord,
+        other: &Unit,
+    ) -> Result<(), Failure> {
+        let Vault { name, lineage, .. } = self.vault;
+        let mut serials = vec![serials::of_unit(&self.cipher, device)];
+        if let Some(vault) = vaults::find(self.sql, &other.vault)? {
+            serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
+        }
+        let sequence = device.reservation.number();
+        let evidence = json!({
+            "device_id": device.device_id.as_str(),
+            "product": device.sku.as_str(),
+            "public_key_sha256": device.spki_sha256.to_string(),
+            "other_site": other.vault.site.as_str(),
+            "other_vault": other.vault.vault.as_str(),
+            "other_device_id": other.record.device_id.as_str(),
+            "other_product": other.record.sku.as_str(),
+            "other_log_sequence": other.record.reservation.number(),
+        });
+        let text = format!(
+            "record {sequence} spends a unit on device {} of {}, {what} that of record {} of {}: device {} of {}",
+            device.device_id,
+            device.sku,
+            other.record.reservation,
+            other.vault,
+            other.record.device_id,
+            other.record.sku,
+        );
+        self.accuse(&Finding {
+            vault: name.clone(),
+            lineage: *lineage,
+            log_sequence: Some(sequence),
+            code: code.to_owned(),
+            severity,
+            serials,
+            evidence,
+            text,
+        })
+    }
+}
