@@ -346,8 +346,8 @@ fn expect_sealed_keys(world: &World) {
     );
     let listed = String::from_utf8(listed.stdout).unwrap();
     let keys: Vec<&str> = listed.split("Private Key Object").skip(1).collect();
-    assert_eq!(keys.len(), 3, "{listed}");
-    for label in ["vault-sign", "vault-agree", "device-ca"] {
+    assert_eq!(keys.len(), 4, "{listed}");
+    for label in ["vault-sign", "vault-agree", "vault-transport", "device-ca"] {
         let key = keys
             .iter()
             .find(|key| key.contains(&format!("label:      {label}\n")));
