@@ -84,9 +84,12 @@ fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result
         return list::run(Some(home.folder()), Some(&name.to_string()), console);
     }
     let device_cas = device_cas::of_vault(&registry.sql, &name)?;
-    let asked = device_cas
-        .into_iter()
-        .find(|device_ca| device_ca.draft == draft.fingerprint);
+    let newest = device_cas.iter().filter(|known| known.granted_at.is_some());
+    let newest = newest.map(|known| known.generation).max();
+    // A grant that is approved once more does not bring back a device CA that another took the place of.
+    let asked = device_cas.into_iter().find(|device_ca| {
+        device_ca.draft == draft.fingerprint && Some(device_ca.generation) >= newest
+    });
     let asked = asked.ok_or_else(|| {
         failure::refused(
             "DRAFT-SUPERSEDED",
