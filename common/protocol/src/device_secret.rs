@@ -153,14 +153,14 @@ impl DeviceSecret {
         message
             .context
             .expect(WHAT, Kind::DeviceSecret, &sender, &Party::Device)?;
-        if secret.object_id() == message.context.id {
-            Ok(secret)
-        } else {
-            Err(Error::PartsDiffer {
-                what: WHAT,
-                why: "header and content differ in id",
-            })
+        let differ = |why| Err(Error::PartsDiffer { what: WHAT, why });
+        if secret.object_id() != message.context.id {
+            return differ("header and content differ in id");
         }
+        if secret.spki_sha256 != opener.public_key.spki_sha256()? {
+            return differ("it names another device key than it is encrypted to");
+        }
+        Ok(secret)
     }
 
     /// The plaintext, encoded: it holds the secret.
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    fn example() -> DeviceSecret {
+    fn example(device: &AgreementKey) -> DeviceSecret {
         DeviceSecret {
             salt: [9; 32],
             vault: VaultName {
@@ -222,7 +222,7 @@ mod tests {
             },
             sku: "TH-200".parse().unwrap(),
             device_id: "TH200-00000001".parse().unwrap(),
-            spki_sha256: Fingerprint::of(b"spki"),
+            spki_sha256: device.spki_sha256().unwrap(),
             label: "service".parse().unwrap(),
             entitlement: "th200-2027q1".parse().unwrap(),
             secret: Zeroizing::new([42; 32]),
@@ -236,7 +236,7 @@ mod tests {
             let signature: Signature = signing.sign(message);
             Ok(signature)
         };
-        let bytes = example()
+        let bytes = example(device)
             .seal(device, &vault_sign, b"certificate", &sign)
             .unwrap();
         (bytes, vault_sign)
@@ -268,7 +268,7 @@ mod tests {
                 agree: &agree,
             };
             let opened = DeviceSecret::open(&bytes, &vault_sign, opener(mine)).unwrap();
-            assert_eq!(opened, example());
+            assert_eq!(opened, example(mine));
             let refused = DeviceSecret::open(&bytes, &vault_sign, opener(other)).unwrap_err();
             assert_eq!(refused.code(), "NOT-RECIPIENT");
             let stranger = small.public_key();
@@ -278,9 +278,44 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_names_another_device_key_is_refused() {
+        let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+        let device = AgreementKey::P256(secret.public_key());
+        let agree = |peer: &AgreementKey| match peer {
+            AgreementKey::P256(peer) => {
+                let shared = secret.diffie_hellman(peer);
+                Ok(Zeroizing::new(shared.raw_secret_bytes().to_vec()))
+            }
+            AgreementKey::P384(_) => Err("another curve".into()),
+        };
+        let signing = SigningKey::from_slice(&[5; 32]).unwrap();
+        let vault_sign = PublicKey::from(signing.verifying_key());
+        let sign = |message: &[u8]| {
+            let signature: Signature = signing.sign(message);
+            Ok(signature)
+        };
+        let other = DeviceSecret {
+            spki_sha256: Fingerprint::of(b"another key"),
+            ..example(&device)
+        };
+        let bytes = other.seal(&device, &vault_sign, b"", &sign).unwrap();
+        let opener = DeviceOpener {
+            public_key: &device,
+            agree: &agree,
+        };
+        let refused = DeviceSecret::open(&bytes, &vault_sign, opener).unwrap_err();
+        assert!(
+            refused.to_string().contains("another device key"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn a_secret_is_not_printed() {
+        let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+        let device = AgreementKey::P256(secret.public_key());
         assert_eq!(
-            format!("{:?}", example()),
+            format!("{:?}", example(&device)),
             "DeviceSecret(service of TH200-00000001)"
         );
     }

@@ -10,7 +10,7 @@
 use ciborium::Value;
 use elliptic_curve::sec1::ToSec1Point as _;
 use p256::PublicKey;
-use p256::pkcs8::DecodePublicKey as _;
+use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -81,6 +81,19 @@ impl AgreementKey {
         p384::PublicKey::from_public_key_der(der)
             .ok()
             .map(Self::P384)
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo (DER).
+    ///
+    /// # Errors
+    /// [`Error::Key`] if it has no encoding, which a key on either curve has.
+    pub fn spki_sha256(&self) -> Result<Fingerprint, Error> {
+        let der = match self {
+            Self::P256(key) => key.to_public_key_der(),
+            Self::P384(key) => key.to_public_key_der(),
+        };
+        let der = der.map_err(|_| Error::Key { what: "public key" })?;
+        Ok(Fingerprint::of(der.as_bytes()))
     }
 
     /// Its COSE_Key, nothing optional.

@@ -510,7 +510,9 @@ pub fn device_secret() -> DeviceSecret {
         vault: vault(),
         sku: "TH-200".parse().unwrap(),
         device_id: "TH200-00000001".parse().unwrap(),
-        spki_sha256: Fingerprint::of(b"the device's key"),
+        spki_sha256: AgreementKey::P256(device_key().public)
+            .spki_sha256()
+            .unwrap(),
         label: "service".parse().unwrap(),
         entitlement: "th200-2027q1".parse().unwrap(),
         secret: Zeroizing::new([44; 32]),
