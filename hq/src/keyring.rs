@@ -8,6 +8,7 @@ use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::encryption::FormerKeys;
+use mintmark_protocol::key::thumbprint;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use zeroize::Zeroizing;
@@ -92,7 +93,30 @@ impl<'a> Keyring<'a> {
     }
 
     pub(crate) fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Failure> {
-        self.store(label)?.agreement(label).map_err(failure::keys)
+        let found = self.store(label);
+        let found = found.and_then(|store| store.agreement(label).map_err(failure::keys));
+        match found {
+            Err(failure) if label == AUDIT => self.instead_of_audit(failure),
+            found => found,
+        }
+    }
+
+    /// Another key that HQ reads with, such as the one that was in escrow, where the audit key is not to be had.
+    fn instead_of_audit(&self, failure: Failure) -> Result<Arc<dyn Agreement>, Failure> {
+        for former in self.uris.former_audit.iter().rev() {
+            let key = self.store_at(&former.uri);
+            if let Ok(key) = key.and_then(|store| store.agreement(AUDIT)) {
+                let id = thumbprint(key.public_key());
+                let text = format!(
+                    "{}; reading with the key {id} instead: draft a manifest with another audit key (`hq trust draft \
+                     --audit-keys URI`)",
+                    failure.message
+                );
+                self.console.warn_coded("AUDIT-KEY-MISSING", text);
+                return Ok(key);
+            }
+        }
+        Err(failure)
     }
 
     /// Takes a store that was opened to make keys in it.
