@@ -38,6 +38,18 @@ pub(crate) struct Parcel<'a> {
     pub(crate) issuer_pem: &'a str,
     /// The secrets that go with it.
     pub(crate) secrets: Vec<SealedSecret>,
+    /// The certificates that it takes the place of.
+    pub(crate) earlier: Vec<Superseded<'a>>,
+}
+
+/// A certificate that another one took the place of.
+pub(crate) struct Superseded<'a> {
+    /// Its issue number.
+    pub(crate) issue: u16,
+    /// The certificate, DER.
+    pub(crate) der: &'a [u8],
+    /// The certificate of the device CA that certified it, PEM.
+    pub(crate) issuer_pem: &'a str,
 }
 
 /// Where a certificate went.
@@ -47,6 +59,8 @@ pub(crate) struct Delivered {
     pub(crate) path: PathBuf,
     /// Another certificate had the name that it should have had.
     pub(crate) renamed: bool,
+    /// Where the certificate is now that had the name before, and that this one took the place of.
+    pub(crate) aside: Option<PathBuf>,
     /// Where the secrets went that go with it.
     pub(crate) secrets: Vec<DeliveredSecret>,
 }
@@ -108,14 +122,18 @@ impl Output {
             .map(|placed| {
                 let Placed {
                     names,
+                    asides,
                     renamed,
                     secrets,
                 } = placed?;
                 let [certificate, _] = &names;
                 let path = self.shown(certificate);
-                if let Some(error) = names.iter().find_map(|name| failed.remove(name)) {
+                let mut written = asides.iter().flatten().chain(&names);
+                if let Some(error) = written.find_map(|name| failed.remove(name)) {
                     return Err(error.into());
                 }
+                let [aside, _] = asides;
+                let aside = aside.map(|name| self.shown(&name));
                 let secrets = secrets.into_iter().map(|(label, name)| DeliveredSecret {
                     label,
                     path: name.and_then(|name| match failed.remove(&name) {
@@ -126,6 +144,7 @@ impl Output {
                 Ok(Delivered {
                     path,
                     renamed,
+                    aside,
                     secrets: secrets.collect(),
                 })
             })
@@ -141,28 +160,32 @@ impl Output {
             .join(name)
     }
 
-    /// Decides on the names of one certificate: the ones that it should have, unless something else has them.
+    /// Decides on the names of one certificate: the ones that it should have, unless something else has them. A
+    /// certificate that this one takes the place of gives way: a copy of it is made under the number of its issue first.
     fn place(&self, plan: &mut Plan, parcel: Parcel<'_>) -> Result<Placed> {
-        let certificate = to_pem("CERTIFICATE", parcel.der);
-        let chain = format!("{certificate}{}", parcel.issuer_pem);
+        let texts = texts(parcel.der, parcel.issuer_pem);
+        let earlier = parcel.earlier.iter();
+        let earlier: Vec<(u16, [String; 2])> = earlier
+            .map(|before| (before.issue, self::texts(before.der, before.issuer_pem)))
+            .collect();
         let stem = stem(parcel.file);
         let mut unique = stem.clone();
         unique.push(format!("-{}", parcel.serial));
         for (renamed, stem) in [(false, &stem), (true, &unique)] {
-            let names = [".pem", ".chain.pem"].map(|suffix| with_suffix(stem, suffix));
+            let names = SUFFIXES.map(|suffix| with_suffix(stem, suffix));
             let [leaf_name, chain_name] = &names;
-            let leaf_stands = self.stands(plan, leaf_name, &certificate)?;
-            let chain_stands = self.stands(plan, chain_name, &chain)?;
-            let (Some(leaf_stands), Some(chain_stands)) = (leaf_stands, chain_stands) else {
+            let [leaf, chain] = &texts;
+            let before = |at: usize| {
+                let texts = earlier.iter();
+                texts.filter_map(move |(issue, texts)| Some((*issue, texts.get(at)?.as_str())))
+            };
+            let (Some(leaf), Some(chain)) = (
+                self.step(plan, stem, (leaf_name, SUFFIXES[0]), leaf, before(0))?,
+                self.step(plan, stem, (chain_name, SUFFIXES[1]), chain, before(1))?,
+            ) else {
                 continue;
             };
-            if !leaf_stands {
-                plan.missing
-                    .insert(leaf_name.clone(), certificate.into_bytes());
-            }
-            if !chain_stands {
-                plan.missing.insert(chain_name.clone(), chain.into_bytes());
-            }
+            let asides = [leaf, chain].map(|step| plan.take(step));
             let secrets = parcel.secrets.into_iter().map(|secret| {
                 let name = with_suffix(stem, &format!(".{}.secret.cose", secret.label));
                 let placed = secret
@@ -173,10 +196,44 @@ impl Output {
             return Ok(Placed {
                 secrets: secrets.collect(),
                 names,
+                asides,
                 renamed,
             });
         }
         Err(self.taken(&with_suffix(&unique, ".pem")))
+    }
+
+    /// What has to be done so that a text stands under a name; none if something else does that has to stay.
+    fn step<'a>(
+        &self,
+        plan: &Plan,
+        stem: &OsStr,
+        (name, suffix): (&OsString, &str),
+        text: &str,
+        mut earlier: impl Iterator<Item = (u16, &'a str)>,
+    ) -> Result<Option<Step>> {
+        let bytes = || (name.clone(), text.as_bytes().to_vec());
+        let there = match self.stands(plan, name)? {
+            Standing::Nothing => return Ok(Some(Step::Write(bytes()))),
+            Standing::Something => return Ok(None),
+            Standing::Text(there) if there == text.as_bytes() => return Ok(Some(Step::Stands)),
+            Standing::Text(there) => there,
+        };
+        let Some((issue, before)) = earlier.find(|(_, before)| there == before.as_bytes()) else {
+            return Ok(None);
+        };
+        let aside = with_suffix(stem, &format!(".issue-{issue}{suffix}"));
+        let copied = match self.stands(plan, &aside)? {
+            Standing::Nothing => false,
+            // A process was killed between the two, or the operator made a copy.
+            Standing::Text(copy) if copy == before.as_bytes() => true,
+            Standing::Text(_) | Standing::Something => return Ok(None),
+        };
+        Ok(Some(Step::Replace {
+            new: bytes(),
+            copy: (aside, there),
+            copied,
+        }))
     }
 
     /// Decides on the name of one secret. Each message that brings it is another one, encrypted anew: an earlier one of
@@ -190,7 +247,7 @@ impl Output {
         };
         let is_earlier =
             |there: &[u8]| identity(there).is_some_and(|is| identity(&message) == Some(is));
-        if let Some(planned) = plan.missing.get(&name).or(plan.replaced.get(&name)) {
+        if let Some(planned) = plan.planned(&name) {
             return match is_earlier(planned) {
                 true => Ok(name),
                 false => Err(self.taken(&name)),
@@ -220,16 +277,18 @@ impl Output {
             .hint("move it away, then run the same command again: no unit is spent twice")
     }
 
-    /// Whether this text stands under a name, or will; none if something else does.
-    fn stands(&self, plan: &Plan, name: &OsStr, text: &str) -> Result<Option<bool>> {
-        if let Some(planned) = plan.missing.get(name) {
-            return Ok((planned == text.as_bytes()).then_some(true));
+    /// What stands under a name, or will.
+    fn stands(&self, plan: &Plan, name: &OsString) -> Result<Standing> {
+        if let Some(planned) = plan.planned(name) {
+            return Ok(Standing::Text(planned.clone()));
         }
         match self.folder.read_limited(name, EXISTING_BYTES_MAX) {
-            Ok(there) => Ok((there == text.as_bytes()).then_some(true)),
-            Err(error) if error.is_missing() => Ok(Some(false)),
+            Ok(there) => Ok(Standing::Text(there)),
+            Err(error) if error.is_missing() => Ok(Standing::Nothing),
             Err(error) => match error.kind() {
-                files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => Ok(None),
+                files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => {
+                    Ok(Standing::Something)
+                }
                 _ => Err(error.into()),
             },
         }
@@ -246,20 +305,50 @@ impl Output {
                 |(name, bytes): (&OsString, &Vec<u8>)| self.folder.write_public_new(name, bytes);
             missing.iter().map(write).collect()
         };
-        let replace =
-            |(name, bytes): (&OsString, &Vec<u8>)| self.folder.write_public_replace(name, bytes);
-        let replaced = plan.replaced.iter().map(replace);
-        let names = missing.keys().chain(plan.replaced.keys());
-        let failed = names
-            .zip(written.into_iter().chain(replaced))
-            .filter_map(|(name, written)| Some((name.clone(), written.err()?)));
-        failed.collect()
+        let mut failed: BTreeMap<OsString, files::Error> = missing
+            .keys()
+            .zip(written)
+            .filter_map(|(name, written)| Some((name.clone(), written.err()?)))
+            .collect();
+        for (name, bytes) in &plan.replaced {
+            // What gives way is kept as a copy, or does not give way.
+            let copy = plan.copies.get(name);
+            if copy.is_some_and(|copy| failed.contains_key(copy)) {
+                continue;
+            }
+            if let Err(error) = self.folder.write_public_replace(name, bytes) {
+                failed.insert(name.clone(), error);
+            }
+        }
+        failed
     }
+}
+
+/// What stands under a name.
+enum Standing {
+    Nothing,
+    Text(Vec<u8>),
+    /// What is no file of ours: a folder, a link, something large.
+    Something,
+}
+
+/// What has to be done for one file.
+enum Step {
+    Stands,
+    Write((OsString, Vec<u8>)),
+    Replace {
+        new: (OsString, Vec<u8>),
+        copy: (OsString, Vec<u8>),
+        /// The copy is there already.
+        copied: bool,
+    },
 }
 
 /// The names that a certificate, its chain and its secrets get.
 struct Placed {
     names: [OsString; 2],
+    /// The copies of what had those names.
+    asides: [Option<OsString>; 2],
     renamed: bool,
     secrets: Vec<(KeyLabel, Result<OsString>)>,
 }
@@ -268,8 +357,47 @@ struct Placed {
 #[derive(Default)]
 struct Plan {
     missing: BTreeMap<OsString, Vec<u8>>,
-    /// What stands there and gives way.
+    /// What takes the place of something that stands there and gives way.
     replaced: BTreeMap<OsString, Vec<u8>>,
+    /// The names of copies that have to stand before what they are of gives way.
+    copies: BTreeMap<OsString, OsString>,
+}
+
+impl Plan {
+    /// What will stand under a name that this plan is about.
+    fn planned(&self, name: &OsStr) -> Option<&Vec<u8>> {
+        self.missing.get(name).or(self.replaced.get(name))
+    }
+
+    /// Takes one step in, and gives the name of the copy that it makes, if any.
+    fn take(&mut self, step: Step) -> Option<OsString> {
+        match step {
+            Step::Stands => None,
+            Step::Write((name, bytes)) => {
+                self.missing.insert(name, bytes);
+                None
+            }
+            Step::Replace { new, copy, copied } => {
+                let ((name, bytes), (aside, before)) = (new, copy);
+                if !copied {
+                    self.missing.insert(aside.clone(), before);
+                }
+                self.copies.insert(name.clone(), aside.clone());
+                self.replaced.insert(name, bytes);
+                Some(aside)
+            }
+        }
+    }
+}
+
+/// What a certificate's file and its chain's end with.
+const SUFFIXES: [&str; 2] = [".pem", ".chain.pem"];
+
+/// What stands in a certificate's file and in its chain's.
+fn texts(der: &[u8], issuer_pem: &str) -> [String; 2] {
+    let certificate = to_pem("CERTIFICATE", der);
+    let chain = format!("{certificate}{issuer_pem}");
+    [certificate, chain]
 }
 
 /// The name of a file without its last extension.
@@ -294,6 +422,19 @@ mod tests {
             der,
             issuer_pem: "ISSUER\n",
             secrets: Vec::new(),
+            earlier: Vec::new(),
+        }
+    }
+
+    fn reissued<'a>(file: &'a str) -> Parcel<'a> {
+        let superseded = |issue, der| Superseded {
+            issue,
+            der,
+            issuer_pem: "ISSUER BEFORE\n",
+        };
+        Parcel {
+            earlier: vec![superseded(0, b"first"), superseded(1, b"second")],
+            ..parcel(file, "03", b"third")
         }
     }
 
@@ -362,6 +503,64 @@ mod tests {
         assert!(chain.ends_with("ISSUER\n"), "{chain}");
         let own = std::fs::read_to_string(folder.path().join("a.chain.pem")).unwrap();
         assert_eq!(own, "the operator's own");
+    }
+
+    #[test]
+    fn a_certificate_that_another_took_the_place_of_gives_way_and_is_kept() {
+        let before = texts(b"second", "ISSUER BEFORE\n");
+        let after = texts(b"third", "ISSUER\n");
+        let names = [
+            "a.pem",
+            "a.chain.pem",
+            "a.issue-1.pem",
+            "a.issue-1.chain.pem",
+        ];
+        // Each moment at which the last try may have ended: what it had written by then.
+        for written in 0..=names.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+            std::fs::write(at("a.pem"), &before[0]).unwrap();
+            std::fs::write(at("a.chain.pem"), &before[1]).unwrap();
+            let steps = [
+                (names[2], &before[0]),
+                (names[3], &before[1]),
+                (names[0], &after[0]),
+                (names[1], &after[1]),
+            ];
+            for (name, text) in steps.into_iter().take(written) {
+                std::fs::write(at(name), text).unwrap();
+            }
+            let output = output(folder.path());
+            let delivered = output.deliver(vec![reissued("a.csr"), reissued("a.der")]);
+            for delivered in &delivered {
+                assert_eq!(name(delivered), ("a.pem".to_owned(), false));
+            }
+            let aside = delivered[0].as_ref().unwrap().aside.clone();
+            assert_eq!(aside, (written < 3).then(|| at("a.issue-1.pem")));
+            assert_eq!([read(names[0]), read(names[1])], after);
+            assert_eq!([read(names[2]), read(names[3])], before);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
+        }
+    }
+
+    #[test]
+    fn nothing_gives_way_that_cannot_be_kept_or_is_of_another_device() {
+        for (there, text) in [
+            ("a.pem", "of another device".to_owned()),
+            ("a.issue-0.pem", "the operator's own".to_owned()),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join(name);
+            let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+            let first = to_pem("CERTIFICATE", b"first");
+            std::fs::write(at("a.pem"), &first).unwrap();
+            std::fs::write(at(there), &text).unwrap();
+            let delivered = output(folder.path()).deliver(vec![reissued("a.csr")]);
+            assert_eq!(name(&delivered[0]), ("a-03.pem".to_owned(), true));
+            assert_eq!(read(there), text);
+            assert!(there == "a.pem" || read("a.pem") == first);
+        }
     }
 
     #[test]

@@ -125,14 +125,24 @@ fn disable_inspect_rotate_revoke() {
     .unwrap();
     let shown = world.hq("device show $D/former.pem").exits(1).json();
     assert_eq!(shown["status"], "revoked", "{shown}");
-    // Devices under the former one come again: they cost no unit.
-    fs::remove_dir_all(world.path("out")).unwrap();
-    fs::create_dir(world.path("out")).unwrap();
-    let again = world.issue("before").ok();
-    assert!(
-        again.lines().iter().all(|row| row["outcome"] == "issued"),
-        "{again:?}"
-    );
+    // Devices under the former one come again: they cost no unit, and the new certificates have the names of the old.
+    let (stem, _) = certificate.split_once('.').unwrap();
+    let out = |name: &str| fs::read(world.path(&format!("out/{stem}{name}"))).ok();
+    let former = [".pem", ".chain.pem"].map(out);
+    for outcome in ["issued", "existing"] {
+        let again = world.issue("before").ok();
+        for row in again.lines() {
+            assert_eq!(row["outcome"], outcome, "{again:?}");
+        }
+        assert_ne!(out(".pem"), former[0]);
+        assert_eq!([".issue-0.pem", ".issue-0.chain.pem"].map(out), former);
+        // As if the second one had found the first one killed before the new name was given.
+        fs::write(
+            world.path(&format!("out/{stem}.pem")),
+            former[0].as_ref().unwrap(),
+        )
+        .unwrap();
+    }
     world.carry_home("berlin").exits_done();
     let report = world.reconcile_run().exits_done().json();
     let account = &report["accounts"][0];

@@ -13,7 +13,7 @@ use mintmark_protocol::identifier::Sku;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use self::tally::{Tally, serial};
-use crate::delivery::{Delivered, Output, Parcel};
+use crate::delivery::{Delivered, Output, Parcel, Superseded};
 use crate::failure::Result;
 use crate::home::Home;
 use crate::submission::{Submission, Submissions};
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE|DIR")]
     csr: PathBuf,
     /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem, and secrets for the devices, as
-    /// <stem>.<key>.secret.cose
+    /// <stem>.<key>.secret.cose; a certificate there that the new one takes the place of becomes <stem>.issue-<n>.pem
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Say what would be issued, and change nothing
@@ -182,6 +182,7 @@ fn deliver(
         .map(|(_, submission, issued)| (*submission, *issued))
         .collect();
     let secrets = vault.seal_secrets(&arguments.product, &units);
+    let issuer_pem = |generation: u16| issuers.get(&generation).map_or("", String::as_str);
     let parcels = certified
         .iter()
         .zip(secrets)
@@ -189,8 +190,17 @@ fn deliver(
             file: name,
             serial: serial(&issued.unit).unwrap_or_default(),
             der: &issued.der,
-            issuer_pem: issuers.get(&issued.device_ca).map_or("", String::as_str),
+            issuer_pem: issuer_pem(issued.device_ca),
             secrets,
+            earlier: issued
+                .earlier
+                .iter()
+                .map(|before| Superseded {
+                    issue: before.issue,
+                    der: &before.der,
+                    issuer_pem: issuer_pem(before.device_ca),
+                })
+                .collect(),
         })
         .collect();
     output.deliver(parcels)

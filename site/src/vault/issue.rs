@@ -44,6 +44,19 @@ pub(crate) struct Issued {
     pub(crate) device_ca: u16,
     /// The secrets that go with it.
     pub(crate) secrets: Vec<SecretDue>,
+    /// The certificates that it takes the place of: of the same unit, for the same key.
+    pub(crate) earlier: Vec<EarlierIssue>,
+}
+
+/// A certificate that a re-issue took the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EarlierIssue {
+    /// Its issue number.
+    pub(crate) issue: u16,
+    /// The certificate, DER.
+    pub(crate) der: Vec<u8>,
+    /// The device CA that certified it.
+    pub(crate) device_ca: u16,
 }
 
 /// A spent unit.
@@ -224,11 +237,17 @@ impl Vault<'_> {
                             der,
                             device_ca: self.device_ca_of(sequence)?.generation,
                             secrets: Vec::new(),
+                            earlier: Vec::new(),
                         };
-                        issued.secrets = match secrets {
-                            Some(secrets) => secrets,
-                            None => self.secrets_due(product, submission, &issued)?,
-                        };
+                        match secrets {
+                            Some(secrets) => issued.secrets = secrets,
+                            None => {
+                                issued.secrets = self.secrets_due(product, submission, &issued)?;
+                                let device_id = &issued.unit.device_id;
+                                let history = self.ledger.device(Some(product), device_id)?;
+                                issued.earlier = self.earlier(&history, sequence)?;
+                            }
+                        }
                         Answer::Issued(issued)
                     }
                     None => Answer::Open,
@@ -365,6 +384,32 @@ impl Vault<'_> {
             .hint("stop the line, keep a copy of the home, and tell headquarters"))
     }
 
+    /// The certificates that the one of this reservation took the place of.
+    fn earlier(
+        &self,
+        history: &[DeviceHistory],
+        reservation: LogSequence,
+    ) -> Result<Vec<EarlierIssue>> {
+        let Some(newest) = history.iter().find(|at| at.reservation == reservation) else {
+            return Ok(Vec::new());
+        };
+        let unit = |of: &DeviceHistory| (of.account, of.slot, of.spki_sha256);
+        let before = history
+            .iter()
+            .filter(|other| unit(other) == unit(newest) && other.issue < newest.issue);
+        before
+            .filter_map(|before| {
+                let der = before.certificate.clone()?;
+                let device_ca = self.device_ca_of(before.reservation);
+                Some(device_ca.map(|device_ca| EarlierIssue {
+                    issue: before.issue,
+                    der,
+                    device_ca: device_ca.generation,
+                }))
+            })
+            .collect()
+    }
+
     /// What a request was answered with before, from its records; none while its reservation is open.
     fn existing(
         &self,
@@ -383,6 +428,7 @@ impl Vault<'_> {
             .filter_map(|name| name.parse().ok())
         {
             let history = self.ledger.device(Some(product), &device_id)?;
+            let earlier = self.earlier(&history, reservation)?;
             let issue = history
                 .into_iter()
                 .find(|issue| issue.reservation == reservation);
@@ -409,6 +455,7 @@ impl Vault<'_> {
                     der,
                     device_ca: self.device_ca_of(reservation)?.generation,
                     secrets: Vec::new(),
+                    earlier,
                 };
                 issued.secrets = self.secrets_due(product, submission, &issued)?;
                 return Ok(Some(issued));

@@ -161,6 +161,12 @@ impl<'a> Tally<'a> {
                         "the name for {file} was taken: its certificate is {path}"
                     ));
                 }
+                if let Some(aside) = &delivered.aside {
+                    let (path, aside) = (delivered.path.display(), aside.display());
+                    self.console.note(format!(
+                        "{path} is the new certificate: the one before it is {aside} now, and is no longer good"
+                    ));
+                }
                 let secrets = delivered.secrets.into_iter();
                 let secrets = secrets.map(|secret| self.secret(file, secret)).collect();
                 Row {
