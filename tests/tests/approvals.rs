@@ -7,6 +7,7 @@ use std::fs;
 use mintmark_tests::clock::DAY;
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, World, files};
+use serde_json::Value;
 
 /// An enrolled vault, and a drafted entitlement that nobody has approved: `$D/officers/berlin-th200.draft`.
 fn drafted() -> (World, String) {
@@ -540,4 +541,72 @@ fn officers_share_nothing_but_a_stick_whatever_they_approve() {
     assert_eq!(vault["device_cas"][1]["state"], "granted", "{vault}");
     let report = world.reconcile_run().exits_done().json();
     assert_eq!(report["accounts"][0]["authorised"], 1500, "{report}");
+}
+
+/// Has an officer of today leave an approval of a draft on the stick.
+fn leave_on_stick(world: &World, id: &str, officer: &str) {
+    let sign =
+        format!("--home $D/officers/{officer} approval sign $D/media/mintmark/draft-{id}.cose");
+    let by = format!("--officer {officer} --keys @{officer}");
+    let to = format!("--output $D/media/mintmark/approval-{id}_{officer}.cose");
+    world.hq(&format!("{sign} {by} {to}")).ok();
+}
+
+#[test]
+fn approvals_left_on_a_stick_by_an_officer_who_left_since_trouble_nobody() {
+    let world = World::empty(Stores::Files);
+    world.ceremony(&["alice", "bob", "carol"], "");
+    world.enrol("berlin");
+    let other = POLICY.replace("id = \"th200\"", "id = \"th200-b\"");
+    let sent = world.draft("berlin", POLICY);
+    let redrafted = world.draft("berlin", &other);
+    world.hq("media export $D/media").ok();
+    for id in [&sent, &redrafted] {
+        leave_on_stick(&world, id, "alice");
+        leave_on_stick(&world, id, "bob");
+    }
+    let bobs = format!("approval-{redrafted}_bob.cose");
+    fs::rename(world.on_stick(&bobs), world.path("late")).unwrap();
+    world.hq("media import $D/media").ok();
+    world.hq(&format!("entitlement export {sent}")).ok();
+    // One approval of the other draft is held while it is open; both are of a superseded one from here on.
+    world.hq("officer remove bob --confirm bob").ok();
+    world.next_trust("", &["alice", "carol"]);
+    let open = world.hq("media import $D/media").ok();
+    let outcome = |run: &mintmark_tests::Run, id: &str, officer: &str| {
+        let item = run.item(&format!("approval-{id}_{officer}.cose"));
+        (item["outcome"].clone(), item["note"].clone())
+    };
+    for officer in ["alice", "bob"] {
+        assert_eq!(
+            outcome(&open, &sent, officer),
+            ("already".into(), Value::Null)
+        );
+    }
+    assert_eq!(outcome(&open, &redrafted, "alice").0, "already");
+    // What is open is judged by today's officers.
+    fs::copy(world.path("late"), world.on_stick(&bobs)).unwrap();
+    let judged = world.hq("media import $D/media").exits(1);
+    assert_eq!(judged.item(&bobs)["code"], "SIGNER-UNKNOWN", "{judged}");
+
+    fs::remove_file(world.path("officers/berlin-th200-b.draft")).unwrap();
+    assert_eq!(world.draft("berlin", &other), redrafted);
+    let superseded = world.hq("media import $D/media").ok();
+    for officer in ["alice", "bob"] {
+        let already = ("already".into(), "for a superseded draft".into());
+        assert_eq!(outcome(&superseded, &redrafted, officer), already);
+        assert_eq!(outcome(&superseded, &sent, officer).0, "already");
+    }
+    world.hq("approval import $D/media").ok();
+    let listed = world.hq("approval list").ok().json();
+    let drafts = listed["drafts"].as_array().unwrap();
+    let open = drafts
+        .iter()
+        .find(|draft| draft["state"] == "open")
+        .unwrap();
+    assert_eq!(open["approvers"], Value::Array(Vec::new()), "{open}");
+    // Whoever gives nothing but that one is told.
+    world
+        .hq("approval import $D/late")
+        .fails(1, "DRAFT-SUPERSEDED");
 }

@@ -12,16 +12,78 @@ use mintmark_protocol::trust::TrustManifest;
 
 use crate::clock::now_unix;
 use crate::record::Record;
-use crate::registry::drafts::{self, State};
+use crate::registry::drafts::{self, Draft, State};
 use crate::registry::{self, Registry};
 use crate::{approvals, failure};
 
-/// An approval that counts.
+/// An approval that counts, or would have counted while its draft was open.
 pub(crate) struct Collected {
     pub(crate) id: String,
-    pub(crate) officer: OfficerId,
-    /// Whether it was not there before.
+    /// Who gave it; none for a draft that is no longer open, where nobody judges what was not there before.
+    pub(crate) officer: Option<OfficerId>,
+    /// Whether it was not there before, and is now.
     pub(crate) new: bool,
+    /// Of what is not new: where its draft stands.
+    pub(crate) state: State,
+}
+
+impl Collected {
+    fn already(draft: Draft, officer: Option<OfficerId>) -> Self {
+        Self {
+            id: draft.id,
+            officer,
+            new: false,
+            state: draft.state,
+        }
+    }
+
+    /// Why it changes nothing, where that is not because HQ holds it.
+    pub(crate) fn note(&self) -> Option<&'static str> {
+        match self.state {
+            State::Superseded => Some("for a superseded draft"),
+            State::Sealed if self.officer.is_none() => Some("for a sealed draft"),
+            State::Open | State::Sealed => None,
+        }
+    }
+
+    /// Refuses what came too late: for the person who gave this one approval, and nothing else, to be taken in.
+    pub(crate) fn expect_in_time(&self) -> Result<(), Failure> {
+        match (self.state, &self.officer) {
+            (State::Open, _) | (_, Some(_)) => Ok(()),
+            (State::Sealed, None) => Err(failure::refused(
+                "DRAFT-SEALED",
+                format!("`{}` was finished without this approval", self.id),
+                "nothing needs to be done",
+            )),
+            (State::Superseded, None) => Err(failure::refused(
+                "DRAFT-SUPERSEDED",
+                format!("`{}` has been drafted anew since", self.id),
+                "have the officer approve the draft that `hq approval list` shows",
+            )),
+        }
+    }
+}
+
+/// Whose approval this is, if it is one that was taken in before: its very signature is among those that are kept. Who
+/// gave it may have left since.
+fn holder(
+    registry: &Registry,
+    record: &Record,
+    draft: &Draft,
+    approval: &Proposal,
+) -> Result<Option<OfficerId>, Failure> {
+    let fingerprint = draft.fingerprint.to_string();
+    for officer in drafts::approvers(&registry.sql, &draft.fingerprint)? {
+        let kept = record.read(&record.approval(&draft.id, &fingerprint, &officer))?;
+        let kept = Proposal::read(&kept, PROPOSAL_BYTES_MAX).map_err(failure::home_corrupt)?;
+        let mut both = approval.clone();
+        both.collect(&kept).map_err(failure::home_corrupt)?;
+        let bytes = |proposal: &Proposal| proposal.to_bytes().map_err(failure::protocol);
+        if bytes(&both)? == bytes(&kept)? {
+            return Ok(Some(officer));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes in one approval; on a dry run, only says whether it counts.
@@ -46,6 +108,22 @@ pub(crate) fn take(
     let before = collected.clone();
     // The same body to the byte, or it is not an approval of this draft.
     collected.collect(&approval).map_err(failure::protocol)?;
+    if approval.signature_count() == 0 {
+        return Err(failure::refused(
+            "APPROVAL-EMPTY",
+            format!(
+                "this is the draft `{}` itself: nobody has signed it",
+                draft.id
+            ),
+            "give the file that `hq approval sign` wrote",
+        ));
+    }
+    // Only what is open is judged, and that by the officers of today. What was taken in before, or comes too late to
+    // change anything, is not worth less because its officer has left since.
+    let holder = holder(registry, record, &draft, &approval)?;
+    if holder.is_some() || draft.state != State::Open {
+        return Ok(Collected::already(draft, holder));
+    }
     let judges = approvals::judges(&approval, manifest)?;
     let role = approvals::role(draft.kind)?;
     let mut officer = None;
@@ -56,17 +134,12 @@ pub(crate) fn take(
             Err(error) => refusal = Some(error),
         }
     }
-    let officer = officer.ok_or_else(|| match refusal {
-        Some(error) => failure::protocol(error),
-        None => failure::refused(
-            "APPROVAL-EMPTY",
-            format!(
-                "this is the draft `{}` itself: nobody has signed it",
-                draft.id
-            ),
-            "give the file that `hq approval sign` wrote",
-        ),
-    })?;
+    let Some(officer) = officer else {
+        return Err(match refusal {
+            Some(error) => failure::protocol(error),
+            None => failure::home_corrupt("an approval has no judge"),
+        });
+    };
     if approval.signature_count() != 1 {
         return Err(failure::refused(
             "APPROVAL-COUNT",
@@ -83,29 +156,8 @@ pub(crate) fn take(
         .iter()
         .zip(&with_this)
         .any(|((_, before), (_, after))| after.len() > before.len());
-    if was_there && (!adds || draft.state != State::Open) {
-        return Ok(Collected {
-            id: draft.id,
-            officer,
-            new: false,
-        });
-    }
-    match draft.state {
-        State::Open => {}
-        State::Sealed => {
-            return Err(failure::refused(
-                "DRAFT-SEALED",
-                format!("`{}` was finished without this approval", draft.id),
-                "nothing needs to be done",
-            ));
-        }
-        State::Superseded => {
-            return Err(failure::refused(
-                "DRAFT-SUPERSEDED",
-                format!("`{}` has been drafted anew since", draft.id),
-                "have the officer approve the draft that `hq approval list` shows",
-            ));
-        }
+    if was_there && !adds {
+        return Ok(Collected::already(draft, Some(officer)));
     }
     let now = now_unix();
     if draft.approve_until <= now {
@@ -119,8 +171,9 @@ pub(crate) fn take(
     if dry_run {
         return Ok(Collected {
             id: draft.id,
-            officer,
+            officer: Some(officer),
             new: true,
+            state: State::Open,
         });
     }
     let path = record.approval(&draft.id, &text, &officer);
@@ -138,8 +191,9 @@ pub(crate) fn take(
     registry::commit(transaction)?;
     Ok(Collected {
         id: draft.id,
-        officer,
+        officer: Some(officer),
         new: true,
+        state: State::Open,
     })
 }
 

@@ -12,7 +12,7 @@ use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::trust::{Role, TrustManifest};
 
-use crate::approvals::collect::{self, Collected};
+use crate::approvals::collect;
 use crate::approvals::{self, Content, amendment, words};
 use crate::clock::now_unix;
 use crate::config::Role as HomeRole;
@@ -510,11 +510,21 @@ fn import(
             .map_err(Failure::from)
             .and_then(|bytes| {
                 collect::take(&mut registry, &record, manifest.as_ref(), &bytes, dry_run)
+            })
+            .and_then(|collected| {
+                // Among others it is only passed over.
+                if !path.is_dir() {
+                    collected.expect_in_time()?;
+                }
+                Ok(collected)
             });
+        let mut note = None;
         let (outcome, code, id, officer) = match taken {
-            Ok(Collected { id, officer, new }) => {
-                let outcome = if new { "imported" } else { "already" };
-                (outcome, None, Some(id), Some(officer.to_string()))
+            Ok(collected) => {
+                note = collected.note();
+                let outcome = if collected.new { "imported" } else { "already" };
+                let officer = collected.officer.map(|officer| officer.to_string());
+                (outcome, None, Some(collected.id), officer)
             }
             // Not the file's fault: nothing more can be believed of this home.
             Err(failure) if failure.exit == Exit::Integrity => return Err(failure),
@@ -534,6 +544,7 @@ fn import(
         };
         items.push(serde_json::json!({
             "file": name, "type": "approval", "id": id, "officer": officer, "outcome": outcome, "code": code,
+            "note": note,
         }));
     }
     if let Some(failure) = first_failure
@@ -551,12 +562,14 @@ fn import(
         .iter()
         .map(|item| {
             let text = |field: &str| item[field].as_str().unwrap_or("-").to_owned();
+            let note = item["note"].as_str();
             format!(
-                "{:<9} {} {} {}",
+                "{:<9} {} {} {}{}",
                 text("outcome"),
                 text("id"),
                 text("officer"),
-                text("file")
+                text("file"),
+                note.map(|note| format!(", {note}")).unwrap_or_default()
             )
         })
         .collect();

@@ -63,6 +63,8 @@ struct Item {
     findings: Option<u64>,
     /// Of a bundle: what was sent to the vault and is not in force there.
     refused_there: Vec<RefusedThere>,
+    /// What more there is to say of an outcome that is none to worry about.
+    note: Option<&'static str>,
 }
 
 impl Item {
@@ -108,6 +110,9 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
                 if let Some(findings) = item.findings {
                     json["findings"] = findings.into();
                 }
+                if let Some(note) = item.note {
+                    json["note"] = note.into();
+                }
                 if !item.refused_there.is_empty() {
                     let refused = item.refused_there.iter().map(|refused| {
                         serde_json::json!({
@@ -135,7 +140,11 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
         Table::new(["FILE", "TYPE", "ID", "OUTCOME", "CODE"].map(|header| (header, Align::Left)));
     for item in items {
         let code = item.code().unwrap_or_default();
-        table.row([&item.file, &item.kind, &item.id, item.outcome, code].map(str::to_owned));
+        let outcome = match item.note {
+            Some(note) => format!("{}, {note}", item.outcome),
+            None => item.outcome.to_owned(),
+        };
+        table.row([&item.file, &item.kind, &item.id, &*outcome, code].map(str::to_owned));
     }
     if items.is_empty() {
         console.line("nothing to do");

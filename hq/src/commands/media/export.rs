@@ -115,6 +115,7 @@ pub(super) fn run(
             failure: None,
             findings: None,
             refused_there: Vec::new(),
+            note: None,
         });
     }
     progress.finish();

@@ -112,6 +112,7 @@ fn at_member(
             failure,
             findings: None,
             refused_there: Vec::new(),
+            note: None,
         });
     }
     Ok(items)
@@ -241,9 +242,13 @@ fn approval(
     let taken = stick.read(&path, PROPOSAL_BYTES_MAX).and_then(|bytes| {
         collect::take(registry, &home.record(), manifest.as_ref(), &bytes, dry_run)
     });
+    let mut note = None;
     let (outcome, failure) = match taken {
         Ok(collected) if collected.new => ("imported", None),
-        Ok(_) => ("already", None),
+        Ok(collected) => {
+            note = collected.note();
+            ("already", None)
+        }
         // Not the stick's fault: nothing more can be believed of this home.
         Err(failure) if failure.exit == Exit::Integrity => return Err(failure),
         Err(failure) => (refusal(&failure), Some(failure)),
@@ -256,6 +261,7 @@ fn approval(
         failure,
         findings: None,
         refused_there: Vec::new(),
+        note,
     })
 }
 
@@ -311,6 +317,7 @@ fn enrolment(
         failure,
         findings: None,
         refused_there: Vec::new(),
+        note: None,
     })
 }
 
@@ -353,5 +360,6 @@ fn bundle(
         failure,
         findings: Some(findings),
         refused_there,
+        note: None,
     })
 }
