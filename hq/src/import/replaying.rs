@@ -15,7 +15,7 @@ use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, VaultId, VaultName};
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use rayon::prelude::*;
@@ -95,8 +95,12 @@ pub(super) struct Replaying<'a> {
     doubtful: Vec<Finding>,
     /// Whether the log names another bundle than HQ holds.
     sealed_differs: bool,
-    /// What is one finding of the whole bundle, by code.
-    gathered: BTreeMap<&'static str, Gathered>,
+    /// What is one finding of the whole bundle, by code and severity.
+    gathered: BTreeMap<(&'static str, Severity), Gathered>,
+    /// The vault that took the place of this one, and since when: what comes of this one now was not known then.
+    replaced: Option<(VaultId, u64)>,
+    /// Replays of other vaults that were looked at.
+    others: BTreeMap<VaultName, Replay>,
     /// Findings that were too many to keep, by code.
     left_out: BTreeMap<String, u64>,
     /// The gravest of those.
@@ -139,6 +143,8 @@ impl<'a> Replaying<'a> {
             kept: BTreeMap::new(),
             granted: accounts::granted(sql, &vault.name)?,
             gathered: BTreeMap::new(),
+            replaced: whole::replaced(sql, vault)?,
+            others: BTreeMap::new(),
             imported_at: clock::now_unix(),
             dispatched_at: dispatched_at.unwrap_or_default(),
             doubtful: Vec::new(),
@@ -258,6 +264,7 @@ impl<'a> Replaying<'a> {
                 let Body::Reserved(reserved) = &entry.body else {
                     return Err(failure::home_corrupt("a reservation that is none"));
                 };
+                self.compare_with_succession(reserved, entry.time, &device);
                 let known = replayed.divergences.iter().any(|d| d.code == OVER_ISSUE);
                 if !known {
                     self.compare_with_grants(reserved, &device);

@@ -86,6 +86,20 @@ pub(crate) fn refuse(
     Ok(changed > 0)
 }
 
+/// When the first dispatch of a kind was made for a vault, Unix seconds.
+pub(crate) fn first_made_at(
+    sql: &Connection,
+    vault: &VaultName,
+    kind: Kind,
+) -> Result<Option<u64>, Failure> {
+    sql.query_row(
+        "SELECT MIN(made_at) FROM dispatches WHERE site = ?1 AND vault = ?2 AND kind = ?3",
+        [vault.site.as_str(), vault.vault.as_str(), kind.as_str()],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
+}
+
 /// Whether the vault was sent the same thing, or a later version of it, after this dispatch.
 pub(crate) fn is_sent_again(
     sql: &Connection,

@@ -178,6 +178,27 @@ pub(crate) fn serving(sql: &Connection) -> Result<Vec<Vault>, Failure> {
     Ok(vaults)
 }
 
+/// Whether another vault took the place of `former`, at once or through those between.
+pub(crate) fn is_succeeded_by(
+    sql: &Connection,
+    former: &VaultName,
+    by: &VaultName,
+) -> Result<bool, Failure> {
+    let mut seen = Vec::new();
+    let mut at = former.clone();
+    while let Some(vault) = find(sql, &at)?.and_then(|vault| vault.successor) {
+        seen.push(at.clone());
+        at.vault = vault;
+        if at == *by {
+            return Ok(true);
+        }
+        if seen.contains(&at) {
+            break;
+        }
+    }
+    Ok(false)
+}
+
 /// Another vault that has one of the keys of `of`, whatever it uses it for.
 pub(crate) fn sharing_key(sql: &Connection, of: &Vault) -> Result<Option<VaultName>, Failure> {
     let keys = of.keys();

@@ -9,7 +9,7 @@ use super::Replaying;
 use crate::findings::{Finding, Severity};
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{device_cas, orders};
+use crate::registry::{orders, replays};
 use crate::serials;
 
 impl Replaying<'_> {
@@ -33,21 +33,26 @@ impl Replaying<'_> {
         Ok(())
     }
 
-    /// A successor certifies again what the vault before it certified, once nothing of that is good any more.
-    fn is_certified_again(&self, other: &Unit) -> Result<bool, Failure> {
-        let Vault { name, .. } = self.vault;
-        let before = vaults::find(self.sql, &other.vault)?.and_then(|before| before.successor);
-        if other.vault.site != name.site || before.as_ref() != Some(&name.vault) {
+    /// A successor certifies again what a vault before it certified, once that is no longer good: the device CA that
+    /// certified it is revoked.
+    fn is_certified_again(&mut self, other: &Unit) -> Result<bool, Failure> {
+        if !vaults::is_succeeded_by(self.sql, &other.vault, &self.vault.name)? {
             return Ok(false);
         }
-        for device_ca in device_cas::granted(self.sql, &other.vault)? {
-            if let Some(fingerprint) = device_ca.fingerprint()
-                && !orders::is_revoked(self.sql, &other.vault, &Target::DeviceCa(fingerprint))?
-            {
-                return Ok(false);
-            }
+        if !self.others.contains_key(&other.vault) {
+            let replay = replays::load(self.sql, &other.vault)?;
+            self.others.insert(other.vault.clone(), replay);
         }
-        Ok(true)
+        let replay = self.others.get(&other.vault);
+        let device_ca =
+            replay.and_then(|replay| replay.state().device_ca_of(other.record.reservation));
+        match device_ca {
+            Some(device_ca) => {
+                let target = Target::DeviceCa(device_ca.fingerprint());
+                orders::is_revoked(self.sql, &other.vault, &target)
+            }
+            None => Ok(false),
+        }
     }
 
     fn accuse_duplicate(

@@ -6,15 +6,34 @@ use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved};
 use mintmark_pki::Crl;
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::envelope::Kind;
+use mintmark_protocol::identifier::{VaultId, VaultName};
+use rusqlite::Connection;
 
 use super::{OVER_ISSUE, Replaying};
 use crate::clock::{self, DAY_SECONDS};
 use crate::findings::{Finding, Severity};
-use crate::registry::findings;
 use crate::registry::vaults::Vault;
+use crate::registry::{dispatches, findings};
 
 /// Serials that one finding names. `hq device show` finds out about the others by itself.
 const SERIALS_PER_FINDING_MAX: usize = 1000;
+
+const REPLACED_VAULT_ISSUED: &str = "REPLACED-VAULT-ISSUED";
+
+/// The vault that took the place of this one, and when that was granted for the first time. Its grant stated everything
+/// that HQ held by then, so that every bundle which comes now is beyond that.
+pub(super) fn replaced(sql: &Connection, vault: &Vault) -> Result<Option<(VaultId, u64)>, Failure> {
+    let Some(successor) = &vault.successor else {
+        return Ok(None);
+    };
+    let name = VaultName {
+        site: vault.name.site.clone(),
+        vault: successor.clone(),
+    };
+    let since = dispatches::first_made_at(sql, &name, Kind::EnrolmentGrant)?;
+    Ok(since.map(|since| (successor.clone(), since)))
+}
 
 /// What several records of one bundle have in common, for one finding.
 pub(super) struct Gathered {
@@ -48,11 +67,43 @@ impl Replaying<'_> {
         );
         let serials = self.serials_of(reserved);
         self.gather(
-            OVER_ISSUE,
+            (OVER_ISSUE, Severity::Critical),
             device.reservation.number(),
             (expected, found),
             serials,
         );
+    }
+
+    /// What a vault made beyond what its succession stated was written off, and may have been granted again since.
+    pub(super) fn compare_with_succession(
+        &mut self,
+        reserved: &Reserved,
+        time: u64,
+        device: &DeviceRecord,
+    ) {
+        let Some((successor, since)) = &self.replaced else {
+            return;
+        };
+        let site = &self.vault.name.site;
+        let replaced = format!("{site}/{successor} took its place at {}", rfc3339(*since));
+        let spent = format!(
+            "slot {} (issue {}) of account {} spent at {}",
+            reserved.slot,
+            reserved.issue,
+            reserved.account,
+            rfc3339(time)
+        );
+        let (severity, words) = if time > *since {
+            let expected = format!("no unit spent after {replaced}");
+            (Severity::Major, (expected, spent))
+        } else {
+            let expected = format!("no unit that was not reported before {replaced}");
+            let found = format!("{spent}, by its own clock, and reported late");
+            (Severity::Note, (expected, found))
+        };
+        let serials = self.serials_of(reserved);
+        let sequence = device.reservation.number();
+        self.gather((REPLACED_VAULT_ISSUED, severity), sequence, words, serials);
     }
 
     /// A vault's clock is its own; HQ knows when it sent what the vault has seen, and when the report came in.
@@ -75,7 +126,8 @@ impl Replaying<'_> {
                 ),
                 rfc3339(entry.time),
             );
-            self.gather("TIME-BEFORE-DISPATCH", sequence.number(), words, Vec::new());
+            let kind = ("TIME-BEFORE-DISPATCH", Severity::Major);
+            self.gather(kind, sequence.number(), words, Vec::new());
         }
         Ok(())
     }
@@ -93,18 +145,18 @@ impl Replaying<'_> {
             ),
             rfc3339(time),
         );
-        self.gather("TIME-AHEAD", sequence, words, serials);
+        self.gather(("TIME-AHEAD", Severity::Major), sequence, words, serials);
     }
 
     /// Adds a record to what is one finding of the bundle.
     pub(super) fn gather(
         &mut self,
-        code: &'static str,
+        kind: (&'static str, Severity),
         sequence: u64,
         words: (String, String),
         serials: Vec<String>,
     ) {
-        let gathered = self.gathered.entry(code).or_insert_with(|| Gathered {
+        let gathered = self.gathered.entry(kind).or_insert_with(|| Gathered {
             first: sequence,
             words,
             count: 0,
@@ -118,7 +170,7 @@ impl Replaying<'_> {
 
     /// The findings about the whole bundle. They are few, and no number of others keeps them out.
     pub(super) fn accuse_gathered(&mut self, bundle: &Bundle) -> Result<(), Failure> {
-        for (code, gathered) in std::mem::take(&mut self.gathered) {
+        for ((code, severity), gathered) in std::mem::take(&mut self.gathered) {
             let Vault { name, lineage, .. } = self.vault;
             let (expected, found) = &gathered.words;
             let mut finding =
@@ -129,9 +181,7 @@ impl Replaying<'_> {
                     finding.text, gathered.count, bundle.sequence
                 );
             }
-            if code != OVER_ISSUE {
-                finding.severity = Severity::Major;
-            }
+            finding.severity = severity;
             finding.evidence["bundle"] = bundle.sequence.into();
             finding.evidence["count"] = gathered.count.into();
             finding.serials = gathered.serials;
