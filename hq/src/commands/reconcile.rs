@@ -154,8 +154,9 @@ impl Report {
                     "unspent": account.unspent(),
                 });
                 // Of a vault that was replaced; any other's accounts are as the vault itself states them.
-                if account.written_off > 0 {
+                if account.was_written_off() {
                     row["written_off"] = account.written_off.into();
+                    row["used_after_all"] = account.used_after_all.into();
                 }
                 row
             })
@@ -225,8 +226,8 @@ impl Report {
         let columns = ["SEVERITY", "CODE", "SITE", "VAULT"].map(|name| (name, Align::Left));
         let more = [
             ("RECORD", Align::Right),
-            ("SERIALS", Align::Left),
             ("WHAT", Align::Left),
+            ("SERIALS", Align::Left),
         ];
         let mut table = Table::new(columns.into_iter().chain(more));
         for finding in &self.findings {
@@ -237,32 +238,41 @@ impl Report {
                 finding.vault.site.to_string(),
                 finding.vault.vault.to_string(),
                 sequence.unwrap_or_default(),
-                finding.serials.join(" "),
                 finding.text.clone(),
+                serials_cell(&finding.serials),
             ]);
         }
         table
     }
 
-    /// What is to be granted again, since it was written off with a vault that was replaced.
-    fn to_be_granted_again(&self) -> Vec<String> {
-        let accounts = self
-            .accounts
-            .iter()
-            .filter(|account| account.written_off > 0);
+    /// What may be granted again, since it was written off with a vault that was replaced.
+    fn written_off(&self) -> Vec<String> {
+        let accounts = self.accounts.iter();
         accounts
+            .filter(|account| account.was_written_off())
             .map(|account| {
-                format!(
-                    "{}: {} units of {} in {} were written off with it; grant them again to its successor",
-                    account.vault, account.written_off, account.sku, account.entitlement
-                )
+                let Account {
+                    written_off, sku, ..
+                } = account;
+                let mut line = format!(
+                    "{}: {written_off} units of {sku} in {} are written off with it, and may be granted again to its \
+                     successor",
+                    account.vault, account.entitlement
+                );
+                if account.used_after_all > 0 {
+                    line += &format!(
+                        "; {} more were written off and turned out to be used",
+                        account.used_after_all
+                    );
+                }
+                line
             })
             .collect()
     }
 
     fn show(&self, console: &Console) {
         console.line(self.summary());
-        for line in self.to_be_granted_again() {
+        for line in self.written_off() {
             console.line(line);
         }
         if !self.accounts.is_empty() {
@@ -277,7 +287,7 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = self.summary() + "\n";
-        for line in self.to_be_granted_again() {
+        for line in self.written_off() {
             text += &format!("{line}\n");
         }
         if !self.accounts.is_empty() {
@@ -316,6 +326,16 @@ impl Report {
             push_row(&mut csv, names.into_iter().chain(nothing).chain(rest));
         }
         csv
+    }
+}
+
+/// The first serials, and how many more there are: JSON and CSV name them all.
+fn serials_cell(serials: &[String]) -> String {
+    const SHOWN: usize = 2;
+    let shown: Vec<&str> = serials.iter().take(SHOWN).map(String::as_str).collect();
+    match serials.len().saturating_sub(SHOWN) {
+        0 => shown.join(" "),
+        more => format!("{} +{more} more", shown.join(" ")),
     }
 }
 
@@ -430,6 +450,7 @@ mod tests {
             voided: 0,
             unresolved: 0,
             written_off: 0,
+            used_after_all: 0,
         }
     }
 

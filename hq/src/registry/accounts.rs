@@ -9,8 +9,11 @@ use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
 use rusqlite::{Connection, Row, params};
 
-use super::{entitlements, parsed};
+use super::{entitlements, findings, parsed};
 use crate::failure;
+
+/// The finding that says which slots are in doubt since another vault took the place of theirs.
+pub(crate) const SLOTS_WRITTEN_OFF: &str = "SLOTS-WRITTEN-OFF";
 
 /// One product of one entitlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(crate) struct Account {
     /// Of those: not reported as spent by a vault whose place another one took, so that only a new entitlement grants
     /// them again. What it still reports late is no longer among them.
     pub(crate) written_off: u64,
+    /// What was written off at first and turned out to be spent, as a late report told.
+    pub(crate) used_after_all: u64,
 }
 
 impl Account {
@@ -42,6 +47,11 @@ impl Account {
     /// Units left; none of an account that is overspent.
     pub(crate) fn unspent(&self) -> u64 {
         self.authorised.saturating_sub(self.spent())
+    }
+
+    /// Whether another vault took the place of its own while units were left.
+    pub(crate) fn was_written_off(&self) -> bool {
+        self.written_off > 0 || self.used_after_all > 0
     }
 
     /// Whether what was granted is what was spent and what is left.
@@ -178,6 +188,20 @@ pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Account
     while let Some(row) = rows.next().map_err(failure::sql)? {
         accounts.push(read(row)?);
     }
+    for off in findings::all(sql, site)? {
+        if off.code != SLOTS_WRITTEN_OFF {
+            continue;
+        }
+        let number = |name: &str| off.evidence[name].as_u64();
+        let is_of = |account: &&mut Account| {
+            account.vault == off.vault && Some(account.tag) == number("account")
+        };
+        if let Some(account) = accounts.iter_mut().find(is_of) {
+            let reported = account.spent().saturating_sub(account.written_off);
+            let since = reported.saturating_sub(number("first_slot").unwrap_or_default());
+            account.used_after_all = since.min(number("units").unwrap_or_default());
+        }
+    }
     Ok(accounts)
 }
 
@@ -209,6 +233,7 @@ fn read(row: &Row<'_>) -> Result<Account, Failure> {
         voided: number(8)?,
         unresolved: number(9)?,
         written_off: 0,
+        used_after_all: 0,
     };
     if number(11)? > 0 {
         account.written_off = account.unspent();

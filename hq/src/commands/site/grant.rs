@@ -25,7 +25,7 @@ use crate::orders::{self, Ready};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::drafts::Draft;
 use crate::registry::vaults::{self, Certificates, Vault};
-use crate::registry::{self, findings};
+use crate::registry::{self, accounts, findings};
 use crate::serials::Serials;
 use crate::{approvals, failure, trust};
 
@@ -169,7 +169,7 @@ fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result
     lines.push("next: `hq media export` and carry the stick to the site".to_owned());
     if !written_off.is_empty() {
         lines.push(format!(
-            "then: grant the units again to {name}, with `hq entitlement draft`"
+            "then: the units may be granted again to {name}, with `hq entitlement draft`"
         ));
     }
     say(console, &json, lines)
@@ -283,7 +283,7 @@ fn write_off(
             vault: old.clone(),
             lineage: vault.lineage,
             log_sequence: None,
-            code: "SLOTS-WRITTEN-OFF".to_owned(),
+            code: accounts::SLOTS_WRITTEN_OFF.to_owned(),
             severity: Severity::Note,
             serials,
             evidence: evidence.clone(),

@@ -128,17 +128,19 @@ fn device_cas(sql: &Connection, vault: &Vault) -> Result<Vec<Value>, Failure> {
     Ok(found)
 }
 
-/// What was written off with a vault and is still in doubt: these units are to be granted again to its successor.
+/// What was written off with a vault: what is still in doubt, which may be granted again to its successor, and what
+/// turned out to be spent.
 fn written_off(sql: &Connection, vault: &Vault) -> Result<Vec<Value>, Failure> {
     let accounts = accounts::all(sql, Some(&vault.name.site))?.into_iter();
     let of_vault =
-        accounts.filter(|account| account.vault == vault.name && account.written_off > 0);
+        accounts.filter(|account| account.vault == vault.name && account.was_written_off());
     Ok(of_vault
         .map(|account| {
             json!({
                 "product": account.sku.as_str(),
                 "entitlement": account.entitlement.as_str(),
                 "units": account.written_off,
+                "used_after_all": account.used_after_all,
             })
         })
         .collect())
@@ -176,11 +178,13 @@ fn life(
     }
     for off in written_off {
         lines.push(format!(
-            "{}: {} units of {} in {} are written off; grant them again with `hq entitlement draft`",
+            "{}: {} units of {} in {} are written off and may be granted again with `hq entitlement draft`; {} more \
+             were, and turned out to be used",
             vault.name,
             off["units"],
             text(off, "product"),
-            text(off, "entitlement")
+            text(off, "entitlement"),
+            off["used_after_all"]
         ));
     }
     lines
