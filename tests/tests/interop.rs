@@ -258,6 +258,7 @@ fn entitlement() -> Entitlement {
         }],
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),
+        amends: None,
     }
 }
 

@@ -228,6 +228,24 @@ pub enum Refusal {
         /// How many there may be.
         uses_max: u64,
     },
+    /// Another product has a device of this id with another key, and its secret is from the same key.
+    #[error(
+        "device {device_id} of {other} has another key (record {reservation}), and a secret from key {label}: device {device_id} of {sku} would get the same secret"
+    )]
+    KeyDeviceTaken {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// The key.
+        label: KeyLabel,
+        /// The product whose device has the secret.
+        other: Sku,
+        /// The `Reserved` record of that device.
+        reservation: LogSequence,
+    },
     /// Every unit is spent.
     #[error("entitlement {entitlement} has no unit of {sku} left: {spent} of {units} spent")]
     QuotaExhausted {
@@ -338,6 +356,18 @@ pub enum Refusal {
         /// What differs.
         what: &'static str,
     },
+    /// The vault was disabled after this rotation was drafted.
+    #[error(
+        "the rotation was drafted at {}, and the order that disables this vault at {}: it does not end what came after it",
+        time(*.drafted_at),
+        time(*.disabled_at)
+    )]
+    GrantBeforeDisable {
+        /// When the rotation was drafted, Unix seconds.
+        drafted_at: u64,
+        /// When the disablement in force was drafted, Unix seconds.
+        disabled_at: u64,
+    },
     /// The grant was imported too late.
     #[error("the enrolment grant had to be imported before {}", time(*.until))]
     GrantExpired {
@@ -376,6 +406,18 @@ pub enum Refusal {
         /// The version that would be accepted.
         expected: u64,
         /// The version that it states.
+        found: u64,
+    },
+    /// The amendment was drafted over another version than the one in force.
+    #[error(
+        "version {version} of entitlement {entitlement} replaces another version {found} than the one that is in force here"
+    )]
+    EntitlementAmendsAnother {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The version that it states.
+        version: u64,
+        /// The version in force.
         found: u64,
     },
     /// The amendment grants less than what is spent.

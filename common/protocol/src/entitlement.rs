@@ -17,6 +17,7 @@
 //!   12: [1*32 product],                ; no SKU and no account tag twice
 //!   13: digest,                        ; SHA-256 of the policy file that it was drafted from
 //!   ? 14: [1*16 key-terms],            ; no label twice
+//!   ? 15: digest,                      ; of an amendment: fingerprint of the version that it replaces
 //! }
 //! credit = { 1: uint, 2: uint }
 //! product = {
@@ -214,6 +215,9 @@ pub struct Entitlement {
     pub policy_digest: Fingerprint,
     /// The symmetric keys that it brings; no label stands twice.
     pub keys: Vec<KeyTerms>,
+    /// Of an amendment: fingerprint of the signed version that it replaces. A vault accepts it over no other, so what
+    /// officers are shown as the difference is what happens.
+    pub amends: Option<Fingerprint>,
 }
 
 impl Entitlement {
@@ -238,6 +242,7 @@ impl Entitlement {
             .with_array(12, self.products.iter().map(ProductTerms::to_map))
             .with(13, self.policy_digest.as_bytes().to_vec())
             .with_some(14, key_terms::to_value(&self.keys))
+            .with_some(15, self.amends.map(|digest| digest.as_bytes().to_vec()))
             .encode()
     }
 
@@ -276,6 +281,13 @@ impl Entitlement {
                 .collect::<Result<_, _>>()?,
             policy_digest: fields.octets(13)?,
             keys: key_terms::from_value(fields.optional(14))?,
+            amends: match fields.optional(15) {
+                None => None,
+                Some(digest) => {
+                    let digest = digest.into_bytes().unwrap_or_default();
+                    Some(Fingerprint::try_from(digest.as_slice())?)
+                }
+            },
         };
         credit.finish()?;
         fields.finish()?;
@@ -285,6 +297,9 @@ impl Entitlement {
         };
         if entitlement.version == 0 {
             return Err(shape("versions count from 1"));
+        }
+        if entitlement.version == 1 && entitlement.amends.is_some() {
+            return Err(shape("the first version replaces none"));
         }
         if entitlement.window.from >= entitlement.window.until {
             return Err(shape("the window ends before it starts"));
@@ -527,6 +542,7 @@ pub(crate) mod tests {
             products: vec![product(1, "TH-200"), product(2, "TH-300")],
             policy_digest: Fingerprint::of(b"policy"),
             keys: Vec::new(),
+            amends: None,
         }
     }
 
@@ -570,6 +586,7 @@ pub(crate) mod tests {
                 .to_string()
         };
         assert!(refused(|e| e.version = 0).contains("count from 1"));
+        assert!(refused(|e| e.amends = Some(e.policy_digest)).contains("replaces none"));
         assert!(refused(|e| e.window.until = 30).contains("ends before it starts"));
         assert!(refused(|e| e.products[1].account = e.products[0].account).contains("account tag"));
         assert!(refused(|e| e.products.clear()).contains("no product"));

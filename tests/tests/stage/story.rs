@@ -326,6 +326,7 @@ pub fn entitlement() -> Entitlement {
         products: vec![product(1, "TH-200", 50)],
         policy_digest: Fingerprint::of(b"the policy file"),
         keys: Vec::new(),
+        amends: None,
     }
 }
 

@@ -60,6 +60,8 @@ pub fn difference(before: &Entitlement, after: &Entitlement) -> Vec<Change> {
         products,
         policy_digest,
         keys,
+        // The version that the difference is to.
+        amends: _,
     } = after;
     let Credit {
         unreported_units_max,

@@ -305,6 +305,8 @@ impl Policy {
                 .iter()
                 .map(|key| key.terms(draft))
                 .collect::<Result<_, _>>()?,
+            // Which version it replaces is not the policy's to say.
+            amends: None,
         };
         // What is signed must read back: a vault knows the entitlement's own rules and nothing of policies.
         let bytes = entitlement.to_cbor();

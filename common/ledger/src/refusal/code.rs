@@ -28,6 +28,7 @@ impl Refusal {
             Self::OutOfHours { .. } => "OUT-OF-HOURS",
             Self::KeyExpired { .. } => "KEY-EXPIRED",
             Self::KeyNotReceived { .. } => "KEY-NOT-RECEIVED",
+            Self::KeyDeviceTaken { .. } => "KEY-DEVICE-TAKEN",
             Self::KeyUsesExhausted { .. } => "KEY-USES-EXHAUSTED",
             Self::QuotaExhausted { .. } => "QUOTA-EXHAUSTED",
             Self::RateDay { .. } => "RATE-DAY",
@@ -39,11 +40,13 @@ impl Refusal {
             Self::ContentMalformed { .. } => "CONTENT-MALFORMED",
             Self::GrantRepeated => "GRANT-REPEATED",
             Self::GrantMismatch { .. } => "GRANT-MISMATCH",
+            Self::GrantBeforeDisable { .. } => "GRANT-BEFORE-DISABLE",
             Self::GrantExpired { .. } => "GRANT-EXPIRED",
             Self::EntitlementMismatch { .. } => "ENTITLEMENT-MISMATCH",
             Self::EntitlementExpired { .. } => "ENTITLEMENT-EXPIRED",
             Self::EntitlementWindowOver { .. } => "ENTITLEMENT-WINDOW-OVER",
             Self::EntitlementVersion { .. } => "ENTITLEMENT-VERSION",
+            Self::EntitlementAmendsAnother { .. } => "ENTITLEMENT-AMENDS-ANOTHER",
             Self::EntitlementBelowSpent { .. } | Self::EntitlementKeyBelowUses { .. } => {
                 "ENTITLEMENT-BELOW-SPENT"
             }
@@ -82,6 +85,7 @@ impl Refusal {
             | Self::DeviceKeyNoAgreement { entitlement, .. }
             | Self::KeyExpired { entitlement, .. }
             | Self::KeyNotReceived { entitlement, .. }
+            | Self::KeyDeviceTaken { entitlement, .. }
             | Self::KeyUsesExhausted { entitlement, .. }
             | Self::QuotaExhausted { entitlement, .. }
             | Self::RateDay { entitlement, .. }

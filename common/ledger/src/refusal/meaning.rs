@@ -98,6 +98,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "run `site status`: it says why the token has not taken the key",
     ),
     (
+        "KEY-DEVICE-TAKEN",
+        "a device of another product has this id and a secret from the same key",
+        "have HQ give the products keys of their own labels, or give their devices ids that differ",
+    ),
+    (
         "KEY-USES-EXHAUSTED",
         "a key from which the device gets a secret had no use left",
         "ask HQ for an amendment with more uses of the key",
@@ -158,6 +163,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "tell headquarters; the grant must be drafted again",
     ),
     (
+        "GRANT-BEFORE-DISABLE",
+        "the vault was disabled after the rotation was drafted",
+        "have the rotation drafted and approved again",
+    ),
+    (
         "GRANT-EXPIRED",
         "the enrolment grant was imported too late",
         "have the grant drafted and approved again",
@@ -176,6 +186,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "ENTITLEMENT-WINDOW-OVER",
         "the entitlement's window was over when it was imported",
         "have it drafted again with a later window",
+    ),
+    (
+        "ENTITLEMENT-AMENDS-ANOTHER",
+        "the amendment replaced another version than the one in force",
+        "tell headquarters; the amendment must be drafted and approved again",
     ),
     (
         "ENTITLEMENT-VERSION",

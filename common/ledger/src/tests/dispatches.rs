@@ -141,6 +141,22 @@ fn an_entitlement_needs_an_enrolled_vault_and_that_very_one() {
 }
 
 #[test]
+fn an_amendment_is_accepted_over_the_version_that_it_names_alone() {
+    let mut vault = Chronicle::entitled(&[five()]);
+    let mut amended = five();
+    amended.version = 2;
+    amended.amends = Some(Fingerprint::of(b"another version 1"));
+    assert_eq!(
+        vault.entitle(&amended),
+        refused("ENTITLEMENT-AMENDS-ANOTHER")
+    );
+    let id = "five".parse().unwrap();
+    amended.amends = Some(vault.state.entitlements()[&id].fingerprint);
+    assert_eq!(vault.entitle(&amended), Ok(()));
+    assert_eq!(vault.findings(), []);
+}
+
+#[test]
 fn an_amendment_is_the_next_version_and_absolute() {
     let mut vault = Chronicle::entitled(&[five()]);
     vault.issue("TH-200", &csr("A1", 1));

@@ -351,6 +351,7 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
         products,
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),
+        amends: None,
     }
 }
 

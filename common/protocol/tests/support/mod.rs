@@ -393,6 +393,7 @@ pub fn entitlement() -> Entitlement {
         products: vec![product(1, "TH-200"), plain],
         policy_digest: Fingerprint::of(b"policy"),
         keys: KEYS.get_or_init(keys).clone(),
+        amends: None,
     }
 }
 

@@ -161,6 +161,12 @@ fn keep(
     let manifest = trust::in_force(home)?;
     expect_possible(&registry.sql, terms)?;
     let at = (terms.version, terms.drafted_at);
+    // The vault accepts it over that very version, and over no other.
+    let amends = former.filter(|former| former.terms.version < terms.version);
+    let terms = &Entitlement {
+        amends: amends.map(|former| former.draft),
+        ..terms.clone()
+    };
     let drafted = Drafted::new(terms, manifest.content(), vault, at)?;
     let mut words = words::terms(terms);
     if let Some(former) = former {

@@ -469,6 +469,7 @@ impl Hq {
             }],
             policy_digest: Fingerprint::of(b"policy"),
             keys: Vec::new(),
+            amends: None,
         }
     }
 

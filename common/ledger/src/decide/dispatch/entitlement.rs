@@ -61,6 +61,15 @@ pub(super) fn fits(
             found,
         });
     }
+    if let (Some(known), Some(named)) = (known, entitlement.amends)
+        && known.fingerprint != named
+    {
+        return Err(Refusal::EntitlementAmendsAnother {
+            entitlement: id(),
+            version: entitlement.version,
+            found: known.version,
+        });
+    }
     terms::check(&entitlement).map_err(|(sku, why)| Refusal::EntitlementTerms {
         entitlement: id(),
         sku,
