@@ -184,7 +184,12 @@ fn a_vault_that_does_not_report_stops_and_goes_on_when_its_report_is_acknowledge
     let world = World::with_policy(
         &POLICY.replace("max_unreported_units = 20000", "max_unreported_units = 5"),
     );
-    assert_eq!(world.status("berlin")["credit_units"], 5);
+    let status = world.status("berlin");
+    assert_eq!(status["credit_units"], 5);
+    assert_eq!(
+        status["credit"],
+        serde_json::json!([{"entitlement": "th200", "units": 5, "until": null}])
+    );
     world.requests("eight", 1..=8);
     let rows = world.issue("eight").exits(1).lines();
     let stopped = "CREDIT-UNITS-EXHAUSTED";
@@ -192,7 +197,10 @@ fn a_vault_that_does_not_report_stops_and_goes_on_when_its_report_is_acknowledge
         column(&rows, "code"),
         ["", "", "", "", "", stopped, stopped, stopped]
     );
-    assert_eq!(world.status("berlin")["credit_units"], 0);
+    let status = world.status("berlin");
+    assert_eq!(status["credit_units"], 0);
+    let next = status["next"].as_str().unwrap();
+    assert!(next.starts_with("the credit is used up"), "{next}");
     let text = world.issue("eight/TH200-00000008.csr").text().exits(1);
     assert!(
         text.stderr.contains("note: CREDIT-UNITS-EXHAUSTED: "),

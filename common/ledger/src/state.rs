@@ -195,8 +195,15 @@ pub(crate) enum Pending {
 pub struct CreditLeft {
     /// Units that may be issued.
     pub units: u64,
-    /// Until when, Unix seconds; none while nothing is unacknowledged.
+    /// Until when, Unix seconds; none while nothing is unacknowledged, or nothing can be spent.
     pub until: Option<u64>,
+}
+
+impl CreditLeft {
+    /// Whether nothing is issued at `now` before headquarters acknowledges.
+    pub fn is_used_up(&self, now: u64) -> bool {
+        self.units == 0 || self.until.is_some_and(|until| until < now)
+    }
 }
 
 impl State {
@@ -402,31 +409,34 @@ impl State {
         self.unreported.oldest()
     }
 
-    /// What is left of the credit, by the most generous of the entitlements that are neither over at `now` nor revoked.
-    pub fn credit(&self, now: u64) -> CreditLeft {
-        let in_force = || {
-            self.entitlements
-                .values()
-                .filter(|g| g.terms.window.until > now && g.revoked.is_none())
+    /// What is left of the credit under each entitlement that can still spend: not revoked, not over at `now`, and with
+    /// something unspent. Each has its own limits, and what they limit is all that is unreported.
+    pub fn credits(&self, now: u64) -> impl Iterator<Item = (&EntitlementId, CreditLeft)> {
+        let unspent = |id: &EntitlementId| {
+            let mut accounts = self.accounts.values();
+            accounts.any(|account| account.entitlement == *id && account.unspent() > 0)
         };
-        let credit = |granted: &Granted| granted.terms.credit;
-        let units = in_force()
-            .map(|g| {
-                credit(g)
-                    .unreported_units_max
-                    .saturating_sub(self.unreported.count())
-            })
-            .max();
-        let until = self.unreported.oldest().map(|oldest| {
-            let days = in_force()
-                .map(|g| credit(g).unreported_days_max)
-                .max()
-                .unwrap_or(0);
-            oldest.saturating_add(days.saturating_mul(SECONDS_PER_DAY))
+        let spendable = self.entitlements.iter().filter(move |(id, granted)| {
+            granted.terms.window.until > now && granted.revoked.is_none() && unspent(id)
         });
+        spendable.map(|(id, granted)| {
+            let credit = granted.terms.credit;
+            let (units, days) = (credit.unreported_units_max, credit.unreported_days_max);
+            let until = |oldest: u64| oldest.saturating_add(days.saturating_mul(SECONDS_PER_DAY));
+            let left = CreditLeft {
+                units: units.saturating_sub(self.unreported.count()),
+                until: self.unreported.oldest().map(until),
+            };
+            (id, left)
+        })
+    }
+
+    /// What is left of the credit in all: by the most generous of [`State::credits`]; no unit where nothing can be spent.
+    pub fn credit(&self, now: u64) -> CreditLeft {
+        let credits = || self.credits(now).map(|(_, credit)| credit);
         CreditLeft {
-            units: units.unwrap_or(0),
-            until,
+            units: credits().map(|credit| credit.units).max().unwrap_or(0),
+            until: credits().filter_map(|credit| credit.until).max(),
         }
     }
 

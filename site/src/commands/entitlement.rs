@@ -9,6 +9,7 @@ use std::path::Path;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::state::{Granted, State};
+use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::EntitlementId;
 use serde::Serialize;
 
@@ -121,7 +122,7 @@ impl Summary {
             valid_until: rfc3339(window.until),
             revoked: granted.revoked.as_ref().map(RevokedRow::from),
             reported,
-            waits_for: waits_for(word, reported, &keys, state, now, window.from),
+            waits_for: waits_for(&granted.terms, word, reported, &keys, state, now),
             products,
             keys,
         }
@@ -130,13 +131,14 @@ impl Summary {
 
 /// What an entitlement waits for, in words, the most pressing first.
 fn waits_for(
+    terms: &Entitlement,
     word: &str,
     reported: &str,
     keys: &[KeyRow],
     state: &State,
     now: u64,
-    from: u64,
 ) -> Vec<String> {
+    let (id, from) = (&terms.id, terms.window.from);
     let export = "`site media export DIR`";
     let mut waits = Vec::new();
     let is_ahead = matches!(word, "live" | "pending");
@@ -152,7 +154,9 @@ fn waits_for(
             None => format!("key {}, which is not in the token yet", key.key),
         });
     }
-    if word == "live" && state.credit(now).units == 0 {
+    let mut credits = state.credits(now);
+    let credit = credits.find(|(of, _)| *of == id);
+    if word == "live" && credit.is_some_and(|(_, credit)| credit.is_used_up(now)) {
         waits.push(format!("credit: {export}, and its acknowledgement"));
     }
     if word == "spent" {

@@ -30,8 +30,11 @@ struct Report {
     site: String,
     vault: String,
     accounts: Vec<AccountRow>,
+    /// By the most generous of the entitlements that can still spend.
     credit_units: u64,
     credit_until: Option<String>,
+    /// Under each entitlement that can still spend.
+    credit: Vec<CreditRow>,
     lineage: Option<String>,
     log_size: u64,
     log_root: String,
@@ -71,6 +74,13 @@ struct AccountRow {
     voided: u64,
     unresolved: u64,
     unspent: u64,
+}
+
+#[derive(Serialize)]
+struct CreditRow {
+    entitlement: String,
+    units: u64,
+    until: Option<String>,
 }
 
 /// What officers ended, and why.
@@ -194,6 +204,14 @@ fn report(reading: &Reading, now: u64) -> Report {
         accounts: accounts.collect(),
         credit_units: credit.units,
         credit_until: credit.until.map(rfc3339),
+        credit: state
+            .credits(now)
+            .map(|(entitlement, left)| CreditRow {
+                entitlement: entitlement.to_string(),
+                units: left.units,
+                until: left.until.map(rfc3339),
+            })
+            .collect(),
         lineage: state.lineage().map(|lineage| lineage.to_string()),
         log_size: state.size(),
         log_root: state.root().to_string(),
@@ -278,28 +296,15 @@ fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> Strin
             "no entitlement is live: {export}, and import the entitlement that comes back"
         );
     }
-    let credit = state.credit(now);
-    let days_left = credit
-        .until
-        .map(|until| until.saturating_sub(now) / SECONDS_PER_DAY);
-    if credit.units == 0 || days_left == Some(0) {
-        return format!("the credit is used up: {export}, and import its acknowledgement");
-    }
-    let unspent = |sku: &str| {
-        let accounts = state
-            .accounts()
-            .filter(|account| account.sku.as_str() == sku);
-        accounts
-            .map(mintmark_ledger::state::Account::unspent)
-            .sum::<u64>()
-    };
-    let products = live().flat_map(|granted| &granted.terms.products);
-    if products
-        .clone()
-        .all(|product| unspent(product.sku.as_str()) == 0)
-    {
+    if state.credits(now).next().is_none() {
         return format!("every unit is spent: {export}, and ask for an amendment");
     }
+    let mut credits = state.credits(now).map(|(_, credit)| credit);
+    if credits.all(|credit| credit.is_used_up(now)) {
+        return format!("the credit is used up: {export}, and import its acknowledgement");
+    }
+    let until = state.credit(now).until;
+    let days_left = until.map(|until| until.saturating_sub(now) / SECONDS_PER_DAY);
     if days_left.is_some_and(|days| days < DAYS_WARNED) {
         return format!("the credit ends soon: {export}, and import its acknowledgement");
     }
@@ -334,11 +339,25 @@ fn show(report: &Report, console: &Console) {
     let Report { site, vault, .. } = report;
     console.line(format!("vault {vault} of site {site}"));
     if report.enrolled {
-        let credit = match &report.credit_until {
-            Some(until) => format!("{} units, until {until}", report.credit_units),
-            None => format!("{} units", report.credit_units),
+        let left = |units: u64, until: &Option<String>| match until {
+            Some(until) => format!("{units} units, until {until}"),
+            None => format!("{units} units"),
         };
-        console.line(format!("credit      {credit}"));
+        let mut credit: Vec<String> = report
+            .credit
+            .iter()
+            .map(|row| left(row.units, &row.until))
+            .collect();
+        credit.dedup();
+        if credit.len() < 2 {
+            let credit = left(report.credit_units, &report.credit_until);
+            console.line(format!("credit      {credit}"));
+        } else {
+            for row in &report.credit {
+                let (left, entitlement) = (left(row.units, &row.until), &row.entitlement);
+                console.line(format!("credit      {left}, under {entitlement}"));
+            }
+        }
     } else if let Some(fingerprint) = &report.enrolment_fingerprint {
         console.line(format!("enrolment_fingerprint  {fingerprint}"));
     }

@@ -140,7 +140,11 @@ fn a_vault_is_enrolled_issues_reports_and_is_acknowledged() {
     vault.import().expect(0);
     let status = vault.status();
     assert_eq!(status["bundle"], json!({"sequence": 1, "acknowledged": 1}));
-    assert_eq!(status["credit_units"], 1_000_000);
+    // Every unit is spent, so there is none to make on credit.
+    assert_eq!(status["credit_units"], 0);
+    assert_eq!(status["credit"], json!([]));
+    let next = status["next"].as_str().unwrap();
+    assert!(next.starts_with("every unit is spent"), "{next}");
     assert_eq!(status["credit_until"], json!(null));
     let idle = vault.export().expect(0);
     assert_eq!(

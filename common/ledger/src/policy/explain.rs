@@ -21,7 +21,7 @@ impl Policy {
             product.explain(window, &mut sentences);
         }
         sentences.push(format!(
-            "The vault stops when {} are not yet acknowledged by headquarters, or the oldest of them is {} old.",
+            "The vault makes no more under this entitlement once {} are unreported (issued and not yet acknowledged by headquarters), or one is unreported for more than {}.",
             counted(self.credit.unreported_units_max, "unit"),
             counted(self.credit.unreported_days_max, "day"),
         ));

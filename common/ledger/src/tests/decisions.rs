@@ -366,6 +366,55 @@ fn credit_runs_out_by_units_and_by_days_until_headquarters_acknowledges() {
 }
 
 #[test]
+fn the_credit_is_that_of_entitlements_that_can_still_spend() {
+    let generous = five(|e| {
+        e.credit.unreported_units_max = 7;
+        e.window.until -= DAY;
+    });
+    let mut strict = entitlement("strict", vec![product(2, "TH-200", 5)]);
+    strict.credit.unreported_units_max = 6;
+    let mut vault = Chronicle::entitled(&[generous, strict]);
+    let credits = |vault: &Chronicle, now| -> Vec<(String, u64)> {
+        let credits = vault.state.credits(now);
+        let mut credits: Vec<_> = credits
+            .map(|(id, left)| (id.to_string(), left.units))
+            .collect();
+        credits.sort();
+        let most = credits.iter().map(|(_, units)| *units).max();
+        assert_eq!(vault.state.credit(now).units, most.unwrap_or(0));
+        credits
+    };
+    let named = |credits: &[(&str, u64)]| -> Vec<(String, u64)> {
+        let credits = credits.iter();
+        credits
+            .map(|(id, units)| ((*id).to_owned(), *units))
+            .collect()
+    };
+    assert_eq!(
+        credits(&vault, vault.now),
+        named(&[("five", 7), ("strict", 6)])
+    );
+    for unit in 1..=5 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    assert_eq!(credits(&vault, vault.now), named(&[("strict", 1)]));
+    vault.issue("TH-200", &csr("A6", 6));
+    assert_eq!(credits(&vault, vault.now), named(&[("strict", 0)]));
+    assert!(vault.state.credit(vault.now).is_used_up(vault.now));
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A7", 7))),
+        "CREDIT-UNITS-EXHAUSTED"
+    );
+    let ends = vault.state.entitlements().values();
+    let ends = ends
+        .map(|granted| granted.terms.window.until)
+        .max()
+        .unwrap();
+    assert_eq!(credits(&vault, ends), []);
+    assert_eq!(vault.state.credit(ends).until, None);
+}
+
+#[test]
 fn units_issued_while_a_bundle_was_being_sealed_are_not_reported_by_it() {
     let mut vault = Chronicle::entitled(&[five(|e| e.credit.unreported_units_max = 2)]);
     vault.issue("TH-200", &csr("A1", 1));

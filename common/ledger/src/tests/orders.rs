@@ -31,9 +31,16 @@ fn told(found: (String, String, String), code: &str, message: &str, hint: &str) 
 fn a_revoked_entitlement_spends_nothing_more_and_the_next_one_goes_on() {
     let mut later = five("later", 2);
     later.window.until += DAY;
+    later.credit.unreported_units_max = 3;
     let mut vault = Chronicle::entitled(&[five("five", 1), later]);
     vault.issue("TH-200", &csr("A1", 1));
     assert_eq!(vault.revoke(of("five")), Ok(()));
+    let credits = vault.state.credits(NEW_YEAR);
+    let credits: Vec<_> = credits
+        .map(|(id, left)| (id.as_str(), left.units))
+        .collect();
+    assert_eq!(credits, [("later", 2)]);
+    assert_eq!(vault.state.credit(NEW_YEAR).units, 2);
     let revoked = vault.state.revoked_at(&"five".parse().unwrap()).unwrap();
     assert_eq!(
         (revoked.time, revoked.number, revoked.reason.as_str()),

@@ -18,7 +18,7 @@ pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
             rfc3339(entitlement.window.until)
         ),
         format!(
-            "The vault stops with more than {} units unreported, or one unreported for more than {} days.",
+            "The vault makes no more under this entitlement once {} units are unreported, or one is unreported for more than {} days.",
             entitlement.credit.unreported_units_max, entitlement.credit.unreported_days_max
         ),
     ];

@@ -192,7 +192,7 @@ fn the_example_is_explained_in_plain_words() {
             "TH-200: made only from 06:00 to 22:00 Europe/Berlin on mon, tue: 416 hours within the window.",
             "TH-200: the certificate names \"O=Acme, OU=TH-200, serialNumber={device_id}\", is valid for 7,300 days \
              (about 20 years), and is for clientAuth.",
-            "The vault stops when 20,000 units are not yet acknowledged by headquarters, or the oldest of them is 14 days old.",
+            "The vault makes no more under this entitlement once 20,000 units are unreported (issued and not yet acknowledged by headquarters), or one is unreported for more than 14 days.",
             "A key \"service\" (HMAC-SHA-256): each device of every product gets a secret from it; at most 50,000 uses.",
             "Key \"service\" gets into the token unwrapped by the token itself, or not at all.",
         ]
