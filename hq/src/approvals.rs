@@ -25,6 +25,7 @@ use crate::{clock, failure};
 
 pub(crate) mod amendment;
 pub(crate) mod collect;
+pub(crate) mod readers;
 pub(crate) mod words;
 
 /// How long a draft may collect approvals and then travel, in days.
@@ -264,7 +265,16 @@ pub(crate) fn finished(
             draft.id
         ));
     }
-    expect_threshold(&proposal, draft, &judges)?;
+    expect_threshold(&proposal, draft, &judges).map_err(|failure| {
+        let manifest = current.map(Verified::content);
+        let again = manifest.map(|manifest| readers::draft_again(sql, draft, &proposal, manifest));
+        match again {
+            Some(Ok(Some(again))) => failure.hint(format!(
+                "too few officers of today can read this draft: draft it again: {again}"
+            )),
+            _ => failure,
+        }
+    })?;
     Ok(proposal)
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use mintmark_tests::clock::DAY;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Stores, World, files, judge};
+use mintmark_tests::{Run, Stores, World, files, judge};
 use serde_json::Value;
 
 const CAROL: [&str; 3] = ["alice", "bob", "carol"];
@@ -92,6 +92,81 @@ fn what_a_removed_officer_approved_is_refused_reported_approved_again_and_accept
     let report = world.reconcile();
     assert_eq!(report["balanced"], true, "{report:#}");
     assert_eq!(report["accounts"][0]["good"], 3);
+}
+
+#[test]
+fn a_draft_that_todays_officers_cannot_read_is_to_be_drafted_again() {
+    let world = World::with_vault();
+    world.requests("line", 1..=1);
+    world.mint("berlin", POLICY);
+    // Carol takes bob's place; what was drafted before is not for her.
+    world.add_officer("carol", "");
+    world.hq("officer remove bob --confirm bob").ok();
+    let draft = world.draft_trust("");
+    let shown = world.hq(&format!("approval show {draft}")).ok();
+    let fingerprint = shown.text("fingerprint");
+    for officer in ["alice", "bob"] {
+        let approval = world.sign(&draft, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    let sign = format!(
+        "approval sign {draft} --officer carol --keys @carol --fingerprint {fingerprint} --output $D/carol-trust"
+    );
+    world.hq(&sign).ok();
+    world.hq("approval import $D/carol-trust").ok();
+    let published = world.hq("trust publish --media $D/media").ok();
+    let again = "draft it again: `hq entitlement draft`";
+    let said = |run: &Run| run.warnings().iter().any(|text| text.contains(again));
+    assert!(said(&published), "{published}");
+    world.pin_version("carol", 1);
+    for officer in ["alice", "carol"] {
+        let import = format!("--home $D/officers/{officer} media import $D/media");
+        world.hq(&import).ok();
+    }
+
+    let carried = world.carry_out("berlin").exits(1);
+    assert_eq!(
+        carried.item("dispatch-1-000002.cose")["code"],
+        "SIGNER-UNKNOWN"
+    );
+    let home = world.carry_home("berlin").exits_done();
+    assert_eq!(home.warning_codes(), ["APPROVE-AGAIN"], "{home}");
+    assert!(said(&home), "{home}");
+    let listed = world.hq("approval list").ok().json();
+    let drafts = listed["drafts"].as_array().unwrap();
+    let stale = drafts.iter().find(|draft| draft["state"] == "stale");
+    assert_eq!(stale.unwrap()["draft_again"], "`hq entitlement draft`");
+    let text = world.hq("approval list").text().ok().stdout;
+    assert!(text.contains("to be drafted again"), "{text}");
+    let shown = world.hq("entitlement show th200").ok().json();
+    let waits = shown["entitlements"][0]["waits_for"].to_string();
+    assert!(waits.contains(again), "{waits}");
+    let hint = |run: &Run| run.errors()[0]["hint"].to_string();
+    let export = world
+        .hq("entitlement export th200")
+        .fails(1, "THRESHOLD-NOT-MET");
+    assert!(hint(&export).contains(again), "{export}");
+    let by = "--officer carol --keys @carol";
+    for line in [
+        format!("--home $D/officers/carol approval sign {DRAFT} {by} --output $D/x"),
+        format!("--home $D/officers/carol approval show {DRAFT} {by}"),
+    ] {
+        let unread = world.hq(&line).fails(1, "NOT-RECIPIENT");
+        let hint = hint(&unread);
+        assert!(hint.contains("have HQ draft it again"), "{unread}");
+        assert!(hint.contains("--agreement-keys"), "{unread}");
+    }
+
+    fs::remove_file(world.path("officers/berlin-th200.draft")).unwrap();
+    let id = world.draft("berlin", POLICY);
+    for officer in ["alice", "carol"] {
+        fs::remove_file(world.path(&format!("officers/berlin-th200.draft.{officer}"))).ok();
+        let approval = world.sign(DRAFT, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    world.hq(&format!("entitlement export {id}")).ok();
+    world.carry_out("berlin").exits_done();
+    world.issue("line").ok();
 }
 
 #[test]

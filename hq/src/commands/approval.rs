@@ -13,7 +13,7 @@ use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::collect;
-use crate::approvals::{self, Content, amendment, words};
+use crate::approvals::{self, Content, amendment, readers, words};
 use crate::clock::now_unix;
 use crate::config::Role as HomeRole;
 use crate::home::Home;
@@ -107,6 +107,17 @@ fn read(file: &Path) -> Result<Proposal, Failure> {
     Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)
 }
 
+/// Says why an officer may be unable to read a draft.
+fn not_for_officer(failure: Failure) -> Failure {
+    if failure.code != "NOT-RECIPIENT" {
+        return failure;
+    }
+    failure.hint(
+        "it was drafted before this officer had the role, or this key: have HQ draft it again; or the key that reads \
+         drafts is in another token (`approval sign` takes --agreement-keys)",
+    )
+}
+
 fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     let home = Home::read_hq(home)?;
     let registry = home.registry()?;
@@ -121,6 +132,7 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     for draft in drafts::all(&registry.sql)? {
         let mut approvers = drafts::approvers(&registry.sql, &draft.fingerprint)?;
         let mut former = Vec::new();
+        let mut again = None;
         let proposal = approvals::collected(&registry.sql, &record, &draft)?;
         let needed = match approvals::judges(&proposal, manifest.as_ref()) {
             Ok(judges) => {
@@ -129,6 +141,10 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
                 if draft.state == State::Open {
                     former = approvals::former(&registry.sql, &draft, &tally)?;
                     approvers.retain(|officer| !former.contains(officer));
+                    if let Some(manifest) = &manifest {
+                        let manifest = manifest.content();
+                        again = readers::draft_again(&registry.sql, &draft, &proposal, manifest)?;
+                    }
                 }
                 tally
                     .iter()
@@ -160,13 +176,15 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
             "approvers": approvers,
             "no_longer_counting": former,
             "missing": needed,
+            "draft_again": again,
             "drafted_at": rfc3339(draft.drafted_at),
             "approve_until": rfc3339(draft.approve_until),
         }));
-        let missing = if draft.state == State::Open {
-            format!("{needed} more")
-        } else {
-            String::new()
+        let missing = match (state, again) {
+            ("expired", _) => String::new(),
+            (_, Some(again)) => format!("to be drafted again: {again}"),
+            _ if draft.state == State::Open => format!("{needed} more"),
+            _ => String::new(),
         };
         table.row([
             draft.id,
@@ -184,7 +202,8 @@ fn list(home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
     console.table(&table);
     if stale {
         console.note(
-            "stale: an approval is by somebody who may no longer give it; others have to approve",
+            "stale: an approval is by somebody who may no longer give it; others have to approve, of those who could \
+             read the draft when it was made",
         );
     }
     Ok(Exit::Done)
@@ -208,7 +227,7 @@ fn show(
             agree: &agree,
             former: None,
         };
-        let content = Content::read(&proposal, Some(opener))?;
+        let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
         differences = amendment::differences(home, file, &content, opener)?;
         Some(content)
     } else if !context.kind.is_encrypted() {
@@ -434,7 +453,7 @@ fn sign(
             agree: &agree,
             former: None,
         };
-        let content = Content::read(&proposal, Some(opener))?;
+        let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
         differences = amendment::differences(home, file, &content, opener)?;
         content
     } else {

@@ -121,6 +121,7 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
                             "version": refused.version,
                             "code": refused.code,
                             "approve_again": refused.approve_again,
+                            "draft_again": refused.draft_again,
                         })
                     });
                     json["refused_by_vault"] = refused.collect();

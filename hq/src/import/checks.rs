@@ -28,12 +28,13 @@ use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::approvals::{self, readers};
 use crate::findings::{Finding, Severity};
 use crate::record::Record;
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
 use crate::registry::{bundles, device_cas};
-use crate::{approvals, clock, failure};
+use crate::{clock, failure};
 
 /// What an entry needs beside the content that it holds, at most.
 const CONTENT_SPARE_BYTES: usize = 1024;
@@ -59,6 +60,8 @@ pub(crate) struct RefusedThere {
     pub(crate) code: String,
     /// Whether it was for its approvals, and its draft collects others now.
     pub(crate) approve_again: bool,
+    /// How it is drafted again, if too few officers of today can read that draft.
+    pub(crate) draft_again: Option<String>,
 }
 
 /// What was expected, and what was found.
@@ -180,9 +183,17 @@ impl<'a> Checks<'a> {
                 // What was sent anew since, as it was approved again, is on its way.
                 let is_newest = !dispatches::is_sent_again(self.sql, name, sent)?;
                 let lacking = approvals::APPROVAL_LACKING.contains(&code.as_str());
-                let approve_again = is_newest
-                    && lacking
-                    && approvals::reopen(self.sql, &content()?, clock::now_unix())?.is_some();
+                let mut reopened = None;
+                if is_newest && lacking {
+                    reopened = approvals::reopen(self.sql, &content()?, clock::now_unix())?;
+                }
+                let approve_again = reopened.is_some();
+                let mut draft_again = None;
+                if let (Some(draft), Some(newest)) = (reopened, self.manifests.last()) {
+                    let collected = approvals::collected(self.sql, self.record, &draft)?;
+                    let newest = newest.content();
+                    draft_again = readers::draft_again(self.sql, &draft, &collected, newest)?;
+                }
                 if is_newest && !approve_again && sent.kind != Kind::Acknowledgement.as_str() {
                     approvals::fail(self.sql, &content()?)?;
                 }
@@ -192,6 +203,7 @@ impl<'a> Checks<'a> {
                     version: sent.version,
                     code: code.clone(),
                     approve_again,
+                    draft_again,
                 }))
             }
             _ => Ok(None),

@@ -13,7 +13,7 @@ use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::trust::TrustManifest;
 use serde_json::{Value, json};
 
-use crate::approvals::{self, words};
+use crate::approvals::{self, readers, words};
 use crate::clock::now_unix;
 use crate::commands::say;
 use crate::home::Home;
@@ -85,6 +85,11 @@ impl Known<'_> {
                 let missing = self.missing(draft);
                 return Ok(if missing == 0 {
                     Standing::new("approved", "`hq entitlement export`")
+                } else if let Some(again) = self.draft_again(draft)? {
+                    let text = format!(
+                        "a new draft, as too few officers of today can read this one: draft it again: {again}"
+                    );
+                    Standing::new("draft", text)
                 } else {
                     let text = format!("{missing} approvals, then `hq entitlement export`");
                     Standing::new("draft", text)
@@ -131,6 +136,16 @@ impl Known<'_> {
             .iter()
             .map(|(threshold, officers)| threshold.saturating_sub(officers.len() as u64));
         missing.max().unwrap_or(1)
+    }
+
+    /// How it is drafted again, if those who could still approve it are too few.
+    fn draft_again(&self, draft: &Draft) -> Result<Option<String>, Failure> {
+        let Some(manifest) = &self.manifest else {
+            return Ok(None);
+        };
+        let sql = &self.registry.sql;
+        let collected = approvals::collected(sql, &self.record, draft)?;
+        readers::draft_again(sql, draft, &collected, manifest.content())
     }
 
     fn revoked(&mut self, listed: &Listed) -> Result<Option<Standing>, Failure> {

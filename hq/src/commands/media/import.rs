@@ -58,12 +58,18 @@ pub(super) fn run(
             version,
             code,
             approve_again,
+            draft_again,
         } = refused;
         let text = format!(
             "{}: the vault refused the {kind} `{id}` version {version}, by the rule {code}; it is not in force",
             item.id
         );
-        if *approve_again {
+        if let Some(again) = draft_again {
+            let text = format!(
+                "{text}. Too few officers of today can read its draft: draft it again: {again}"
+            );
+            console.warn_coded("APPROVE-AGAIN", text);
+        } else if *approve_again {
             let text = format!(
                 "{text}. Its draft is open again: have it approved by officers of today, then send it as before \
                  (`hq approval list` shows it)"

@@ -9,6 +9,7 @@ use mintmark_protocol::trust::{Role, TrustManifest};
 use rusqlite::Connection;
 
 use super::{say, unpublished};
+use crate::approvals::{self, readers};
 use crate::clock::now_unix;
 use crate::commands::media::stick::Stick;
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::keyring::Keyring;
 use crate::record::Record;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, trust_manifests, vaults};
-use crate::{approvals, failure, outbox, roots, trust};
+use crate::{failure, outbox, roots, trust};
 
 /// Finishes the open draft, if there is one, and writes every manifest to a stick.
 pub(in crate::commands) fn run(
@@ -110,11 +111,24 @@ fn approve_again(
                 continue;
             }
             let (kind, id, name) = (dispatch.kind, &dispatch.id, &vault.name);
+            let draft = drafts::by_fingerprint(sql, &proposal.fingerprint())?;
+            let again =
+                draft.map(|draft| readers::draft_again(sql, &draft, &proposal, manifest.content()));
+            let then = match again.transpose()?.flatten() {
+                None => "have it approved again".to_owned(),
+                Some(again) if kind == Kind::EnrolmentGrant => {
+                    format!("too few officers of today can read its draft: draft it again: {again}")
+                }
+                Some(again) => format!(
+                    "too few officers of today can read its draft: if the vault's next bundle says that it refused \
+                     this, draft it again: {again}"
+                ),
+            };
             said.push(format!(
                 "the {kind} `{id}` for {name} is on its way, approved by somebody who may no longer approve it: the \
-                 vault will refuse it, unless it has it already; have it approved again"
+                 vault will refuse it, unless it has it already; {then}"
             ));
-            if dispatch.kind == Kind::EnrolmentGrant {
+            if kind == Kind::EnrolmentGrant {
                 approvals::reopen(sql, &proposal.fingerprint(), now_unix())?;
             }
         }
