@@ -1,6 +1,13 @@
 //! What the codes of refusals mean, for readers of a log that holds nothing but the code.
 
-/// Every code that a decision of the ledger can carry by its own rules, what it means, and what to do.
+// What to do about content of a dispatch that did not verify. HQ reads in the log what was refused.
+const APPROVED_AGAIN: &str =
+    "carry the next `site media export` to headquarters, which has it approved again";
+const MADE_AGAIN: &str = "carry the next `site media export` to headquarters, which learns of it there and makes it again";
+const EVIDENCE: &str = "keep the file and tell headquarters: somebody put it together from parts";
+
+/// Every code that a decision of the ledger can carry, by its own rules or by what the vault verified, what it means, and
+/// what to do.
 const CODES: &[(&str, &str, &str)] = &[
     (
         "NOT-ENROLLED",
@@ -331,6 +338,117 @@ const CODES: &[(&str, &str, &str)] = &[
         "CSR-PROOF-INVALID",
         "the certification request did not prove possession of its key",
         "make the request again with the device's own key",
+    ),
+    (
+        "SIGNER-UNKNOWN",
+        "approved by somebody who may not approve it, or may no longer",
+        APPROVED_AGAIN,
+    ),
+    (
+        "SIGNER-ROLE",
+        "approved by somebody who has not the role for it, or no longer",
+        APPROVED_AGAIN,
+    ),
+    (
+        "SIGNER-DUPLICATE",
+        "approved twice by one officer",
+        APPROVED_AGAIN,
+    ),
+    (
+        "THRESHOLD-NOT-MET",
+        "approved by fewer officers than it takes",
+        APPROVED_AGAIN,
+    ),
+    (
+        "SIGNATURE-INVALID",
+        "a signature on it does not verify",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-EXPIRED",
+        "it may no longer be used",
+        APPROVED_AGAIN,
+    ),
+    (
+        "NOT-RECIPIENT",
+        "it is not encrypted to this vault's key",
+        MADE_AGAIN,
+    ),
+    (
+        "DECRYPTION-FAILED",
+        "it does not decrypt with this vault's key",
+        MADE_AGAIN,
+    ),
+    (
+        "COMMITMENT-MISMATCH",
+        "it is not what its signers committed to",
+        EVIDENCE,
+    ),
+    (
+        "FINGERPRINT-MISMATCH",
+        "it is not the object that it should be",
+        EVIDENCE,
+    ),
+    (
+        "MESSAGE-PARTS",
+        "its parts do not belong together",
+        EVIDENCE,
+    ),
+    (
+        "MESSAGE-ADDRESS",
+        "it is for another vault, or from somebody else",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-ENCODING",
+        "it is not encoded as messages are",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-SHAPE",
+        "it is not of the form that it should have",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-OVERSIZE",
+        "it is larger than any genuine one",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-HEADER",
+        "it has a header that is not allowed",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-ALGORITHM",
+        "it uses an algorithm that is not allowed",
+        MADE_AGAIN,
+    ),
+    (
+        "MESSAGE-TYPE",
+        "it is of another type than its dispatch says",
+        MADE_AGAIN,
+    ),
+    ("MESSAGE-KEY", "a key in it is malformed", MADE_AGAIN),
+    (
+        "IDENTIFIER-INVALID",
+        "a name in it is malformed",
+        MADE_AGAIN,
+    ),
+    (
+        "FINGERPRINT-INVALID",
+        "a fingerprint in it is malformed",
+        MADE_AGAIN,
+    ),
+    (
+        "TRUST-SUCCESSION",
+        "it names another trust manifest than it may",
+        MADE_AGAIN,
+    ),
+    (
+        "GRANT-CERTIFICATE",
+        "its certificates are not those that officers approved, made by the root for this vault's keys",
+        "tell headquarters; the grant must be made again",
     ),
 ];
 

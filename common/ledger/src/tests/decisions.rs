@@ -6,7 +6,7 @@ use mintmark_protocol::identifier::{Fingerprint, StationId};
 use super::fixture::*;
 use crate::decide::{DecideError, Input, Submitted, decide};
 use crate::entry::{Body, Entry, Refused, Request, Reserved, Submission};
-use crate::refusal::meaning;
+use crate::refusal::{Refusal, meaning};
 use crate::serial::serial_of;
 
 fn code(body: &Body) -> &str {
@@ -534,6 +534,29 @@ fn every_code_of_a_refusal_has_a_meaning() {
     for code in codes {
         assert_ne!(meaning(code), code);
     }
+}
+
+#[test]
+fn every_code_of_content_that_does_not_verify_has_a_meaning_and_says_what_to_do() {
+    let source = include_str!("../../../protocol/src/error.rs");
+    let body = source.split("pub fn code(&self)").nth(1).unwrap();
+    let body = body.split("pub fn hint").next().unwrap();
+    let mut codes: Vec<&str> = body.split('"').skip(1).step_by(2).collect();
+    // These are not the content's fault, and refuse nothing.
+    codes.retain(|code| !["MESSAGE-VERSION", "KEY-OPERATION", "RANDOM"].contains(code));
+    assert!(codes.len() > 15);
+    let unknown = |code: &str| Refusal::ContentRejected {
+        code: code.to_owned(),
+    };
+    let vague = unknown("NO-SUCH-CODE").hint();
+    for code in codes.into_iter().chain(["GRANT-CERTIFICATE"]) {
+        assert_ne!(meaning(code), code);
+        assert_ne!(unknown(code).hint(), vague, "{code}");
+    }
+    assert_eq!(
+        unknown("SIGNER-UNKNOWN").hint(),
+        "carry the next `site media export` to headquarters, which has it approved again"
+    );
 }
 
 #[test]
