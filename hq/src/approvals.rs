@@ -1,7 +1,7 @@
 //! Drafts on their way through approval: where they are kept, what they say in words, and when they are done.
 
 use mintmark_console::{Console, Failure, files};
-use mintmark_pki::CertificationRequest;
+use mintmark_pki::{CertificationRequest, Issuer, device_ca_tbs, vault_identity_tbs};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::Opener;
@@ -133,6 +133,62 @@ pub(crate) fn expect_keys_asked_for(grant: &EnrolmentGrant) -> Result<(), Failur
     }
     Ok(())
 }
+
+/// Refuses a grant whose certificates are not, to the byte, what the root signs for the vault that asked, by one of these
+/// manifests: an identity that is a CA, or names another site, is nothing that it asked for. Serial number and time of
+/// issue are the draft's own.
+pub(crate) fn expect_certificates<'a>(
+    grant: &EnrolmentGrant,
+    manifests: impl Iterator<Item = &'a TrustManifest> + Clone,
+) -> Result<(), Failure> {
+    let request = grant.asked().map_err(failure::protocol)?;
+    let csr = CertificationRequest::from_der(&request.device_ca_csr).map_err(failure::pki)?;
+    let device_ca = PublicKey::from_public_key_der(csr.spki_der()).ok();
+    let (site, vault) = (request.vault.site.as_str(), request.vault.vault.as_str());
+    let parts = [
+        (
+            "identity",
+            &grant.identity_tbs,
+            Some(request.signing_key),
+            vault_identity_tbs as Certified,
+        ),
+        (
+            "device CA",
+            &grant.device_ca_tbs,
+            device_ca,
+            device_ca_tbs as Certified,
+        ),
+    ];
+    for (what, tbs, key, certified) in parts {
+        let drafted = words::unsigned(tbs).ok().zip(key);
+        let as_asked = drafted.is_some_and(|(drafted, key)| {
+            let (serial, from) = (drafted.serial(), drafted.not_before_unix());
+            manifests.clone().any(|manifest| {
+                let root = Issuer::from_certificate_der(&manifest.root_certificate);
+                let made = root.and_then(|root| {
+                    certified(&root, &manifest.hq_name, site, vault, &key, serial, from)
+                });
+                made.is_ok_and(|made| made == *tbs)
+            })
+        });
+        if !as_asked {
+            return Err(failure::refused(
+                "GRANT-MISMATCH",
+                format!(
+                    "the {what} certificate in this draft is not the one that the root signs for the vault {}",
+                    request.vault
+                ),
+                "if there is a newer trust manifest, import it and try again; else do not approve the draft, keep it and \
+                 tell your security officer",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How a certificate of a vault is made: root, headquarters' name, site, vault, key, serial number, time of issue.
+type Certified =
+    fn(&Issuer, &str, &str, &str, &PublicKey, &[u8], u64) -> Result<Vec<u8>, mintmark_pki::Error>;
 
 /// The role that approves a draft of this type.
 pub(crate) fn role(kind: Kind) -> Result<Role, Failure> {

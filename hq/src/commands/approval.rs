@@ -454,6 +454,9 @@ fn sign(
             former: None,
         };
         let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
+        if let Content::Grant(grant) = &content {
+            approvals::expect_certificates(grant, [&manifest].into_iter())?;
+        }
         differences = amendment::differences(home, file, &content, opener)?;
         content
     } else {

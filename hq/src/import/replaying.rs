@@ -15,6 +15,7 @@ use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{Fingerprint, VaultId, VaultName};
 use p256::PublicKey;
 use p256::ecdsa::Signature;
@@ -255,6 +256,12 @@ impl<'a> Replaying<'a> {
                 self.accuse(&finding)?;
             }
             self.refused.extend(self.checks.decided(&input, &entry)?);
+            // What a vault accepts after all, or refuses, is granted, or is not, from there on.
+            if let Body::Dispatch(logged) = &input.body
+                && logged.kind == Kind::Entitlement.as_str()
+            {
+                self.granted = accounts::granted(self.sql, &self.vault.name)?;
+            }
         }
         match replayed.effect {
             Some(Effect::Reserved(device)) => {

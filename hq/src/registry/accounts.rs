@@ -68,8 +68,8 @@ pub(crate) struct Granted {
     pub(crate) units: u64,
 }
 
-/// Everything that was ever granted to a vault, by account. A version with fewer units than the one before takes nothing
-/// back that was spent by then.
+/// Everything that was ever granted to a vault, by account, but for what the vault refused. A version with fewer units
+/// than the one before takes nothing back that was spent by then.
 pub(crate) fn granted(
     sql: &Connection,
     vault: &VaultName,
@@ -77,7 +77,7 @@ pub(crate) fn granted(
     let mut granted = BTreeMap::<AccountTag, Granted>::new();
     let sent = entitlements::all(sql)?
         .into_iter()
-        .filter(|listed| listed.terms.vault == *vault && !listed.approvers.is_empty());
+        .filter(|listed| listed.terms.vault == *vault && listed.state == "sent");
     for listed in sent {
         for product in listed.terms.products {
             let units = product.units;

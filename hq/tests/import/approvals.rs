@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use mintmark_pki::{Issuer, device_ca_tbs, vault_identity_tbs};
+use mintmark_pki::{Issuer, assemble, device_ca_tbs, next_root_tbs, root_tbs, vault_identity_tbs};
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
+use p256::ecdsa::Signature;
+use p256::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
 
 use super::support::{Hq, Vault, key, manifest};
@@ -207,4 +209,87 @@ fn the_approval_of_an_officer_who_left_since_does_not_block_the_draft() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn a_grant_whose_certificates_are_not_those_of_its_vault_is_not_signed() {
+    let hq = Hq::new();
+    let honest = grant(&hq, None, None);
+    let trust = manifest(&hq.path("stick/mintmark"));
+    let root = Issuer::from_certificate_der(&trust.content().root_certificate).unwrap();
+    let (identity, device_ca) = (
+        honest.asked().unwrap().signing_key,
+        Vault::device_ca_key("paris"),
+    );
+    let (serial, now) = (&[9; 20], 1_700_000_000);
+    let other_root = {
+        let tbs = root_tbs("Acme", &public(12), serial, now).unwrap();
+        let signature: Signature = key(12).sign(&tbs);
+        Issuer::from_certificate_der(&assemble(&tbs, &signature).unwrap()).unwrap()
+    };
+    let identities = [
+        device_ca_tbs(&root, "Acme", "paris", "v1", &identity, serial, now),
+        vault_identity_tbs(&root, "Acme", "berlin", "v1", &identity, serial, now),
+        vault_identity_tbs(&root, "Acme", "paris", "v2", &identity, serial, now),
+        vault_identity_tbs(&root, "Other", "paris", "v1", &identity, serial, now),
+        vault_identity_tbs(&other_root, "Acme", "paris", "v1", &identity, serial, now),
+    ];
+    let device_cas = [
+        vault_identity_tbs(&root, "Acme", "paris", "v1", &device_ca, serial, now),
+        device_ca_tbs(&root, "Acme", "berlin", "v1", &device_ca, serial, now),
+        device_ca_tbs(&other_root, "Acme", "paris", "v1", &device_ca, serial, now),
+        next_root_tbs("Acme", 2, &device_ca, serial, now),
+    ];
+    let identities = identities.map(|tbs| EnrolmentGrant {
+        identity_tbs: tbs.unwrap(),
+        ..honest.clone()
+    });
+    let device_cas = device_cas.map(|tbs| EnrolmentGrant {
+        device_ca_tbs: tbs.unwrap(),
+        ..honest.clone()
+    });
+    for (at, hostile) in identities.iter().chain(&device_cas).enumerate() {
+        let (exit, code, words) = signs(&hq, hostile);
+        let found = (exit, code.as_str());
+        assert_eq!(found, (1, "GRANT-MISMATCH"), "{at}: {words}");
+    }
+}
+
+#[test]
+fn the_words_of_a_first_entitlement_say_when_and_by_which_name_and_how_much() {
+    let hq = Hq::new();
+    let policy = r#"
+schema = 1
+id = "demo-2"
+valid_from = 2027-01-01T00:00:00Z
+valid_until = 2027-04-01T00:00:00Z
+anchor_lease_max = 77
+[credit]
+max_unreported_units = 20
+max_unreported_days = 14
+[[product]]
+sku = "TH-200"
+units = 5
+device_id_source = "commonName"
+key_algorithms = ["P-256"]
+working_hours = { zone = "Europe/Berlin", days = ["mon", "tue"], from = "06:00", to = "22:00" }
+[product.certificate]
+subject = "O=Acme, serialNumber={device_id}"
+validity_days = 100
+"#;
+    fs::write(hq.path("policy-2.toml"), policy).unwrap();
+    let policy = hq.path("policy-2.toml");
+    let draft = ["entitlement", "draft", "--site", "berlin", "--policy"];
+    let run = hq.run(&[&draft[..], &[policy.to_str().unwrap(), "--dry-run"]].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let words = run.json()["words"].to_string();
+    for shown in [
+        "26 working periods of 416 h 0 min in all",
+        "the first 2027-01-04T05:00:00Z to 2027-01-04T21:00:00Z",
+        "the last 2027-03-30T04:00:00Z to 2027-03-30T20:00:00Z",
+        "identifier taken from the request's commonName",
+        "anchor lease would be of 77 units at most",
+    ] {
+        assert!(words.contains(shown), "{shown} is missing in:\n{words}");
+    }
 }

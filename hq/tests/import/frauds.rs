@@ -571,3 +571,30 @@ fn a_device_whose_request_was_made_up_is_not_good() {
         (1, &json!(["ENTRY-MALFORMED"]))
     );
 }
+
+#[test]
+fn what_a_vault_refused_and_spends_from_all_the_same_is_no_grant() {
+    let hq = Hq::new();
+    let stick = hq.path("stick/mintmark");
+    // What an honest vault would make of the entitlement.
+    let mut honest = Vault::new("berlin", &stick);
+    honest.import(&stick);
+    let made = csr("A1", 1);
+    let reserved = honest.reserved("TH-200", &made, 0);
+
+    let mut vault = Vault::new("berlin", &stick);
+    vault.import_at_most(&stick, 1);
+    vault.refuse_next(&stick, "SIGNER-UNKNOWN");
+    let report = vault.report(&hq.path("one"));
+    // It lies about the officers, but what it says it refused is not in force.
+    assert_eq!(hq.import_one(&report).1, "imported");
+
+    vault.forge("TH-200", &made, reserved);
+    let report = vault.report(&hq.path("two"));
+    assert_eq!(hq.import_one(&report).1, "imported");
+    let device = hq.run(&["device", "show", "A1"]);
+    let device = device.json();
+    assert_eq!(device["status"], "unaccounted", "{device}");
+    let found = device["findings"].as_array().unwrap();
+    assert!(found.contains(&json!("OVER-ISSUE")), "{device}");
+}

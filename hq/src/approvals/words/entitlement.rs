@@ -2,7 +2,7 @@
 
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::policy::difference;
-use mintmark_protocol::entitlement::{Entitlement, ProductTerms};
+use mintmark_protocol::entitlement::{DeviceIdSource, Entitlement, Interval, ProductTerms};
 use mintmark_protocol::key_terms::{KeyTerms, KeyUse};
 
 /// An entitlement's terms in words.
@@ -22,6 +22,10 @@ pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
             entitlement.credit.unreported_units_max, entitlement.credit.unreported_days_max
         ),
     ];
+    lines.push(format!(
+        "An anchor lease would be of {} units at most; vaults of this version take none.",
+        entitlement.anchor_lease_max
+    ));
     for product in &entitlement.products {
         lines.push(format!("{}.", product_terms(product)));
     }
@@ -48,6 +52,12 @@ fn product_terms(product: &ProductTerms) -> String {
         Some(pattern) => parts.push(format!("identifiers matching `{pattern}`")),
         None => parts.push("any identifier".to_owned()),
     }
+    if product.device_id_source != DeviceIdSource::SerialNumber {
+        parts.push(format!(
+            "the identifier taken from the request's {}",
+            product.device_id_source.as_str()
+        ));
+    }
     parts.push(format!("device keys {}", product.key_algorithms.join(", ")));
     if product.reissues_per_device > 0 {
         parts.push(format!(
@@ -60,7 +70,7 @@ fn product_terms(product: &ProductTerms) -> String {
         parts.push(format!("only at {}", names.join(", ")));
     }
     if let Some(hours) = &product.working_hours {
-        parts.push(format!("only within {} working periods", hours.len()));
+        parts.push(working_hours(hours));
     }
     parts.push(format!(
         "certificates `{}`, {}",
@@ -74,6 +84,26 @@ fn product_terms(product: &ProductTerms) -> String {
         ));
     }
     parts.join("; ")
+}
+
+/// Hundreds of periods are no words; when they begin and end and how much they are is.
+fn working_hours(hours: &[Interval]) -> String {
+    let (Some(first), Some(last)) = (hours.first(), hours.last()) else {
+        return "at no time".to_owned();
+    };
+    let seconds = hours
+        .iter()
+        .map(|hours| hours.until.saturating_sub(hours.from))
+        .fold(0, u64::saturating_add);
+    let period = |hours: &Interval| format!("{} to {}", rfc3339(hours.from), rfc3339(hours.until));
+    format!(
+        "only within {} working periods of {} h {} min in all, the first {}, the last {}",
+        hours.len(),
+        seconds / 3600,
+        seconds % 3600 / 60,
+        period(first),
+        period(last)
+    )
 }
 
 fn validity(product: &ProductTerms) -> String {
