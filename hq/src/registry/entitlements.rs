@@ -1,11 +1,14 @@
 //! Entitlements as they were drafted and sent, and their accounts.
 
+use std::collections::BTreeMap;
+
 use mintmark_console::Failure;
 use mintmark_protocol::entitlement::{AccountTag, Entitlement};
 use mintmark_protocol::identifier::{EntitlementId, Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::revocation::Target;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::parsed;
+use super::{orders, parsed};
 use crate::failure;
 
 /// One version of an entitlement, as drafted.
@@ -100,44 +103,57 @@ pub(crate) fn send(
     Ok(())
 }
 
-/// Notes that what was sent is not in force: the vault refused it. It is a draft again.
+/// Notes that what was sent is not in force: the vault refused it. It is a draft again, and what was sent before is what
+/// is granted.
 pub(crate) fn take_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    sql.execute(
+    let changed = sql.execute(
         "UPDATE entitlements SET state = 'draft' WHERE draft = ?1 AND state = 'sent'",
         [draft.to_string()],
-    )
-    .map_err(failure::sql)?;
+    );
+    if changed.map_err(failure::sql)? > 0 {
+        grant_newest(sql, draft)?;
+    }
     Ok(())
 }
 
 /// Takes that back: it is in force all the same.
 pub(crate) fn put_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    sql.execute(
+    let changed = sql.execute(
         "UPDATE entitlements SET state = 'sent' WHERE draft = ?1 AND state = 'draft'",
         [draft.to_string()],
-    )
-    .map_err(failure::sql)?;
+    );
+    if changed.map_err(failure::sql)? > 0 {
+        grant_newest(sql, draft)?;
+    }
     Ok(())
 }
 
 /// Notes that the vault did not accept what it was sent: what it was sent before is what is granted.
 pub(crate) fn refuse(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    let Some(refused) = by_draft(sql, draft)?.filter(|listed| listed.state == "sent") else {
+    let changed = sql.execute(
+        "UPDATE entitlements SET state = 'refused', approvers = NULL WHERE draft = ?1 AND state = 'sent'",
+        [draft.to_string()],
+    );
+    if changed.map_err(failure::sql)? > 0 {
+        grant_newest(sql, draft)?;
+    }
+    Ok(())
+}
+
+/// Has the accounts of the entitlement that a draft is of say what its newest version grants that was sent and not
+/// refused; where there is none such, they are none.
+fn grant_newest(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    let Some(listed) = by_draft(sql, draft)? else {
         return Ok(());
     };
-    sql.execute(
-        "UPDATE entitlements SET state = 'refused', approvers = NULL WHERE draft = ?1",
-        [draft.to_string()],
-    )
-    .map_err(failure::sql)?;
-    let (vault, id) = (&refused.terms.vault, &refused.terms.id);
+    let (vault, id) = (&listed.terms.vault, &listed.terms.id);
     sql.execute(
         "UPDATE accounts SET sent = 0 WHERE site = ?1 AND vault = ?2 AND entitlement = ?3",
         [vault.site.as_str(), vault.vault.as_str(), id.as_str()],
     )
     .map_err(failure::sql)?;
     match newest_sent(sql, vault, id)? {
-        Some(before) => send(sql, &before.terms, &before.draft, &before.approvers),
+        Some(newest) => send(sql, &newest.terms, &newest.draft, &newest.approvers),
         None => Ok(()),
     }
 }
@@ -163,6 +179,29 @@ pub(crate) fn newest_sent(
     let mut versions = versions(sql, vault, id)?;
     versions.retain(|listed| listed.state == "sent");
     Ok(versions.pop())
+}
+
+/// What a vault was sent and has not refused, and is not over: the newest version of each.
+pub(crate) fn in_force(
+    sql: &Connection,
+    vault: &VaultName,
+    now: u64,
+) -> Result<Vec<Listed>, Failure> {
+    let mut newest = BTreeMap::new();
+    for listed in all(sql)? {
+        if listed.terms.vault == *vault && listed.state == "sent" {
+            // They come in the order of their versions.
+            newest.insert(listed.terms.id.clone(), listed);
+        }
+    }
+    let mut found = Vec::new();
+    for listed in newest.into_values() {
+        let target = Target::Entitlement(listed.terms.id.clone());
+        if now < listed.terms.window.until && !orders::is_revoked(sql, vault, &target)? {
+            found.push(listed);
+        }
+    }
+    Ok(found)
 }
 
 /// Notes that another draft has taken the place of this one.

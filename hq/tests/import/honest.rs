@@ -356,4 +356,10 @@ fn a_vault_that_calls_what_hq_sent_unauthentic_is_accused_and_its_rule_noted() {
         report["findings"][1]["evidence"]["rule"],
         "THRESHOLD-NOT-MET"
     );
+    // What is not in force there authorises nothing.
+    let granted = |site: &str| {
+        let accounts = report["accounts"].as_array().unwrap().iter();
+        accounts.filter(|account| account["site"] == site).count()
+    };
+    assert_eq!((granted("berlin"), granted("lyon")), (0, 2), "{report}");
 }

@@ -7,6 +7,7 @@ mod approvals;
 mod chain;
 mod dry_runs;
 mod enrolment;
+mod entitlements;
 mod frauds;
 mod homes;
 mod honest;

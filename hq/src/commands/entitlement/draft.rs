@@ -8,11 +8,12 @@ use mintmark_ledger::policy::{Draft as PolicyDraft, Policy};
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::entitlement::{Credit, Entitlement};
 use mintmark_protocol::identifier::{EntitlementId, VaultName};
+use mintmark_protocol::key_terms::KeyTerms;
 use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
 use super::{Drafting, Place};
-use crate::approvals::{APPROVE_DAYS, words};
+use crate::approvals::{APPROVE_DAYS, amendment, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::{policy, say_draft};
 use crate::home::Home;
@@ -183,6 +184,10 @@ fn keep(
         }
         let file = drafted.keep(&transaction, &home.record(), output, console)?;
         entitlements::add(&transaction, terms, &drafted.draft.fingerprint)?;
+        if let Some(output) = output {
+            let record = home.record();
+            amendment::write_beside(&transaction, &record, &drafted.draft, output, console)?;
+        }
         registry::commit(transaction)?;
         file
     };
@@ -226,6 +231,9 @@ fn expect_possible(sql: &Connection, terms: &Entitlement) -> Result<(), Failure>
             ));
         }
     }
+    for listed in entitlements::in_force(sql, vault, terms.drafted_at)? {
+        expect_keys_kept(terms, &listed.terms)?;
+    }
     let replay = replays::load(sql, vault)?;
     for key in replay.state().keys().filter(|key| key.entitlement == id) {
         let next = terms.keys.iter().find(|next| next.label == key.terms.label);
@@ -238,6 +246,28 @@ fn expect_possible(sql: &Connection, terms: &Entitlement) -> Result<(), Failure>
                     key.terms.label, key.uses
                 ),
                 "an amendment states all uses, those that were made included",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A label stays with its key while an entitlement in force names it.
+fn expect_keys_kept(terms: &Entitlement, other: &Entitlement) -> Result<(), Failure> {
+    for key in &terms.keys {
+        let is_over = |known: &KeyTerms| known.until.is_some_and(|until| until <= terms.drafted_at);
+        let known = other.keys.iter().find(|known| known.label == key.label);
+        let Some(known) = known.filter(|known| !is_over(known)) else {
+            continue;
+        };
+        if known.algorithm != key.algorithm {
+            return Err(failure::usage(
+                "ENTITLEMENT-KEY-CHANGED",
+                format!(
+                    "key `{}` is for {}, and in entitlement `{}` of {}, which is in force, it is for {}",
+                    key.label, key.algorithm, other.id, other.vault, known.algorithm
+                ),
+                "give the new key another label in the policy",
             ));
         }
     }

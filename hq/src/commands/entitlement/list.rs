@@ -1,5 +1,6 @@
 //! `hq entitlement list|show`: where each entitlement stands, and what it waits for.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use mintmark_console::{Align, Console, Exit, Failure, Table};
 use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::replay::Replay;
 use mintmark_protocol::envelope::{Kind, Verified};
-use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::identifier::{OfficerId, VaultName};
+use mintmark_protocol::key_terms::KeyUse;
 use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::trust::TrustManifest;
 use serde_json::{Value, json};
@@ -39,6 +41,35 @@ impl Standing {
             waits_for: waits_for.into(),
             code: None,
         }
+    }
+}
+
+/// Who approved a version.
+struct Approvals {
+    /// Whether more are collected.
+    open: bool,
+    counting: Vec<String>,
+    /// Those whose approvals were collected and count no longer.
+    former: Vec<String>,
+}
+
+impl Approvals {
+    fn lines(&self) -> Vec<String> {
+        let names = |officers: &[String]| match officers {
+            [] => "nobody yet".to_owned(),
+            _ => officers.join(", "),
+        };
+        let said = if self.open {
+            "Approved by"
+        } else {
+            "Approved then by"
+        };
+        let mut lines = vec![format!("{said}: {}.", names(&self.counting))];
+        if !self.former.is_empty() {
+            let former = self.former.join(", ");
+            lines.push(format!("Approvals that no longer count: {former}."));
+        }
+        lines
     }
 }
 
@@ -148,6 +179,34 @@ impl Known<'_> {
         readers::draft_again(sql, draft, &collected, manifest.content())
     }
 
+    /// Who approved it. Of what is still collecting, those whose approvals count today; of what was sent, those whose
+    /// approvals it was sent with.
+    fn approvals(&self, listed: &Listed, draft: &Draft) -> Result<Approvals, Failure> {
+        let sql = &self.registry.sql;
+        let names = |officers: &[OfficerId]| officers.iter().map(ToString::to_string).collect();
+        let mut approvers = drafts::approvers(sql, &draft.fingerprint)?;
+        if draft.state != State::Open {
+            if !listed.approvers.is_empty() {
+                approvers.clone_from(&listed.approvers);
+            }
+            return Ok(Approvals {
+                open: false,
+                counting: names(&approvers),
+                former: Vec::new(),
+            });
+        }
+        let proposal = approvals::collected(sql, &self.record, draft)?;
+        let judges = approvals::judges(&proposal, self.manifest.as_ref())?;
+        let tally = approvals::tally(&proposal, &judges)?;
+        let former = approvals::former(sql, draft, &tally)?;
+        approvers.retain(|officer| !former.contains(officer));
+        Ok(Approvals {
+            open: true,
+            counting: names(&approvers),
+            former: names(&former),
+        })
+    }
+
     fn revoked(&mut self, listed: &Listed) -> Result<Option<Standing>, Failure> {
         let (vault, id) = (&listed.terms.vault, &listed.terms.id);
         let target = Target::Entitlement(id.clone());
@@ -229,7 +288,7 @@ pub(super) fn run(
             .map(|header| (header, Align::Left)),
     );
     let mut rows = Vec::new();
-    let mut details = Vec::new();
+    let mut details = BTreeMap::new();
     for listed in entitlements::all(&registry.sql)? {
         let Some(draft) = drafts::by_fingerprint(&registry.sql, &listed.draft)? else {
             continue;
@@ -239,10 +298,7 @@ pub(super) fn run(
             continue;
         }
         let standing = known.standing(&listed, &draft)?;
-        let approvers: Vec<String> = drafts::approvers(&registry.sql, &draft.fingerprint)?
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let approvals = known.approvals(&listed, &draft)?;
         let accounts = accounts_of(&registry, &listed)?;
         rows.push(json!({
             "id": terms.id.as_str(),
@@ -255,16 +311,17 @@ pub(super) fn run(
             "code": standing.code,
             "valid_from": rfc3339(terms.window.from),
             "valid_until": rfc3339(terms.window.until),
-            "approvers": approvers,
+            "approvers": approvals.counting,
+            "no_longer_counting": approvals.former,
             "fingerprint": draft.fingerprint.to_string(),
             "policy_digest": terms.policy_digest.to_string(),
             "products": products(&listed, &accounts),
             "keys": keys(&listed, known.replay(&terms.vault)?),
         }));
         if only.is_some() {
-            details.extend(words::terms(terms));
+            let mut lines = words::terms(terms);
             for account in accounts {
-                details.push(format!(
+                lines.push(format!(
                     "Spent by the newest bundle: {} of {} {}.",
                     account.spent(),
                     account.authorised,
@@ -272,19 +329,15 @@ pub(super) fn run(
                 ));
             }
             for key in keys(&listed, known.replay(&terms.vault)?) {
-                let text = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
-                let state = match (key["received"].as_bool(), key["code"].as_str()) {
-                    (Some(true), _) => format!("in the token, used {} times", key["uses"]),
-                    (_, Some(code)) => format!("refused by the token: {code}"),
-                    _ => "not received yet".to_owned(),
-                };
-                details.push(format!("Key `{}`: {state}.", text("label")));
+                lines.push(key_line(&key));
             }
-            details.push(format!("Approved by: {}.", approvers.join(", ")));
-            details.push(format!(
+            lines.extend(approvals.lines());
+            lines.push(format!(
                 "State: {}; waits for: {}.",
                 standing.state, standing.waits_for
             ));
+            let newest_first = Reverse((terms.version, terms.drafted_at, rows.len()));
+            details.insert((terms.vault.clone(), newest_first), lines);
         }
         table.row([
             terms.id.to_string(),
@@ -309,13 +362,32 @@ pub(super) fn run(
         return say(console, &json, []);
     }
     if only.is_some() {
-        for line in details {
-            console.line(line);
+        for (at, lines) in details.into_values().enumerate() {
+            if at > 0 {
+                console.line("");
+            }
+            for line in lines {
+                console.line(line);
+            }
         }
     } else {
         console.table(&table);
     }
     Ok(Exit::Done)
+}
+
+/// What became of a key, in words.
+fn key_line(key: &Value) -> String {
+    let text = |name: &str| key[name].as_str().unwrap_or_default();
+    let state = match (key["received"].as_bool(), key["code"].as_str()) {
+        (Some(true), _) if text("use") == KeyUse::Hold.as_str() => {
+            "in the token; its uses are not counted".to_owned()
+        }
+        (Some(true), _) => format!("in the token, used {} times", key["uses"]),
+        (_, Some(code)) => format!("refused by the token: {code}"),
+        _ => "not received yet".to_owned(),
+    };
+    format!("Key `{}`: {state}.", text("label"))
 }
 
 fn products(listed: &Listed, accounts: &[Account]) -> Vec<Value> {
@@ -347,7 +419,7 @@ fn keys(listed: &Listed, replay: &Replay) -> Vec<Value> {
             "algorithm": key.algorithm.as_str(),
             "use": key.usage.as_str(),
             "uses_max": key.uses_max,
-            "uses": known.map(|known| known.uses),
+            "uses": known.filter(|_| key.usage != KeyUse::Hold).map(|known| known.uses),
             "received": known.is_some_and(|known| known.is_received()),
             "code": known.and_then(|known| match known.outcome {
                 Some(KeyOutcome::Refused { code }) => Some(code.as_str()),

@@ -3,5 +3,5 @@
 mod hq;
 mod vault;
 
-pub(crate) use hq::{Hq, run_in};
+pub(crate) use hq::{Hq, Run, run_in};
 pub(crate) use vault::{Change, Vault, csr, key, manifest};
