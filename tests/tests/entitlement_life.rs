@@ -102,12 +102,16 @@ fn an_officer_sees_what_an_amendment_changes_from_what_came_beside_it() {
     let seen = at_hq.json()["words"].to_string();
     assert!(seen.contains("bears the approvals that it needs"), "{seen}");
 
+    // Wherever the draft was written, the version before is beside it.
+    let seen = words("alice", "$D/officers/amended.draft");
+    assert!(seen.contains("bears the approvals that it needs"), "{seen}");
+
     // Without the file beside it, she has what she approved herself, and it says what that is worth.
-    let alone = world.path("officers/alone.cose");
-    fs::copy(world.on_stick(&format!("draft-{id}.cose")), alone).unwrap();
-    let seen = words("alice", "$D/officers/alone.cose");
+    let stick = fs::read(world.on_stick(&format!("draft-{id}.cose"))).unwrap();
+    world.write("alone/amended.cose", stick);
+    let seen = words("alice", "$D/alone/amended.cose");
     assert!(seen.contains("units 5 instead of 2"), "{seen}");
-    assert!(seen.contains("IS NOT VERIFIED"), "{seen}");
+    assert!(seen.contains("here without its approvals"), "{seen}");
 
     let fingerprint = world.trust_fingerprint();
     world
@@ -115,9 +119,39 @@ fn an_officer_sees_what_an_amendment_changes_from_what_came_beside_it() {
             "--home $D/officers/fresh trust pin --trust $D/media/mintmark/trust-000001.cose --fingerprint {fingerprint}"
         ))
         .ok();
-    let seen = words("fresh", "$D/officers/alone.cose");
+    let seen = words("fresh", "$D/alone/amended.cose");
     assert!(seen.contains("WAS NOT FOUND"), "{seen}");
     assert!(!seen.contains("instead of"), "{seen}");
+
+    // The very version that it names, from the day when nobody had approved it: not worth an alarm.
+    let v1 = world
+        .hq("approval show $D/officers/berlin-th200.draft")
+        .ok();
+    let name = format!("draft-{}.cose", v1.text("id"));
+    let unsigned = fs::read(world.path("officers/berlin-th200.draft")).unwrap();
+    world.write(&format!("alone/{name}"), &unsigned);
+    let seen = words("fresh", "$D/alone/amended.cose");
+    assert!(seen.contains("units 5 instead of 2"), "{seen}");
+    assert!(seen.contains("here without its approvals"), "{seen}");
+
+    // Where that was written on its own day, the approvals come to it; anything else is left alone.
+    world.write("policies/amended.toml", policy(6));
+    let amend = "entitlement amend --policy $D/policies/amended.toml --output $D/alone";
+    world.hq(&format!("{amend}/again.cose")).ok();
+    assert_ne!(
+        fs::read(world.path(&format!("alone/{name}"))).unwrap(),
+        unsigned
+    );
+    let seen = words("fresh", "$D/alone/again.cose");
+    assert!(seen.contains("bears the approvals that it needs"), "{seen}");
+    world.write(&format!("alone/{name}"), "notes");
+    let warned = world.hq(&format!("{amend}/third.cose")).ok();
+    let left = |text: &String| text.contains("left as it is");
+    assert!(warned.warnings().iter().any(left), "{warned}");
+    assert_eq!(
+        fs::read(world.path(&format!("alone/{name}"))).unwrap(),
+        b"notes"
+    );
 }
 
 #[test]

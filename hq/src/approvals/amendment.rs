@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mintmark_console::{Failure, files};
+use mintmark_console::{Console, Failure, files};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::entitlement::Entitlement;
@@ -19,7 +19,7 @@ use crate::home::Home;
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft};
 use crate::registry::{self, entitlements};
-use crate::trust;
+use crate::{failure, trust};
 
 /// What an amendment's draft is to be accompanied by: the newest version that the vault was sent, with its approvals.
 pub(crate) fn version_before(
@@ -44,8 +44,45 @@ pub(crate) fn version_before(
     let name = MediaName::Draft {
         id: registry::parsed::<ObjectId>("draft", &former.id)?,
     };
-    let bytes = proposal.to_bytes().map_err(crate::failure::protocol)?;
+    let bytes = proposal.to_bytes().map_err(failure::protocol)?;
     Ok(Some((name, former.id, bytes)))
+}
+
+/// Writes the version before beside an amendment's draft, under the name that officers' tools look for.
+pub(crate) fn write_beside(
+    sql: &Connection,
+    record: &Record,
+    draft: &Draft,
+    output: &Path,
+    console: &Console,
+) -> Result<(), Failure> {
+    let Some((name, _, bytes)) = version_before(sql, record, draft)? else {
+        return Ok(());
+    };
+    let path = output.with_file_name(name.to_string());
+    if path == output {
+        return Ok(());
+    }
+    if path.symlink_metadata().is_err() {
+        files::write_public_new(&path, &bytes)?;
+    } else {
+        let before = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)?;
+        // It may be there from its own day, when nobody had approved it.
+        if read(&path).is_none_or(|found| found.fingerprint() != before.fingerprint()) {
+            console.warn(format!(
+                "{} is something else than the version before, and was left as it is: officers cannot see from it what \
+                 changes",
+                path.display()
+            ));
+            return Ok(());
+        }
+        files::write_public_replace(&path, &bytes)?;
+    }
+    console.note(format!(
+        "the version before, with its approvals, is in {}: give officers both files",
+        path.display()
+    ));
+    Ok(())
 }
 
 /// In an officer's home: keeps a draft that was approved, as it came.
@@ -60,14 +97,25 @@ pub(crate) fn remember(home: Option<&Path>, proposal: &Proposal) -> Result<(), F
     }
     let record = home.record();
     let path = record.draft(&context.id, &proposal.fingerprint().to_string());
-    let bytes = proposal.to_bytes().map_err(crate::failure::protocol)?;
+    let bytes = proposal.to_bytes().map_err(failure::protocol)?;
     record.replace(&path, &bytes)
 }
 
-/// A version before, and whether enough officers of today have approved it.
+/// A version before, and what speaks for it.
 struct Before {
     terms: Entitlement,
-    is_approved: bool,
+    standing: Standing,
+}
+
+/// What speaks for a version before, the most last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// That it is beside the draft.
+    Unknown,
+    /// This home has kept it, or the amendment itself names it.
+    Known,
+    /// Enough officers of today have approved it.
+    Approved,
 }
 
 /// What an amendment changes, in words; nothing for whatever is no amendment.
@@ -95,11 +143,14 @@ pub(crate) fn differences(
         ..(**next).clone()
     }
     .object_id();
-    let mut paths = vec![file.with_file_name(format!("draft-{id}.cose"))];
+    let beside = file.with_file_name(format!("draft-{id}.cose"));
+    let mut candidates: Vec<(Standing, Proposal)> = Vec::new();
+    candidates.extend(read(&beside).map(|beside| (Standing::Unknown, beside)));
     if let Some(home) = &home {
-        paths.extend(home.record().drafts_of(&id));
+        let kept = home.record().drafts_of(&id);
+        let kept = kept.iter().filter_map(|path| read(path));
+        candidates.extend(kept.map(|kept| (Standing::Known, kept)));
     }
-    let mut candidates: Vec<Proposal> = paths.iter().filter_map(|path| read(path)).collect();
     // Headquarters knows the approvals of what it sent.
     if let Some(home) = home
         .as_ref()
@@ -110,20 +161,28 @@ pub(crate) fn differences(
             if listed.terms.version == version
                 && let Some(draft) = drafts::by_fingerprint(&sql, &listed.draft)?
             {
-                candidates.push(collected(&sql, &home.record(), &draft)?);
+                let proposal = collected(&sql, &home.record(), &draft)?;
+                candidates.push((Standing::Known, proposal));
             }
         }
     }
     let mut found: Option<Before> = None;
-    for proposal in candidates {
-        let Some(before) = judge(&proposal, manifest, opener) else {
+    for (mut standing, proposal) in candidates {
+        // The vault takes the amendment over the very version that it names, so nothing else is shown for that.
+        if let Some(named) = next.amends {
+            if proposal.fingerprint() != named {
+                continue;
+            }
+            standing = Standing::Known;
+        }
+        let Some(before) = judge(&proposal, standing, manifest, opener) else {
             continue;
         };
         let same = (&before.terms.id, &before.terms.vault, before.terms.version)
             == (&next.id, &next.vault, version);
         let better = found
             .as_ref()
-            .is_none_or(|found| before.is_approved && !found.is_approved);
+            .is_none_or(|found| before.standing > found.standing);
         if same && better {
             found = Some(before);
         }
@@ -137,10 +196,14 @@ pub(crate) fn differences(
         ]);
     };
     let mut lines = words::differences(&before.terms, next);
-    lines.push(if before.is_approved {
-        format!("Version {version} bears the approvals that it needs.")
-    } else {
-        format!("THAT VERSION {version} IS NOT VERIFIED: too few officers of today have signed it.")
+    lines.push(match before.standing {
+        Standing::Approved => format!("Version {version} bears the approvals that it needs."),
+        Standing::Known => format!(
+            "Version {version} is here without its approvals; sign the draft on the stick, which brings them."
+        ),
+        Standing::Unknown => format!(
+            "THAT VERSION {version} IS NOT VERIFIED: too few officers of today have signed it."
+        ),
     });
     Ok(lines)
 }
@@ -153,6 +216,7 @@ fn read(path: &Path) -> Option<Proposal> {
 
 fn judge(
     proposal: &Proposal,
+    mut standing: Standing,
     manifest: Option<&TrustManifest>,
     opener: Opener<'_>,
 ) -> Option<Before> {
@@ -163,8 +227,11 @@ fn judge(
         let officers = proposal.known_approvers(manifest, Role::Mint);
         officers.is_ok_and(|officers| officers.len() as u64 >= manifest.threshold(Role::Mint))
     });
+    if is_approved {
+        standing = Standing::Approved;
+    }
     Some(Before {
         terms: *terms,
-        is_approved,
+        standing,
     })
 }
