@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mintmark_keys::{KeyStore, Signer};
-use mintmark_ledger::entry::{Body, LogSequence, Reserved};
+use mintmark_ledger::entry::Reserved;
+use mintmark_ledger::ledger::DeviceHistory;
 use mintmark_protocol::device_secret::{DERIVATION_LABEL, DeviceSecret, derivation_context};
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::{EntitlementId, Fingerprint, KeyLabel, Sku, VaultName};
@@ -38,6 +39,14 @@ impl SecretDue {
         })
         .collect()
     }
+}
+
+/// What is due with a device that had a certificate before.
+#[derive(Debug, Default)]
+pub(crate) struct SecretsDue {
+    pub(crate) due: Vec<SecretDue>,
+    /// The keys that the device once got a secret from and gets none from any more, and the code that says why.
+    pub(crate) over: BTreeMap<KeyLabel, &'static str>,
 }
 
 /// The message that brings a device its secret, or why there is none.
@@ -87,47 +96,55 @@ impl Vault<'_> {
         sealed
     }
 
-    /// What is due with a device that has its certificate already, as far as the keys are still to be used.
+    /// What is due with a device that had a certificate before: as far as the keys are still to be used, and why not of
+    /// the others.
     pub(super) fn secrets_due(
         &self,
-        product: &Sku,
+        history: &[DeviceHistory],
         submission: &Submission,
-        issued: &Issued,
-    ) -> Result<Vec<SecretDue>> {
-        let time = self.time();
-        let usable: BTreeSet<&KeyLabel> = self
-            .state()
-            .keys()
-            .filter(|key| key.is_in_force(time) && key.is_received())
-            .filter(|key| key.terms.usage == KeyUse::DeriveDeviceSecret)
-            .map(|key| &key.terms.label)
-            .collect();
-        let Submission::Verified(csr) = submission else {
-            return Ok(Vec::new());
-        };
-        if usable.is_empty() {
-            return Ok(Vec::new());
-        }
-        let spki_sha256 = Fingerprint::new(csr.spki_sha256());
+    ) -> SecretsDue {
         let mut due = BTreeSet::new();
-        for issue in self.ledger.device(Some(product), &issued.unit.device_id)? {
-            if issue.spki_sha256 == spki_sha256
-                && let Some(reserved) = self.reserved(issue.reservation)?
-            {
-                due.extend(SecretDue::of(&reserved));
+        if let Submission::Verified(csr) = submission {
+            let spki_sha256 = Fingerprint::new(csr.spki_sha256());
+            for issue in history.iter().filter(|of| of.spki_sha256 == spki_sha256) {
+                due.extend(issue.keys.iter().map(|label| SecretDue {
+                    label: label.clone(),
+                    entitlement: issue.entitlement.clone(),
+                }));
             }
         }
-        due.retain(|due| usable.contains(&due.label));
-        Ok(due.into_iter().collect())
+        let mut over = BTreeMap::new();
+        due.retain(|due| match self.key_is_over(&due.label) {
+            None => true,
+            Some(code) => {
+                over.insert(due.label.clone(), code);
+                false
+            }
+        });
+        SecretsDue {
+            due: due.into_iter().collect(),
+            over,
+        }
     }
 
-    fn reserved(&self, reservation: LogSequence) -> Result<Option<Reserved>> {
-        let Some(entry) = self.ledger.entries(reservation)?.next() else {
-            return Ok(None);
+    /// Why no secret is derived from a key any more; none while it is to be used.
+    fn key_is_over(&self, label: &KeyLabel) -> Option<&'static str> {
+        let time = self.time();
+        let keys = || {
+            let keys = self.state().keys();
+            keys.filter(|key| {
+                key.terms.label == *label && key.terms.usage == KeyUse::DeriveDeviceSecret
+            })
         };
-        Ok(match entry?.1.body {
-            Body::Reserved(reserved) => Some(reserved),
-            _ => None,
+        let mut in_force = keys().filter(|key| key.is_in_force(time)).peekable();
+        if in_force.peek().is_some() {
+            let received = in_force.any(|key| key.is_received());
+            return (!received).then_some("KEY-NOT-RECEIVED");
+        }
+        let revoked = keys().next().is_some() && keys().all(|key| key.revoked);
+        Some(match revoked {
+            true => "ENTITLEMENT-REVOKED",
+            false => "KEY-EXPIRED",
         })
     }
 

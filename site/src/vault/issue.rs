@@ -19,11 +19,11 @@ use mintmark_ledger::refusal::Refusal;
 use mintmark_ledger::serial::{Serial, serial_of};
 use mintmark_ledger::state::{DeviceCa, State};
 use mintmark_pki::Certificate;
-use mintmark_protocol::identifier::{DeviceId, EntitlementId, Sku, StationId};
+use mintmark_protocol::identifier::{DeviceId, EntitlementId, KeyLabel, Sku, StationId};
 use p256::ecdsa::Signature;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::device_secret::SecretDue;
+use super::device_secret::{SecretDue, SecretsDue};
 use super::key_set::Telling;
 use super::{Vault, not_enrolled};
 use crate::commands::now;
@@ -44,6 +44,8 @@ pub(crate) struct Issued {
     pub(crate) device_ca: u16,
     /// The secrets that go with it.
     pub(crate) secrets: Vec<SecretDue>,
+    /// The keys that it once got a secret from and gets none from any more, and the code that says why.
+    pub(crate) keys_over: BTreeMap<KeyLabel, &'static str>,
     /// The certificates that it takes the place of: of the same unit, for the same key.
     pub(crate) earlier: Vec<EarlierIssue>,
 }
@@ -237,14 +239,17 @@ impl Vault<'_> {
                             der,
                             device_ca: self.device_ca_of(sequence)?.generation,
                             secrets: Vec::new(),
+                            keys_over: BTreeMap::new(),
                             earlier: Vec::new(),
                         };
                         match secrets {
                             Some(secrets) => issued.secrets = secrets,
                             None => {
-                                issued.secrets = self.secrets_due(product, submission, &issued)?;
                                 let device_id = &issued.unit.device_id;
                                 let history = self.ledger.device(Some(product), device_id)?;
+                                let SecretsDue { due, over } =
+                                    self.secrets_due(&history, submission);
+                                (issued.secrets, issued.keys_over) = (due, over);
                                 issued.earlier = self.earlier(&history, sequence)?;
                             }
                         }
@@ -429,6 +434,7 @@ impl Vault<'_> {
         {
             let history = self.ledger.device(Some(product), &device_id)?;
             let earlier = self.earlier(&history, reservation)?;
+            let SecretsDue { due, over } = self.secrets_due(&history, submission);
             let issue = history
                 .into_iter()
                 .find(|issue| issue.reservation == reservation);
@@ -450,15 +456,14 @@ impl Vault<'_> {
                 let Some(der) = certificate else {
                     return Ok(None);
                 };
-                let mut issued = Issued {
+                return Ok(Some(Issued {
                     unit,
                     der,
                     device_ca: self.device_ca_of(reservation)?.generation,
-                    secrets: Vec::new(),
+                    secrets: due,
+                    keys_over: over,
                     earlier,
-                };
-                issued.secrets = self.secrets_due(product, submission, &issued)?;
-                return Ok(Some(issued));
+                }));
             }
         }
         Err(Error::integrity(

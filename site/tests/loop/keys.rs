@@ -245,11 +245,20 @@ fn uses_are_counted_and_end_and_a_key_that_is_over_is_destroyed() {
     vault.bring(end).expect(0);
     assert!(!file.exists(), "a revoked entitlement's key is still there");
     assert_eq!(key_row(&vault)["state"], "over");
-    let rows = vault.issue().expect(1).lines();
+    let run = vault.issue().expect(1);
+    let rows = run.lines();
+    let over = json!([{"key": "service", "file": null, "code": "ENTITLEMENT-REVOKED"}]);
     assert_eq!(
         (&rows[0]["outcome"], &rows[0]["secrets"]),
-        (&json!("existing"), &json!([]))
+        (&json!("existing"), &over)
     );
+    let told = "no secret is made again from key service";
+    assert_eq!(run.err.matches(told).count(), 1, "{run:?}");
+    // Such a secret is no failure by itself.
+    fs::remove_file(vault.path("csr/two.csr")).unwrap();
+    vault.issue().expect(0);
+    vault.request("two.csr", "A2", 22);
+    let rows = vault.issue().expect(1).lines();
     assert_eq!(rows[1]["code"], "ENTITLEMENT-REVOKED");
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use mintmark_console::{Console, Exit, Failure, Progress, files};
+use mintmark_ledger::refusal::meaning;
 use mintmark_protocol::identifier::{DeviceId, Sku};
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ pub(super) struct Row {
 struct SecretRow {
     /// The label of the key that it is derived from.
     key: String,
-    /// None if it is missing: asking again delivers it.
+    /// None if it is missing: asking again delivers it, unless its key is over.
     file: Option<String>,
     /// Why it is missing.
     code: Option<String>,
@@ -168,7 +169,9 @@ impl<'a> Tally<'a> {
                     ));
                 }
                 let secrets = delivered.secrets.into_iter();
-                let secrets = secrets.map(|secret| self.secret(file, secret)).collect();
+                let mut secrets: Vec<SecretRow> =
+                    secrets.map(|secret| self.secret(file, secret)).collect();
+                secrets.extend(self.secrets_over(issued));
                 Row {
                     certificate: Some(delivered.path.display().to_string()),
                     secrets,
@@ -185,6 +188,25 @@ impl<'a> Tally<'a> {
             }
             None => row,
         }
+    }
+
+    /// The secrets that the device has had and is given no more.
+    fn secrets_over(&mut self, issued: &Issued) -> Vec<SecretRow> {
+        let over = issued.keys_over.iter();
+        over.map(|(key, code)| {
+            if self.hinted.insert(format!("{code} {key}")) {
+                self.console.note(format!(
+                    "no secret is made again from key {key}: [{code}] {}",
+                    meaning(code)
+                ));
+            }
+            SecretRow {
+                key: key.to_string(),
+                file: None,
+                code: Some((*code).to_owned()),
+            }
+        })
+        .collect()
     }
 
     /// A secret that goes with a certificate. That it is missing changes nothing about the certificate.
