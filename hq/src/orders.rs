@@ -42,7 +42,10 @@ pub(crate) fn serving(sql: &Connection, name: &VaultName) -> Result<Vault, Failu
                 "the vault {}/{successor} took the place of {name}, which gets nothing more",
                 name.site
             ),
-            format!("name {}/{successor}", name.site),
+            format!(
+                "name {0}/{successor}, or where a command takes them apart: --site {0} --vault {successor}",
+                name.site
+            ),
         ));
     }
     Ok(vault)
@@ -147,12 +150,7 @@ pub(crate) fn ready(
     draft: &Draft,
     console: &Console,
 ) -> Result<Ready, Failure> {
-    let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
-    let approvers = proposal
-        .approved(manifest.content(), approvals::role(draft.kind)?)
-        .map_err(failure::protocol)?
-        .into_iter()
-        .collect();
+    // First, as more approvals would not help.
     if draft.approve_until <= clock::now_unix() {
         let until = mintmark_console::time::rfc3339(draft.approve_until);
         return Err(failure::refused(
@@ -161,6 +159,12 @@ pub(crate) fn ready(
             "have it drafted again",
         ));
     }
+    let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
+    let approvers = proposal
+        .approved(manifest.content(), approvals::role(draft.kind)?)
+        .map_err(failure::protocol)?
+        .into_iter()
+        .collect();
     Ok(Ready {
         proposal,
         approvers,

@@ -158,6 +158,51 @@ fn disable_inspect_rotate_revoke() {
 }
 
 #[test]
+fn the_next_step_says_what_waits_for_approvals_and_that_a_rotation_is_asked_for() {
+    let world = World::with_vault();
+    let next = || {
+        let next = world.hq("site next berlin/v1").ok().json()["vaults"][0].clone();
+        let why = next["why"].as_str().unwrap().to_owned();
+        (next["step"].as_str().unwrap().to_owned(), why, next)
+    };
+    let draft = "$D/officers/disable.draft";
+    let disable = format!("site disable berlin --reason theft --output {draft}");
+    let drafted = world.hq(&disable).ok();
+    let (name, why, _) = next();
+    assert_eq!(name, "disable");
+    assert!(why.ends_with("with 0 of 2 approvals"), "{why}");
+    let approval = world.sign(draft, OFFICERS[0]);
+    world.hq(&format!("approval import {approval}")).ok();
+    let (_, why, row) = next();
+    assert!(why.ends_with("with 1 of 2 approvals"), "{why}");
+    assert_eq!(row["approvals"]["counted"], 1, "{row}");
+    assert_eq!(row["commands"].as_array().unwrap().len(), 2, "{row}");
+    let approval = world.sign(draft, OFFICERS[1]);
+    world.hq(&format!("approval import {approval}")).ok();
+    let (_, why, row) = next();
+    assert!(why.ends_with("with 2 of 2 approvals"), "{why}");
+    let grant = format!("site grant {}", drafted.text("id"));
+    assert_eq!(row["commands"], serde_json::json!([format!("hq {grant}")]));
+    world.hq(&grant).ok();
+    world.carry_out("berlin").exits_done();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(next().0, "inspect");
+
+    let asked = world.site("rotate").ok();
+    world.carry_home("berlin").exits_done();
+    let (name, why, _) = next();
+    assert_eq!(name, "rotate");
+    assert!(why.contains("asks for its device CA 2"), "{why}");
+    let fingerprint = asked.text("enrolment_fingerprint");
+    let request = "$D/media/mintmark/enrol-berlin_v1.cose";
+    let rotate = format!("site rotate --request {request} --fingerprint {fingerprint}");
+    world.hq(&rotate).ok();
+    let (name, why, _) = next();
+    assert_eq!(name, "rotate");
+    assert!(why.ends_with("with 0 of 2 approvals"), "{why}");
+}
+
+#[test]
 fn a_rotation_is_by_the_vault_that_was_let_in_and_for_its_next_device_ca() {
     let world = World::ready();
     let (_, fingerprint) = rotate(&world, "rotate");
@@ -238,9 +283,12 @@ fn a_lost_vault_is_succeeded_and_what_it_did_not_report_is_written_off_and_grant
     assert_eq!(granted["written_off"][0]["first_slot"], 3, "{granted}");
     assert_eq!(granted["written_off"][0]["units"], 7, "{granted}");
     assert_eq!(state(&world, "v1"), "succeeded");
-    world
+    let refused = world
         .hq("site disable berlin/v1 --reason late")
         .fails(2, "VAULT-SUCCEEDED");
+    let hint = refused.errors()[0]["hint"].to_string();
+    assert!(hint.contains("berlin/v2"), "{hint}");
+    assert!(hint.contains("--site berlin --vault v2"), "{hint}");
     let report = world.reconcile_run().exits_done().json();
     let account = &report["accounts"][0];
     assert_eq!(
