@@ -126,12 +126,22 @@ pub(crate) fn in_force(home: &Home) -> Result<Verified<TrustManifest>, Failure> 
             "run `hq trust draft`, have it approved, then `hq trust publish`",
         )
     })?;
-    manifest
-        .content()
-        .in_force(clock::now_unix())
-        .map_err(|error| {
-            failure::protocol(error)
-                .hint("draft, approve and publish the next manifest with `hq trust draft`")
-        })?;
+    expect_in_force(
+        manifest.content(),
+        "draft, approve and publish the next one (`hq trust draft`, approvals, `hq trust publish`), then run this again",
+    )?;
     Ok(manifest)
+}
+
+/// Refuses a manifest that has expired. The hint says how to get its successor.
+pub(crate) fn expect_in_force(manifest: &TrustManifest, hint: &str) -> Result<(), Failure> {
+    if manifest.in_force(clock::now_unix()).is_ok() {
+        return Ok(());
+    }
+    let (version, expired) = (manifest.version, rfc3339(manifest.expires_at));
+    Err(failure::refused(
+        "TRUST-EXPIRED",
+        format!("trust manifest {version} expired at {expired}"),
+        hint,
+    ))
 }

@@ -275,6 +275,13 @@ fn a_draft_that_lay_about_for_too_long_is_approved_by_nobody() {
     world
         .hq(&format!("approval import {unseen}"))
         .fails(1, "DRAFT-EXPIRED");
+    // More approvals would not help, and nobody is asked for them.
+    world
+        .hq(&format!("entitlement export {id}"))
+        .fails(1, "DRAFT-EXPIRED");
+    let listed = world.hq("approval list").text().ok().stdout;
+    assert!(listed.contains("expired"), "{listed}");
+    assert!(!listed.contains("more"), "{listed}");
     world.set_clock(0);
     world.hq(&format!("approval import {unseen}")).ok();
     world.set_clock(31 * DAY);

@@ -611,7 +611,15 @@ fn whoever_looks_is_told_thirty_days_before_the_manifest_expires() {
     world.write("policies/late.toml", other_policy());
     world
         .hq("entitlement draft --site berlin --vault v1 --policy $D/policies/late.toml")
-        .fails(1, "MESSAGE-EXPIRED");
+        .fails(1, "TRUST-EXPIRED");
+    // Nor does an officer approve by it.
+    let late = world
+        .hq(&format!("--home $D/officers/alice approval sign {DRAFT} --officer alice --keys @alice --output $D/late"))
+        .fails(1, "TRUST-EXPIRED");
+    let error = &late.errors()[0];
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains('T') && message.ends_with('Z'), "{late}");
+    assert!(error["hint"].to_string().contains("media import"), "{late}");
     // An expired one still verifies its successor.
     world.next_trust("", &["alice", "bob"]);
     assert_eq!(world.hq("trust show").ok().warning_codes(), quiet);

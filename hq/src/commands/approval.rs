@@ -107,6 +107,9 @@ fn read(file: &Path) -> Result<Proposal, Failure> {
     Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)
 }
 
+/// How an officer's home comes by the newest manifest.
+const NEWEST_TRUST: &str = "import the newest trust manifest: `hq --home ... media import STICK`, with a stick that HQ wrote";
+
 /// Says why an officer may be unable to read a draft.
 fn not_for_officer(failure: Failure) -> Failure {
     if failure.code != "NOT-RECIPIENT" {
@@ -361,10 +364,7 @@ fn manifest_for(
             "run `hq trust pin --home DIR ...` once, then give --home DIR",
         )
     })?;
-    pinned
-        .content()
-        .in_force(now_unix())
-        .map_err(failure::protocol)?;
+    trust::expect_in_force(pinned.content(), NEWEST_TRUST)?;
     Ok(pinned.content().clone())
 }
 

@@ -222,7 +222,10 @@ fn pin(
     let bytes = files::read_limited(file, TRUST_BYTES_MAX.max(PROPOSAL_BYTES_MAX) as u64)?;
     let manifest = TrustManifest::pin(&bytes, fingerprint).map_err(failure::protocol)?;
     let content = manifest.content();
-    content.in_force(now_unix()).map_err(failure::protocol)?;
+    trust::expect_in_force(
+        content,
+        "pin the newest one that headquarters published, by its own fingerprint",
+    )?;
     if dry_run {
         console.note(format!(
             "would pin {} in {} (--dry-run)",
