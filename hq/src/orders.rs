@@ -159,15 +159,6 @@ pub(crate) fn ready(
             "have it drafted again",
         ));
     }
-    // First, as more approvals would not help.
-    if draft.approve_until <= clock::now_unix() {
-        let until = mintmark_console::time::rfc3339(draft.approve_until);
-        return Err(failure::refused(
-            "DRAFT-EXPIRED",
-            format!("`{}` could be approved until {until}", draft.id),
-            "have it drafted again",
-        ));
-    }
     let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
     let approvers = proposal
         .approved(manifest.content(), approvals::role(draft.kind)?)

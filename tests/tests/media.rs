@@ -321,7 +321,7 @@ fn an_expired_trust_manifest_holds_everything_until_its_successor_arrives() {
     );
     world
         .hq("entitlement draft --site berlin --policy $D/policies/late.toml")
-        .fails(1, "MESSAGE-EXPIRED");
+        .fails(1, "TRUST-EXPIRED");
     // The expired one still vouches for its successor.
     publish_next(&world);
     world.hq("media export $D/media").ok();
