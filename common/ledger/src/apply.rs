@@ -65,7 +65,7 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
     match (&entry.body, pending) {
         (Body::DispatchAccepted, Some(Pending::Dispatch(dispatch))) => {
             follow(state, &dispatch);
-            take_effect(state, sequence, entry.time, &dispatch);
+            take_effect(state, sequence, entry, &dispatch);
             None
         }
         (Body::DispatchRefused { code }, Some(Pending::Dispatch(dispatch))) => {
@@ -176,7 +176,7 @@ fn follow(state: &mut State, dispatch: &Dispatch) {
         .insert((dispatch.epoch, dispatch.sequence), dispatch.fingerprint);
 }
 
-fn take_effect(state: &mut State, sequence: LogSequence, time: u64, dispatch: &Dispatch) {
+fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch: &Dispatch) {
     // Content that does not parse is never accepted by an honest vault, and has no effect in any case.
     let Verdict::Authentic(content) = &dispatch.content else {
         return;
@@ -218,7 +218,7 @@ fn take_effect(state: &mut State, sequence: LogSequence, time: u64, dispatch: &D
             if let Ok(revocation) = Revocation::from_cbor(plaintext)
                 && state.revocations.follow(revocation.number, *fingerprint)
             {
-                revoke(state, sequence, time, &revocation);
+                revoke(state, sequence, entry.time, &revocation);
             }
         }
         Content::ClockCorrection {
@@ -230,7 +230,7 @@ fn take_effect(state: &mut State, sequence: LogSequence, time: u64, dispatch: &D
                     .clock_corrections
                     .follow(correction.number, *fingerprint)
             {
-                correct_clock(state, correction.time);
+                correct_clock(state, correction.time, entry.clock());
             }
         }
         Content::Reanchor {
@@ -293,6 +293,7 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
         time,
         number: revocation.number,
         reason: revocation.reason.clone(),
+        drafted_at: revocation.drafted_at,
     };
     // What is over already stays over since then.
     match &revocation.target {
@@ -302,7 +303,10 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
             }
         }
         Target::Vault => {
-            state.disabled.get_or_insert(revoked);
+            // What was approved before the newest of them does not end it.
+            let drafted_at = revoked.drafted_at;
+            let disabled = state.disabled.get_or_insert(revoked);
+            disabled.drafted_at = disabled.drafted_at.max(drafted_at);
         }
         Target::DeviceCa(fingerprint) => {
             if let Some(enrolment) = &mut state.enrolment {
@@ -316,13 +320,14 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
 }
 
 /// The log goes on at another time. If that is an earlier one, what was issued later is as old as now, and no rate is
-/// given back.
-fn correct_clock(state: &mut State, time: u64) {
+/// given back: not that of the hour and day that are now by the clock either, which may be later than the corrected time.
+fn correct_clock(state: &mut State, time: u64, clock: u64) {
     state.mark = time;
     state.unreported.go_on_at(time);
+    let now = time.max(clock);
     for account in state.accounts.values_mut() {
-        account.hour.go_on_in(hour_window(time));
-        account.day.go_on_in(day_window(time));
+        account.hour.go_on_in(hour_window(now));
+        account.day.go_on_in(day_window(now));
     }
 }
 
@@ -446,6 +451,10 @@ fn reserve(
             place.insert(Account::new(reserved.account, entitlement, product?, 0))
         }
     };
+    for label in &reserved.keys {
+        let product = (label.clone(), account.sku.clone());
+        state.keys.products.insert(product);
+    }
     account.next_slot = account.next_slot.max(reserved.slot.saturating_add(1));
     if first {
         account.unresolved = account.unresolved.saturating_add(1);

@@ -230,7 +230,7 @@ pub enum Refusal {
     },
     /// Another product has a device of this id with another key, and its secret is from the same key.
     #[error(
-        "device {device_id} of {other} has another key (record {reservation}), and a secret from key {label}: device {device_id} of {sku} would get the same secret"
+        "device {device_id} of {other} has another key, and a secret from key {label}: device {device_id} of {sku} would get the same secret"
     )]
     KeyDeviceTaken {
         /// The entitlement.
@@ -242,9 +242,7 @@ pub enum Refusal {
         /// The key.
         label: KeyLabel,
         /// The product whose device has the secret.
-        other: Sku,
-        /// The `Reserved` record of that device.
-        reservation: LogSequence,
+        other: Box<Sku>,
     },
     /// Every unit is spent.
     #[error("entitlement {entitlement} has no unit of {sku} left: {spent} of {units} spent")]

@@ -76,6 +76,9 @@ enum Known {
     Refused(Refusal),
 }
 
+/// Which rule of an account is in the way, and how it refuses.
+type InTheWay = (u8, Refusal);
+
 /// What a certificate is made for.
 struct Unit<'a> {
     account: AccountTag,
@@ -124,7 +127,7 @@ impl Case<'_> {
                     Known::Again(_) | Known::Refused(_) => continue,
                 }
             };
-            match self.spend(terms, product, account, device_id, issuer, serials) {
+            match self.spend(terms, product, account, device_id, issuer, serials)? {
                 Ok(decision) => return Ok(decision),
                 Err((rule, refusal)) => {
                     if furthest.as_ref().is_none_or(|(before, _)| rule > *before) {
@@ -266,12 +269,22 @@ impl Case<'_> {
         device_id: &DeviceId,
         issuer: &Issuer,
         serials: &SerialCipher,
-    ) -> Result<Decision, (u8, Refusal)> {
-        self.not_revoked(terms)
-            .map_err(|refusal| (rule::REVOKED, refusal))?;
-        self.permitted(terms, product, device_id)?;
-        let keys = self.keys(terms)?;
-        self.affordable(terms, product, account)?;
+    ) -> Result<Result<Decision, InTheWay>, DecideError> {
+        let keys = self
+            .not_revoked(terms)
+            .map_err(|refusal| (rule::REVOKED, refusal))
+            .and_then(|()| self.permitted(terms, product, device_id))
+            .and_then(|()| self.keys(terms));
+        let keys = match keys {
+            Ok(keys) => keys,
+            Err(in_the_way) => return Ok(Err(in_the_way)),
+        };
+        if let Some(refusal) = self.secret_taken(terms, &keys, device_id)? {
+            return Ok(Err((rule::KEY_DEVICE, refusal)));
+        }
+        if let Err(in_the_way) = self.affordable(terms, product, account) {
+            return Ok(Err(in_the_way));
+        }
         let unit = Unit {
             account: account.tag,
             slot: account.next_slot,
@@ -279,8 +292,9 @@ impl Case<'_> {
             device_id,
             keys,
         };
-        self.reserve(terms, unit, issuer, serials)
-            .map_err(|refusal| (rule::CERTIFICATE, refusal))
+        Ok(self
+            .reserve(terms, unit, issuer, serials)
+            .map_err(|refusal| (rule::CERTIFICATE, refusal)))
     }
 
     /// Pins the certificate of a unit; every other rule has been passed.

@@ -142,11 +142,14 @@ impl Policy {
             let other = |algorithm: &&KeyAlgorithm| {
                 !matches!(algorithm, KeyAlgorithm::P256 | KeyAlgorithm::P384)
             };
-            if let Some(algorithm) = product.key_algorithms.iter().find(other) {
+            let others = product.key_algorithms.iter().filter(other);
+            let others: Vec<String> = others.map(ToString::to_string).collect();
+            if !others.is_empty() {
                 let text = format!(
-                    "{}: devices with {algorithm} keys will be refused, since the secret from key {label} can be \
+                    "{}: devices with {others} keys will be refused, since the secret from key {label} can be \
                      encrypted to P-256 and P-384 keys alone.",
-                    product.sku
+                    product.sku,
+                    others = others.join(" or ")
                 );
                 warnings.add("KEY-DEVICE-ALGORITHM", text);
             }

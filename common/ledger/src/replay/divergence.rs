@@ -59,6 +59,7 @@ impl fmt::Display for Severity {
 /// | `SIGNED-WITHOUT-RESERVATION` | a signature for what is not an open reservation |
 /// | `SIGNED-AFTER-REVOCATION` | a signature for what was withheld by a revocation |
 /// | `ROTATION-MISMATCH` | a request for a device CA that is not the next |
+/// | `TRUST-ORDER` | a trust manifest that is not the next, or of a dispatch epoch that is over |
 /// | `KEY-UNKNOWN` | a key that no entitlement brought |
 /// | `FACT-FALSE` | what the vault claims to have verified does not verify |
 /// | `ENTRY-MALFORMED` | the record cannot be read |

@@ -2,7 +2,7 @@
 
 use super::divergence::Severity;
 use super::{Expected, knows_rules};
-use crate::entry::{Body, Entry, KeyOutcome, KeyReceipt, Reserved};
+use crate::entry::{Body, Entry, KeyOutcome, KeyReceipt, Reserved, Trust};
 use crate::serial::{Serial, SerialCipher, serial_of};
 use crate::state::State;
 
@@ -61,6 +61,7 @@ pub(super) fn input(
                 );
             }
         }
+        Body::Trust(trust) => follows(state, trust, found),
         Body::Signed(signed) if !state.reservations().contains_key(&signed.reservation) => {
             found(
                 "SIGNED-WITHOUT-RESERVATION",
@@ -118,6 +119,29 @@ pub(super) fn input(
             }
         }
         _ => {}
+    }
+}
+
+/// Judges the manifest that a vault says it follows from here on: each is the next, and none goes back to an epoch that is
+/// over. What officers were good for is settled by it, so a vault does not choose which one counts.
+fn follows(
+    state: &State,
+    trust: &Trust,
+    found: &mut dyn FnMut(&'static str, Severity, String, String),
+) {
+    let (version, epoch) = state.trust().map_or((1, 0), |before| {
+        (before.version.saturating_add(1), before.dispatch_epoch)
+    });
+    if trust.version != version || trust.dispatch_epoch < epoch {
+        found(
+            "TRUST-ORDER",
+            Severity::Critical,
+            format!("trust manifest {version}, of dispatch epoch {epoch} or later"),
+            format!(
+                "trust manifest {}, of dispatch epoch {}",
+                trust.version, trust.dispatch_epoch
+            ),
+        );
     }
 }
 

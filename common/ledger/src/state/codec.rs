@@ -146,6 +146,7 @@ impl State {
             .with_nullable(25, self.rotation.as_ref().map(orders::rotation))
             .with_array(26, orders::received(&self.keys))
             .with_array(27, orders::uses(&self.keys))
+            .with_array(28, orders::products(&self.keys))
             .encode()
     }
 

@@ -1,8 +1,8 @@
 //! The symmetric keys that entitlements bring: which are in the token, and how often each was used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mintmark_protocol::identifier::{EntitlementId, KeyLabel};
+use mintmark_protocol::identifier::{EntitlementId, KeyLabel, Sku};
 use mintmark_protocol::key_terms::KeyTerms;
 
 use super::{Granted, State};
@@ -23,6 +23,8 @@ pub(crate) struct Received {
 pub(crate) struct Keys {
     pub(crate) received: BTreeMap<KeyLabel, Received>,
     pub(crate) uses: BTreeMap<(EntitlementId, KeyLabel), u64>,
+    /// The products whose devices have secrets from the key of a label, whichever entitlement they were made under.
+    pub(crate) products: BTreeSet<(KeyLabel, Sku)>,
 }
 
 impl Keys {
@@ -56,6 +58,14 @@ impl Keys {
     pub(crate) fn uses(&self, entitlement: &EntitlementId, label: &KeyLabel) -> u64 {
         let key = (entitlement.clone(), label.clone());
         self.uses.get(&key).copied().unwrap_or(0)
+    }
+
+    /// The products whose devices have secrets from the key of this label.
+    pub(crate) fn products(&self, label: &KeyLabel) -> impl Iterator<Item = &Sku> {
+        let products = self.products.iter();
+        products
+            .filter(move |(of, _)| of == label)
+            .map(|(_, sku)| sku)
     }
 
     pub(crate) fn count(&mut self, entitlement: &EntitlementId, label: &KeyLabel) {

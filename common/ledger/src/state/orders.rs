@@ -17,6 +17,8 @@ pub struct Revoked {
     pub number: u64,
     /// Why, as officers wrote it.
     pub reason: String,
+    /// When it was drafted, Unix seconds by HQ's clock; of a vault that was disabled again, when the newest was.
+    pub drafted_at: u64,
 }
 
 /// Orders of one kind: number to fingerprint of the signed object. A number names one order, whatever the order in which

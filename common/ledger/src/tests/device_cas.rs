@@ -336,3 +336,41 @@ fn a_rotation_request_is_of_the_next_generation() {
     vault.write(Body::Rotation(rotation()));
     assert_eq!(vault.findings(), [(at, "ROTATION-MISMATCH")]);
 }
+
+#[test]
+fn a_rotation_that_was_drafted_before_the_vault_was_disabled_does_not_end_that() {
+    let mut vault = entitled();
+    vault.write(Body::Rotation(rotation()));
+    let disable = |number, drafted_at| {
+        let mut order = revocation(number, Target::Vault);
+        order.drafted_at = drafted_at;
+        Verdict::Authentic(revocation_content(&order))
+    };
+    let mut granted = rotation_grant();
+    granted.drafted_at = NEW_YEAR + HOUR;
+    assert_eq!(vault.import(disable(1, NEW_YEAR)), Ok(()));
+    // The vault is disabled since the first order, and the newest one counts all the same.
+    assert_eq!(vault.import(disable(2, granted.drafted_at)), Ok(()));
+    assert_eq!(vault.import(disable(3, NEW_YEAR + 1)), Ok(()));
+    let disabled = vault.state.disabled_at().unwrap();
+    assert_eq!(
+        (disabled.number, disabled.drafted_at),
+        (1, granted.drafted_at)
+    );
+    told(
+        vault.why_not(rotation_content(&granted)),
+        "GRANT-BEFORE-DISABLE",
+        "the rotation was drafted at 2027-01-01T01:00:00Z, and the order that disables this vault at \
+         2027-01-01T01:00:00Z: it does not end what came after it",
+        "have the rotation drafted and approved again",
+    );
+    let refused = vault.import(Verdict::Authentic(rotation_content(&granted)));
+    assert_eq!(refused, Err("GRANT-BEFORE-DISABLE".to_owned()));
+    assert!(vault.state.disabled_at().is_some());
+    granted.drafted_at += 1;
+    let again = Verdict::Authentic(rotation_content(&granted));
+    assert_eq!(vault.import(again), Ok(()));
+    assert_eq!(vault.state.disabled_at(), None);
+    vault.issue("TH-200", &csr("A1", 1));
+    assert_eq!(vault.findings(), []);
+}

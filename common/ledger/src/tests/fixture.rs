@@ -176,6 +176,7 @@ pub(super) fn rotation_grant() -> EnrolmentGrant {
     EnrolmentGrant {
         request_fingerprint: rotation().request_fingerprint,
         device_ca_tbs: authorities().next_device_ca_tbs.clone(),
+        drafted_at: NEW_YEAR + 1,
         approve_until: NEW_YEAR + 400 * DAY,
         purpose: Purpose::Rotation { generation: 2 },
         ..grant()

@@ -5,7 +5,8 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::revocation::Target;
 
 use super::fixture::*;
-use crate::entry::{Body, KeyOutcome, LogSequence, Reserved, Verdict};
+use crate::entry::{Body, KeyOutcome, LogSequence, Reserved, Trust, Verdict};
+use crate::replay::Severity;
 
 /// A vault with two entitlements, a key, and a few honest units.
 fn vault() -> Chronicle {
@@ -244,4 +245,36 @@ fn a_re_issue_of_the_same_device_twice_is_a_duplicate() {
     let at = forge(&mut vault, "TH-300", &csr, first);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "DEVICE-DUPLICATE")]);
+}
+
+#[test]
+fn a_manifest_out_of_its_order_is_found_and_the_log_is_judged_from_there() {
+    let trust = |version: u64, dispatch_epoch| {
+        Body::Trust(Trust {
+            version,
+            fingerprint: Fingerprint::of(&version.to_be_bytes()),
+            dispatch_epoch,
+        })
+    };
+    let mut honest = vault();
+    honest.write(trust(2, 1));
+    honest.write(trust(3, 2));
+    assert_eq!(honest.findings(), []);
+    // Back to one that is over, the same again, one left out, and the next one with an epoch that is over.
+    for wrong in [trust(2, 2), trust(3, 2), trust(5, 2), trust(4, 1)] {
+        let mut vault = honest.clone();
+        let at = vault.state.size();
+        let version = match &wrong {
+            Body::Trust(trust) => trust.version,
+            other => panic!("{other:?}"),
+        };
+        vault.write(wrong);
+        vault.write(trust(version + 1, 2));
+        let found = vault.divergences();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert_eq!(
+            (found[0].sequence.number(), found[0].code, found[0].severity),
+            (at, "TRUST-ORDER", Severity::Critical)
+        );
+    }
 }

@@ -199,6 +199,7 @@ fn orders(vault: &mut Chronicle) {
     let _ = vault.entitle(&other);
     vault.issue("KX-3", &csr("K5", 2005));
     let _ = vault.request("KX-3", &csr("K6", 2006));
+    let _ = vault.request("KX-3", &csr("K2", 2012));
     vault.report();
 
     let ca =
@@ -213,6 +214,10 @@ fn orders(vault: &mut Chronicle) {
     let _ = vault.request("KX-3", &csr("K7", 2007));
     let _ = vault.request("KX-3", &csr("K6", 2006));
     import(vault, rotation_content(&rotation_grant()));
+    vault.write(Body::Rotation(rotation()));
+    let mut before = rotation_grant();
+    before.drafted_at = NEW_YEAR;
+    import(vault, rotation_content(&before));
     vault.rotate();
     vault.issue("KX-3", &csr("K7", 2007));
     let _ = vault.request("KX-3", &csr("K5", 2005));
@@ -305,6 +310,8 @@ fn the_golden_log_comes_by_many_rules() {
         "KEY-NOT-RECEIVED",
         "KEY-EXPIRED",
         "KEY-USES-EXHAUSTED",
+        "KEY-DEVICE-TAKEN",
+        "GRANT-BEFORE-DISABLE",
         "ENTITLEMENT-KEY-CHANGED",
         "REVOCATION-NUMBER-TAKEN",
         "REVOCATION-UNKNOWN-TARGET",

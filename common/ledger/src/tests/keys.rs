@@ -307,3 +307,90 @@ fn the_reservation_names_the_keys_until_it_is_signed() {
     let open = &vault.state.reservations()[&reservation];
     assert_eq!(open.keys, ["service".parse().unwrap()]);
 }
+
+#[test]
+fn one_device_id_of_two_products_never_gets_one_secret_twice() {
+    let mut both = with_keys("both", 1, vec![device_key("service", None)]);
+    both.products.push(product(2, "TH-300", 5));
+    let mut vault = Chronicle::entitled(&[both]);
+    vault.write(key_receipt("both", "service", KeyOutcome::Unwrapped));
+    vault.issue("TH-200", &csr("A1", 1));
+    told(
+        vault.why("TH-300", &csr("A1", 2)),
+        "KEY-DEVICE-TAKEN",
+        "device A1 of TH-200 has another key, and a secret from key service: device A1 of TH-300 would get the \
+         same secret",
+        "have HQ give the products keys of their own labels, or give their devices ids that differ",
+    );
+    let refused = vault.request("TH-300", &csr("A1", 2));
+    assert_eq!(code(&refused), "KEY-DEVICE-TAKEN");
+    let Body::Refused(refused) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(refused.entitlement.unwrap().as_str(), "both");
+    vault.issue("TH-300", &csr("A2", 2));
+    assert_eq!(vault.findings(), []);
+}
+
+#[test]
+fn one_device_id_gets_one_secret_whichever_entitlement_shares_the_key() {
+    let service = || vec![device_key("service", None)];
+    let mut other = with_keys("other", 2, service());
+    other.products[0].sku = sku("TH-300");
+    let third = with_keys("third", 3, service());
+    let mut vault = Chronicle::entitled(&[with_keys("five", 1, service()), other, third]);
+    vault.write(key_receipt("five", "service", KeyOutcome::Unwrapped));
+    vault.issue("TH-200", &csr("A1", 1));
+    assert_eq!(
+        code(&vault.request("TH-300", &csr("A1", 2))),
+        "KEY-DEVICE-TAKEN"
+    );
+    // Once the first is over, the next one of the same product knows the device all the same.
+    assert_eq!(
+        vault.revoke(Target::Entitlement("five".parse().unwrap())),
+        Ok(())
+    );
+    assert_eq!(
+        code(&vault.request("TH-300", &csr("A1", 2))),
+        "KEY-DEVICE-TAKEN"
+    );
+    assert_eq!(
+        code(&vault.request("TH-200", &csr("A1", 2))),
+        "DEVICE-KEY-CHANGED"
+    );
+    assert_eq!(vault.findings(), []);
+}
+
+#[test]
+fn products_with_keys_of_their_own_may_have_devices_of_one_id() {
+    let of = |label: &str, product: &str| KeyTerms {
+        products: Some(vec![sku(product)]),
+        ..device_key(label, None)
+    };
+    let keys = vec![of("a", "TH-200"), of("b", "TH-300")];
+    let mut three = with_keys("three", 1, keys.clone());
+    three.products.push(product(2, "TH-300", 5));
+    three.products.push(product(3, "TH-400", 5));
+    let mut vault = Chronicle::entitled(&[three.clone()]);
+    for label in ["a", "b"] {
+        vault.write(key_receipt("three", label, KeyOutcome::Unwrapped));
+    }
+    vault.issue("TH-400", &csr("A1", 3));
+    vault.issue("TH-200", &csr("A1", 1));
+    vault.issue("TH-300", &csr("A1", 2));
+    vault.issue("TH-200", &csr("A2", 4));
+    // An amendment that exchanges the keys leaves the secrets where they are.
+    three.version = 2;
+    three.keys[0].products = Some(vec![sku("TH-300")]);
+    three.keys[1].products = Some(vec![sku("TH-200")]);
+    assert_eq!(vault.entitle(&three), Ok(()));
+    assert_eq!(
+        code(&vault.request("TH-300", &csr("A2", 5))),
+        "KEY-DEVICE-TAKEN"
+    );
+    three.version = 3;
+    three.keys.clear();
+    assert_eq!(vault.entitle(&three), Ok(()));
+    vault.issue("TH-300", &csr("A2", 5));
+    assert_eq!(vault.findings(), []);
+}

@@ -371,3 +371,26 @@ fn content_of_an_order_that_does_not_parse_is_malformed() {
         assert_eq!(vault.why_not(content).0, "CONTENT-MALFORMED");
     }
 }
+
+#[test]
+fn a_clock_correction_gives_nothing_of_the_day_and_hour_back_that_are_now() {
+    let mut entitlement = five("five", 1);
+    entitlement.products[0].units_per_day = Some(3);
+    let mut vault = Chronicle::entitled(&[entitlement]);
+    vault.now = NEW_YEAR + 10 * DAY;
+    for number in 1..=3 {
+        vault.issue("TH-200", &csr(&format!("A{number}"), number));
+    }
+    assert_eq!(code(&vault.request("TH-200", &csr("A4", 4))), "RATE-DAY");
+    // It is to two days back, while the clock says what it said before.
+    let correction = clock_correction(1, NEW_YEAR + 8 * DAY);
+    let content = Verdict::Authentic(clock_content(&correction));
+    assert_eq!(vault.import(content), Ok(()));
+    assert_eq!(vault.state.mark(), NEW_YEAR + 8 * DAY);
+    let account = vault.state.account(tag(1)).unwrap();
+    assert_eq!((account.day.units, account.hour.units), (3, 3));
+    assert_eq!(code(&vault.request("TH-200", &csr("A4", 4))), "RATE-DAY");
+    vault.now += DAY;
+    vault.issue("TH-200", &csr("A4", 4));
+    assert_eq!(vault.findings(), []);
+}

@@ -92,6 +92,15 @@ fn rotation_fits(
     if asked.map(|asked| asked.request_fingerprint) != Some(grant.request_fingerprint) {
         return mismatch("enrolment request");
     }
+    // It would undo what officers did after they approved it.
+    if let Some(disabled) = state.disabled_at()
+        && grant.drafted_at <= disabled.drafted_at
+    {
+        return Err(Refusal::GrantBeforeDisable {
+            drafted_at: grant.drafted_at,
+            disabled_at: disabled.drafted_at,
+        });
+    }
     if grant.serial_master != enrolment.serial_master {
         return mismatch("serial key");
     }

@@ -4,7 +4,7 @@ use mintmark_pki::KeyAlgorithm;
 use mintmark_protocol::entitlement::ProductTerms;
 use mintmark_protocol::identifier::{DeviceId, KeyLabel};
 
-use super::Case;
+use super::{Case, DecideError};
 use crate::policy::{day_window, hour_window};
 use crate::refusal::Refusal;
 use crate::state::Account;
@@ -24,12 +24,13 @@ pub(super) mod rule {
     pub(in crate::decide) const KEY_TIME: u8 = 6;
     pub(in crate::decide) const KEY_RECEIVED: u8 = 7;
     pub(in crate::decide) const KEY_USES: u8 = 8;
-    pub(in crate::decide) const QUOTA: u8 = 9;
-    pub(in crate::decide) const DAY: u8 = 10;
-    pub(in crate::decide) const HOUR: u8 = 11;
-    pub(in crate::decide) const CREDIT_UNITS: u8 = 12;
-    pub(in crate::decide) const CREDIT_DAYS: u8 = 13;
-    pub(in crate::decide) const CERTIFICATE: u8 = 14;
+    pub(in crate::decide) const KEY_DEVICE: u8 = 9;
+    pub(in crate::decide) const QUOTA: u8 = 10;
+    pub(in crate::decide) const DAY: u8 = 11;
+    pub(in crate::decide) const HOUR: u8 = 12;
+    pub(in crate::decide) const CREDIT_UNITS: u8 = 13;
+    pub(in crate::decide) const CREDIT_DAYS: u8 = 14;
+    pub(in crate::decide) const CERTIFICATE: u8 = 15;
 }
 
 impl Case<'_> {
@@ -93,6 +94,37 @@ impl Case<'_> {
             labels.push(key.label.clone());
         }
         Ok(labels)
+    }
+
+    /// Whether one of these keys gave its secret to another device already: a secret is of the key and the device id, so
+    /// one id is one device for all the products that share a key.
+    pub(super) fn secret_taken(
+        &self,
+        terms: &AccountTerms,
+        keys: &[KeyLabel],
+        device_id: &DeviceId,
+    ) -> Result<Option<Refusal>, DecideError> {
+        for label in keys {
+            for other in self.state.keys.products(label) {
+                if other == self.product {
+                    continue;
+                }
+                let known = self.index.device(other, device_id);
+                let known = known.map_err(DecideError::Lookup)?;
+                if let Some(known) = known
+                    && known.spki_sha256 != self.spki_sha256
+                {
+                    return Ok(Some(Refusal::KeyDeviceTaken {
+                        entitlement: terms.entitlement.id.clone(),
+                        sku: self.product.clone(),
+                        device_id: device_id.clone(),
+                        label: label.clone(),
+                        other: Box::new(other.clone()),
+                    }));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// When, where and what: the rules that do not count.

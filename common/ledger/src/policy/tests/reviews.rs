@@ -136,12 +136,12 @@ fn each_doubt_about_a_key_has_its_code() {
     ] {
         assert_eq!(key(&fields), [(code, text.to_owned())]);
     }
-    let text = EXAMPLE.replace("[\"P-256\"]", "[\"P-256\", \"RSA-2048\"]");
+    let text = EXAMPLE.replace("[\"P-256\"]", "[\"P-256\", \"Ed25519\", \"RSA-2048\"]");
     let warnings = Policy::parse(&text).unwrap().warnings(Q1.from);
     let doubt = warnings.iter().find(|w| w.code == "KEY-DEVICE-ALGORITHM");
     assert_eq!(
         doubt.unwrap().text,
-        "TH-200: devices with RSA-2048 keys will be refused, since the secret from key service can be encrypted to \
+        "TH-200: devices with Ed25519 or RSA-2048 keys will be refused, since the secret from key service can be encrypted to \
          P-256 and P-384 keys alone."
     );
 }

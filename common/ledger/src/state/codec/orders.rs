@@ -38,6 +38,7 @@ pub(super) fn revoked(revoked: &Revoked) -> Map {
         .with(2, revoked.time)
         .with(3, revoked.number)
         .with(4, revoked.reason.as_str())
+        .with(5, revoked.drafted_at)
 }
 
 pub(super) fn read_revoked(fields: &mut Fields, key: i64) -> Result<Option<Revoked>, Error> {
@@ -50,6 +51,7 @@ pub(super) fn read_revoked(fields: &mut Fields, key: i64) -> Result<Option<Revok
         time: fields.uint(2)?,
         number: fields.uint(3)?,
         reason: fields.text(4)?,
+        drafted_at: fields.uint(5)?,
     };
     fields.finish()?;
     Ok(Some(revoked))
@@ -126,7 +128,12 @@ pub(super) fn uses(keys: &Keys) -> impl Iterator<Item = Map> {
     })
 }
 
-/// Reads the keys that `received` is of field `key` and `uses` of the one after it.
+pub(super) fn products(keys: &Keys) -> impl Iterator<Item = Map> {
+    let products = keys.products.iter();
+    products.map(|(label, sku)| Map::new().with(1, label.as_str()).with(2, sku.as_str()))
+}
+
+/// Reads the keys that `received` is of field `key`, and `uses` and `products` of the two after it.
 pub(super) fn read_keys(fields: &mut Fields, key: i64) -> Result<Keys, Error> {
     let mut keys = Keys::default();
     for value in fields.array(key, COUNT_MAX)? {
@@ -153,6 +160,11 @@ pub(super) fn read_keys(fields: &mut Fields, key: i64) -> Result<Keys, Error> {
         let mut fields = Fields::new(WHAT, value)?;
         let counted = (fields.parse(1)?, fields.parse(2)?);
         keys.uses.insert(counted, fields.uint(3)?);
+        fields.finish()?;
+    }
+    for value in fields.array(key.saturating_add(2), COUNT_MAX)? {
+        let mut fields = Fields::new(WHAT, value)?;
+        keys.products.insert((fields.parse(1)?, fields.parse(2)?));
         fields.finish()?;
     }
     Ok(keys)
