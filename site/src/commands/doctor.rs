@@ -14,6 +14,7 @@ use mintmark_pki::Issuer;
 use p256::PublicKey;
 use serde::Serialize;
 
+use super::status::CLOCK_ADVICE;
 use super::{json, now};
 use crate::failure::{Error, Result};
 use crate::home::Home;
@@ -121,10 +122,12 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
     let mark = state.mark();
     checks.push(if mark > now.saturating_add(CLOCK_BACK_SECONDS_MAX) {
         let (clock, mark) = (rfc3339(now), rfc3339(mark));
-        let message = format!("the clock says {clock}, and the log was last written at {mark}");
+        let message = format!(
+            "the clock says {clock}, and the log was last written at {mark}: nothing is issued"
+        );
         bad(
             "clock",
-            &Error::environment("CLOCK-BACK", message).hint("set the clock right"),
+            &Error::environment("CLOCK-BACK", message).hint(CLOCK_ADVICE),
         )
     } else {
         good(

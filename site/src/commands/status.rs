@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Style, Table};
+use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
 use mintmark_ledger::state::{DeviceCa, Revoked, State};
 use serde::Serialize;
 
@@ -19,6 +20,10 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 /// An expiry of the trust manifest that is nearer than this is worth a word, in days: its successor has to be carried here.
 const TRUST_DAYS_WARNED: u64 = 30;
+
+/// What to do where the clock stands behind the log.
+pub(super) const CLOCK_ADVICE: &str = "set the clock right; if it is the log's time that is wrong, ask headquarters for a \
+     clock correction (`hq site clock`) and import it";
 
 /// What `site status` is told.
 #[derive(Debug, clap::Args)]
@@ -176,7 +181,7 @@ fn warn_of_expiry(reading: &Reading, console: &Console) {
 
 fn report(reading: &Reading, now: u64) -> Report {
     let (state, facts) = (reading.state(), reading.facts());
-    let now = now.max(state.mark());
+    let (clock, now) = (now, now.max(state.mark()));
     let manifest = facts.trust.newest().content();
     let rolled_back = reading.home().expect_newest().is_err();
     let credit = state.credit(now);
@@ -238,8 +243,25 @@ fn report(reading: &Reading, now: u64) -> Report {
         keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
         keys,
         rolled_back,
-        next: next(state, rolled_back, manifest.expires_at, now),
+        next: match clock_back(state, clock) {
+            Some(wait) if !rolled_back => wait,
+            _ => next(state, rolled_back, manifest.expires_at, now),
+        },
     }
+}
+
+/// What to do where the clock stands behind the log; none where it does not. Before anything else but a rolled-back home:
+/// by the log's time, what is in force may seem to be over.
+fn clock_back(state: &State, clock: u64) -> Option<String> {
+    let mark = state.mark();
+    let is_behind = clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < mark;
+    (is_behind && state.is_enrolled()).then(|| {
+        format!(
+            "the clock says {}, and the log was last written at {}: nothing is issued (CLOCK-BACK); {CLOCK_ADVICE}",
+            rfc3339(clock),
+            rfc3339(mark)
+        )
+    })
 }
 
 /// What to do next, the most pressing first.

@@ -112,6 +112,15 @@ fn a_clock_that_ran_ahead_is_corrected_by_officers_though_the_manifest_seemed_ex
     assert_eq!(ahead.lines()[0]["code"], "WINDOW-CLOSED");
     assert_eq!(vault.issue().expect(1).lines()[0]["code"], "CLOCK-BACK");
     assert!(key.exists(), "a wrong clock has ended a key");
+    let next = || vault.status()["next"].as_str().unwrap().to_owned();
+    let doctor = vault.run(&["doctor"]).expect(3).json();
+    let checks = doctor["checks"].as_array().unwrap();
+    let clock = checks.iter().find(|check| check["check"] == "clock");
+    for told in [next(), clock.unwrap().to_string()] {
+        for part in ["nothing is issued", "CLOCK-BACK", "`hq site clock`"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
     // What was sent before the correction does not stand in its way.
     let name = exported(&vault);
     let (bundle, _) = hq.receive(&vault.stick(), &name);
@@ -122,6 +131,7 @@ fn a_clock_that_ran_ahead_is_corrected_by_officers_though_the_manifest_seemed_ex
     let mut hq = hq;
     hq.forget_clock_correction();
     vault.bring(hq.correct_clock(now())).expect(0);
+    assert!(!next().contains("CLOCK-BACK"), "{}", next());
     assert_eq!(vault.issue().expect(0).lines()[0]["outcome"], "issued");
     vault.run(&["audit", "verify"]).expect(0);
     // Where the clock stays where it is, the key ends with its entitlement.
