@@ -104,7 +104,13 @@ impl<'a> Importer<'a> {
         };
         let fingerprint = bundle.fingerprint();
         match chain::place(&registry.sql, &vault, bundle.content(), &fingerprint)? {
-            Place::Already => return Ok(Taken::Already),
+            Place::Already => {
+                // HQ has what is in them, and whoever carries a damaged stick is told so all the same.
+                return Ok(match records::expect_undamaged(bundle.content(), read) {
+                    Ok(()) => Taken::Already,
+                    Err(failure) => Taken::Refused(failure),
+                });
+            }
             Place::Ahead(failure) => return Ok(Taken::Held(failure)),
             Place::Offence(offence) => return self.accuse(registry, &arrived, *offence),
             Place::Next => {}

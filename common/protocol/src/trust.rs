@@ -441,6 +441,20 @@ impl TrustManifest {
         Self::self_approved(&proposal)
     }
 
+    /// Refuses a manifest whose bytes are damaged, as far as it can itself tell: a threshold of the officers whom it lists
+    /// has signed it, and what bears one of their names verifies. It says nothing of whether it is to be believed.
+    ///
+    /// # Errors
+    /// [`Error::SignatureInvalid`], [`Error::SignerUnknown`], [`Error::Threshold`], and whatever refuses a proposal.
+    pub fn expect_undamaged(proposal: &Proposal) -> Result<(), Error> {
+        let manifest = Self::proposed(proposal)?;
+        let signed = proposal.known_approvers(&manifest, Role::Trust)?;
+        if (signed.len() as u64) < manifest.threshold(Role::Trust) {
+            proposal.approved(&manifest, Role::Trust)?;
+        }
+        Ok(())
+    }
+
     fn self_approved(proposal: &Proposal) -> Result<Verified<Self>, Error> {
         let manifest = Self::proposed(proposal)?;
         let officers = proposal

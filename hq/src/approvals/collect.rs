@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::Failure;
 use mintmark_console::files::{EntryKind, Folder};
+use mintmark_protocol::Error;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
-use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::OfficerId;
 use mintmark_protocol::media::{MEDIA_FOLDER, MediaName};
 use mintmark_protocol::trust::TrustManifest;
+use rusqlite::Connection;
 
 use crate::clock::now_unix;
+use crate::import::records::untrusted;
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
 use crate::registry::{self, Registry};
-use crate::{approvals, failure};
+use crate::{approvals, failure, trust};
 
 /// An approval that counts, or would have counted while its draft was open.
 pub(crate) struct Collected {
@@ -86,6 +89,32 @@ fn holder(
     Ok(None)
 }
 
+/// Refuses an approval that no officer gave: of those whom HQ lists, ever listed, or is asked to list by what is approved.
+fn expect_signed(sql: &Connection, record: &Record, approval: &Proposal) -> Result<(), Failure> {
+    let kind = approval.context().kind;
+    let role = approvals::role(kind)?;
+    let mut judges: Vec<TrustManifest> = trust::published(record, sql)?
+        .into_iter()
+        .map(Verified::into_content)
+        .collect();
+    if kind == Kind::TrustManifest {
+        judges.push(TrustManifest::proposed(approval).map_err(untrusted)?);
+    }
+    let mut refusal = None;
+    for judge in &judges {
+        match approval.approvers(judge, role) {
+            // Whether that officer may approve it is another question.
+            Ok(_) | Err(Error::SignerRole { .. }) => return Ok(()),
+            // Of a key that somebody lists, this is what is wrong.
+            Err(error @ Error::SignatureInvalid { .. }) => {
+                return Err(failure::protocol(error));
+            }
+            Err(error) => refusal = Some(error),
+        }
+    }
+    refusal.map_or(Ok(()), |error| Err(failure::protocol(error)))
+}
+
 /// Takes in one approval; on a dry run, only says whether it counts.
 pub(crate) fn take(
     registry: &mut Registry,
@@ -94,15 +123,17 @@ pub(crate) fn take(
     bytes: &[u8],
     dry_run: bool,
 ) -> Result<Collected, Failure> {
-    let approval = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)?;
+    let approval = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(untrusted)?;
     let fingerprint = approval.fingerprint();
-    let draft = drafts::by_fingerprint(&registry.sql, &fingerprint)?.ok_or_else(|| {
-        failure::usage(
+    let Some(draft) = drafts::by_fingerprint(&registry.sql, &fingerprint)? else {
+        // What is damaged is refused as that.
+        expect_signed(&registry.sql, record, &approval)?;
+        return Err(failure::usage(
             "DRAFT-UNKNOWN",
             format!("this approves something that was not drafted here ({fingerprint})"),
             "the draft may have been changed after it was read; have the officer sign the one that HQ lists",
-        )
-    })?;
+        ));
+    };
     let text = fingerprint.to_string();
     let mut collected = approvals::collected(&registry.sql, record, &draft)?;
     let before = collected.clone();
@@ -121,6 +152,9 @@ pub(crate) fn take(
     // Only what is open is judged, and that by the officers of today. What was taken in before, or comes too late to
     // change anything, is not worth less because its officer has left since.
     let holder = holder(registry, record, &draft, &approval)?;
+    if holder.is_none() && draft.state != State::Open {
+        expect_signed(&registry.sql, record, &approval)?;
+    }
     if holder.is_some() || draft.state != State::Open {
         return Ok(Collected::already(draft, holder));
     }

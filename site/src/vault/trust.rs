@@ -90,7 +90,7 @@ impl TrustChain {
     /// # Errors
     /// TRUST-FORK if it is another one than the one that this vault holds, and signed by a threshold of the officers
     /// whom the vault knows from its own of that version (from its oldest, for one before that); TRUST-MISSING if others
-    /// come before it; and what the protocol refuses.
+    /// come before it; and what the protocol refuses, be it of one that is known.
     pub(crate) fn judge(&self, bytes: &[u8]) -> Result<Standing> {
         let proposal = Proposal::read(bytes, TRUST_BYTES_MAX)?;
         let version = TrustManifest::proposed(&proposal)?.version;
@@ -119,6 +119,16 @@ impl TrustChain {
         };
         let found = proposal.fingerprint();
         if expected.is_none_or(|expected| expected == found) {
+            // What is held may have come with the signatures of other officers, so that its bytes do not have to be the
+            // same; each signature has to verify.
+            let before = self
+                .manifests()
+                .find(|before| before.content().version.checked_add(1) == Some(version));
+            match (known, before) {
+                (Some(_), Some(before)) => drop(before.successor(bytes)?),
+                (Some(pinned), None) => drop(TrustManifest::pin(bytes, &pinned.fingerprint())?),
+                (None, _) => TrustManifest::expect_undamaged(&proposal)?,
+            }
             return Ok(Standing::Known);
         }
         // Anybody can carry a manifest of his own here, signed by officers of his own. Only what enough of the officers

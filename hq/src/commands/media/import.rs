@@ -5,9 +5,9 @@ use std::path::Path;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
-use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
+use mintmark_protocol::enrolment::{EnrolmentRequest, REQUEST_BYTES_MAX};
 use mintmark_protocol::envelope::{Kind, Verified, claim};
-use mintmark_protocol::identifier::{Lineage, VaultName};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use mintmark_protocol::trust::{Role as TrustRole, TRUST_BYTES_MAX, TrustManifest};
@@ -17,7 +17,7 @@ use super::{Item, say_items};
 use crate::approvals::collect;
 use crate::config::Role;
 use crate::home::Home;
-use crate::import::{Importer, RefusedThere, Taken};
+use crate::import::{Importer, RefusedThere, Taken, records};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, device_cas, vaults};
 use crate::{failure, trust};
@@ -132,15 +132,15 @@ fn expect_officers(
     bytes: &[u8],
 ) -> Result<(), Failure> {
     let (ours, role) = (ours.content(), TrustRole::Trust);
-    let proposal = Proposal::read(bytes, TRUST_BYTES_MAX).map_err(failure::protocol)?;
-    TrustManifest::proposed(&proposal).map_err(failure::protocol)?;
+    let proposal = Proposal::read(bytes, TRUST_BYTES_MAX).map_err(records::untrusted)?;
+    TrustManifest::proposed(&proposal).map_err(records::untrusted)?;
     let signed = proposal.known_approvers(ours, role);
     if signed.is_ok_and(|officers| officers.len() as u64 >= ours.threshold(role))
         || before.is_some_and(|before| before.successor(bytes).is_ok())
     {
         return Ok(());
     }
-    let approved = proposal.approved(ours, role).map_err(failure::protocol);
+    let approved = proposal.approved(ours, role).map_err(records::untrusted);
     approved.map(drop)
 }
 
@@ -156,19 +156,17 @@ fn follow(
     let newest = newest.ok_or_else(|| failure::home_corrupt("no manifest is pinned"))?;
     let known = newest.content().version;
     if version <= known {
-        let fingerprint = claim(bytes, TRUST_BYTES_MAX)
-            .map_err(failure::protocol)?
-            .fingerprint;
+        let proposal = Proposal::read(bytes, TRUST_BYTES_MAX).map_err(records::untrusted)?;
         // One from before the pinned one was never anything to this home.
         let ours = chain
             .iter()
             .find(|manifest| manifest.content().version == version);
+        let before = chain
+            .iter()
+            .find(|manifest| manifest.content().version.checked_add(1) == Some(version));
         if let Some(ours) = ours
-            && ours.fingerprint() != fingerprint
+            && ours.fingerprint() != proposal.fingerprint()
         {
-            let before = chain
-                .iter()
-                .find(|manifest| manifest.content().version.checked_add(1) == Some(version));
             expect_officers(ours, before, bytes)?;
             let message = format!("there are two trust manifests of version {version}");
             return Err(
@@ -177,6 +175,13 @@ fn follow(
                 ),
             );
         }
+        // It may bear the signatures of other officers than the one that is held; each has to verify.
+        match (ours, before) {
+            (Some(_), Some(before)) => before.successor(bytes).map(drop),
+            (Some(ours), None) => TrustManifest::pin(bytes, &ours.fingerprint()).map(drop),
+            (None, _) => TrustManifest::expect_undamaged(&proposal),
+        }
+        .map_err(records::untrusted)?;
         return Ok("already");
     }
     if version > known.saturating_add(1) {
@@ -187,7 +192,7 @@ fn follow(
         return Err(Failure::new(Exit::Environment, "TRUST-MISSING", message)
             .hint("import a stick that has every version; `hq media export` writes them all"));
     }
-    let next = newest.successor(bytes).map_err(failure::protocol)?;
+    let next = newest.successor(bytes).map_err(records::untrusted)?;
     if !dry_run {
         let record = home.record();
         record.replace(&record.trust(version), bytes)?;
@@ -271,6 +276,23 @@ fn approval(
     })
 }
 
+/// The fingerprint of a vault's request, which is whole: the vault signed it with the key that it names itself. Whether
+/// it is that vault's, only its operator can say.
+fn asks(bytes: &[u8], vault: &VaultName) -> Result<Fingerprint, mintmark_protocol::Error> {
+    let claim = claim(bytes, REQUEST_BYTES_MAX)?;
+    let (expected, found) = (Kind::EnrolmentRequest, claim.context.kind);
+    if found != expected {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        return Err(mintmark_protocol::Error::WrongType { expected, found });
+    }
+    let request = EnrolmentRequest::open(bytes, &claim.fingerprint)?;
+    if request.content().vault != *vault {
+        let (what, why) = ("enrolment request", "its file has another vault's name");
+        return Err(mintmark_protocol::Error::PartsDiffer { what, why });
+    }
+    Ok(claim.fingerprint)
+}
+
 /// A vault asks to be let in. Nothing follows from that before a person has compared its fingerprint.
 fn enrolment(
     registry: &Registry,
@@ -279,24 +301,16 @@ fn enrolment(
     vault: &VaultName,
     console: &Console,
 ) -> Result<Item, Failure> {
-    let claimed = stick
+    let asked = stick
         .read(&path, REQUEST_BYTES_MAX)
-        .and_then(|bytes| claim(&bytes, REQUEST_BYTES_MAX).map_err(failure::protocol));
-    let (outcome, failure) = match claimed {
-        Ok(claim) if claim.context.kind != Kind::EnrolmentRequest => {
-            let (expected, found) = (
-                Kind::EnrolmentRequest.to_string(),
-                claim.context.kind.to_string(),
-            );
-            let error = mintmark_protocol::Error::WrongType { expected, found };
-            ("refused", Some(failure::protocol(error)))
-        }
-        Ok(claim) => {
+        .and_then(|bytes| asks(&bytes, vault).map_err(records::untrusted));
+    let (outcome, failure) = match asked {
+        Ok(fingerprint) => {
             let known = vaults::find(&registry.sql, vault)?;
             let drafted = device_cas::of_vault(&registry.sql, vault)?;
             let drafted = drafted
                 .iter()
-                .any(|device_ca| device_ca.request_fingerprint == claim.fingerprint);
+                .any(|device_ca| device_ca.request_fingerprint == fingerprint);
             if drafted {
                 ("already", None)
             } else {
