@@ -167,7 +167,10 @@ fn an_officer_approves_only_what_their_role_allows() {
             "--home $D/officers/carol approval sign {DRAFT} --officer {officer} --keys @{keys} --output $D/x"
         ))
     };
-    sign("carol", "carol").fails(1, "SIGNER-ROLE");
+    let refused = sign("carol", "carol").fails(1, "SIGNER-ROLE");
+    // Her home's manifest may be from before she had it.
+    let hint = refused.errors()[0]["hint"].to_string();
+    assert!(hint.contains("media import STICK"), "{refused}");
     // Nor with somebody else's name, nor as somebody who is not listed.
     sign("alice", "carol").fails(1, "OFFICER-KEY-MISMATCH");
     sign("mallory", "carol").fails(2, "OFFICER-UNKNOWN");
@@ -612,6 +615,20 @@ fn approvals_left_on_a_stick_by_an_officer_who_left_since_trouble_nobody() {
         .find(|draft| draft["state"] == "open")
         .unwrap();
     assert_eq!(open["approvers"], Value::Array(Vec::new()), "{open}");
+    // Of the draft that took its place, an approval has another name, and HQ takes it.
+    world.hq("media export $D/media").ok();
+    let sign = format!("approval sign $D/media/mintmark/draft-{redrafted}.cose");
+    let sign = |name: &str| {
+        let by = "--officer alice --keys @alice --output $D/media/mintmark";
+        world.hq(&format!("--home $D/officers/alice {sign} {by}/{name}"))
+    };
+    let taken = sign(&format!("approval-{redrafted}_alice.cose")).fails(3, "FILE-EXISTS");
+    let other = format!("approval-{redrafted}_alice-2.cose");
+    let hint = taken.errors()[0]["hint"].to_string();
+    assert!(hint.contains(&other), "{taken}");
+    sign(&other).ok();
+    let imported = world.hq("media import $D/media").ok();
+    assert_eq!(imported.item(&other)["outcome"], "imported");
     // Whoever gives nothing but that one is told.
     world
         .hq("approval import $D/late")

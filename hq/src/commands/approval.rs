@@ -1,6 +1,7 @@
 //! `hq approval`: what officers sign, each on their own machine, and how it comes together.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
@@ -10,6 +11,7 @@ use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::media::MediaName;
 use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::collect;
@@ -105,6 +107,28 @@ impl Approval {
 fn read(file: &Path) -> Result<Proposal, Failure> {
     let bytes = files::read_limited(file, PROPOSAL_BYTES_MAX as u64)?;
     Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)
+}
+
+/// On a stick an earlier draft of the same id may have left its approval: names another name that HQ takes too.
+fn another_name(failure: Failure, output: &Path) -> Failure {
+    let name = output.file_name().map(|name| name.to_string_lossy());
+    let named = name.as_deref().and_then(MediaName::parse);
+    let Some(MediaName::Approval { id, officer }) = named else {
+        return failure;
+    };
+    for number in 2..100 {
+        let Ok(other) = OfficerId::from_str(&format!("{officer}-{number}")) else {
+            break;
+        };
+        let id = id.clone();
+        let other = MediaName::Approval { id, officer: other }.to_string();
+        if output.with_file_name(&other).symlink_metadata().is_err() {
+            return failure.hint(format!(
+                "an earlier draft of this id may have left it there: write to {other} beside it, which HQ takes as well"
+            ));
+        }
+    }
+    failure
 }
 
 /// How an officer's home comes by the newest manifest.
@@ -400,7 +424,7 @@ fn sign(
         failure::usage(
             "OFFICER-UNKNOWN",
             format!("the trust manifest does not list an officer `{officer}`"),
-            "check the name; if you are new, import the newest trust manifest into your home",
+            format!("check the name; if you are new, {NEWEST_TRUST}"),
         )
     })?;
     if !listed.roles.contains(&role) {
@@ -408,7 +432,11 @@ fn sign(
             what: kind.as_str(),
             officer: officer.to_string(),
             role: role.as_str(),
-        }));
+        })
+        .hint(format!(
+            "{NEWEST_TRUST}, as this home's may be from before the officer had the role; if that says the same, \
+             somebody who holds the role approves"
+        )));
     }
     let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
@@ -428,7 +456,7 @@ fn sign(
             format!(
                 "this token's key is not the one that the trust manifest lists for `{officer}`"
             ),
-            "check the key URI and the name",
+            format!("check the key URI and the name; if the key is new, {NEWEST_TRUST}"),
         ));
     }
     let mut differences = Vec::new();
@@ -463,7 +491,7 @@ fn sign(
         Content::read(&proposal, None)?
     };
     content.expect_open(now_unix())?;
-    super::expect_absent(output)?;
+    super::expect_absent(output).map_err(|failure| another_name(failure, output))?;
     let mut words = words::describe(&content);
     words.extend(changes(&content, pinned.as_ref()));
     words.extend(differences);
