@@ -306,6 +306,11 @@ fn expect_certificate(world: &World, row: &Value) {
 fn expect_device(world: &World, row: &Value) {
     let serial = row["serial"].as_str().unwrap();
     let at_site = world.site("device show TH200-00000001").ok().json();
+    let text = world.site("device show TH200-00000001").text().ok().stdout;
+    for line in ["device       TH200-00000001 of TH-200", "status       good"] {
+        assert!(text.lines().any(|found| found == line), "{text}");
+    }
+    assert!(text.contains(&format!("serial       {serial}\n")), "{text}");
     expect_schema(&at_site, "mintmark/device/1");
     let fields = "serial: hex, slot: number, device_id: text, status: text, issued_at: time, entitlement: text";
     expect(&at_site, fields);

@@ -58,10 +58,21 @@ pub(crate) fn execute(id: &str, home: Option<&Path>, console: &Console) -> Resul
             },
         );
     }
+    match units.as_slice() {
+        [unit] => unit.lines().iter().for_each(|line| console.line(line)),
+        units => console.table(&table(units)),
+    }
+    for certificate in units.iter().filter_map(|unit| unit.certificate.as_ref()) {
+        console.line(certificate.trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+fn table(units: &[Unit]) -> Table {
     let columns = ["device", "product", "status", "issued at", "entitlement"];
     let columns = columns.map(|name| (name, Align::Left)).into_iter();
     let mut table = Table::new(columns.chain([("slot", Align::Right), ("serial", Align::Left)]));
-    for unit in &units {
+    for unit in units {
         table.row([
             unit.device_id.clone(),
             unit.product.clone(),
@@ -72,14 +83,20 @@ pub(crate) fn execute(id: &str, home: Option<&Path>, console: &Console) -> Resul
             unit.serial.clone().unwrap_or_default(),
         ]);
     }
-    match units.as_slice() {
-        [_] => console.blocks(&table),
-        _ => console.table(&table),
+    table
+}
+
+impl Unit {
+    /// For people, as headquarters shows it.
+    fn lines(&self) -> [String; 5] {
+        [
+            format!("device       {} of {}", self.device_id, self.product),
+            format!("serial       {}", self.serial.as_deref().unwrap_or("-")),
+            format!("status       {}", self.status),
+            format!("issued       {}", self.issued_at),
+            format!("entitlement  {}, slot {}", self.entitlement, self.slot),
+        ]
     }
-    for certificate in units.iter().filter_map(|unit| unit.certificate.as_ref()) {
-        console.line(certificate.trim_end());
-    }
-    Ok(Exit::Done)
 }
 
 /// By device identifier; by serial number, if no device is called so.
