@@ -114,7 +114,7 @@ impl<'a> Checks<'a> {
             Body::Trust(trust) => ("TRUST-UNKNOWN", self.trust(trust)),
             Body::Dispatch(dispatch) => match self.dispatch(dispatch)? {
                 Some(words) => ("DISPATCH-CONTENT", Some(words)),
-                None => ("FACT-FALSE", self.rejected(dispatch, trust)?),
+                None => ("FACT-FALSE", self.verdict(dispatch, trust)?),
             },
             Body::BundleSealed(sealed) => ("BUNDLE-SEALED-MISMATCH", self.sealed(sealed)?),
             Body::Rotation(rotation) => ("ROTATION-UNKNOWN", self.rotation(rotation)?),
@@ -316,17 +316,11 @@ impl<'a> Checks<'a> {
         Ok(Some((expected, format!("{place}: another content"))))
     }
 
-    /// A vault may reject what does not verify under its manifest, and nothing else: HQ verifies what it sent again.
-    fn rejected(
-        &self,
-        logged: &Logged,
-        trust: Option<&Trust>,
-    ) -> Result<Option<Mismatch>, Failure> {
-        let (Verdict::Rejected { code }, Some(sent), Some(trust)) = (
-            &logged.content,
-            self.sent.get(&(logged.epoch, logged.sequence)),
-            trust,
-        ) else {
+    /// A vault follows what verifies under the manifest that its log has in force, and rejects what does not: HQ verifies
+    /// what it sent again, under that manifest.
+    fn verdict(&self, logged: &Logged, trust: Option<&Trust>) -> Result<Option<Mismatch>, Failure> {
+        let sent = self.sent.get(&(logged.epoch, logged.sequence));
+        let (Some(sent), Some(trust)) = (sent, trust) else {
             return Ok(None);
         };
         let in_force = |manifest: &&Verified<TrustManifest>| {
@@ -337,6 +331,61 @@ impl<'a> Checks<'a> {
         let Some(manifest) = self.manifests.iter().find(in_force) else {
             return Ok(None);
         };
+        match &logged.content {
+            Verdict::Authentic(_) => self.accepted(logged, sent, manifest),
+            Verdict::Rejected { code } => self.rejected(logged, sent, manifest, code),
+        }
+    }
+
+    /// Under another manifest an officer who has left would still be good for it, or a key that HQ has given up.
+    fn accepted(
+        &self,
+        logged: &Logged,
+        sent: &Sent,
+        manifest: &Verified<TrustManifest>,
+    ) -> Result<Option<Mismatch>, Failure> {
+        let path = self
+            .record
+            .dispatch(&self.vault.name, sent.epoch, sent.sequence);
+        let opened = Dispatch::open(&self.record.read(&path)?, manifest, &self.vault.name);
+        let verified = opened.and_then(|dispatch| {
+            match self.authentic_bytes(dispatch.content(), manifest) {
+                Ok(Some(_)) => Ok(true),
+                Ok(None) => Ok(false),
+                // Signatures are verified before anything is decrypted; that it is what was sent, its commitment tells.
+                Err(
+                    Error::KeyOperation(_)
+                    | Error::Random
+                    | Error::NotRecipient { .. }
+                    | Error::Decryption { .. },
+                ) => Ok(true),
+                Err(error) => Err(error),
+            }
+        });
+        let why = match verified {
+            Ok(true) => return Ok(None),
+            Ok(false) => "its certificates are not those that officers approved".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let place = format!("dispatch {} of epoch {}", logged.sequence, logged.epoch);
+        Ok(Some((
+            format!(
+                "{place}: rejected, as the {} `{}` is not authentic under trust manifest {}: {why}",
+                logged.kind,
+                logged.id,
+                manifest.content().version
+            ),
+            format!("{place}: taken for authentic"),
+        )))
+    }
+
+    fn rejected(
+        &self,
+        logged: &Logged,
+        sent: &Sent,
+        manifest: &Verified<TrustManifest>,
+        code: &str,
+    ) -> Result<Option<Mismatch>, Failure> {
         let dispatch = self.kept(sent)?;
         let bytes = match self.authentic_bytes(&dispatch, manifest) {
             Ok(bytes) => bytes,
@@ -353,7 +402,9 @@ impl<'a> Checks<'a> {
         Ok(Some((
             format!(
                 "{place}: the {} `{}`, which is authentic under trust manifest {}",
-                logged.kind, logged.id, trust.version
+                logged.kind,
+                logged.id,
+                manifest.content().version
             ),
             format!("{place}: content that was rejected as {code}"),
         )))

@@ -16,3 +16,4 @@ mod orders;
 mod policies;
 mod reports;
 mod support;
+mod trust;

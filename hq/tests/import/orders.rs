@@ -54,6 +54,15 @@ fn a_revocation_that_was_followed_brings_the_final_count() {
     assert!(waits_for.contains("1 of 5 TH-200, 0 of 10 GW-1"), "{row}");
     let (exit, report) = hq.reconcile();
     assert_eq!((exit, &report["balanced"]), (0, &Value::from(true)));
+    // The equation holds, and what is left in it is left for good.
+    for account in report["accounts"].as_array().unwrap() {
+        let revoked = (account["site"] == "berlin").then(|| Value::from(true));
+        assert_eq!(account.get("revoked"), revoked.as_ref(), "{account}");
+    }
+    let table = hq.run_plain(&["reconcile"]).stdout;
+    let words = "berlin/v1: 4 unspent units of TH-200 in demo-1 cannot be spent";
+    assert!(table.contains(words), "{table}");
+    assert!(!table.contains("lyon/v1: "), "{table}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use mintmark_ledger::decide::{
 };
 use mintmark_ledger::entry::{
     Body, BundleSealed, Content, Dispatch as Logged, Entry, Genesis, LogSequence, Request,
-    Reserved, Signed, Start, Submission, Verdict,
+    Reserved, Signed, Start, Submission, Trust, Verdict,
 };
 use mintmark_ledger::merkle::{leaf_hash, root_of};
 use mintmark_ledger::serial::{SerialCipher, serial_of};
@@ -245,6 +245,29 @@ impl Vault {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = now.as_secs() - self.slow_by;
         now.max(self.state.mark()).max(self.time_min)
+    }
+
+    /// Follows the next manifest on a stick. Returns it.
+    pub(crate) fn follow(&mut self, stick: &Path, version: u64) -> Verified<TrustManifest> {
+        let bytes = fs::read(stick.join(format!("trust-{version:06}.cose"))).unwrap();
+        let next = self.manifest.successor(&bytes).unwrap();
+        self.log_trust(&next);
+        self.manifest = next.clone();
+        next
+    }
+
+    /// Writes that it follows a manifest, and goes on judging by the one that it had.
+    pub(crate) fn log_trust(&mut self, manifest: &Verified<TrustManifest>) {
+        self.write(Body::Trust(Trust {
+            version: manifest.content().version,
+            fingerprint: manifest.fingerprint(),
+            dispatch_epoch: manifest.content().dispatch_epoch,
+        }));
+    }
+
+    /// Judges by a manifest, whatever its log says.
+    pub(crate) fn judge_by(&mut self, manifest: &Verified<TrustManifest>) {
+        self.manifest = manifest.clone();
     }
 
     /// Imports every dispatch on a stick that is the next one.
@@ -622,7 +645,7 @@ impl Vault {
             },
             first,
             segments,
-            trust_version: 1,
+            trust_version: self.state.trust().map_or(1, |trust| trust.version),
             sealed_at: self.now(),
             crl: None,
         };
