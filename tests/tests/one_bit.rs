@@ -1,0 +1,180 @@
+//! One changed bit, in any file on a stick and wherever it lies: the file is refused by whoever reads it, be it new there
+//! or known, and nothing else comes of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::PathBuf;
+
+use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::{Run, World, files};
+
+/// How many octets from the start of a file, where its headers are, are changed one by one, and from its end, where its
+/// signatures are; and how many places between.
+const HEADER: usize = 48;
+const SIGNATURE: usize = 16;
+const BETWEEN: usize = 16;
+
+/// Files that one command reads, each of which is whole.
+struct Stick(Vec<Damaged>);
+
+struct Damaged {
+    path: PathBuf,
+    whole: Vec<u8>,
+    /// The name of the file that the command speaks of when it has read this one.
+    item: String,
+}
+
+impl Stick {
+    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let damaged = |path: PathBuf| Damaged {
+            whole: fs::read(&path).unwrap(),
+            item: path.file_name().unwrap().to_str().unwrap().to_owned(),
+            path,
+        };
+        Self(files.into_iter().map(damaged).collect())
+    }
+
+    /// What is in these folders stays as it is, while one bit of each file at a time is changed, in many places, and
+    /// `run` reads them. Each is refused, and as a file that is not to be believed.
+    #[track_caller]
+    fn refused(&self, run: impl Fn() -> Run, folders: &[PathBuf]) {
+        let state = || folders.iter().map(|folder| files::contents(folder));
+        let before: Vec<_> = state().collect();
+        for turn in 0..HEADER + BETWEEN + SIGNATURE {
+            for Damaged { path, whole, .. } in &self.0 {
+                files::flip(path, bit(turn, whole.len()));
+            }
+            let run = run();
+            for error in run.errors() {
+                let exit = error["exit_code"].as_i64().unwrap();
+                assert!([1, 4].contains(&exit), "turn {turn}: {run}");
+            }
+            for Damaged { path, whole, item } in &self.0 {
+                let outcome = run.item(item)["outcome"].clone();
+                assert_eq!(outcome, "refused", "turn {turn}, {item}: {run}");
+                fs::write(path, whole).unwrap();
+            }
+            assert!([1, 4].contains(&run.exit), "turn {turn}: {run}");
+            for (before, after) in before.iter().zip(state()) {
+                let changed: Vec<_> = after
+                    .iter()
+                    .filter(|(name, bytes)| before.get(*name) != Some(*bytes))
+                    .map(|(name, _)| name)
+                    .collect();
+                assert!(changed.is_empty(), "turn {turn}: {changed:?}: {run}");
+                assert_eq!(before.len(), after.len(), "turn {turn}: {run}");
+            }
+        }
+    }
+}
+
+/// Every octet of the header, then places all over the file, then every octet of its end.
+fn bit(turn: usize, bytes: usize) -> usize {
+    let byte = if turn < HEADER {
+        turn
+    } else if turn < HEADER + BETWEEN {
+        let between = bytes.saturating_sub(HEADER + SIGNATURE);
+        HEADER + between * (turn - HEADER) / BETWEEN
+    } else {
+        bytes - 1 - (turn - HEADER - BETWEEN)
+    };
+    byte.min(bytes - 1) * 8 + turn * 3 % 8
+}
+
+fn on_stick(world: &World, folder: &str, begins: &str) -> Vec<PathBuf> {
+    let mut found = files::below(&world.on_stick(folder));
+    found.retain(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(begins)
+    });
+    assert!(!found.is_empty(), "{begins}");
+    found
+}
+
+/// A headquarters with a second trust manifest, and an entitlement for the vault, both on the stick and not yet brought to
+/// anybody.
+fn on_its_way_out() -> World {
+    let world = World::with_vault();
+    let draft = world.draft_trust("");
+    world.approve(&draft);
+    world.hq("trust publish --media $D/media").ok();
+    world.mint("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+    world
+}
+
+#[test]
+fn of_what_goes_to_a_vault_and_to_an_officer() {
+    let world = on_its_way_out();
+    let manifests = on_stick(&world, "", "trust-");
+    let dispatches = on_stick(&world, "to-berlin_v1", "dispatch-");
+    assert_eq!((manifests.len(), dispatches.len()), (2, 2));
+    let to_vault = Stick::of(manifests.iter().chain(&dispatches).cloned());
+    let to_officer = Stick::of(manifests.clone());
+    let vault = || world.site("media import $D/media").run();
+    let officer = || {
+        world
+            .hq("--home $D/officers/alice media import $D/media")
+            .run()
+    };
+    let of_vault = ["log", "trust", "received"].map(|name| world.path("berlin").join(name));
+    let of_officer = [world.path("officers/alice")];
+    // The first of each is known there, the second is new.
+    to_vault.refused(vault, &of_vault);
+    to_officer.refused(officer, &of_officer);
+    vault().exits_done();
+    officer().exits_done();
+    // And now everything is known.
+    to_vault.refused(vault, &of_vault);
+    to_officer.refused(officer, &of_officer);
+    vault().exits_done();
+    officer().exits_done();
+}
+
+#[test]
+fn of_what_comes_to_headquarters() {
+    let world = World::ready();
+    world.requests("some", 1..=3);
+    world.issue("some").ok();
+    world.site("media export $D/media").ok();
+    let bundles = on_stick(&world, "to-hq", "berlin_v1_");
+    let [bundle, segment] = bundles.as_slice() else {
+        panic!("{bundles:?}");
+    };
+    let mut segments = Stick::of([segment.clone()]);
+    segments.0[0].item = "000001.cose".to_owned();
+    let hq = || world.hq("media import $D/media").run();
+    let of_hq = [world.path("hq/record")];
+    segments.refused(hq, &of_hq);
+
+    world.site_init("paris");
+    world.site("--home $D/paris media export $D/media").ok();
+    let policy = POLICY.replace("id = \"th200\"", "id = \"th200-b\"");
+    let id = world.draft("berlin", &policy);
+    let mut all = vec![world.on_stick("enrol-paris_v1.cose"), bundle.clone()];
+    for officer in OFFICERS {
+        world.sign("$D/officers/berlin-th200-b.draft", officer);
+        let approval = world.on_stick(&format!("approval-{id}_{officer}.cose"));
+        let signed = world.path(&format!("officers/berlin-th200-b.draft.{officer}"));
+        fs::copy(signed, &approval).unwrap();
+        all.push(approval);
+    }
+    let others = Stick::of(all);
+    others.refused(hq, &of_hq);
+    hq().exits_done();
+
+    // The same once more, after what was asked for was drafted, and what was approved was sent.
+    let fingerprint = world.status("paris")["enrolment_fingerprint"].clone();
+    world
+        .hq(&format!(
+            "site enrol --request $D/media/mintmark/enrol-paris_v1.cose --fingerprint {}",
+            fingerprint.as_str().unwrap()
+        ))
+        .ok();
+    others.refused(hq, &of_hq);
+    world.hq(&format!("entitlement export {id}")).ok();
+    others.refused(hq, &of_hq);
+    segments.refused(hq, &of_hq);
+    hq().exits_done();
+    assert_eq!(world.reconcile()["balanced"], true);
+}
