@@ -12,9 +12,11 @@ use p256::pkcs8::DecodePublicKey as _;
 
 use super::Content;
 
+mod changes;
 mod entitlement;
 mod orders;
 
+pub(crate) use self::changes::changes;
 pub(crate) use self::entitlement::{differences, terms};
 
 /// What a draft says, line by line.
@@ -198,66 +200,6 @@ fn trust(manifest: &TrustManifest) -> Vec<String> {
         lines.push(format!("HQ reads with the key `{}` ({kind}):", key.name));
         lines.push(format!("  key id    {}", thumbprint(&key.key)));
     }
-    lines
-}
-
-/// What a manifest changes against the one that it follows.
-pub(crate) fn changes(before: &TrustManifest, next: &TrustManifest) -> Vec<String> {
-    let mut found = Vec::new();
-    for officer in &next.officers {
-        match before.officer(&officer.id) {
-            None => found.push(format!("officer {} is new", officer.id)),
-            Some(was) => {
-                if was.signing_keys != officer.signing_keys {
-                    found.push(format!("officer {} signs with other keys", officer.id));
-                }
-                if was.agreement_key != officer.agreement_key {
-                    found.push(format!("officer {} agrees with another key", officer.id));
-                }
-                if was.roles != officer.roles {
-                    found.push(format!(
-                        "officer {} holds {} instead of {}",
-                        officer.id,
-                        roles_of(officer),
-                        roles_of(was)
-                    ));
-                }
-            }
-        }
-    }
-    let gone = before.officers.iter();
-    let gone = gone.filter(|officer| next.officer(&officer.id).is_none());
-    found.extend(gone.map(|officer| format!("officer {} is no longer listed", officer.id)));
-    for role in Role::ALL {
-        let (was, is) = (before.threshold(role), next.threshold(role));
-        if was != is {
-            found.push(format!("to {} takes {is} instead of {was}", action(role)));
-        }
-    }
-    let facts = [
-        ("the name of headquarters", before.hq_name == next.hq_name),
-        (
-            "the ROOT CERTIFICATE",
-            before.root_certificate == next.root_certificate,
-        ),
-        ("the dispatch key", before.dispatch_key == next.dispatch_key),
-        ("the report key", before.report_key == next.report_key),
-        (
-            "what HQ reads with",
-            before.encryption_keys == next.encryption_keys,
-        ),
-        (
-            "the dispatch epoch",
-            before.dispatch_epoch == next.dispatch_epoch,
-        ),
-    ];
-    let facts = facts.iter().filter(|(_, same)| !same);
-    found.extend(facts.map(|(what, _)| format!("{what} is another")));
-    let mut lines = vec![format!("Against trust manifest {}:", before.version)];
-    if found.is_empty() {
-        lines.push("  nothing changes but the dates".to_owned());
-    }
-    lines.extend(found.into_iter().map(|change| format!("  {change}")));
     lines
 }
 
