@@ -145,7 +145,13 @@ fn say_items(items: &[Item], console: &Console) -> Result<Exit, Failure> {
             Some(note) => format!("{}, {note}", item.outcome),
             None => item.outcome.to_owned(),
         };
-        table.row([&item.file, &item.kind, &item.id, &*outcome, code].map(str::to_owned));
+        // An id that stands in the name of its file is not said twice.
+        let id = if item.file.contains(&item.id) {
+            ""
+        } else {
+            &item.id
+        };
+        table.row([&*item.file, &item.kind, id, &outcome, code].map(str::to_owned));
     }
     if items.is_empty() {
         console.line("nothing to do");

@@ -1,12 +1,12 @@
 //! `hq reconcile`: what was granted, held against what was made.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files, printable};
-use mintmark_ledger::serial::serial_of;
-use mintmark_protocol::identifier::SiteId;
+use mintmark_protocol::identifier::{SiteId, VaultName};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -14,7 +14,9 @@ use crate::failure;
 use crate::findings::{Finding, Severity};
 use crate::home::Home;
 use crate::registry::accounts::{self, Account};
-use crate::registry::{bundles, findings, replays, vaults};
+use crate::registry::{bundles, findings, vaults};
+
+mod leftover;
 
 /// Hold what was granted against what was made, and say what does not fit.
 #[derive(Debug, Args)]
@@ -43,6 +45,8 @@ enum Format {
 /// What there is to say.
 struct Report {
     accounts: Vec<Account>,
+    /// The accounts, by vault and tag, of entitlements that their vaults know to be revoked.
+    revoked: BTreeSet<(VaultName, u64)>,
     findings: Vec<Finding>,
     /// The time of the newest checkpoint, Unix seconds.
     as_of: Option<u64>,
@@ -116,8 +120,9 @@ impl Report {
         }
         let accounts = accounts::all(sql, site)?;
         let mut findings = findings::all(sql, site)?;
-        findings.extend(unresolved(sql, &accounts)?);
+        findings.extend(leftover::unresolved(sql, &accounts)?);
         Ok(Self {
+            revoked: leftover::revoked(sql, &accounts)?,
             accounts,
             findings,
             as_of: bundles::as_of(sql, site)?,
@@ -157,6 +162,9 @@ impl Report {
                 if account.was_written_off() {
                     row["written_off"] = account.written_off.into();
                     row["used_after_all"] = account.used_after_all.into();
+                }
+                if self.is_revoked(account) {
+                    row["revoked"] = true.into();
                 }
                 row
             })
@@ -270,9 +278,30 @@ impl Report {
             .collect()
     }
 
+    fn is_revoked(&self, account: &Account) -> bool {
+        self.revoked.contains(&(account.vault.clone(), account.tag))
+    }
+
+    /// What counts as unspent and can no longer be spent.
+    fn unspendable(&self) -> Vec<String> {
+        let accounts = self.accounts.iter();
+        accounts
+            .filter(|account| account.unspent() > 0 && self.is_revoked(account))
+            .map(|account| {
+                format!(
+                    "{}: {} unspent units of {} in {} cannot be spent, as the entitlement is revoked",
+                    account.vault,
+                    account.unspent(),
+                    account.sku,
+                    account.entitlement
+                )
+            })
+            .collect()
+    }
+
     fn show(&self, console: &Console) {
         console.line(self.summary());
-        for line in self.written_off() {
+        for line in self.written_off().into_iter().chain(self.unspendable()) {
             console.line(line);
         }
         if !self.accounts.is_empty() {
@@ -287,7 +316,7 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = self.summary() + "\n";
-        for line in self.written_off() {
+        for line in self.written_off().into_iter().chain(self.unspendable()) {
             text += &format!("{line}\n");
         }
         if !self.accounts.is_empty() {
@@ -376,61 +405,6 @@ fn cell(text: String) -> String {
     }
 }
 
-/// Units that were reserved and have no certificate, as of the newest bundle: they count as spent until somebody looks.
-fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Failure> {
-    let mut found = Vec::new();
-    for account in accounts {
-        // What was written off with its vault is told by a finding of its own.
-        let count = account.unresolved.saturating_sub(account.written_off);
-        if count == 0 {
-            continue;
-        }
-        let replay = replays::load(sql, &account.vault)?;
-        let open: Vec<_> = replay
-            .state()
-            .reservations()
-            .iter()
-            .filter(|(_, open)| open.account.number() == account.tag)
-            .collect();
-        let devices: Vec<_> = open
-            .iter()
-            .map(|(_, open)| open.device_id.as_str())
-            .collect();
-        let serials = open.iter().filter_map(|(_, open)| serial_of(&open.tbs));
-        let withheld = open
-            .iter()
-            .any(|(sequence, _)| replay.state().withheld(**sequence).is_some());
-        let Some(lineage) = replay.state().lineage() else {
-            continue;
-        };
-        found.push(Finding {
-            vault: account.vault.clone(),
-            lineage,
-            log_sequence: open.first().map(|(sequence, _)| sequence.number()),
-            code: "UNRESOLVED".to_owned(),
-            severity: Severity::Minor,
-            serials: serials.map(hex::encode).collect(),
-            evidence: json!({
-                "product": account.sku.as_str(),
-                "entitlement": account.entitlement.as_str(),
-                "unresolved": count,
-                "devices": devices,
-            }),
-            text: format!(
-                "{count} units of {} from {} are spent and have no certificate; {}",
-                account.sku,
-                account.entitlement,
-                if withheld {
-                    "what officers revoked keeps them from getting one: only a new entitlement grants them again"
-                } else {
-                    "have the site run `site recover` and export again"
-                }
-            ),
-        });
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -487,6 +461,7 @@ mod tests {
             ("a", "b"),
         );
         let report = Report {
+            revoked: BTreeSet::new(),
             accounts: vec![account(5, 1)],
             findings: vec![finding],
             as_of: None,

@@ -1,7 +1,7 @@
 //! What headquarters says of the versions of an entitlement, and what it does not draft.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mintmark_ledger::entry::{Body, KeyOutcome, KeyReceipt};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn policy(hq: &Hq, id: &str, more: &str) -> PathBuf {
 }
 
 /// Drafts, or amends, for `berlin/v1`.
-fn draft(hq: &Hq, command: &str, policy: &PathBuf, output: &str) -> Run {
+fn draft(hq: &Hq, command: &str, policy: &Path, output: &str) -> Run {
     let (policy, output) = (policy.to_str().unwrap(), hq.path(output));
     let output = output.to_str().unwrap();
     let options = ["--site", "berlin", "--policy", policy, "--output", output];

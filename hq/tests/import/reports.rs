@@ -1,6 +1,6 @@
 //! What headquarters reports, in each of its formats.
 
-use super::support::Hq;
+use super::support::{Hq, csr};
 
 #[test]
 fn csv_on_standard_output_is_what_rfc_4180_has() {
@@ -50,4 +50,28 @@ fn a_report_in_a_file_is_named_on_standard_output() {
     let written = std::fs::read_to_string(file).unwrap();
     let written: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert_eq!(written["accounts"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn what_a_table_can_leave_out_it_leaves_out() {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    vault.issue("TH-200", &csr("A1", 1));
+    let stick = vault.report(&hq.path("one"));
+    let imported = hq.run_plain(&["media", "import", stick.to_str().unwrap()]);
+    assert_eq!(imported.exit, 0, "{}", imported.stderr);
+    let bundle = imported.stdout.lines().find(|line| line.contains("audit"));
+    let name = bundle.unwrap().split_whitespace().next().unwrap();
+    let (_, id) = name.trim_end_matches(".cose").rsplit_once('_').unwrap();
+    assert_eq!(
+        imported.stdout.matches(id).count(),
+        1,
+        "{}",
+        imported.stdout
+    );
+    let listed = hq.run_plain(&["audit", "list"]).stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    for line in listed.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
 }

@@ -29,6 +29,7 @@ pub(super) fn run(
         console.line("no bundle has been imported");
         return Ok(Exit::Done);
     }
+    // The fingerprints would double the width: JSON has them, and `hq audit show`.
     let mut table = Table::new([
         ("SITE", Align::Left),
         ("VAULT", Align::Left),
@@ -38,7 +39,6 @@ pub(super) fn run(
         ("UP TO", Align::Left),
         ("IMPORTED", Align::Left),
         ("ACKNOWLEDGED", Align::Left),
-        ("FINGERPRINT", Align::Left),
     ]);
     for bundle in held {
         table.row([
@@ -50,7 +50,6 @@ pub(super) fn run(
             rfc3339(bundle.checkpoint_time),
             rfc3339(bundle.imported_at),
             if bundle.acknowledged { "yes" } else { "no" }.to_owned(),
-            bundle.fingerprint.to_string(),
         ]);
     }
     console.table(&table);
