@@ -29,6 +29,7 @@ use mintmark_protocol::identifier::{DeviceId, Sku, VaultName};
 
 pub(crate) use bundle::{Carried, Carrier, Outbox, Placed};
 pub(crate) use device_secret::SealedSecret;
+pub(crate) use dispatch::EPOCH_OVER;
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;

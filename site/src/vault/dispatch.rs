@@ -86,11 +86,14 @@ pub(crate) fn place(
     Ok(Place::Next)
 }
 
+/// The code of what belongs to an epoch that has ended.
+pub(crate) const EPOCH_OVER: &str = "DISPATCH-EPOCH-OVER";
+
 /// What was not seen to arrive before a new epoch goes out again in that epoch.
 pub(crate) fn epoch_over(name: &str, epoch: u64, open: u64) -> Error {
     let message =
         format!("{name} belongs to epoch {epoch}, which ended when epoch {open} was opened");
-    Error::negative("DISPATCH-EPOCH-OVER", message).hint(
+    Error::negative(EPOCH_OVER, message).hint(
         "import the newest HQ export: it holds what this carried, in the epoch that is open; this file can go",
     )
 }

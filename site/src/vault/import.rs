@@ -22,6 +22,8 @@ pub(crate) enum Arrival {
     Imported,
     /// It was imported before.
     Already,
+    /// It is of an epoch that is over, and cannot be followed any more: HQ sent again what it carried.
+    Over(Error),
     /// It cannot be judged yet, and nothing was changed.
     Held(Error),
     /// It has no effect.
@@ -52,6 +54,7 @@ impl Arrival {
     /// A verdict on the file, sorted by whether it can change.
     fn of(error: Error) -> Self {
         match error.exit() {
+            _ if error.code() == dispatch::EPOCH_OVER => Self::Over(error),
             mintmark_console::Exit::Environment => Self::Held(error),
             _ => Self::Refused(error),
         }
@@ -143,7 +146,7 @@ impl Vault<'_> {
         };
         // Also of one that came too early: HQ does not send again what the newest copy has seen, so an older one may
         // never get the dispatch that it waits for.
-        if !matches!(arrival, Some(Arrival::Refused(_)))
+        if !matches!(arrival, Some(Arrival::Refused(_) | Arrival::Over(_)))
             && let Some(seen) = &dispatch.content().bundle_seen
             && let Err(error) = rolled_back::expect_sealed(self.state(), seen)
         {

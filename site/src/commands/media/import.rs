@@ -14,7 +14,7 @@ use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
 use crate::vault::key_set::Telling;
-use crate::vault::{Arrival, Effort, HOME_ROLLED_BACK, Incoming, Vault};
+use crate::vault::{Arrival, EPOCH_OVER, Effort, HOME_ROLLED_BACK, Incoming, Vault};
 
 /// The most files of a dry run: the ledger keeps what they bring in memory until then.
 const REHEARSAL_FILES_MAX: usize = 64;
@@ -83,12 +83,31 @@ pub(crate) fn execute(
             }
         }
     }
+    warn_of_over(&items, console);
     if items.is_empty() && stopped.is_none() {
         console.note("the medium holds nothing for this vault");
     }
     // What was imported before something stopped the rest is imported.
     let exit = show(&items, console)?;
     stopped.map_or(Ok(exit), Err)
+}
+
+/// Says once that there is something of an epoch that has ended.
+fn warn_of_over(items: &[Item], console: &Console) {
+    let is_over = |item: &&Item| item.code.as_deref() == Some(EPOCH_OVER);
+    let mut over = items.iter().filter(is_over);
+    let Some(first) = over.next() else {
+        return;
+    };
+    let mut message = first.message.clone().unwrap_or_default();
+    let more = over.count();
+    if more > 0 {
+        message.push_str(&format!(", as do {more} more"));
+    }
+    console.warn_coded(EPOCH_OVER, message);
+    if let Some(hint) = &first.hint {
+        console.note(hint);
+    }
 }
 
 /// What concerns this vault: trust manifests by version, then dispatches by epoch and sequence. Everything else on a
@@ -134,13 +153,21 @@ fn import(
             }
         }
     };
-    let (outcome, error): (_, Option<Error>) = match incoming.arrival {
+    let Incoming { kind, id, arrival } = incoming;
+    let (outcome, error): (_, Option<Error>) = match arrival {
         Arrival::Imported => ("imported", None),
         Arrival::Already => ("already", None),
         Arrival::Held(error) => ("held", Some(error)),
         Arrival::Refused(error) => ("refused", Some(error)),
+        // Whoever carries an old medium has done nothing wrong, and there is nothing to be put right.
+        Arrival::Over(error) => {
+            let item = Item::new(file.path(), kind, id, "already", Some(error));
+            return Ok(Item {
+                error: None,
+                ..item
+            });
+        }
     };
-    let Incoming { kind, id, .. } = incoming;
     Ok(Item::new(file.path(), kind, id, outcome, error))
 }
 
