@@ -25,6 +25,7 @@ use crate::{clock, failure};
 
 pub(crate) mod amendment;
 pub(crate) mod collect;
+pub(crate) mod device_ca;
 pub(crate) mod readers;
 pub(crate) mod words;
 

@@ -522,10 +522,23 @@ fn officers_share_nothing_but_a_stick_whatever_they_approve() {
     );
     world.hq(&format!("entitlement export {id}")).ok();
 
-    let id = drafted("site revoke berlin/v1 --device-ca 1 --reason theft");
+    let revoke = "site revoke berlin/v1 --device-ca 1 --reason theft";
+    let revoke = format!("{revoke} --output $D/officers/revoke.draft");
+    let drafted_revocation = world.hq(&revoke).ok();
+    let id = drafted_revocation.text("id");
+    let shown = world.hq("approval show $D/officers/revoke.draft").ok();
+    for run in [drafted_revocation, shown] {
+        says(
+            &run.json()["words"].to_string(),
+            &[
+                "device CA 1 of berlin/v1, the one in force until device CA 2",
+                "it has certified 1 device.",
+            ],
+        );
+    }
     says(
         &by_stick(&world, &id),
-        &["REVOKE A DEVICE CA", "Reason: theft"],
+        &["REVOKE A DEVICE CA", "Reason: theft", "ask HQ"],
     );
     world.hq(&format!("site grant {id}")).ok();
 

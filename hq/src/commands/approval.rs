@@ -15,7 +15,7 @@ use mintmark_protocol::media::MediaName;
 use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::collect;
-use crate::approvals::{self, Content, amendment, readers, words};
+use crate::approvals::{self, Content, amendment, device_ca, readers, words};
 use crate::clock::now_unix;
 use crate::config::Role as HomeRole;
 use crate::home::Home;
@@ -256,6 +256,7 @@ fn show(
         };
         let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
         differences = amendment::differences(home, file, &content, opener)?;
+        differences.extend(device_ca::unknown_here(&content));
         Some(content)
     } else if !context.kind.is_encrypted() {
         Some(Content::read(&proposal, None)?)
@@ -272,6 +273,7 @@ fn show(
                 };
                 let content = Content::read(&proposal, Some(opener))?;
                 differences = amendment::differences(Some(home.folder()), file, &content, opener)?;
+                differences.extend(device_ca::known_at_hq(&home.registry()?.sql, &content)?);
                 Some(content)
             }
             _ => {
@@ -486,6 +488,7 @@ fn sign(
             approvals::expect_certificates(grant, [&manifest].into_iter())?;
         }
         differences = amendment::differences(home, file, &content, opener)?;
+        differences.extend(device_ca::unknown_here(&content));
         content
     } else {
         Content::read(&proposal, None)?

@@ -206,6 +206,29 @@ fn in_slot() -> String {
     )
 }
 
+/// How many devices were certified for reservations from one record on and before another.
+pub(crate) fn certified(
+    sql: &Connection,
+    vault: &VaultName,
+    (from, until): (LogSequence, Option<LogSequence>),
+) -> Result<u64, Failure> {
+    let until = until.map_or(i64::MAX, |until| {
+        i64::try_from(until.number()).unwrap_or(i64::MAX)
+    });
+    sql.query_row(
+        "SELECT COUNT(DISTINCT device_id) FROM devices
+         WHERE site = ?1 AND vault = ?2 AND reservation >= ?3 AND reservation < ?4 AND signed IS NOT NULL",
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            from.number(),
+            until
+        ],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
+}
+
 /// The unit that a record reserved.
 pub(crate) fn by_reservation(
     sql: &Connection,

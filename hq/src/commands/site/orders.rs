@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::{list, resolve};
-use crate::approvals::{APPROVE_DAYS, Content, words};
+use crate::approvals::{APPROVE_DAYS, Content, device_ca, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::entitlement::Drafting;
 use crate::commands::{say, say_draft};
@@ -244,7 +244,8 @@ fn draft<T: Order>(
     let until = now.saturating_add(APPROVE_DAYS * DAY_SECONDS);
     let (content, order) = make(number, now, until)?;
     let drafted = Drafted::new(&order, manifest.content(), vault, (number, now))?;
-    let words = words::describe(&content);
+    let mut words = words::describe(&content);
+    words.extend(device_ca::known_at_hq(&registry.sql, &content)?);
     let file = if drafting.dry_run {
         PathBuf::new()
     } else {
