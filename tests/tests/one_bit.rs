@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_tests::world::{OFFICERS, POLICY};
-use mintmark_tests::{Run, World, files};
+use mintmark_tests::{Run, Stores, World, files};
 
 /// How many octets from the start of a file, where its headers are, are changed one by one, and from its end, where its
 /// signatures are; and how many places between.
@@ -15,7 +17,10 @@ const SIGNATURE: usize = 16;
 const BETWEEN: usize = 16;
 
 /// Files that one command reads, each of which is whole.
-struct Stick(Vec<Damaged>);
+struct Stick {
+    files: Vec<Damaged>,
+    turns: Range<usize>,
+}
 
 struct Damaged {
     path: PathBuf,
@@ -31,7 +36,10 @@ impl Stick {
             item: path.file_name().unwrap().to_str().unwrap().to_owned(),
             path,
         };
-        Self(files.into_iter().map(damaged).collect())
+        Self {
+            files: files.into_iter().map(damaged).collect(),
+            turns: 0..HEADER + BETWEEN + SIGNATURE,
+        }
     }
 
     /// What is in these folders stays as it is, while one bit of each file at a time is changed, in many places, and
@@ -40,8 +48,8 @@ impl Stick {
     fn refused(&self, run: impl Fn() -> Run, folders: &[PathBuf]) {
         let state = || folders.iter().map(|folder| files::contents(folder));
         let before: Vec<_> = state().collect();
-        for turn in 0..HEADER + BETWEEN + SIGNATURE {
-            for Damaged { path, whole, .. } in &self.0 {
+        for turn in self.turns.clone() {
+            for Damaged { path, whole, .. } in &self.files {
                 files::flip(path, bit(turn, whole.len()));
             }
             let run = run();
@@ -49,7 +57,7 @@ impl Stick {
                 let exit = error["exit_code"].as_i64().unwrap();
                 assert!([1, 4].contains(&exit), "turn {turn}: {run}");
             }
-            for Damaged { path, whole, item } in &self.0 {
+            for Damaged { path, whole, item } in &self.files {
                 let outcome = run.item(item)["outcome"].clone();
                 assert_eq!(outcome, "refused", "turn {turn}, {item}: {run}");
                 fs::write(path, whole).unwrap();
@@ -142,7 +150,9 @@ fn of_what_comes_to_headquarters() {
         panic!("{bundles:?}");
     };
     let mut segments = Stick::of([segment.clone()]);
-    segments.0[0].item = "000001.cose".to_owned();
+    segments.files[0].item = "000001.cose".to_owned();
+    // Its digest is that of all its octets alike.
+    segments.turns = HEADER - 4..HEADER + BETWEEN + 4;
     let hq = || world.hq("media import $D/media").run();
     let of_hq = [world.path("hq/record")];
     segments.refused(hq, &of_hq);
@@ -171,10 +181,79 @@ fn of_what_comes_to_headquarters() {
             fingerprint.as_str().unwrap()
         ))
         .ok();
-    others.refused(hq, &of_hq);
     world.hq(&format!("entitlement export {id}")).ok();
     others.refused(hq, &of_hq);
     segments.refused(hq, &of_hq);
     hq().exits_done();
     assert_eq!(world.reconcile()["balanced"], true);
+}
+
+#[test]
+fn of_no_harm_is_another_set_of_signatures_of_officers() {
+    let officers = ["alice", "bob", "carol"];
+    let world = World::empty(Stores::Files);
+    world.ceremony(&officers, "");
+    let first = world.on_stick("trust-000001.cose");
+    let draft = world.draft_trust("");
+    for officer in officers {
+        let approval = world.sign(&draft, officer);
+        if officer != "carol" {
+            world.hq(&format!("approval import {approval}")).ok();
+        }
+    }
+    world.hq("trust publish --media $D/media").ok();
+    let second = world.on_stick("trust-000002.cose");
+    world.site_init("berlin");
+    let readers = [
+        "--home $D/officers/alice media import $D/media",
+        "--home $D/officers/carol media import $D/media",
+    ];
+    let outcomes = |run: &Run| {
+        let outcome = |version: u64| {
+            let item = run.item(&format!("trust-{version:06}.cose"));
+            item["outcome"].as_str().unwrap().to_owned()
+        };
+        [outcome(1), outcome(2)]
+    };
+    for line in readers {
+        let run = world.hq(line).ok();
+        assert_eq!(outcomes(&run), ["already", "imported"], "{run}");
+    }
+
+    // The vault pinned the second; of the first it holds no more than its fingerprint.
+    let whole = fs::read(&second).unwrap();
+    let proposal = |bytes: &[u8]| Proposal::read(bytes, PROPOSAL_BYTES_MAX).unwrap();
+    let drafted = world.path(draft.strip_prefix("$D/").unwrap());
+    let approval = |officer: &str| {
+        let file = drafted.with_file_name(format!(
+            "{}.{officer}",
+            drafted.file_name().unwrap().to_str().unwrap()
+        ));
+        proposal(&fs::read(file).unwrap())
+    };
+    let mut others = proposal(&fs::read(&drafted).unwrap());
+    for officer in ["alice", "carol"] {
+        others.collect(&approval(officer)).unwrap();
+    }
+    let mut all = others.clone();
+    all.collect(&approval("bob")).unwrap();
+    for same in [others, all] {
+        let bytes = same.to_bytes().unwrap();
+        assert_ne!(bytes, whole);
+        fs::write(&second, bytes).unwrap();
+        for line in readers {
+            let run = world.hq(line).ok();
+            assert_eq!(outcomes(&run), ["already"; 2], "{run}");
+        }
+        let run = world.site("media import $D/media").ok();
+        assert_eq!(outcomes(&run), ["already"; 2], "{run}");
+    }
+    fs::write(&second, whole).unwrap();
+    // What is older than what was pinned can be damaged, too.
+    let site = || world.site("media import $D/media").run();
+    let trust = [world.path("berlin/trust"), world.path("berlin/log")];
+    let mut both = Stick::of([first, second]);
+    both.turns = HEADER - 8..HEADER + BETWEEN + SIGNATURE;
+    both.refused(site, &trust);
+    site().exits_done();
 }
