@@ -122,6 +122,35 @@ fn what_a_replaced_vault_makes_is_found_and_no_longer_in_doubt() {
 }
 
 #[test]
+fn what_a_replaced_vault_reports_late_may_exist_twice_once_its_successor_makes_the_product() {
+    let world = World::with_policy(&POLICY.replace("units = 1000\n", "units = 10\n"));
+    world.requests("late", 1..=2);
+    world.issue("late").ok();
+    world.set_clock(60);
+    succeed(&world);
+    world.write(
+        "policies/again.toml",
+        POLICY
+            .replace("units = 1000\n", "units = 10\n")
+            .replace("\"th200\"", "\"again\""),
+    );
+    let drafting = "entitlement draft --site berlin --vault v2 --policy $D/policies/again.toml";
+    let draft = "$D/officers/again.draft";
+    world.hq(&format!("{drafting} --output {draft}")).ok();
+    world.approve(draft);
+    world.hq("entitlement export again").ok();
+
+    world.carry_home("berlin").exits(1);
+    let report = world.reconcile_run().exits(1).json();
+    let late = ("minor".to_owned(), Some(2), 2);
+    assert_eq!(
+        findings(&report, "REPLACED-VAULT-ISSUED"),
+        [late],
+        "{report}"
+    );
+}
+
+#[test]
 fn a_successor_certifies_again_what_a_revoked_device_ca_had_certified_and_nothing_else() {
     let world = World::ready();
     world.requests("former", 1..=1);
@@ -170,4 +199,21 @@ fn a_successor_certifies_again_what_a_revoked_device_ca_had_certified_and_nothin
     let report = world.reconcile_run().exits(1).json();
     let found = findings(&report, "DUPLICATE-KEY");
     assert_eq!(found, [("critical".to_owned(), None, 2)], "{report}");
+    let show = world.hq("device show TH200-00000002");
+    let _ = show.exits(1);
+
+    // Once the other one is revoked too, that is what it was.
+    order(
+        &world,
+        "site revoke berlin/v1 --reason stolen",
+        "revoke-newest",
+    );
+    let report = world.reconcile_run().exits_done().json();
+    let found = findings(&report, "DUPLICATE-KEY");
+    assert!(!found.is_empty(), "{report}");
+    assert!(
+        found.iter().all(|(severity, ..)| severity == "note"),
+        "{report}"
+    );
+    assert_eq!(show.ok().json()["status"], "good");
 }

@@ -16,7 +16,7 @@ use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::envelope::Kind;
-use mintmark_protocol::identifier::{Fingerprint, VaultId, VaultName};
+use mintmark_protocol::identifier::Fingerprint;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use rayon::prelude::*;
@@ -27,6 +27,7 @@ use self::whole::Gathered;
 use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
 use super::records::{Record, Records};
+use crate::certified_again::CertifiedAgain;
 use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
@@ -99,9 +100,8 @@ pub(super) struct Replaying<'a> {
     /// What is one finding of the whole bundle, by code and severity.
     gathered: BTreeMap<(&'static str, Severity), Gathered>,
     /// The vault that took the place of this one, and since when: what comes of this one now was not known then.
-    replaced: Option<(VaultId, u64)>,
-    /// Replays of other vaults that were looked at.
-    others: BTreeMap<VaultName, Replay>,
+    replaced: Option<whole::Replaced>,
+    certified_again: CertifiedAgain<'a>,
     /// Findings that were too many to keep, by code.
     left_out: BTreeMap<String, u64>,
     /// The gravest of those.
@@ -145,7 +145,7 @@ impl<'a> Replaying<'a> {
             granted: accounts::granted(sql, &vault.name)?,
             gathered: BTreeMap::new(),
             replaced: whole::replaced(sql, vault)?,
-            others: BTreeMap::new(),
+            certified_again: CertifiedAgain::new(sql),
             imported_at: clock::now_unix(),
             dispatched_at: dispatched_at.unwrap_or_default(),
             doubtful: Vec::new(),

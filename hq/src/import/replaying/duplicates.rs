@@ -2,14 +2,12 @@
 
 use mintmark_console::Failure;
 use mintmark_ledger::decide::DeviceRecord;
-use mintmark_protocol::revocation::Target;
 use serde_json::json;
 
 use super::Replaying;
-use crate::findings::{Finding, Severity};
+use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, Finding, Severity};
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{orders, replays};
 use crate::serials;
 
 impl Replaying<'_> {
@@ -22,37 +20,20 @@ impl Replaying<'_> {
             && !self.is_certified_again(&other)?
         {
             let what = "whose key is";
-            self.accuse_duplicate("DUPLICATE-KEY", Severity::Critical, what, device, &other)?;
+            self.accuse_duplicate(DUPLICATE_KEY, Severity::Critical, what, device, &other)?;
         }
         if let Some(other) = by_id
             && !self.is_certified_again(&other)?
         {
             let what = "which is";
-            self.accuse_duplicate("DUPLICATE-DEVICE", Severity::Major, what, device, &other)?;
+            self.accuse_duplicate(DUPLICATE_DEVICE, Severity::Major, what, device, &other)?;
         }
         Ok(())
     }
 
-    /// A successor certifies again what a vault before it certified, once that is no longer good: the device CA that
-    /// certified it is revoked.
     fn is_certified_again(&mut self, other: &Unit) -> Result<bool, Failure> {
-        if !vaults::is_succeeded_by(self.sql, &other.vault, &self.vault.name)? {
-            return Ok(false);
-        }
-        if !self.others.contains_key(&other.vault) {
-            let replay = replays::load(self.sql, &other.vault)?;
-            self.others.insert(other.vault.clone(), replay);
-        }
-        let replay = self.others.get(&other.vault);
-        let device_ca =
-            replay.and_then(|replay| replay.state().device_ca_of(other.record.reservation));
-        match device_ca {
-            Some(device_ca) => {
-                let target = Target::DeviceCa(device_ca.fingerprint());
-                orders::is_revoked(self.sql, &other.vault, &target)
-            }
-            None => Ok(false),
-        }
+        let place = (&other.vault, other.record.reservation);
+        self.certified_again.is(place, &self.vault.name)
     }
 
     fn accuse_duplicate(

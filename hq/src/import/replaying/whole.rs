@@ -1,5 +1,7 @@
 //! What is said of a bundle as a whole: its records against what HQ granted and when, and what it says of its own log.
 
+use std::collections::BTreeSet;
+
 use mintmark_console::Failure;
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::decide::DeviceRecord;
@@ -7,23 +9,32 @@ use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved};
 use mintmark_pki::Crl;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::envelope::Kind;
-use mintmark_protocol::identifier::{VaultId, VaultName};
+use mintmark_protocol::identifier::{Sku, VaultId, VaultName};
 use rusqlite::Connection;
 
 use super::{OVER_ISSUE, Replaying};
 use crate::clock::{self, DAY_SECONDS};
 use crate::findings::{Finding, Severity};
 use crate::registry::vaults::Vault;
-use crate::registry::{dispatches, findings};
+use crate::registry::{accounts, dispatches, findings};
 
 /// Serials that one finding names. `hq device show` finds out about the others by itself.
 const SERIALS_PER_FINDING_MAX: usize = 1000;
 
 const REPLACED_VAULT_ISSUED: &str = "REPLACED-VAULT-ISSUED";
 
-/// The vault that took the place of this one, and when that was granted for the first time. Its grant stated everything
-/// that HQ held by then, so that every bundle which comes now is beyond that.
-pub(super) fn replaced(sql: &Connection, vault: &Vault) -> Result<Option<(VaultId, u64)>, Failure> {
+/// The vault that took the place of another.
+pub(super) struct Replaced {
+    by: VaultId,
+    /// When that was granted for the first time. Its grant stated everything that HQ held by then, so that every bundle
+    /// which comes now is beyond that.
+    since: u64,
+    /// What it was granted to make: units that were written off with the other one among it, as likely as not.
+    granted: BTreeSet<Sku>,
+}
+
+/// Which vault took the place of this one, if any did.
+pub(super) fn replaced(sql: &Connection, vault: &Vault) -> Result<Option<Replaced>, Failure> {
     let Some(successor) = &vault.successor else {
         return Ok(None);
     };
@@ -32,7 +43,13 @@ pub(super) fn replaced(sql: &Connection, vault: &Vault) -> Result<Option<(VaultI
         vault: successor.clone(),
     };
     let since = dispatches::first_made_at(sql, &name, Kind::EnrolmentGrant)?;
-    Ok(since.map(|since| (successor.clone(), since)))
+    let granted = accounts::granted(sql, &name)?;
+    let granted: BTreeSet<Sku> = granted.into_values().map(|account| account.sku).collect();
+    Ok(since.map(|since| Replaced {
+        by: successor.clone(),
+        since,
+        granted,
+    }))
 }
 
 /// What several records of one bundle have in common, for one finding.
@@ -81,11 +98,11 @@ impl Replaying<'_> {
         time: u64,
         device: &DeviceRecord,
     ) {
-        let Some((successor, since)) = &self.replaced else {
+        let Some(Replaced { by, since, granted }) = &self.replaced else {
             return;
         };
         let site = &self.vault.name.site;
-        let replaced = format!("{site}/{successor} took its place at {}", rfc3339(*since));
+        let replaced = format!("{site}/{by} took its place at {}", rfc3339(*since));
         let spent = format!(
             "slot {} (issue {}) of account {} spent at {}",
             reserved.slot,
@@ -99,7 +116,12 @@ impl Replaying<'_> {
         } else {
             let expected = format!("no unit that was not reported before {replaced}");
             let found = format!("{spent}, by its own clock, and reported late");
-            (Severity::Note, (expected, found))
+            // Once the other vault may make the product, what was written off may exist twice.
+            let severity = match granted.contains(&device.sku) {
+                true => Severity::Minor,
+                false => Severity::Note,
+            };
+            (severity, (expected, found))
         };
         let serials = self.serials_of(reserved);
         let sequence = device.reservation.number();
