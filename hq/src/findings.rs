@@ -58,6 +58,11 @@ impl From<ReplaySeverity> for Severity {
     }
 }
 
+/// One key in devices of two vaults.
+pub(crate) const DUPLICATE_KEY: &str = "DUPLICATE-KEY";
+/// One identifier of one product at two vaults.
+pub(crate) const DUPLICATE_DEVICE: &str = "DUPLICATE-DEVICE";
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {

@@ -8,6 +8,7 @@ pub mod commands;
 
 mod acknowledgements;
 mod approvals;
+mod certified_again;
 mod clock;
 mod config;
 mod failure;

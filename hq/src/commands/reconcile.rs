@@ -10,6 +10,7 @@ use mintmark_protocol::identifier::{SiteId, VaultName};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::certified_again::CertifiedAgain;
 use crate::failure;
 use crate::findings::{Finding, Severity};
 use crate::home::Home;
@@ -120,6 +121,7 @@ impl Report {
         }
         let accounts = accounts::all(sql, site)?;
         let mut findings = findings::all(sql, site)?;
+        CertifiedAgain::new(sql).explain(&mut findings)?;
         findings.extend(leftover::unresolved(sql, &accounts)?);
         Ok(Self {
             revoked: leftover::revoked(sql, &accounts)?,

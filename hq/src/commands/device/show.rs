@@ -12,6 +12,7 @@ use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::certified_again::CertifiedAgain;
 use crate::commands::say;
 use crate::failure;
 use crate::findings::Finding;
@@ -248,8 +249,10 @@ impl Tracing<'_> {
             Some(entitlement) => approvers(sql, &unit.vault, entitlement)?,
             None => Vec::new(),
         };
+        let mut findings = findings::naming(sql, &serial)?;
+        CertifiedAgain::new(sql).explain(&mut findings)?;
         Ok(Traced {
-            findings: findings::naming(sql, &serial)?,
+            findings,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
             revoked: self.is_revoked(&unit)?,
             unit,
