@@ -52,6 +52,16 @@ fn what_a_removed_officer_approved_is_refused_reported_approved_again_and_accept
     let code = item["code"].as_str().unwrap().to_owned();
     assert_eq!(code, "SIGNER-UNKNOWN", "{carried}");
     assert_eq!(refused_by(&world), code);
+    assert!(
+        carried.stderr.contains("which has it approved again"),
+        "{carried}"
+    );
+    let status = world.status("berlin");
+    let next = status["next"].as_str().unwrap();
+    assert!(
+        next.contains("entitlement th200 was refused (SIGNER-UNKNOWN)"),
+        "{next}"
+    );
     // The chain went on: the same medium has nothing new.
     let again = world.site("media import $D/media").ok();
     assert_eq!(again.item("dispatch-1-000002.cose")["outcome"], "already");
@@ -86,6 +96,7 @@ fn what_a_removed_officer_approved_is_refused_reported_approved_again_and_accept
         carried.item("dispatch-1-000003.cose")["outcome"],
         "imported"
     );
+    assert_eq!(world.status("berlin")["refused"], serde_json::json!([]));
     world.requests("line", 1..=3);
     world.issue("line").ok();
     world.carry_home("berlin").exits_done();

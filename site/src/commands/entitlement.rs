@@ -1,6 +1,6 @@
 //! `site entitlement list | show`.
 
-mod history;
+pub(super) mod history;
 mod list;
 mod show;
 

@@ -5,9 +5,12 @@ use std::path::Path;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Style, Table};
 use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
+use mintmark_ledger::entry::{Body, Entry, LogSequence};
 use mintmark_ledger::state::{DeviceCa, Revoked, State};
+use mintmark_protocol::envelope::Kind;
 use serde::Serialize;
 
+use super::entitlement::history::is_of_dispatch;
 use super::key::{self, KeyRow};
 use super::{json, now};
 use crate::failure::Result;
@@ -60,6 +63,8 @@ struct Report {
     /// The next device CA, which was asked for and waits for its grant.
     rotation: Option<RotationRow>,
     keys: Vec<KeyRow>,
+    /// What came from headquarters, was refused, and is not known there to have been.
+    refused: Vec<RefusedContent>,
     /// How many of the keys in force are not in the token.
     keys_missing: usize,
     /// Headquarters has seen more of this vault than this home holds.
@@ -79,6 +84,14 @@ struct AccountRow {
     voided: u64,
     unresolved: u64,
     unspent: u64,
+}
+
+/// What headquarters sent and this vault refused.
+#[derive(Serialize)]
+struct RefusedContent {
+    r#type: String,
+    id: String,
+    code: String,
 }
 
 #[derive(Serialize)]
@@ -146,7 +159,7 @@ struct BundleRow {
 /// Shows it.
 pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
     let reading = Reading::open(home, console)?;
-    let report = report(&reading, now());
+    let report = report(&reading, now())?;
     warn_of_expiry(&reading, console);
     if console.is_json() {
         return json(console, &report);
@@ -179,7 +192,40 @@ fn warn_of_expiry(reading: &Reading, console: &Console) {
     }
 }
 
-fn report(reading: &Reading, now: u64) -> Report {
+/// What was refused since the log that headquarters acknowledged, and was not accepted later.
+fn refused(reading: &Reading) -> Result<Vec<RefusedContent>> {
+    let acknowledged = reading.state().bundles().acknowledged_log_size;
+    let mut refused: Vec<RefusedContent> = Vec::new();
+    let mut asked = None;
+    for record in reading.view().reader(LogSequence(acknowledged))? {
+        let record = record.map_err(mintmark_ledger::Error::from)?;
+        let entry = is_of_dispatch(&record.bytes).then(|| Entry::from_cbor(&record.bytes));
+        let before = asked.take();
+        match (entry.and_then(std::result::Result::ok), before) {
+            (
+                Some(Entry {
+                    body: Body::Dispatch(dispatch),
+                    ..
+                }),
+                _,
+            ) => {
+                // A receipt that was refused is no loss: the next one counts for it.
+                let is_receipt = dispatch.kind == Kind::Acknowledgement.as_str();
+                asked = (!is_receipt).then_some((dispatch.kind, dispatch.id));
+            }
+            (Some(Entry { body, .. }), Some((r#type, id))) => {
+                refused.retain(|row| (&row.r#type, &row.id) != (&r#type, &id));
+                if let Body::DispatchRefused { code } = body {
+                    refused.push(RefusedContent { r#type, id, code });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(refused)
+}
+
+fn report(reading: &Reading, now: u64) -> Result<Report> {
     let (state, facts) = (reading.state(), reading.facts());
     let (clock, now) = (now, now.max(state.mark()));
     let manifest = facts.trust.newest().content();
@@ -202,7 +248,8 @@ fn report(reading: &Reading, now: u64) -> Report {
         state.device_cas().iter().map(DeviceCaRow::from).collect();
     let device_ca = device_cas.pop();
     let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
-    Report {
+    let refused = refused(reading)?;
+    Ok(Report {
         schema: "mintmark/status/1",
         site: facts.name.site.to_string(),
         vault: facts.name.vault.to_string(),
@@ -245,9 +292,10 @@ fn report(reading: &Reading, now: u64) -> Report {
         rolled_back,
         next: match clock_back(state, clock) {
             Some(wait) if !rolled_back => wait,
-            _ => next(state, rolled_back, manifest.expires_at, now),
+            _ => next(state, &refused, rolled_back, manifest.expires_at, now),
         },
-    }
+        refused,
+    })
 }
 
 /// What to do where the clock stands behind the log; none where it does not. Before anything else but a rolled-back home:
@@ -265,7 +313,13 @@ fn clock_back(state: &State, clock: u64) -> Option<String> {
 }
 
 /// What to do next, the most pressing first.
-fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> String {
+fn next(
+    state: &State,
+    refused: &[RefusedContent],
+    rolled_back: bool,
+    trust_expires: u64,
+    now: u64,
+) -> String {
     let export = "run `site media export DIR` and carry it to headquarters";
     if rolled_back {
         return "this home is older than what headquarters has seen: put the newest copy back, or ask headquarters; \
@@ -306,6 +360,17 @@ fn next(state: &State, rolled_back: bool, trust_expires: u64, now: u64) -> Strin
                 .to_owned();
         }
         None => {}
+    }
+    if let Some(RefusedContent {
+        r#type: kind,
+        id,
+        code,
+    }) = refused.first()
+    {
+        return format!(
+            "what headquarters sent as {kind} {id} was refused ({code}): {export}, where it is seen, and import what \
+             comes back"
+        );
     }
     let live = || {
         state

@@ -99,7 +99,7 @@ impl View {
         let start = if from.number() >= self.known.size {
             self.known.end
         } else {
-            Position::START
+            self.log.position_before(from.number())?
         };
         let records = self.log.scan(start)?;
         // An error is passed on wherever it stands.

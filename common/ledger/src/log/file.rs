@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::chain::Chain;
 use super::disk::{Disk, OperatingSystem};
-use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, first_sequence};
 use super::group::{encode_group, stored_bytes};
 use super::lock::Locked;
 use super::recovery::survey;
@@ -226,6 +226,25 @@ impl FileLog {
             read_file: RefCell::new(None),
         };
         Ok((log, opened))
+    }
+
+    /// A position from which a scan comes to the record of this sequence number without all that stands before it: the
+    /// beginning of a file. What stands there is not verified; the scan does that.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if a file cannot be read.
+    pub fn position_before(&self, sequence: u64) -> Result<Position, StorageError> {
+        for segment in self.segments.list.iter().rev() {
+            let mut header = [0; HEADER_BYTES];
+            let file = self.segments.open(segment.base)?;
+            let read = read_up_to(&file, &mut header, 0);
+            let read = read.map_err(self.segments.read_error(segment.base))?;
+            let first = first_sequence(header.get(..read).unwrap_or_default());
+            if first.is_some_and(|first| first <= sequence) {
+                return Ok(Position(segment.base));
+            }
+        }
+        Ok(Position::START)
     }
 
     /// The same log with files of another size, in bytes; files already begun are not changed.

@@ -27,6 +27,12 @@ pub(super) const HEADER_BYTES: usize = 64;
 /// The largest frame.
 pub(super) const FRAME_BYTES_MAX: usize = HEADER_BYTES + RECORD_BYTES_MAX;
 
+/// The sequence number in a header that is not verified; none if it is too short to hold one.
+pub(super) fn first_sequence(header: &[u8]) -> Option<u64> {
+    let number = header.get(12..20)?.try_into().ok()?;
+    Some(u64::from_be_bytes(number))
+}
+
 /// Why no frame can be read at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {

@@ -87,7 +87,7 @@ fn supersede(versions: &mut [Version], state: &State) {
 }
 
 /// Whether a record is a dispatch or the decision on one: its first field, key 0, is the kind.
-fn is_of_dispatch(record: &[u8]) -> bool {
+pub(in crate::commands) fn is_of_dispatch(record: &[u8]) -> bool {
     matches!(record, [_, 0, 4 | 16 | 17, ..])
 }
 

@@ -329,3 +329,26 @@ fn a_position_where_no_record_begins_is_refused() {
     }
     assert_eq!(code(log.scan(Position(end + 1))), "LOG-NO-RECORD");
 }
+
+#[test]
+fn a_scan_from_before_a_record_begins_with_its_file_and_misses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, heads) = sample(folder.path(), 20, 1000);
+    let files = contents(&folder).len();
+    assert!(files > 3, "{files}");
+    let (log, _) = FileLog::open_read_only(&folder, None).unwrap();
+    let mut begun = std::collections::BTreeSet::new();
+    for sequence in 0..heads.last().unwrap().size {
+        let position = log.position_before(sequence).unwrap();
+        begun.insert(position);
+        let first = log.scan(position).unwrap().next().unwrap().unwrap();
+        assert!(first.sequence <= sequence);
+        let scanned = log.scan(position).unwrap().map(|record| record.unwrap());
+        let found: Vec<_> = scanned
+            .filter(|record| record.sequence >= sequence)
+            .map(|record| record.bytes)
+            .collect();
+        assert_eq!(found, all(&log)[usize::try_from(sequence).unwrap()..]);
+    }
+    assert_eq!(begun.len(), files);
+}
