@@ -216,6 +216,30 @@ fn a_rotation_is_by_the_vault_that_was_let_in_and_for_its_next_device_ca() {
 }
 
 #[test]
+fn a_rotation_that_was_drafted_before_the_vault_was_disabled_is_not_sent_after_that() {
+    let world = World::ready();
+    let asked = world.site("rotate").ok();
+    world.site("media export $D/media").ok();
+    let fingerprint = asked.text("enrolment_fingerprint");
+    let request = "$D/media/mintmark/enrol-berlin_v1.cose";
+    let drafting = format!("site rotate --request {request} --fingerprint {fingerprint}");
+    let draft = "$D/officers/early.draft";
+    let drafted = world.hq(&format!("{drafting} --output {draft}")).ok();
+    for officer in &OFFICERS[..2] {
+        let approval = world.sign(draft, officer);
+        world.hq(&format!("approval import {approval}")).ok();
+    }
+    order(&world, "site disable berlin --reason theft", "disable");
+    let grant = format!("site grant {}", drafted.text("id"));
+    world.hq(&grant).fails(1, "GRANT-BEFORE-DISABLE");
+    let again = order(&world, &drafting, "again");
+    assert_eq!(again["state"], "rotated");
+    world.carry_out("berlin").exits_done();
+    world.requests("after", 1..=1);
+    world.issue("after").ok();
+}
+
+#[test]
 fn a_clock_correction_and_a_re_anchor_go_the_same_way() {
     let world = World::ready();
     world

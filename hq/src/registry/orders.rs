@@ -128,6 +128,25 @@ pub(crate) fn is_revoked(
     Ok(sent.any(|(revocation, _)| revocation.target == *target))
 }
 
+/// When the newest order that disables a vault was drafted, Unix seconds, of those that are `sent` or, else, of all; none
+/// if there is none.
+pub(crate) fn disabled_at(
+    sql: &Connection,
+    vault: &VaultName,
+    sent: bool,
+) -> Result<Option<u64>, Failure> {
+    let mut newest = None;
+    for order in of_vault(sql, vault)? {
+        if let Some(revocation) = order.revocation()?
+            && revocation.target == Target::Vault
+            && (!sent || order.state == State::Sent)
+        {
+            newest = newest.max(Some(revocation.drafted_at));
+        }
+    }
+    Ok(newest)
+}
+
 /// The number that the next order of this kind has: that of an open draft of the `same`, in whose place it comes, or one
 /// that none had before.
 pub(crate) fn next_number(

@@ -28,7 +28,7 @@ use crate::keyring::{Keyring, SERIAL_MASTER};
 use crate::orders::{self, Drafted};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{self, accounts, bundles, replays};
+use crate::registry::{self, accounts, bundles, orders as numbered, replays};
 use crate::{failure, trust};
 
 /// What a vault asked for, whose fingerprint a person compared.
@@ -357,7 +357,11 @@ pub(super) fn rotate(
     }
     let ring = Keyring::new(&home.config, console)?;
     let purpose = Purpose::Rotation { generation };
-    let grant = request.grant(asked, manifest.content(), &ring, purpose, now)?;
+    let mut grant = request.grant(asked, manifest.content(), &ring, purpose, now)?;
+    // It comes after every order to stop that there is, also one of this second, or of a clock that was ahead.
+    if let Some(disabled_at) = numbered::disabled_at(&registry.sql, &vault.name, false)? {
+        grant.drafted_at = grant.drafted_at.max(disabled_at.saturating_add(1));
+    }
     let drafted = Drafted::new(&grant, manifest.content(), &vault, (1, now))?;
     let words = words::describe(&Content::Grant(Box::new(grant)));
     let file = if drafting.dry_run {

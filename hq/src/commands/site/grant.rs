@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::encryption::Opener;
@@ -25,7 +26,7 @@ use crate::orders::{self, Ready};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::drafts::Draft;
 use crate::registry::vaults::{self, Certificates, Vault};
-use crate::registry::{self, accounts, findings};
+use crate::registry::{self, accounts, findings, orders as numbered_orders};
 use crate::serials::Serials;
 use crate::{approvals, failure, trust};
 
@@ -59,7 +60,7 @@ pub(super) fn run(
 }
 
 /// A grant that enough officers approved, read back.
-fn approved(ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentGrant, Failure> {
+fn approved(home: &Home, ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentGrant, Failure> {
     let audit = ring.agreement(AUDIT)?;
     let agree = keyring::agree(&*audit);
     let opener = Opener {
@@ -69,6 +70,10 @@ fn approved(ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentGrant, Failure
     };
     let grant = EnrolmentGrant::proposed(&ready.proposal, opener).map_err(failure::protocol)?;
     approvals::expect_keys_asked_for(&grant)?;
+    // Made under a former root, it is refused as that, or was sent before.
+    let manifests = trust::chain(home)?;
+    let manifests = manifests.iter().map(Verified::content);
+    approvals::expect_certificates(&grant, manifests)?;
     Ok(grant)
 }
 
@@ -100,8 +105,9 @@ fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result
     enrol::expect_own_keys(&registry.sql, &vault)?;
     let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
     let ring = Keyring::new(&home.config, console)?;
-    let grant = approved(&ready, &ring)?;
+    let grant = approved(home, &ready, &ring)?;
     let succession = grant.purpose.succession();
+    expect_after_disable(&registry.sql, &grant)?;
     if let Some(succession) = succession {
         expect_current(&registry.sql, &name, succession)?;
     }
@@ -221,6 +227,30 @@ fn certify(
         identity: sign(&grant.identity_tbs)?,
         device_ca: sign(&grant.device_ca_tbs)?,
     })
+}
+
+/// A rotation ends a disablement. One that officers approved before the vault was disabled says nothing of that, and the
+/// vault will refuse it.
+fn expect_after_disable(sql: &Connection, grant: &EnrolmentGrant) -> Result<(), Failure> {
+    let (Purpose::Rotation { .. }, Some(disabled_at)) = (
+        &grant.purpose,
+        numbered_orders::disabled_at(sql, &grant.vault, true)?,
+    ) else {
+        return Ok(());
+    };
+    if grant.drafted_at > disabled_at {
+        return Ok(());
+    }
+    Err(failure::refused(
+        "GRANT-BEFORE-DISABLE",
+        format!(
+            "the rotation of {} was drafted at {}, and the order that disables it at {}",
+            grant.vault,
+            rfc3339(grant.drafted_at),
+            rfc3339(disabled_at)
+        ),
+        "have the rotation drafted and approved again",
+    ))
 }
 
 /// Officers approved what was known of the lost vault when it was drafted. If HQ has learnt more since, they approve that.
