@@ -158,15 +158,14 @@ fn list(certificates: &[Named], console: &Console) -> Result<Exit, Failure> {
         let json = json!({ "schema": "mintmark/ca/1", "certificates": rows });
         return say(console, &json, []);
     }
-    let mut table = Table::new(
-        ["NAME", "SUBJECT", "SERIAL", "FINGERPRINT"].map(|header| (header, Align::Left)),
-    );
+    // Serials and whole fingerprints would double the width: `hq ca show` and JSON have them.
+    let mut table =
+        Table::new(["NAME", "SUBJECT", "FINGERPRINT"].map(|header| (header, Align::Left)));
     for named in certificates {
         table.row([
             named.name.clone(),
             named.certificate.subject(),
-            hex::encode(named.certificate.serial()),
-            named.fingerprint().to_string(),
+            format!("{:.16}...", named.fingerprint().to_string()),
         ]);
     }
     console.table(&table);

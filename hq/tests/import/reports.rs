@@ -71,7 +71,9 @@ fn what_a_table_can_leave_out_it_leaves_out() {
     );
     let listed = hq.run_plain(&["audit", "list"]).stdout;
     assert_eq!(listed.lines().count(), 2, "{listed}");
-    for line in listed.lines() {
+    let authorities = hq.run_plain(&["ca", "list"]).stdout;
+    assert!(authorities.lines().count() > 2, "{authorities}");
+    for line in listed.lines().chain(authorities.lines()) {
         assert!(line.chars().count() <= 100, "{line}");
     }
 }
