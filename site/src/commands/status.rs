@@ -159,7 +159,7 @@ struct BundleRow {
 /// Shows it.
 pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
     let reading = Reading::open(home, console)?;
-    let report = report(&reading, now())?;
+    let report = report(&reading, now());
     warn_of_expiry(&reading, console);
     if console.is_json() {
         return json(console, &report);
@@ -192,13 +192,18 @@ fn warn_of_expiry(reading: &Reading, console: &Console) {
     }
 }
 
-/// What was refused since the log that headquarters acknowledged, and was not accepted later.
-fn refused(reading: &Reading) -> Result<Vec<RefusedContent>> {
+/// What was refused since the log that headquarters acknowledged, and was not accepted later; as far as the log can be
+/// read, since it is `site audit verify` and `site doctor` that say what is wrong with it.
+fn refused(reading: &Reading) -> Vec<RefusedContent> {
     let acknowledged = reading.state().bundles().acknowledged_log_size;
     let mut refused: Vec<RefusedContent> = Vec::new();
     let mut asked = None;
-    for record in reading.view().reader(LogSequence(acknowledged))? {
-        let record = record.map_err(mintmark_ledger::Error::from)?;
+    let records = reading.view().reader(LogSequence(acknowledged));
+    for record in records
+        .into_iter()
+        .flatten()
+        .map_while(std::result::Result::ok)
+    {
         let entry = is_of_dispatch(&record.bytes).then(|| Entry::from_cbor(&record.bytes));
         let before = asked.take();
         match (entry.and_then(std::result::Result::ok), before) {
@@ -222,10 +227,10 @@ fn refused(reading: &Reading) -> Result<Vec<RefusedContent>> {
             _ => {}
         }
     }
-    Ok(refused)
+    refused
 }
 
-fn report(reading: &Reading, now: u64) -> Result<Report> {
+fn report(reading: &Reading, now: u64) -> Report {
     let (state, facts) = (reading.state(), reading.facts());
     let (clock, now) = (now, now.max(state.mark()));
     let manifest = facts.trust.newest().content();
@@ -248,8 +253,8 @@ fn report(reading: &Reading, now: u64) -> Result<Report> {
         state.device_cas().iter().map(DeviceCaRow::from).collect();
     let device_ca = device_cas.pop();
     let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
-    let refused = refused(reading)?;
-    Ok(Report {
+    let refused = refused(reading);
+    Report {
         schema: "mintmark/status/1",
         site: facts.name.site.to_string(),
         vault: facts.name.vault.to_string(),
@@ -295,7 +300,7 @@ fn report(reading: &Reading, now: u64) -> Result<Report> {
             _ => next(state, &refused, rolled_back, manifest.expires_at, now),
         },
         refused,
-    })
+    }
 }
 
 /// What to do where the clock stands behind the log; none where it does not. Before anything else but a rolled-back home:
