@@ -97,7 +97,7 @@ fn one(sql: &Connection, condition: &str, value: &str) -> Result<Option<Draft>, 
 
 /// Every draft, the newest last.
 pub(crate) fn all(sql: &Connection) -> Result<Vec<Draft>, Failure> {
-    let query = format!("SELECT {COLUMNS} FROM drafts ORDER BY drafted_at, id, fingerprint");
+    let query = format!("SELECT {COLUMNS} FROM drafts ORDER BY drafted_at, rowid");
     let mut statement = sql.prepare(&query).map_err(failure::sql)?;
     let mut rows = statement.query([]).map_err(failure::sql)?;
     let mut drafts = Vec::new();

@@ -226,7 +226,7 @@ pub(crate) fn by_draft(sql: &Connection, draft: &Fingerprint) -> Result<Option<L
 /// Every version of every entitlement, by vault, id and version.
 pub(crate) fn all(sql: &Connection) -> Result<Vec<Listed>, Failure> {
     let query =
-        format!("SELECT {COLUMNS} FROM entitlements ORDER BY site, vault, id, version, draft");
+        format!("SELECT {COLUMNS} FROM entitlements ORDER BY site, vault, id, version, rowid");
     let mut statement = sql.prepare(&query).map_err(failure::sql)?;
     let mut rows = statement.query([]).map_err(failure::sql)?;
     let mut listed = Vec::new();
