@@ -109,6 +109,16 @@ impl From<Failure> for Error {
     }
 }
 
+impl Error {
+    /// What a file holds is its own fault, and not that of whoever typed a command.
+    pub(crate) fn of_a_file(mut self) -> Self {
+        if self.0.exit == Exit::Usage {
+            self.0.exit = Exit::Negative;
+        }
+        self
+    }
+}
+
 impl From<files::Error> for Error {
     fn from(error: files::Error) -> Self {
         Self(error.into())

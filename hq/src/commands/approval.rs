@@ -19,6 +19,7 @@ use crate::approvals::{self, Content, amendment, device_ca, readers, words};
 use crate::clock::now_unix;
 use crate::config::Role as HomeRole;
 use crate::home::Home;
+use crate::import::records::untrusted;
 use crate::keyring::{self, AUDIT, Keyring, OFFICER_AGREE, OFFICER_SIGN};
 use crate::registry::drafts::{self, State};
 use crate::{failure, trust};
@@ -106,7 +107,7 @@ impl Approval {
 
 fn read(file: &Path) -> Result<Proposal, Failure> {
     let bytes = files::read_limited(file, PROPOSAL_BYTES_MAX as u64)?;
-    Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::protocol)
+    Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(untrusted)
 }
 
 /// On a stick an earlier draft of the same id may have left its approval: names another name that HQ takes too.

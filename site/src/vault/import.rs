@@ -56,7 +56,7 @@ impl Arrival {
         match error.exit() {
             _ if error.code() == dispatch::EPOCH_OVER => Self::Over(error),
             mintmark_console::Exit::Environment => Self::Held(error),
-            _ => Self::Refused(error),
+            _ => Self::Refused(error.of_a_file()),
         }
     }
 }
