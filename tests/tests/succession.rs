@@ -68,7 +68,11 @@ fn what_a_replaced_vault_makes_is_found_and_no_longer_in_doubt() {
     let report = world.reconcile_run().exits_done().json();
     let code = "REPLACED-VAULT-ISSUED";
     let late = ("note".to_owned(), Some(2), 2);
-    assert_eq!(findings(&report, code), [late.clone()], "{report}");
+    assert_eq!(
+        findings(&report, code),
+        std::slice::from_ref(&late),
+        "{report}"
+    );
     let account = &report["accounts"][0];
     assert_eq!(
         (&account["written_off"], &account["used_after_all"]),
@@ -140,7 +144,7 @@ fn what_a_replaced_vault_reports_late_may_exist_twice_once_its_successor_makes_t
     world.approve(draft);
     world.hq("entitlement export again").ok();
 
-    world.carry_home("berlin").exits(1);
+    let _ = world.carry_home("berlin").exits(1);
     let report = world.reconcile_run().exits(1).json();
     let late = ("minor".to_owned(), Some(2), 2);
     assert_eq!(
