@@ -123,6 +123,9 @@ fn in_force(status: &Value) -> Value {
         "dispatch",
         "dispatches",
         "records_unreported",
+        // What was refused is told until headquarters knows of it.
+        "refused",
+        "next",
     ] {
         status.as_object_mut().unwrap().remove(moving);
     }
