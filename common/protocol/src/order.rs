@@ -126,11 +126,15 @@ pub(crate) fn numbered_id(prefix: &str, number: u64, vault: &VaultName) -> Strin
     format!("{prefix}-{number}-{}", mark.get(..8).unwrap_or(&mark))
 }
 
-/// Refuses a reason that is empty, overlong, or holds control characters.
+/// Whether an order can state this reason: 1 to [`REASON_CHARACTERS_MAX`] characters, none of them a control character.
+pub fn is_reason(text: &str) -> bool {
+    (1..=REASON_CHARACTERS_MAX).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+}
+
+/// Refuses what is no reason.
 pub(crate) fn expect_reason(what: &'static str, reason: &str) -> Result<(), Error> {
-    let characters = reason.chars().count();
-    if characters == 0 || characters > REASON_CHARACTERS_MAX || reason.chars().any(char::is_control)
-    {
+    if !is_reason(reason) {
         return Err(Error::Shape {
             what,
             why: format!("its reason is not 1 to {REASON_CHARACTERS_MAX} characters of plain text"),

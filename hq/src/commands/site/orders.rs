@@ -8,7 +8,7 @@ use mintmark_pki::{Certificate, Crl, RevokedSerial};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::order::{Order, REASON_CHARACTERS_MAX};
+use mintmark_protocol::order::{Order, REASON_CHARACTERS_MAX, is_reason};
 use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::Connection;
@@ -217,8 +217,7 @@ pub(super) fn reanchor(
 
 /// A reason as orders can state it.
 fn reason_of(text: &str) -> Result<String, Failure> {
-    let characters = text.chars().count();
-    if (1..=REASON_CHARACTERS_MAX).contains(&characters) && !text.chars().any(char::is_control) {
+    if is_reason(text) {
         return Ok(text.to_owned());
     }
     Err(failure::usage(
