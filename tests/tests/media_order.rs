@@ -319,6 +319,24 @@ fn within_memory(tool: Tool) -> Run {
     tool.ended(&shell.output().unwrap())
 }
 
+/// Of litter: what has our names is refused, and explained up to what a person reads; what is foreign is counted.
+#[track_caller]
+fn expect_explained(run: &Run, foreign: usize) {
+    let refused = outcomes(run)
+        .iter()
+        .filter(|outcome| *outcome == "refused")
+        .count();
+    assert_eq!(refused, 30);
+    assert_eq!(run.codes().len(), 20);
+    assert!(
+        run.warnings()
+            .iter()
+            .any(|warning| warning.starts_with("10 more files")),
+        "{run}"
+    );
+    expect_counted(run, foreign);
+}
+
 #[test]
 fn ten_thousand_pieces_of_junk_keep_no_dispatch_from_its_vault() {
     let world = World::with_vault();
@@ -327,20 +345,7 @@ fn ten_thousand_pieces_of_junk_keep_no_dispatch_from_its_vault() {
     let foreign = litter(&world, "to-berlin_v1", "dispatch-1-{}.cose");
     let run = within_memory(world.site("media import $D/media")).exits(1);
     assert_eq!(run.item("dispatch-1-000002.cose")["outcome"], "imported");
-    let refused = outcomes(&run)
-        .iter()
-        .filter(|outcome| *outcome == "refused")
-        .count();
-    assert_eq!(refused, 30);
-    // What has our names is explained, up to what a person reads.
-    assert_eq!(run.codes().len(), 20);
-    assert!(
-        run.warnings()
-            .iter()
-            .any(|warning| warning.starts_with("10 more files")),
-        "{run}"
-    );
-    expect_counted(&run, foreign);
+    expect_explained(&run, foreign);
     expect_tame(&world.site("media inspect $D/media").text().ok());
     // It can still be written.
     world.requests("some", 1..=2);
@@ -366,19 +371,7 @@ fn ten_thousand_pieces_of_junk_keep_no_bundle_from_headquarters() {
     let foreign = litter(&world, "to-hq", &format!("{stem}-{{}}.cose"));
     let run = within_memory(world.hq("media import $D/media")).exits(1);
     assert_eq!(run.item("-000001.cose")["outcome"], "imported");
-    let refused = outcomes(&run)
-        .iter()
-        .filter(|outcome| *outcome == "refused")
-        .count();
-    assert_eq!(refused, 30);
-    assert_eq!(run.codes().len(), 20);
-    assert!(
-        run.warnings()
-            .iter()
-            .any(|warning| warning.starts_with("10 more files")),
-        "{run}"
-    );
-    expect_counted(&run, foreign);
+    expect_explained(&run, foreign);
     expect_tame(&world.hq("media inspect $D/media").text().ok());
     world.carry_out("berlin").exits_done();
 }
