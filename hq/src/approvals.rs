@@ -1,6 +1,7 @@
 //! Drafts on their way through approval: where they are kept, what they say in words, and when they are done.
 
 use mintmark_console::{Console, Failure, files};
+use mintmark_keys::Signer;
 use mintmark_pki::{CertificationRequest, Issuer, device_ca_tbs, vault_identity_tbs};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::clock_correction::ClockCorrection;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
 use crate::registry::{entitlements, orders};
-use crate::{clock, failure};
+use crate::{clock, failure, keyring};
 
 pub(crate) mod amendment;
 pub(crate) mod collect;
@@ -202,15 +203,19 @@ pub(crate) fn role(kind: Kind) -> Result<Role, Failure> {
     })
 }
 
-/// Keeps a new draft, and writes it where the caller wants it. Returns the file that it is in.
+/// Signs a new draft with the dispatch key, keeps it, and writes it where the caller wants it. Returns the file that it
+/// is in.
 pub(crate) fn keep_draft(
     sql: &Connection,
     record: &Record,
-    proposal: &Proposal,
-    draft: &Draft,
+    (proposal, draft): (&Proposal, &Draft),
+    dispatch: &dyn Signer,
     output: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
-    let bytes = proposal.to_bytes().map_err(failure::protocol)?;
+    let signed = proposal
+        .draft(dispatch.public_key(), &keyring::sign(dispatch))
+        .map_err(failure::protocol)?;
+    let bytes = signed.to_bytes().map_err(failure::protocol)?;
     let path = record.draft(&draft.id, &draft.fingerprint.to_string());
     record.keep(&path, &bytes)?;
     drafts::add(sql, draft)?;
@@ -243,7 +248,9 @@ pub(crate) fn collected(
 ) -> Result<Proposal, Failure> {
     let fingerprint = draft.fingerprint.to_string();
     let bytes = record.read(&record.draft(&draft.id, &fingerprint))?;
-    let mut proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX).map_err(failure::home_corrupt)?;
+    let mut proposal = Proposal::read(&bytes, PROPOSAL_BYTES_MAX)
+        .map_err(failure::home_corrupt)?
+        .without_signatures();
     if proposal.fingerprint() != draft.fingerprint {
         return Err(failure::home_corrupt(format!(
             "draft {} is another one",

@@ -86,6 +86,7 @@ impl Drafted {
         &self,
         sql: &Connection,
         record: &Record,
+        dispatch: &dyn Signer,
         output: Option<&Path>,
         console: &Console,
     ) -> Result<PathBuf, Failure> {
@@ -96,7 +97,8 @@ impl Drafted {
                 gone.id, gone.fingerprint
             ));
         }
-        approvals::keep_draft(sql, record, &self.proposal, &self.draft, output)
+        let draft = (&self.proposal, &self.draft);
+        approvals::keep_draft(sql, record, draft, dispatch, output)
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn published(
     for (version, fingerprint) in trust_manifests::all(sql)? {
         let bytes = record.read(&record.trust(version))?;
         let next = match chain.last() {
-            None => TrustManifest::pin(&bytes, &fingerprint),
+            None => TrustManifest::pin(&bytes, &fingerprint, None),
             Some(last) => last.successor(&bytes),
         }
         .map_err(failure::home_corrupt)?;
@@ -59,7 +59,12 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let fingerprint: Fingerprint = registry::parsed("pin", &pin.fingerprint)?;
     let newest = record.newest_trust()?;
     let bytes = record.read(&record.trust(pin.version))?;
-    let mut chain = vec![TrustManifest::pin(&bytes, &fingerprint).map_err(failure::home_corrupt)?];
+    let before = match TrustManifest::file_before(&bytes) {
+        Some(_) => kept_before(&record, pin.version)?,
+        None => None,
+    };
+    let first = TrustManifest::pin(&bytes, &fingerprint, before.as_deref());
+    let mut chain = vec![first.map_err(failure::home_corrupt)?];
     while let Some(last) = chain.last() {
         let version = last.content().version.saturating_add(1);
         let path = record.trust(version);
@@ -73,6 +78,16 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
         chain.push(next);
     }
     Ok(chain)
+}
+
+/// The manifest before the pinned one, if it was beside that when it was pinned: officers who left with the pinned one may
+/// have signed it.
+pub(crate) fn kept_before(record: &Record, pinned: u64) -> Result<Option<Vec<u8>>, Failure> {
+    let path = record.trust(pinned.saturating_sub(1));
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => record.read(&path).map(Some),
+    }
 }
 
 /// How long before a manifest expires people are told, in days: a successor has to reach every site before that.

@@ -97,7 +97,7 @@ fn key_file(name: &str) -> Key {
 
 fn manifest_first() -> Verified<TrustManifest> {
     let vector = Vector::read("trust-manifest-1");
-    TrustManifest::pin(&vector.bytes, &vector.fingerprint()).unwrap()
+    TrustManifest::pin(&vector.bytes, &vector.fingerprint(), None).unwrap()
 }
 
 /// The manifest that was in force when a message arrived.
@@ -154,7 +154,9 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
         "trust-manifest" if vector.name.ends_with('2') => {
             Opened::of(&manifest_first().successor(bytes).unwrap())
         }
-        "trust-manifest" => Opened::of(&TrustManifest::pin(bytes, &vector.fingerprint()).unwrap()),
+        "trust-manifest" => {
+            Opened::of(&TrustManifest::pin(bytes, &vector.fingerprint(), None).unwrap())
+        }
         "officer-request" => {
             Opened::of(&OfficerRequest::open(bytes, &vector.fingerprint()).unwrap())
         }

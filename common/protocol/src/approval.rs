@@ -2,14 +2,17 @@
 //! from the first to the last. So they share one fingerprint, and an approval binds exactly the bytes that were read.
 //!
 //! ```cddl
-//! draft = #6.98([bstr .cbor approvable-header, {}, bstr .cbor approvable-payload, []])
+//! draft = #6.98([bstr .cbor approvable-header, {}, bstr .cbor approvable-payload, [draft-signature]])
 //! approval = #6.98([bstr .cbor approvable-header, {}, bstr .cbor approvable-payload, [officer-signature]])
 //! officer-signature = [bstr .cbor officer-signature-header, {}, signature]
 //! officer-signature-header = { 1: -7, 4: key-id }
+//! draft-signature = [bstr .cbor draft-signature-header, {}, signature]
+//! draft-signature-header = { 1: -7, 4: key-id, 16: "application/mintmark-draft" }
 //! ```
 //!
-//! A draft is therefore no COSE_Sign in the sense of RFC 9052 section 4.1, which wants one signature at least; it
-//! becomes one with the first approval.
+//! The draft's own signature is by the dispatch key of headquarters: it says that headquarters drafted these very bytes,
+//! so that an officer notices what changed on the way to them. It approves nothing, and a finished object does not bear it.
+//! Its type (RFC 9596) tells it from an officer's.
 
 use std::collections::BTreeSet;
 
@@ -33,12 +36,19 @@ pub const PROPOSAL_BYTES_MAX: usize = 4 << 20;
 /// The most signatures of one object.
 pub const SIGNATURES_MAX: usize = 64;
 const WHAT: &str = "object for approval";
+const DRAFT: &str = "draft";
+/// The `typ` (RFC 9596 section 2) of the signature by which headquarters drafts.
+const DRAFT_TYPE: &str = "application/mintmark-draft";
+const TYPE_LABEL: i64 = 16;
 
 /// An object on its way through approval, read strictly and believed by nobody yet.
 #[derive(Clone)]
 pub struct Proposal {
     context: Context,
+    /// The body, and the signatures of officers.
     cose: CoseSign,
+    /// Headquarters' own, of a draft.
+    drafted: Option<CoseSignature>,
 }
 
 impl Proposal {
@@ -68,7 +78,11 @@ impl Proposal {
             payload: Some(payload),
             ..CoseSign::default()
         };
-        Self { context, cose }
+        Self {
+            context,
+            cose,
+            drafted: None,
+        }
     }
 
     /// Reads a draft, an approval or a finished object.
@@ -99,12 +113,26 @@ impl Proposal {
                 why: "too many signatures".to_owned(),
             });
         }
-        let proposal = Self {
+        let mut proposal = Self {
             context: header.context,
             cose,
+            drafted: None,
         };
-        for signature in &proposal.cose.signatures {
-            signer(signature)?;
+        for signature in std::mem::take(&mut proposal.cose.signatures) {
+            match signer(&signature)? {
+                Signer::Officer(_) => proposal.cose.signatures.push(signature),
+                Signer::Headquarters(_) if proposal.drafted.is_none() => {
+                    proposal.drafted = Some(signature);
+                }
+                Signer::Headquarters(_) => {
+                    let why = "headquarters signed it twice".to_owned();
+                    return Err(Error::Shape { what: WHAT, why });
+                }
+            }
+        }
+        if proposal.drafted.is_some() && !proposal.cose.signatures.is_empty() {
+            let why = "a draft bears no approvals, and what is approved is no draft".to_owned();
+            return Err(Error::Shape { what: WHAT, why });
         }
         Ok(proposal)
     }
@@ -124,7 +152,7 @@ impl Proposal {
         self.cose.payload.as_deref().unwrap_or_default()
     }
 
-    /// How many signatures it bears, verified or not.
+    /// How many signatures of officers it bears, verified or not.
     pub fn signature_count(&self) -> usize {
         self.cose.signatures.len()
     }
@@ -134,7 +162,54 @@ impl Proposal {
     /// # Errors
     /// [`Error::Shape`] if it cannot be encoded.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        tagged(WHAT, self.cose.clone().to_tagged_vec())
+        let mut cose = self.cose.clone();
+        cose.signatures.extend(self.drafted.clone());
+        tagged(WHAT, cose.to_tagged_vec())
+    }
+
+    /// The draft of it, as it goes to officers: the same body, with the signature of headquarters' dispatch key alone.
+    ///
+    /// # Errors
+    /// [`Error::KeyOperation`].
+    pub fn draft(&self, dispatch_key: &PublicKey, sign: Sign<'_>) -> Result<Self, Error> {
+        let header = Map::new()
+            .with(1, ES256)
+            .with(4, thumbprint(dispatch_key).as_bytes().to_vec())
+            .with(TYPE_LABEL, DRAFT_TYPE);
+        let signature = self.signature(header, sign)?;
+        let mut draft = self.clone();
+        draft.cose.signatures = Vec::new();
+        draft.drafted = Some(signature);
+        Ok(draft)
+    }
+
+    /// Refuses what none of these dispatch keys drafted, to the octet.
+    ///
+    /// # Errors
+    /// [`Error::DraftUnsigned`], [`Error::SignerUnknown`], [`Error::SignatureInvalid`].
+    pub fn expect_drafted_by<'a>(
+        &self,
+        dispatch_keys: impl IntoIterator<Item = &'a PublicKey>,
+    ) -> Result<(), Error> {
+        let what = DRAFT;
+        let signature = self.drafted.as_ref().ok_or(Error::DraftUnsigned)?;
+        let (Signer::Headquarters(named) | Signer::Officer(named)) = signer(signature)?;
+        let mut keys = dispatch_keys.into_iter();
+        let key = keys.find(|key| thumbprint(key) == named);
+        let key = key.ok_or_else(|| Error::SignerUnknown {
+            what,
+            key: named.to_string(),
+        })?;
+        let signed = self.cose.tbs_data(&[], signature);
+        verify_es256(what, key, &signed, &signature.signature)
+    }
+
+    /// The same object with nobody's signature yet, as approvals are collected on it.
+    #[must_use]
+    pub fn without_signatures(mut self) -> Self {
+        self.cose.signatures = Vec::new();
+        self.drafted = None;
+        self
     }
 
     /// Its content as one of its recipients reads it: decrypted, and exactly what the header commits to.
@@ -177,20 +252,22 @@ impl Proposal {
     pub fn approve(&self, key: &PublicKey, sign: Sign<'_>) -> Result<Self, Error> {
         let header = Map::new()
             .with(1, ES256)
-            .with(4, thumbprint(key).as_bytes().to_vec())
-            .encode();
+            .with(4, thumbprint(key).as_bytes().to_vec());
+        let signature = self.signature(header, sign)?;
+        let mut approval = self.clone().without_signatures();
+        approval.cose.signatures = vec![signature];
+        Ok(approval)
+    }
+
+    fn signature(&self, header: Map, sign: Sign<'_>) -> Result<CoseSignature, Error> {
         let mut signature = CoseSignature {
-            protected: protected(header),
+            protected: protected(header.encode()),
             ..CoseSignature::default()
         };
         let to_sign = self.cose.tbs_data(&[], &signature);
-        signature.signature = sign(&to_sign)
-            .map_err(Error::KeyOperation)?
-            .to_bytes()
-            .to_vec();
-        let mut approval = self.clone();
-        approval.cose.signatures = vec![signature];
-        Ok(approval)
+        let signed = sign(&to_sign).map_err(Error::KeyOperation)?;
+        signature.signature = signed.to_bytes().to_vec();
+        Ok(signature)
     }
 
     /// Adds the signatures of an approval of this very object, in order of key ids, each once.
@@ -211,19 +288,20 @@ impl Proposal {
             });
         }
         for signature in &approval.cose.signatures {
-            let key = signer(signature)?;
+            let key = officer_key(signature)?;
             let known = self
                 .cose
                 .signatures
                 .iter()
-                .any(|s| signer(s).is_ok_and(|k| k == key));
+                .any(|s| officer_key(s).is_ok_and(|k| k == key));
             if !known {
                 self.cose.signatures.push(signature.clone());
             }
         }
         self.cose
             .signatures
-            .sort_by_key(|signature| signer(signature).ok());
+            .sort_by_key(|signature| officer_key(signature).ok());
+        self.drafted = None;
         Ok(())
     }
 
@@ -240,7 +318,7 @@ impl Proposal {
         let what = self.context.kind.as_str();
         let mut officers = BTreeSet::new();
         for signature in &self.cose.signatures {
-            let key_id = signer(signature)?;
+            let key_id = officer_key(signature)?;
             let (officer, key) =
                 manifest
                     .officer_of_key(&key_id)
@@ -281,7 +359,7 @@ impl Proposal {
     ) -> Result<BTreeSet<OfficerId>, Error> {
         let mut known = self.clone();
         known.cose.signatures.retain(|signature| {
-            signer(signature).is_ok_and(|key| {
+            officer_key(signature).is_ok_and(|key| {
                 manifest
                     .officer_of_key(&key)
                     .is_some_and(|(officer, _)| officer.roles.contains(&role))
@@ -295,7 +373,7 @@ impl Proposal {
     pub fn retain_holders(&mut self, manifests: &[TrustManifest], role: Role) -> usize {
         let before = self.cose.signatures.len();
         self.cose.signatures.retain(|signature| {
-            signer(signature).is_ok_and(|key| {
+            officer_key(signature).is_ok_and(|key| {
                 let mut listed = manifests.iter().filter_map(|m| m.officer_of_key(&key));
                 listed.any(|(officer, _)| officer.roles.contains(&role))
             })
@@ -311,7 +389,7 @@ impl Proposal {
     ) -> Result<(), Error> {
         let what = self.context.kind.as_str();
         for signature in &self.cose.signatures {
-            let key = signer(signature)?;
+            let key = officer_key(signature)?;
             let listed = || manifests.iter().filter_map(|m| m.officer_of_key(&key));
             if listed().any(|(officer, _)| officer.roles.contains(&role)) {
                 continue;
@@ -355,8 +433,14 @@ impl Proposal {
     }
 }
 
-/// The key id that a signature names: its protected header holds that and ES256, its unprotected header nothing.
-fn signer(signature: &CoseSignature) -> Result<KeyId, Error> {
+/// Whose signature it says it is, and by which key.
+enum Signer {
+    Officer(KeyId),
+    Headquarters(KeyId),
+}
+
+/// The protected header of a signature holds a key id, ES256 and, of a draft's own, the type; its unprotected header nothing.
+fn signer(signature: &CoseSignature) -> Result<Signer, Error> {
     expect_empty(WHAT, &signature.unprotected)?;
     let header = |error| match error {
         Error::Shape { why, .. } => Error::Header { what: WHAT, why },
@@ -368,8 +452,27 @@ fn signer(signature: &CoseSignature) -> Result<KeyId, Error> {
         return Err(Error::Algorithm { what: WHAT });
     }
     let key = fields.octets(4).map_err(header)?;
+    let signer = match fields.optional(TYPE_LABEL) {
+        None => Signer::Officer(key),
+        Some(found) if found.as_text() == Some(DRAFT_TYPE) => Signer::Headquarters(key),
+        Some(_) => {
+            let why = "the type of a signature is not that of a draft's".to_owned();
+            return Err(Error::Header { what: WHAT, why });
+        }
+    };
     fields.finish().map_err(header)?;
-    Ok(key)
+    Ok(signer)
+}
+
+/// The key of an officer's signature.
+fn officer_key(signature: &CoseSignature) -> Result<KeyId, Error> {
+    match signer(signature)? {
+        Signer::Officer(key) => Ok(key),
+        Signer::Headquarters(key) => Err(Error::SignerUnknown {
+            what: WHAT,
+            key: key.to_string(),
+        }),
+    }
 }
 
 /// Opens an object that a threshold of officers signed for one vault.

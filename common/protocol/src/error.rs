@@ -122,6 +122,9 @@ pub enum Error {
         /// What was being verified.
         what: &'static str,
     },
+    /// What should be a draft does not bear headquarters' signature.
+    #[error("this is not a draft as headquarters wrote it: its dispatch key has not signed it")]
+    DraftUnsigned,
     /// A signature by a key that may not sign this.
     #[error("{what} is signed by a key that may not sign it ({key})")]
     SignerUnknown {
@@ -234,6 +237,7 @@ impl Error {
             Self::WrongParty { .. } => "MESSAGE-ADDRESS",
             Self::PartsDiffer { .. } => "MESSAGE-PARTS",
             Self::SignatureInvalid { .. } => "SIGNATURE-INVALID",
+            Self::DraftUnsigned => "DRAFT-UNSIGNED",
             Self::SignerUnknown { .. } => "SIGNER-UNKNOWN",
             Self::SignerDuplicate { .. } => "SIGNER-DUPLICATE",
             Self::SignerRole { .. } => "SIGNER-ROLE",
@@ -277,6 +281,9 @@ impl Error {
             | Self::SignerDuplicate { .. }
             | Self::SignerRole { .. } => {
                 "do not use the file; keep it and tell your security officer; if officers changed, have it approved again"
+            }
+            Self::DraftUnsigned => {
+                "take the draft from a stick that `hq media export` wrote, or from the file that the draft was written to"
             }
             Self::Threshold { .. } => {
                 "collect the missing approvals with `hq approval sign` and `hq approval import`"

@@ -160,7 +160,7 @@ fn a_grant_needs_the_role_that_enrols() {
     trust.officers[2].roles = [Role::Mint].into();
     let proposal = trust.propose().unwrap();
     let trust = approved(&proposal, &[signing(ALICE), signing(BOB)]);
-    let pinned = TrustManifest::pin(&trust, &proposal.fingerprint()).unwrap();
+    let pinned = TrustManifest::pin(&trust, &proposal.fingerprint(), None).unwrap();
     let open = |keys: &[Key]| {
         let bytes = Parts::of(&grant_bytes()).signed(keys);
         vault_agree().open(|opener| EnrolmentGrant::open(&bytes, &pinned, &vault(), opener))
@@ -269,7 +269,7 @@ fn a_request_with_another_fingerprint_than_was_read_out_is_refused() {
         "FINGERPRINT-MISMATCH",
     );
     assert_code(
-        TrustManifest::pin(&trust_bytes(), &other),
+        TrustManifest::pin(&trust_bytes(), &other, None),
         "FINGERPRINT-MISMATCH",
     );
 }

@@ -71,7 +71,7 @@ fn read_with_everything(bytes: &[u8]) -> bool {
     let _ = TrustManifest::from_cbor(bytes);
     let _ = MediaName::parse(&String::from_utf8_lossy(bytes));
     [
-        TrustManifest::pin(bytes, &fingerprint).is_ok(),
+        TrustManifest::pin(bytes, &fingerprint, None).is_ok(),
         PINNED.successor(bytes).is_ok(),
         OfficerRequest::open(bytes, &fingerprint).is_ok(),
         EnrolmentRequest::open(bytes, &fingerprint).is_ok(),

@@ -593,7 +593,7 @@ fn what_is_larger_than_its_kind_may_be_is_refused() {
     assert_code(open_dispatch(&bytes), "MESSAGE-OVERSIZE");
     let most = |count: usize| &bytes[..=count];
     assert_code(
-        TrustManifest::pin(most(TRUST_BYTES_MAX), &digest),
+        TrustManifest::pin(most(TRUST_BYTES_MAX), &digest, None),
         "MESSAGE-OVERSIZE",
     );
     assert_code(

@@ -54,7 +54,7 @@ fn refuses_all_damage(message: &[u8], open: impl Fn(&[u8]) -> Result<(), Error> 
 fn a_damaged_trust_manifest_is_refused() {
     let fingerprint = pinned().fingerprint();
     refuses_all_damage(&trust_bytes(), |bytes| {
-        TrustManifest::pin(bytes, &fingerprint).map(drop)
+        TrustManifest::pin(bytes, &fingerprint, None).map(drop)
     });
 }
 

@@ -26,7 +26,7 @@ fn names(officers: &[mintmark_protocol::identifier::OfficerId]) -> Vec<&str> {
 #[test]
 fn the_first_trust_manifest_is_pinned_by_its_fingerprint() {
     let fingerprint = manifest().propose().unwrap().fingerprint();
-    let pinned = TrustManifest::pin(&trust_bytes(), &fingerprint).unwrap();
+    let pinned = TrustManifest::pin(&trust_bytes(), &fingerprint, None).unwrap();
     assert_eq!(*pinned.content(), manifest());
     assert_eq!(pinned.fingerprint(), fingerprint);
     assert_eq!(fingerprint, Fingerprint::of(&manifest().to_cbor()));
@@ -49,6 +49,7 @@ fn a_later_trust_manifest_can_be_pinned_by_itself() {
             &[signing(BOB), signing(ERIN)],
         ),
         &fingerprint,
+        None,
     );
     assert_eq!(pinned.unwrap().content().version, 2);
 }

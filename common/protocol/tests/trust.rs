@@ -26,7 +26,7 @@ fn pinning(change: impl FnOnce(&mut TrustManifest)) -> Result<(), &'static str> 
     let parts = Parts::of(&trust_bytes()).with_payload(changed.to_cbor());
     let bytes = parts.signed(&[signing(ALICE), signing(BOB)]);
     let fingerprint = Fingerprint::of(&changed.to_cbor());
-    TrustManifest::pin(&bytes, &fingerprint)
+    TrustManifest::pin(&bytes, &fingerprint, None)
         .map(drop)
         .map_err(|error| error.code())
 }
@@ -34,13 +34,13 @@ fn pinning(change: impl FnOnce(&mut TrustManifest)) -> Result<(), &'static str> 
 #[test]
 fn a_pinned_manifest_is_still_one_that_enough_of_its_officers_signed() {
     let bytes = approved(&manifest().propose().unwrap(), &[signing(ALICE)]);
-    let error = TrustManifest::pin(&bytes, &pinned().fingerprint()).unwrap_err();
+    let error = TrustManifest::pin(&bytes, &pinned().fingerprint(), None).unwrap_err();
     assert_eq!(error.code(), "THRESHOLD-NOT-MET");
     let by_dave = approved(
         &manifest().propose().unwrap(),
         &[signing(ALICE), signing(DAVE)],
     );
-    let error = TrustManifest::pin(&by_dave, &pinned().fingerprint()).unwrap_err();
+    let error = TrustManifest::pin(&by_dave, &pinned().fingerprint(), None).unwrap_err();
     assert_eq!(error.code(), "SIGNER-ROLE");
 }
 
@@ -82,7 +82,7 @@ fn what_the_header_calls_a_manifest_is_what_it_is() {
     let bytes = parts
         .with_protected(header)
         .signed(&[signing(ALICE), signing(BOB)]);
-    let error = TrustManifest::pin(&bytes, &pinned().fingerprint()).unwrap_err();
+    let error = TrustManifest::pin(&bytes, &pinned().fingerprint(), None).unwrap_err();
     assert_eq!(error.code(), "MESSAGE-PARTS");
 }
 

@@ -283,7 +283,15 @@ fn show(
             }
         }
     };
+    // What bears approvals is judged by them; what bears none is a draft.
+    let knows = || Home::read(home).is_ok();
+    let is_trust = context.kind == Kind::TrustManifest;
     let mut words = content.as_ref().map(words::describe).unwrap_or_default();
+    if proposal.signature_count() == 0 && (is_trust || knows()) {
+        expect_drafted(home, &proposal)?;
+    } else {
+        words.push("WHO WROTE THIS WAS NOT VERIFIED.".to_owned());
+    }
     words.extend(differences);
     if let (Some(content), Some(_)) = (&content, home)
         && let Ok(home) = Home::read(home)
@@ -395,6 +403,27 @@ fn manifest_for(
     Ok(pinned.content().clone())
 }
 
+/// Refuses a draft that headquarters did not sign as it is: by a dispatch key that this home knows, or, of a manifest, by the
+/// one that it lists itself.
+fn expect_drafted(home: Option<&Path>, proposal: &Proposal) -> Result<(), Failure> {
+    let manifests = if proposal.context().kind == Kind::TrustManifest {
+        vec![TrustManifest::proposed(proposal).map_err(failure::protocol)?]
+    } else {
+        let chain = trust::chain(&Home::read(home)?)?.into_iter();
+        chain.map(Verified::into_content).collect()
+    };
+    let keys = manifests.iter().map(|manifest| &manifest.dispatch_key);
+    proposal
+        .expect_drafted_by(keys)
+        .map_err(|error| match error {
+            mintmark_protocol::Error::SignerUnknown { .. } => failure::protocol(error).hint(format!(
+                "if headquarters' dispatch key changed, {NEWEST_TRUST}, or have HQ draft it again; else do not approve it, \
+                 keep it and tell your security officer"
+            )),
+            error => failure::protocol(error),
+        })
+}
+
 fn expect_successor(next: &TrustManifest, pinned: &Verified<TrustManifest>) -> Result<(), Failure> {
     let follows = pinned.content().version.checked_add(1) == Some(next.version)
         && next.previous == Some(pinned.fingerprint());
@@ -441,6 +470,7 @@ fn sign(
              somebody who holds the role approves"
         )));
     }
+    expect_drafted(home, &proposal)?;
     let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
     let signer = store.signer(OFFICER_SIGN).map_err(failure::keys)?;
     // A manifest that replaces this very officer's keys is approved with the old one too, by the manifest before it.

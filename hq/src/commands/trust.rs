@@ -220,7 +220,25 @@ fn pin(
     let path = Home::path(home)?;
     Home::expect_free(&path)?;
     let bytes = files::read_limited(file, TRUST_BYTES_MAX.max(PROPOSAL_BYTES_MAX) as u64)?;
-    let manifest = TrustManifest::pin(&bytes, fingerprint).map_err(failure::protocol)?;
+    let before =
+        TrustManifest::file_before(&bytes).map(|name| file.with_file_name(name.to_string()));
+    let kept = match &before {
+        Some(before) if before.is_file() => {
+            Some(files::read_limited(before, TRUST_BYTES_MAX as u64)?)
+        }
+        _ => None,
+    };
+    let pinned = TrustManifest::pin(&bytes, fingerprint, kept.as_deref());
+    let manifest = pinned.map_err(|error| match (error, &before) {
+        (error @ mintmark_protocol::Error::SignerUnknown { .. }, Some(before)) => {
+            failure::protocol(error).hint(format!(
+                "an officer who left with it may have signed it, too: have the manifest before it beside it, in {}; \
+                 every stick of headquarters has both",
+                before.display()
+            ))
+        }
+        (error, _) => failure::protocol(error),
+    })?;
     let content = manifest.content();
     trust::expect_in_force(
         content,
@@ -249,6 +267,9 @@ fn pin(
         home::make_folder(&part.join("record"))?;
         let record = Record::new(part);
         record.keep(&record.trust(content.version), &bytes)?;
+        if let Some(before) = kept.filter(|before| content.is_after(before)) {
+            record.keep(&record.trust(content.version.saturating_sub(1)), &before)?;
+        }
         record.set_newest_trust(content.version)
     })?;
     console.note(format!("{} is pinned in {}", content.id(), path.display()));

@@ -76,7 +76,25 @@ pub(crate) fn execute(
     })?;
     let now = now();
     let bytes = files::read_limited(&arguments.trust, TRUST_BYTES_MAX as u64)?;
-    let manifest = TrustManifest::pin(&bytes, &arguments.fingerprint)?;
+    let before = TrustManifest::file_before(&bytes)
+        .map(|name| arguments.trust.with_file_name(name.to_string()));
+    let kept = match &before {
+        Some(before) if before.is_file() => {
+            Some(files::read_limited(before, TRUST_BYTES_MAX as u64)?)
+        }
+        _ => None,
+    };
+    let pinned = TrustManifest::pin(&bytes, &arguments.fingerprint, kept.as_deref());
+    let manifest = pinned.map_err(|error| match (error, &before) {
+        (error @ mintmark_protocol::Error::SignerUnknown { .. }, Some(before)) => {
+            Error::from(error).hint(format!(
+                "an officer who left with it may have signed it, too: have the manifest before it beside it, in {}; \
+                 every stick of headquarters has both",
+                before.display()
+            ))
+        }
+        (error, _) => error.into(),
+    })?;
     manifest.content().in_force(now)?;
     Issuer::from_certificate_der(&manifest.content().root_certificate)?;
 
@@ -102,12 +120,18 @@ pub(crate) fn execute(
     let request = request(&*store, &name, &manifest, now, console)?;
     let signer = store.signer(VAULT_SIGN)?;
     let (sealed, fingerprint) = request.seal(&|message| Ok(signer.sign(message)?))?;
-    let trust_file = trust::file_name(manifest.content().version);
+    let version = manifest.content().version;
+    let mut trust_files = vec![(trust::file_name(version), bytes.as_slice())];
+    if let Some(before) = kept.as_deref()
+        && manifest.content().is_after(before)
+    {
+        trust_files.push((trust::file_name(version.saturating_sub(1)), before));
+    }
     let config = Config {
         vault: name.clone(),
         keys,
     };
-    creation.fill(&config, (&trust_file, &bytes), &sealed)?;
+    creation.fill(&config, &trust_files, &sealed)?;
     let genesis = Genesis {
         vault: name,
         lineage: request.lineage,

@@ -67,14 +67,15 @@ impl Creation {
     pub(crate) fn fill(
         &self,
         config: &Config,
-        trust: (&str, &[u8]),
+        trust: &[(String, &[u8])],
         enrolment: &[u8],
     ) -> Result<()> {
         for name in [TRUST, RECEIVED, OUTBOX] {
             make_folder(&self.part.join(name))?;
         }
-        let (name, manifest) = trust;
-        files::write_new(self.part.join(TRUST).join(name), manifest)?;
+        for (name, manifest) in trust {
+            files::write_new(self.part.join(TRUST).join(name), manifest)?;
+        }
         files::write_new(self.part.join(ENROLMENT), enrolment)?;
         files::write_new(self.part.join(LOCK), b"")?;
         files::write_new(self.part.join(CONFIG), config.to_toml()?.as_bytes())?;
@@ -147,7 +148,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let creation = Creation::begin(&folder.path().join("home")).unwrap();
         creation
-            .fill(&config(), ("trust-000001.cose", b"x"), b"y")
+            .fill(
+                &config(),
+                &[("trust-000001.cose".to_owned(), b"x".as_slice())],
+                b"y",
+            )
             .unwrap();
         drop(creation);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -160,7 +165,11 @@ mod tests {
         fs::create_dir(&home).unwrap();
         let creation = Creation::begin(&home).unwrap();
         creation
-            .fill(&config(), ("trust-000001.cose", b"x"), b"y")
+            .fill(
+                &config(),
+                &[("trust-000001.cose".to_owned(), b"x".as_slice())],
+                b"y",
+            )
             .unwrap();
         creation.settle().unwrap();
         assert!(home.join(CONFIG).is_file() && home.join("trust/trust-000001.cose").is_file());

@@ -62,11 +62,16 @@ impl Arrival {
 }
 
 impl Vault<'_> {
-    /// Imports a trust manifest.
+    /// Imports a trust manifest. The one `before` it is that of the medium, if there is one.
     ///
     /// # Errors
     /// What keeps any file from being imported. A verdict on this one is an arrival.
-    pub(crate) fn import_trust(&mut self, bytes: &[u8], effort: Effort) -> Result<Incoming> {
+    pub(crate) fn import_trust(
+        &mut self,
+        bytes: &[u8],
+        before: Option<&[u8]>,
+        effort: Effort,
+    ) -> Result<Incoming> {
         let claim = envelope::claim(bytes, TRUST_BYTES_MAX);
         let id = claim.map(|claim| claim.context.id).unwrap_or_default();
         let incoming = |arrival| Incoming {
@@ -74,7 +79,7 @@ impl Vault<'_> {
             id,
             arrival,
         };
-        let next = match self.trust.judge(bytes) {
+        let next = match self.trust.judge(bytes, before) {
             Ok(Standing::Known) => return Ok(incoming(Arrival::Already)),
             Ok(Standing::Next(next)) => next,
             Err(error) => return Ok(incoming(Arrival::of(error))),

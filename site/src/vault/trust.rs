@@ -23,6 +23,8 @@ pub(crate) struct TrustPoint {
 /// Every manifest from the pinned one to the newest, all verified.
 #[derive(Debug)]
 pub(crate) struct TrustChain {
+    /// What the pinned one follows, if it was beside that: officers who left with the pinned one may have signed it.
+    before_pinned: Option<Vec<u8>>,
     before: Vec<Verified<TrustManifest>>,
     newest: Verified<TrustManifest>,
 }
@@ -56,9 +58,15 @@ impl TrustChain {
                 corrupt(version, &"not the one that was imported").cause(error)
             }
         };
-        let first = TrustManifest::pin(&read(pinned.version)?, &pinned.fingerprint)
-            .map_err(broken(pinned.version))?;
+        let before = kept_before(&folder, pinned.version)?;
+        let first = TrustManifest::pin(
+            &read(pinned.version)?,
+            &pinned.fingerprint,
+            before.as_deref(),
+        )
+        .map_err(broken(pinned.version))?;
         let mut chain = Self {
+            before_pinned: before,
             before: Vec::new(),
             newest: first,
         };
@@ -85,13 +93,14 @@ impl TrustChain {
         point(&self.newest)
     }
 
-    /// What a manifest that was carried here is to this chain.
+    /// What a manifest that was carried here is to this chain. The one that it follows, as it is on the medium, is looked
+    /// at where this vault holds none.
     ///
     /// # Errors
     /// TRUST-FORK if it is another one than the one that this vault holds, and signed by a threshold of the officers
     /// whom the vault knows from its own of that version (from its oldest, for one before that); TRUST-MISSING if others
     /// come before it; and what the protocol refuses, be it of one that is known.
-    pub(crate) fn judge(&self, bytes: &[u8]) -> Result<Standing> {
+    pub(crate) fn judge(&self, bytes: &[u8], before: Option<&[u8]>) -> Result<Standing> {
         let proposal = Proposal::read(bytes, TRUST_BYTES_MAX)?;
         let version = TrustManifest::proposed(&proposal)?.version;
         let newest = self.newest.content().version;
@@ -121,13 +130,16 @@ impl TrustChain {
         if expected.is_none_or(|expected| expected == found) {
             // What is held may have come with the signatures of other officers, so that its bytes do not have to be the
             // same; each signature has to verify.
-            let before = self
+            let held = self
                 .manifests()
                 .find(|before| before.content().version.checked_add(1) == Some(version));
-            match (known, before) {
-                (Some(_), Some(before)) => drop(before.successor(bytes)?),
-                (Some(pinned), None) => drop(TrustManifest::pin(bytes, &pinned.fingerprint())?),
-                (None, _) => TrustManifest::expect_undamaged(&proposal)?,
+            match (known, held) {
+                (Some(_), Some(held)) => drop(held.successor(bytes)?),
+                (Some(_), None) => {
+                    let before = self.before_pinned.as_deref().or(before);
+                    TrustManifest::expect_undamaged(&proposal, before)?;
+                }
+                (None, _) => TrustManifest::expect_undamaged(&proposal, before)?,
             }
             return Ok(Standing::Known);
         }
@@ -182,6 +194,15 @@ fn fork(version: u64) -> Error {
         "stop the line, keep the medium and tell your security officer: headquarters has two histories, or this is \
          another headquarters' medium",
     )
+}
+
+fn kept_before(folder: &Folder, pinned: u64) -> Result<Option<Vec<u8>>> {
+    let name = file_name(pinned.saturating_sub(1));
+    match folder.read_limited(name, TRUST_BYTES_MAX as u64) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Keeps a manifest as it was received, before the log names it.

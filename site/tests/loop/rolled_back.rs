@@ -20,7 +20,7 @@ const CODE: &str = "HOME-ROLLED-BACK";
 /// The same dispatch, with what HQ has seen of the vault.
 fn seeing(vault: &Vault, hq: &Hq, bytes: &[u8], seen: BundleSeen) -> Vec<u8> {
     let (_, trust, fingerprint) = &hq.manifests[0];
-    let manifest = TrustManifest::pin(trust, fingerprint).unwrap();
+    let manifest = TrustManifest::pin(trust, fingerprint, None).unwrap();
     let dispatch = Dispatch::open(bytes, &manifest, &vault.name).unwrap();
     let mut dispatch = dispatch.into_content();
     dispatch.bundle_seen = Some(seen);

@@ -216,7 +216,7 @@ pub fn trust_second_bytes() -> Vec<u8> {
 /// Version 1, pinned.
 pub fn pinned() -> Verified<TrustManifest> {
     let fingerprint = manifest().propose().unwrap().fingerprint();
-    TrustManifest::pin(&trust_bytes(), &fingerprint).unwrap()
+    TrustManifest::pin(&trust_bytes(), &fingerprint, None).unwrap()
 }
 
 /// Version 2, which follows it.

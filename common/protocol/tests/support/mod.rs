@@ -219,7 +219,7 @@ pub fn trust_bytes() -> Vec<u8> {
 
 pub fn pinned() -> Verified<TrustManifest> {
     let proposal = manifest().propose().unwrap();
-    TrustManifest::pin(&trust_bytes(), &proposal.fingerprint()).unwrap()
+    TrustManifest::pin(&trust_bytes(), &proposal.fingerprint(), None).unwrap()
 }
 
 /// Signed by a threshold of version 1 (bob, carol) and one of version 2 (bob, carol, erin).

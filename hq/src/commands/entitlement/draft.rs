@@ -17,7 +17,7 @@ use crate::approvals::{APPROVE_DAYS, amendment, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::{policy, say_draft};
 use crate::home::Home;
-use crate::keyring::Keyring;
+use crate::keyring::{DISPATCH, Keyring};
 use crate::keysets;
 use crate::orders::{self, Drafted};
 use crate::registry::entitlements::{self, Listed};
@@ -176,13 +176,14 @@ fn keep(
     let file = if drafting.dry_run {
         PathBuf::new()
     } else {
+        let dispatch = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
         let transaction = registry.transaction()?;
         let output = drafting.output.as_deref();
         // One draft at a time of an entitlement, whatever its version.
         for listed in entitlements::versions(&transaction, &vault.name, &terms.id)? {
             orders::give_way(&transaction, &listed.draft, &drafted.draft.id, console)?;
         }
-        let file = drafted.keep(&transaction, &home.record(), output, console)?;
+        let file = drafted.keep(&transaction, &home.record(), &*dispatch, output, console)?;
         entitlements::add(&transaction, terms, &drafted.draft.fingerprint)?;
         if let Some(output) = output {
             let record = home.record();

@@ -105,7 +105,7 @@ fn at_member(
         };
         let outcome = stick
             .read(&path, TRUST_BYTES_MAX)
-            .and_then(|bytes| follow(home, &mut chain, version, &bytes, dry_run));
+            .and_then(|bytes| follow(home, stick, &mut chain, (version, &bytes), dry_run));
         let (outcome, failure) = outcome.map_or_else(
             |failure| (refusal(&failure), Some(failure)),
             |outcome| (outcome, None),
@@ -147,9 +147,9 @@ fn expect_officers(
 /// Follows the chain of manifests by one step. Nothing but the signatures of the officers before decides.
 fn follow(
     home: &Home,
+    stick: &Stick,
     chain: &mut Vec<Verified<TrustManifest>>,
-    version: u64,
-    bytes: &[u8],
+    (version, bytes): (u64, &[u8]),
     dry_run: bool,
 ) -> Result<&'static str, Failure> {
     let newest = chain.last();
@@ -178,8 +178,17 @@ fn follow(
         // It may bear the signatures of other officers than the one that is held; each has to verify.
         match (ours, before) {
             (Some(_), Some(before)) => before.successor(bytes).map(drop),
-            (Some(ours), None) => TrustManifest::pin(bytes, &ours.fingerprint()).map(drop),
-            (None, _) => TrustManifest::expect_undamaged(&proposal),
+            // Its signatures stand by the one before it, which was beside what was pinned, or is on the stick.
+            (_, None) | (None, _) => {
+                let name = TrustManifest::file_before(bytes);
+                let before = name.map(|name| stick.find(&name, TRUST_BYTES_MAX));
+                let before = before.transpose()?.flatten();
+                let kept = match ours {
+                    Some(_) => trust::kept_before(&home.record(), version)?,
+                    None => None,
+                };
+                TrustManifest::expect_undamaged(&proposal, kept.or(before).as_deref())
+            }
         }
         .map_err(records::untrusted)?;
         return Ok("already");

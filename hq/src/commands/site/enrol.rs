@@ -24,7 +24,7 @@ use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::entitlement::Drafting;
 use crate::commands::say_draft;
 use crate::home::Home;
-use crate::keyring::{Keyring, SERIAL_MASTER};
+use crate::keyring::{DISPATCH, Keyring, SERIAL_MASTER};
 use crate::orders::{self, Drafted};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::vaults::{self, Vault};
@@ -287,12 +287,13 @@ fn let_in(
     let file = if drafting.dry_run {
         PathBuf::new()
     } else {
+        let dispatch = ring.signer(DISPATCH)?;
         let record = home.record();
         let path = record.enrolment(name, &asked.fingerprint.to_string());
         record.keep(&path, &request.bytes)?;
         let transaction = registry.transaction()?;
         let output = drafting.output.as_deref();
-        let file = drafted.keep(&transaction, &record, output, console)?;
+        let file = drafted.keep(&transaction, &record, &*dispatch, output, console)?;
         vaults::request(&transaction, &asking)?;
         registry::commit(transaction)?;
         file
@@ -367,6 +368,7 @@ pub(super) fn rotate(
     let file = if drafting.dry_run {
         PathBuf::new()
     } else {
+        let dispatch = ring.signer(DISPATCH)?;
         let record = home.record();
         let path = record.enrolment(&vault.name, &asked.fingerprint.to_string());
         record.keep(&path, &request.bytes)?;
@@ -378,7 +380,7 @@ pub(super) fn rotate(
             orders::give_way(&transaction, &before.draft, &drafted.draft.id, console)?;
         }
         let output = drafting.output.as_deref();
-        let file = drafted.keep(&transaction, &record, output, console)?;
+        let file = drafted.keep(&transaction, &record, &*dispatch, output, console)?;
         let next = DeviceCa {
             generation,
             request_fingerprint: asked.fingerprint,

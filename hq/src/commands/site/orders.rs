@@ -248,9 +248,10 @@ fn draft<T: Order>(
     let file = if drafting.dry_run {
         PathBuf::new()
     } else {
+        let dispatch = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
         let transaction = registry.transaction()?;
         let output = drafting.output.as_deref();
-        let file = drafted.keep(&transaction, &home.record(), output, console)?;
+        let file = drafted.keep(&transaction, &home.record(), &*dispatch, output, console)?;
         let listed = Listed {
             draft: drafted.draft.fingerprint,
             vault: vault.name.clone(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mintmark_console::{Console, Exit, Failure};
-use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, Signer, UnparsedKeyUri};
 use mintmark_pki::Issuer;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::trust::{HqEncryptionKey, Role, TrustManifest, VERSION_MAX};
@@ -114,8 +114,8 @@ pub(in crate::commands) fn run(
         console,
     );
     let dry_run = arguments.outcome.dry_run;
-    let change = match replace_keys(&mut manifest, arguments, &home, console)? {
-        Some(change) => change,
+    let (change, dispatch) = match replace_keys(&mut manifest, arguments, &home, console)? {
+        Some(replaced) => replaced,
         None => {
             let json = serde_json::json!({
                 "schema": "mintmark/trust/1",
@@ -140,7 +140,7 @@ pub(in crate::commands) fn run(
     }
     finish(
         manifest,
-        change,
+        (change, dispatch),
         &home,
         registry,
         before.as_ref(),
@@ -167,10 +167,9 @@ pub(in crate::commands) fn epoch(
         manifest.expires_at = manifest.issued_at.saturating_add(days * DAY_SECONDS);
     }
     manifest.dispatch_epoch = next_epoch(&registry, &manifest)?;
-    let change = KeyChange::default();
     finish(
         manifest,
-        change,
+        (KeyChange::default(), None),
         &home,
         registry,
         Some(&before),
@@ -272,15 +271,19 @@ fn set_thresholds(
     }
 }
 
-/// Puts the keys that were given in the place of those before. None if, on a dry run, one would have to be made first.
+/// Where the keys are that take the place of others, and the signer of another dispatch key, if there is one.
+type Replaced = (KeyChange, Option<Arc<dyn Signer>>);
+
+/// Puts the keys that were given in the place of those before, and tells the signer of another dispatch key. None if, on a dry run, one would have to be made first.
 fn replace_keys(
     manifest: &mut TrustManifest,
     arguments: &Arguments,
     home: &Home,
     console: &Console,
-) -> Result<Option<KeyChange>, Failure> {
+) -> Result<Option<Replaced>, Failure> {
     let dry_run = arguments.outcome.dry_run;
     let mut change = KeyChange::default();
+    let mut dispatch = None;
     let mut missing = false;
     let mut key = |given: &Option<UnparsedKeyUri>, label: &str, purpose, old: &PublicKey| {
         let Some(given) = given else {
@@ -300,7 +303,7 @@ fn replace_keys(
         let replacement = Replacement::new(given.uri.to_string(), old);
         Ok::<_, Failure>(Some((key, replacement, given.store)))
     };
-    if let Some((new, replacement, _)) = key(
+    if let Some((new, replacement, store)) = key(
         &arguments.dispatch_keys,
         keyring::DISPATCH,
         Purpose::Sign,
@@ -308,6 +311,8 @@ fn replace_keys(
     )? {
         manifest.dispatch_key = new;
         change.dispatch = Some(replacement);
+        let signer = store.map(|store| store.signer(keyring::DISPATCH));
+        dispatch = signer.transpose().map_err(failure::keys)?;
     }
     let in_use = manifest
         .encryption_keys
@@ -348,7 +353,7 @@ fn replace_keys(
             escrowed.key = key;
         }
     }
-    Ok((!missing).then_some(change))
+    Ok((!missing).then_some((change, dispatch)))
 }
 
 /// A store that the command line names.
@@ -409,7 +414,7 @@ impl Given {
 /// Keeps a draft, with the places of its keys, and says what it says.
 fn finish(
     manifest: TrustManifest,
-    mut change: KeyChange,
+    (mut change, dispatch): Replaced,
     home: &Home,
     mut registry: Registry,
     before: Option<&Verified<TrustManifest>>,
@@ -450,6 +455,11 @@ fn finish(
         PathBuf::new()
     } else {
         // First, so that no manifest is published whose keys nobody can find. It counts with the draft alone.
+        // By the dispatch key that it lists, so that it can be drafted where the one before is lost.
+        let dispatch = match dispatch {
+            Some(dispatch) => dispatch,
+            None => Keyring::new(&home.config, console)?.signer(keyring::DISPATCH)?,
+        };
         change.draft = draft.fingerprint.to_string();
         remember(home, change)?;
         let transaction = registry.transaction()?;
@@ -460,7 +470,13 @@ fn finish(
             ));
         }
         let output = outcome.output.as_deref();
-        let file = approvals::keep_draft(&transaction, &record, &proposal, &draft, output)?;
+        let file = approvals::keep_draft(
+            &transaction,
+            &record,
+            (&proposal, &draft),
+            &*dispatch,
+            output,
+        )?;
         registry::commit(transaction)?;
         file
     };

@@ -41,7 +41,7 @@ pub(in crate::commands) fn run(
             approvals::finished(&registry.sql, &record, &draft, before.as_ref(), console)?;
         let bytes = finished.to_bytes().map_err(failure::protocol)?;
         let manifest = match &before {
-            None => TrustManifest::pin(&bytes, &draft.fingerprint),
+            None => TrustManifest::pin(&bytes, &draft.fingerprint, None),
             Some(before) => before.successor(&bytes),
         }
         .map_err(failure::protocol)?;

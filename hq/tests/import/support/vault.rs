@@ -99,7 +99,7 @@ fn lineage(site: &str) -> Lineage {
 pub(crate) fn manifest(stick: &Path) -> Verified<TrustManifest> {
     let bytes = fs::read(stick.join("trust-000001.cose")).unwrap();
     let fingerprint = claim(&bytes, bytes.len()).unwrap().fingerprint;
-    TrustManifest::pin(&bytes, &fingerprint).unwrap()
+    TrustManifest::pin(&bytes, &fingerprint, None).unwrap()
 }
 
 #[derive(Clone, Default)]

@@ -57,7 +57,12 @@ pub(crate) fn execute(
             ));
             break;
         }
-        match import(&mut vault, &medium, file, effort) {
+        match import(
+            &mut vault,
+            &medium,
+            (file, before(&survey.files, file)),
+            effort,
+        ) {
             // Nothing more is built on a home that is not the newest copy.
             Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
                 items.push(item);
@@ -125,10 +130,21 @@ fn in_order(files: &[MediumFile]) -> Vec<&MediumFile> {
     ours
 }
 
+/// The manifest before a manifest, on the same medium.
+fn before<'a>(files: &'a [MediumFile], file: &MediumFile) -> Option<&'a MediumFile> {
+    let MediaName::Trust { version } = file.name else {
+        return None;
+    };
+    let version = version.checked_sub(1)?;
+    files
+        .iter()
+        .find(|before| before.name == MediaName::Trust { version })
+}
+
 fn import(
     vault: &mut Vault<'_>,
     medium: &Medium,
-    file: &MediumFile,
+    (file, before): (&MediumFile, Option<&MediumFile>),
     effort: Effort,
 ) -> Result<Item> {
     let (kind, bytes_max) = match file.name {
@@ -136,7 +152,11 @@ fn import(
         _ => (Kind::Dispatch, DISPATCH_BYTES_MAX),
     };
     let incoming = match medium.read(file, bytes_max) {
-        Ok(bytes) if kind == Kind::TrustManifest => vault.import_trust(&bytes, effort)?,
+        Ok(bytes) if kind == Kind::TrustManifest => {
+            // What cannot be read speaks for nothing; its own item says why.
+            let before = before.and_then(|before| medium.read(before, bytes_max).ok());
+            vault.import_trust(&bytes, before.as_deref(), effort)?
+        }
         Ok(bytes) => vault.import_dispatch(&bytes, effort)?,
         Err(error) => {
             let arrival = match error.kind() {
