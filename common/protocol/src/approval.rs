@@ -24,7 +24,7 @@ use crate::Error;
 use crate::cbor::{Fields, Map};
 use crate::encryption::{self, Encrypted, Opener};
 use crate::envelope::{
-    Context, ES256, Party, Sign, TAG_SIGN, Verified, as_received, check, decode_header,
+    Context, ES256, Party, Sign, TAG_SIGN, TYPE_LABEL, Verified, as_received, check, decode_header,
     encode_header, expect_empty, expect_tag, not_cose, protected, tagged, verify_es256,
 };
 use crate::identifier::{Fingerprint, KeyId, OfficerId, VaultName};
@@ -39,7 +39,6 @@ const WHAT: &str = "object for approval";
 const DRAFT: &str = "draft";
 /// The `typ` (RFC 9596 section 2) of the signature by which headquarters drafts.
 const DRAFT_TYPE: &str = "application/mintmark-draft";
-const TYPE_LABEL: i64 = 16;
 
 /// An object on its way through approval, read strictly and believed by nobody yet.
 #[derive(Clone)]

@@ -46,8 +46,10 @@ pub const CONTEXT_LABEL: i64 = -65537;
 pub(crate) const ES256: i64 = -7;
 /// The header label of a certificate chain (RFC 9360 section 2).
 const X5CHAIN: i64 = 33;
-/// The header labels of the format: algorithm, content type, key id, IV, certificate chain, ephemeral key, context.
-const LABELS: [i64; 7] = [1, 3, 4, 5, X5CHAIN, -1, CONTEXT_LABEL];
+/// The header label of a type (RFC 9596 section 2).
+pub(crate) const TYPE_LABEL: i64 = 16;
+/// The header labels of the format: algorithm, content type, key id, IV, type, certificate chain, ephemeral key, context.
+const LABELS: [i64; 8] = [1, 3, 4, 5, TYPE_LABEL, X5CHAIN, -1, CONTEXT_LABEL];
 /// The largest protected header, in bytes.
 const HEADER_BYTES_MAX: usize = 4096;
 /// The content type of a payload that is itself a COSE_Encrypt (RFC 9052 section 2).
