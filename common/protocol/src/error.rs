@@ -199,6 +199,22 @@ pub enum Error {
         /// What does not fit.
         why: &'static str,
     },
+    /// A trust manifest that bears a signature which only the one before it could explain.
+    #[error("the trust manifest is signed by a key that it does not list ({key}), and the one that it follows is not beside it ({file})")]
+    TrustBeforeMissing {
+        /// The name of the file in which the one before travels.
+        file: String,
+        /// The key id that it names.
+        key: String,
+    },
+    /// What is beside a trust manifest as the one before it is not that one, or not whole.
+    #[error("{file}, beside it, is not the trust manifest that it follows, or damaged: {error}")]
+    TrustBefore {
+        /// Its name.
+        file: String,
+        /// What is wrong with it.
+        error: Box<Error>,
+    },
     /// A time outside the message's own validity.
     #[error("{what} expired at {expired_unix} (Unix seconds)")]
     Expired {
@@ -238,7 +254,7 @@ impl Error {
             Self::PartsDiffer { .. } => "MESSAGE-PARTS",
             Self::SignatureInvalid { .. } => "SIGNATURE-INVALID",
             Self::DraftUnsigned => "DRAFT-UNSIGNED",
-            Self::SignerUnknown { .. } => "SIGNER-UNKNOWN",
+            Self::SignerUnknown { .. } | Self::TrustBeforeMissing { .. } => "SIGNER-UNKNOWN",
             Self::SignerDuplicate { .. } => "SIGNER-DUPLICATE",
             Self::SignerRole { .. } => "SIGNER-ROLE",
             Self::Threshold { .. } => "THRESHOLD-NOT-MET",
@@ -247,6 +263,7 @@ impl Error {
             Self::Commitment { .. } => "COMMITMENT-MISMATCH",
             Self::FingerprintMismatch { .. } => "FINGERPRINT-MISMATCH",
             Self::TrustSuccession { .. } => "TRUST-SUCCESSION",
+            Self::TrustBefore { error, .. } => error.code(),
             Self::Expired { .. } => "MESSAGE-EXPIRED",
             Self::Key { .. } => "MESSAGE-KEY",
             Self::KeyOperation(_) => "KEY-OPERATION",
@@ -293,6 +310,14 @@ impl Error {
             }
             Self::TrustSuccession { .. } => {
                 "import the trust manifests in order, from the newest that is pinned"
+            }
+            Self::TrustBeforeMissing { .. } => {
+                "an officer who left with it may have signed it: have it together with the manifest before it, as they are \
+                 on every stick of headquarters; if they are, keep the stick and tell your security officer"
+            }
+            Self::TrustBefore { .. } => {
+                "have all manifests together, as they are on every stick of headquarters; if they are, keep the stick and \
+                 tell your security officer"
             }
             Self::Expired { .. } => "have it drafted and approved again",
             Self::Key { .. } => "the file is damaged or hostile; have it made again",

@@ -45,7 +45,8 @@ use crate::cbor::{Fields, Map};
 use crate::envelope::{Context, Kind, Party, Verified};
 use crate::identifier::{Fingerprint, KeyId, OfficerId};
 use crate::key::{cose_key, from_cose_key, thumbprint};
-use crate::media::MediaName;
+
+mod pinning;
 
 /// The largest trust manifest, in bytes.
 pub const TRUST_BYTES_MAX: usize = 256 * 1024;
@@ -358,12 +359,6 @@ impl TrustManifest {
         recipients
     }
 
-    /// Whether it names this one, whose signatures nobody looks at, as the one before it.
-    pub fn is_after(&self, before: &[u8]) -> bool {
-        let before = Proposal::read(before, TRUST_BYTES_MAX);
-        before.is_ok_and(|before| self.previous == Some(before.fingerprint()))
-    }
-
     /// Whether it lists this key, whoever's and for whatever.
     pub fn lists(&self, key: &PublicKey) -> bool {
         let officers = self.officers.iter();
@@ -428,87 +423,6 @@ impl TrustManifest {
             });
         }
         Ok(manifest)
-    }
-
-    /// Opens a manifest that a person has compared the fingerprint of. Its own officers must have signed it.
-    ///
-    /// Officers who left with it may have signed it, too, for the threshold of the one `before`; the manifest names that
-    /// one by its fingerprint. So it is judged by both, if what is given is that one; anything else that is given counts
-    /// for nothing.
-    ///
-    /// # Errors
-    /// [`Error::FingerprintMismatch`], and whatever refuses a proposal.
-    pub fn pin(
-        bytes: &[u8],
-        fingerprint: &Fingerprint,
-        before: Option<&[u8]>,
-    ) -> Result<Verified<Self>, Error> {
-        let proposal = Proposal::read(bytes, TRUST_BYTES_MAX)?;
-        let found = proposal.fingerprint();
-        if found != *fingerprint {
-            let (expected, found) = (fingerprint.to_string(), found.to_string());
-            return Err(Error::FingerprintMismatch {
-                what: WHAT,
-                expected,
-                found,
-            });
-        }
-        match Self::named_before(&proposal, before)? {
-            Some(before) => before.successor(bytes),
-            None => Self::self_approved(&proposal),
-        }
-    }
-
-    /// The name of the file in which the manifest before this one travels; none for the first, and for what is none.
-    pub fn file_before(bytes: &[u8]) -> Option<MediaName> {
-        let proposal = Proposal::read(bytes, TRUST_BYTES_MAX).ok()?;
-        let version = Self::proposed(&proposal).ok()?.version.checked_sub(1)?;
-        (version > 0).then_some(MediaName::Trust { version })
-    }
-
-    /// Refuses a manifest whose signatures do not stand for themselves: it says nothing of whether it is to be believed.
-    ///
-    /// # Errors
-    /// As [`TrustManifest::pin`].
-    pub fn expect_undamaged(proposal: &Proposal, before: Option<&[u8]>) -> Result<(), Error> {
-        Self::pin(&proposal.to_bytes()?, &proposal.fingerprint(), before).map(drop)
-    }
-
-    /// What is given as the manifest before, if it is the one that a proposal names.
-    fn named_before(
-        proposal: &Proposal,
-        before: Option<&[u8]>,
-    ) -> Result<Option<Verified<Self>>, Error> {
-        let manifest = Self::proposed(proposal)?;
-        let Some(before) = before.filter(|before| manifest.is_after(before)) else {
-            return Ok(None);
-        };
-        let before = Proposal::read(before, TRUST_BYTES_MAX)?;
-        let fingerprint = before.fingerprint();
-        // The fingerprint is of all that it says, so that no signature of it is needed.
-        let manifest = Self::proposed(&before)?;
-        let plaintext = before.payload().to_vec();
-        Ok(Some(Verified::new(
-            manifest,
-            fingerprint,
-            plaintext,
-            Vec::new(),
-        )))
-    }
-
-    fn self_approved(proposal: &Proposal) -> Result<Verified<Self>, Error> {
-        let manifest = Self::proposed(proposal)?;
-        let officers = proposal
-            .approved(&manifest, Role::Trust)?
-            .into_iter()
-            .collect();
-        let plaintext = proposal.payload().to_vec();
-        Ok(Verified::new(
-            manifest,
-            proposal.fingerprint(),
-            plaintext,
-            officers,
-        ))
     }
 }
 

@@ -59,6 +59,7 @@ fn read_with_everything(bytes: &[u8]) -> bool {
         let _ = key.open(|opener| EnrolmentGrant::proposed(&proposal, opener));
         let _ = proposal.approved(PINNED.content(), Role::Mint);
         let _ = proposal.is_for(&key.public);
+        assert!(proposal.expect_drafted_by([&key.public]).is_err());
         proposal.to_bytes().unwrap();
     }
     if let Ok(value) = cbor::decode("noise", bytes, 1 << 20) {

@@ -131,8 +131,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
-        ("draft", entitlement_proposal().to_bytes().unwrap()),
-        ("draft", manifest().propose().unwrap().to_bytes().unwrap()),
+        ("draft", drafted(&entitlement_proposal())),
+        ("draft", drafted(&manifest().propose().unwrap())),
         (
             "approval",
             approved(&entitlement_proposal(), &[signing(ALICE)]),

@@ -201,6 +201,13 @@ pub fn approved(proposal: &Proposal, keys: &[Key]) -> Vec<u8> {
     collected(proposal, keys).to_bytes().unwrap()
 }
 
+/// The proposal as it goes to officers, signed by headquarters.
+pub fn drafted(proposal: &Proposal) -> Vec<u8> {
+    let key = dispatch_key();
+    let draft = proposal.draft(&key.public, &|m| key.sign(m)).unwrap();
+    draft.to_bytes().unwrap()
+}
+
 pub fn collected(proposal: &Proposal, keys: &[Key]) -> Proposal {
     let mut whole = proposal.clone();
     for key in keys {
