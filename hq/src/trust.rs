@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Failure};
+use mintmark_protocol::Error;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::trust::TrustManifest;
@@ -59,12 +60,19 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let fingerprint: Fingerprint = registry::parsed("pin", &pin.fingerprint)?;
     let newest = record.newest_trust()?;
     let bytes = record.read(&record.trust(pin.version))?;
-    let before = match TrustManifest::file_before(&bytes) {
-        Some(_) => kept_before(&record, pin.version)?,
-        None => None,
-    };
-    let first = TrustManifest::pin(&bytes, &fingerprint, before.as_deref());
-    let mut chain = vec![first.map_err(failure::home_corrupt)?];
+    let before = kept_before(&record, pin.version)?;
+    let first = TrustManifest::pin_kept(&bytes, &fingerprint, before.as_deref());
+    let first = first.map_err(|error| match &error {
+        Error::TrustBefore { .. } | Error::TrustBeforeMissing { .. } => {
+            let path = record.trust(pin.version.saturating_sub(1));
+            failure::home_corrupt(&error).hint(format!(
+                "copy the file of that name from a stick of headquarters to {}: no other counts there",
+                path.display()
+            ))
+        }
+        _ => failure::home_corrupt(error),
+    })?;
+    let mut chain = vec![first];
     while let Some(last) = chain.last() {
         let version = last.content().version.saturating_add(1);
         let path = record.trust(version);
@@ -83,6 +91,9 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
 /// The manifest before the pinned one, if it was beside that when it was pinned: officers who left with the pinned one may
 /// have signed it.
 pub(crate) fn kept_before(record: &Record, pinned: u64) -> Result<Option<Vec<u8>>, Failure> {
+    if pinned <= 1 {
+        return Ok(None);
+    }
     let path = record.trust(pinned.saturating_sub(1));
     match path.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

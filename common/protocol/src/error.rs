@@ -200,7 +200,9 @@ pub enum Error {
         why: &'static str,
     },
     /// A trust manifest that bears a signature which only the one before it could explain.
-    #[error("the trust manifest is signed by a key that it does not list ({key}), and the one that it follows is not beside it ({file})")]
+    #[error(
+        "the trust manifest is signed by a key that it does not list ({key}), and the one that it follows is not beside it ({file})"
+    )]
     TrustBeforeMissing {
         /// The name of the file in which the one before travels.
         file: String,

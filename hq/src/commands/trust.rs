@@ -4,23 +4,22 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::UnparsedKeyUri;
-use mintmark_protocol::approval::PROPOSAL_BYTES_MAX;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::thumbprint;
-use mintmark_protocol::trust::{Role, TRUST_BYTES_MAX, TrustManifest};
+use mintmark_protocol::trust::{Role, TrustManifest};
 
 use crate::approvals::{self, words};
 use crate::clock::now_unix;
-use crate::config::{Config, FormerKey, Pin, Role as HomeRole, absolute};
-use crate::home::{self, Home};
+use crate::config::{FormerKey, absolute};
+use crate::home::Home;
 use crate::keyring::{self, AUDIT};
-use crate::record::Record;
 use crate::{failure, trust};
 
 mod draft;
+mod pin;
 mod publish;
 
 /// Trust manifests: who may sign what.
@@ -58,7 +57,7 @@ pub(super) enum Trust {
     },
     /// Make an officer's or auditor's home: pin the manifest whose fingerprint you compared.
     Pin {
-        /// The manifest.
+        /// The manifest. The one before it, if an officer who left signed this one too, lies beside it, as on a stick.
         #[arg(long = "trust", value_name = "FILE")]
         file: PathBuf,
         /// The fingerprint that HQ reads out.
@@ -90,7 +89,7 @@ impl Trust {
                 file,
                 fingerprint,
                 dry_run,
-            } => pin(home, &file, &fingerprint, dry_run, console),
+            } => pin::run(home, &file, &fingerprint, dry_run, console),
         }
     }
 }
@@ -208,70 +207,4 @@ fn escrow(
             thumbprint(key)
         )],
     )
-}
-
-fn pin(
-    home: Option<&Path>,
-    file: &Path,
-    fingerprint: &Fingerprint,
-    dry_run: bool,
-    console: &Console,
-) -> Result<Exit, Failure> {
-    let path = Home::path(home)?;
-    Home::expect_free(&path)?;
-    let bytes = files::read_limited(file, TRUST_BYTES_MAX.max(PROPOSAL_BYTES_MAX) as u64)?;
-    let before =
-        TrustManifest::file_before(&bytes).map(|name| file.with_file_name(name.to_string()));
-    let kept = match &before {
-        Some(before) if before.is_file() => {
-            Some(files::read_limited(before, TRUST_BYTES_MAX as u64)?)
-        }
-        _ => None,
-    };
-    let pinned = TrustManifest::pin(&bytes, fingerprint, kept.as_deref());
-    let manifest = pinned.map_err(|error| match (error, &before) {
-        (error @ mintmark_protocol::Error::SignerUnknown { .. }, Some(before)) => {
-            failure::protocol(error).hint(format!(
-                "an officer who left with it may have signed it, too: have the manifest before it beside it, in {}; \
-                 every stick of headquarters has both",
-                before.display()
-            ))
-        }
-        (error, _) => failure::protocol(error),
-    })?;
-    let content = manifest.content();
-    trust::expect_in_force(
-        content,
-        "pin the newest one that headquarters published, by its own fingerprint",
-    )?;
-    if dry_run {
-        console.note(format!(
-            "would pin {} in {} (--dry-run)",
-            content.id(),
-            path.display()
-        ));
-        return say(&manifest, None, console);
-    }
-    let config = Config {
-        schema: 1,
-        role: HomeRole::Member,
-        name: content.hq_name.clone(),
-        keys: None,
-        pin: Some(Pin {
-            version: content.version,
-            fingerprint: fingerprint.to_string(),
-        }),
-        changes: Vec::new(),
-    };
-    Home::create(&path, &config, |part| {
-        home::make_folder(&part.join("record"))?;
-        let record = Record::new(part);
-        record.keep(&record.trust(content.version), &bytes)?;
-        if let Some(before) = kept.filter(|before| content.is_after(before)) {
-            record.keep(&record.trust(content.version.saturating_sub(1)), &before)?;
-        }
-        record.set_newest_trust(content.version)
-    })?;
-    console.note(format!("{} is pinned in {}", content.id(), path.display()));
-    say(&manifest, None, console)
 }

@@ -11,6 +11,7 @@ use mintmark_protocol::encryption::random;
 use mintmark_protocol::enrolment::{EnrolmentRequest, FIRST_GENERATION};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultId, VaultName};
+use mintmark_protocol::media::MediaName;
 use mintmark_protocol::transport::{Oaep, TransportKey};
 use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use p256::PublicKey;
@@ -41,7 +42,8 @@ pub(crate) struct Arguments {
     /// file:DIR?pin-source=file:/path. Without pin-source the PIN is asked for.
     #[arg(long, value_name = "URI")]
     keys: UnparsedKeyUri,
-    /// Headquarters' trust manifest, as a file
+    /// Headquarters' trust manifest, as a file; the one before it, if an officer who left signed this one too, lies beside
+    /// it, as on a stick
     #[arg(long, value_name = "FILE")]
     trust: PathBuf,
     /// The manifest's fingerprint, as a security officer reads it out
@@ -76,25 +78,15 @@ pub(crate) fn execute(
     })?;
     let now = now();
     let bytes = files::read_limited(&arguments.trust, TRUST_BYTES_MAX as u64)?;
-    let before = TrustManifest::file_before(&bytes)
-        .map(|name| arguments.trust.with_file_name(name.to_string()));
-    let kept = match &before {
-        Some(before) if before.is_file() => {
-            Some(files::read_limited(before, TRUST_BYTES_MAX as u64)?)
+    let beside = |name: &MediaName| {
+        let beside = arguments.trust.with_file_name(name.to_string());
+        match files::read_limited(beside, TRUST_BYTES_MAX as u64) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(Error::from(error)),
         }
-        _ => None,
     };
-    let pinned = TrustManifest::pin(&bytes, &arguments.fingerprint, kept.as_deref());
-    let manifest = pinned.map_err(|error| match (error, &before) {
-        (error @ mintmark_protocol::Error::SignerUnknown { .. }, Some(before)) => {
-            Error::from(error).hint(format!(
-                "an officer who left with it may have signed it, too: have the manifest before it beside it, in {}; \
-                 every stick of headquarters has both",
-                before.display()
-            ))
-        }
-        (error, _) => error.into(),
-    })?;
+    let (manifest, before) = TrustManifest::pin_beside(&bytes, &arguments.fingerprint, beside)?;
     manifest.content().in_force(now)?;
     Issuer::from_certificate_der(&manifest.content().root_certificate)?;
 
@@ -122,9 +114,7 @@ pub(crate) fn execute(
     let (sealed, fingerprint) = request.seal(&|message| Ok(signer.sign(message)?))?;
     let version = manifest.content().version;
     let mut trust_files = vec![(trust::file_name(version), bytes.as_slice())];
-    if let Some(before) = kept.as_deref()
-        && manifest.content().is_after(before)
-    {
+    if let Some(before) = &before {
         trust_files.push((trust::file_name(version.saturating_sub(1)), before));
     }
     let config = Config {

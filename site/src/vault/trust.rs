@@ -2,6 +2,7 @@
 
 use mintmark_console::files::{self, Folder};
 use mintmark_pki::Issuer;
+use mintmark_protocol::Error as Refusal;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
@@ -54,17 +55,28 @@ impl TrustChain {
             read => read.map_err(Error::from),
         };
         let broken = |version| {
-            move |error: mintmark_protocol::Error| {
-                corrupt(version, &"not the one that was imported").cause(error)
-            }
+            move |error: Refusal| corrupt(version, &"not the one that was imported").cause(error)
         };
         let before = kept_before(&folder, pinned.version)?;
-        let first = TrustManifest::pin(
+        let first = TrustManifest::pin_kept(
             &read(pinned.version)?,
             &pinned.fingerprint,
             before.as_deref(),
-        )
-        .map_err(broken(pinned.version))?;
+        );
+        let first = first.map_err(|error| match &error {
+            Refusal::TrustBefore { .. } | Refusal::TrustBeforeMissing { .. } => {
+                let what = match &before {
+                    Some(_) => "not the one that the pinned one follows",
+                    None => "missing, and an officer who left with the pinned one signed that too",
+                };
+                let before = pinned.version.saturating_sub(1);
+                corrupt(before, &what).cause(&error).hint(format!(
+                    "copy {} from a stick of headquarters into the folder `{TRUST}` of the home: no other counts there",
+                    file_name(before)
+                ))
+            }
+            _ => broken(pinned.version)(error),
+        })?;
         let mut chain = Self {
             before_pinned: before,
             before: Vec::new(),
@@ -197,6 +209,9 @@ fn fork(version: u64) -> Error {
 }
 
 fn kept_before(folder: &Folder, pinned: u64) -> Result<Option<Vec<u8>>> {
+    if pinned <= 1 {
+        return Ok(None);
+    }
     let name = file_name(pinned.saturating_sub(1));
     match folder.read_limited(name, TRUST_BYTES_MAX as u64) {
         Ok(bytes) => Ok(Some(bytes)),

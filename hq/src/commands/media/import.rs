@@ -180,9 +180,9 @@ fn follow(
             (Some(_), Some(before)) => before.successor(bytes).map(drop),
             // Its signatures stand by the one before it, which was beside what was pinned, or is on the stick.
             (_, None) | (None, _) => {
+                // What cannot be read speaks for nothing; its own item says why.
                 let name = TrustManifest::file_before(bytes);
-                let before = name.map(|name| stick.find(&name, TRUST_BYTES_MAX));
-                let before = before.transpose()?.flatten();
+                let before = name.and_then(|name| stick.find(&name, TRUST_BYTES_MAX).ok()?);
                 let kept = match ours {
                     Some(_) => trust::kept_before(&home.record(), version)?,
                     None => None,
