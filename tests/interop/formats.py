@@ -9,6 +9,7 @@ from strict_cbor import Malformed, Tagged, decode
 SIGN1, ENCRYPT, SIGN = 18, 96, 98
 CONTEXT = -65537
 ENCRYPTED = 'application/cose; cose-type="cose-encrypt"'
+DRAFT_TYPE = "application/mintmark-draft"
 ROLES = ("mint", "enrol", "revoke", "trust")
 ROLE_OF = {
     "trust-manifest": "trust",
@@ -170,18 +171,22 @@ class Message:
         if self.tag == SIGN1:
             octets(64)(self.last, "signature")
         elif self.tag == SIGN:
-            self.signers = array(self._officer_signature, 0, 64)(self.last, "signatures")
+            self.signers, self.drafters = [], []
+            array(self._signature, 0, 64)(self.last, "signatures")
+            alone = not self.drafters or len(self.drafters) + len(self.signers) == 1
+            need(alone, "signatures", "that of a draft beside another")
         else:
             self.recipients = array(self._recipient, 1, 80)(self.last, "recipients")
             need(len(set(self.recipients)) == len(self.recipients), "recipients", "one stands twice")
 
-    @staticmethod
-    def _officer_signature(value, name):
+    def _signature(self, value, name):
         need(isinstance(value, list) and len(value) == 3, name, "not of three parts")
         header = decode(octets()(value[0], name), "header of a signature")
         Map({})(value[1], name)
         octets(64)(value[2], name)
-        return Map({1: exactly(-7), 4: digest})(header, "header of a signature")[4]
+        fields = {1: exactly(-7), 4: digest, 16: exactly(DRAFT_TYPE)}
+        header = Map(fields, optional=(16,))(header, "header of a signature")
+        (self.drafters if 16 in header else self.signers).append(header[4])
 
     def _recipient(self, value, name):
         need(isinstance(value, list) and len(value) == 3, name, "not of three parts")
@@ -209,6 +214,13 @@ def verify_one(library, message, key):
     need(message.tag == SIGN1, "message", "no COSE_Sign1")
     need(message.header[4] == key_id(key), "signature", "not by the key that signs this type")
     library.verify_sign1(message.data, key)
+
+
+def drafted_by(library, message, dispatch_key):
+    """HQ wrote it as it is."""
+    need(message.tag == SIGN and message.drafters, "draft", "not signed by headquarters as a draft")
+    need(message.drafters == [key_id(dispatch_key)], "draft", "signed by another key than that of headquarters")
+    library.verify_signature(message.data, 0, dispatch_key)
 
 
 def approvers(library, message, manifest, role, others_allowed=False):

@@ -103,7 +103,12 @@ class Reader:
         need([message.context[3], message.context[4]] == [said["from"], said["to"]], name, "other parties")
         if message.tag != formats.ENCRYPT:
             need(message.fingerprint.hex() == said["fingerprint"], name, "another fingerprint")
-        if name.endswith(("-draft", "-approval")):
+        if name.endswith("-draft"):
+            formats.drafted_by(self.library, message, self.trust[said["trust"]][10])
+            header = decode(message.last[0][0], name)
+            need(header.keys() == {1, 4, 16} and header[16] == formats.DRAFT_TYPE, name, "another header")
+            need(not message.signers, name, "approved by somebody")
+        elif name.endswith("-approval"):
             pass  # on the way: the finished object has the threshold
         elif message.tag == formats.SIGN:
             approved_by = self.approved(name, message)

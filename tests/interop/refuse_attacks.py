@@ -20,7 +20,7 @@ from read_vectors import Reader
 from strict_cbor import Malformed, decode
 
 # What a message can be refused for by itself; the other rules are those of a chain, of a ledger, or of a clock.
-OF_ONE_MESSAGE = ("MESSAGE-", "SIGN", "THRESHOLD-", "NOT-RECIPIENT", "DECRYPTION-", "COMMITMENT-", "FINGERPRINT-", "CERTIFICATE-")
+OF_ONE_MESSAGE = ("MESSAGE-", "SIGN", "DRAFT-", "THRESHOLD-", "NOT-RECIPIENT", "DECRYPTION-", "COMMITMENT-", "FINGERPRINT-", "CERTIFICATE-")
 
 
 class Vault(Reader):
@@ -82,7 +82,9 @@ class Vault(Reader):
             same = (draft.protected, draft.payload) == (approval.protected, approval.payload)
             need(same, "approval", "of another draft")
         else:
-            formats.decrypt(self.library, Message(data), self.key("bob-agree"))
+            message = Message(data)
+            formats.drafted_by(self.library, message, self.trust[2][10])
+            formats.decrypt(self.library, message, self.key("bob-agree"))
 
 
 def main():

@@ -36,6 +36,7 @@ use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
 use mintmark_tests::files;
+use p256::PublicKey;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
 use stage::story::{Log, Story, vault};
@@ -295,6 +296,27 @@ fn a_draft_its_approval_and_the_finished_object_are_one_body() {
     }
     assert_eq!(read(&draft).signature_count(), 0);
     assert_eq!(read(&approval).signature_count(), 1);
+    let refusal = |vector: &Vector, key: &PublicKey| {
+        let refused = read(vector).expect_drafted_by([key]);
+        refused.err().map(|error| error.code())
+    };
+    let manifest = manifest_for(&draft).into_content();
+    let dispatch_key = &manifest.dispatch_key;
+    assert_eq!(refusal(&draft, dispatch_key), None);
+    let others = [&manifest.report_key, &manifest.officers[0].signing_keys[0]];
+    for other in others {
+        assert_eq!(refusal(&draft, other), Some("SIGNER-UNKNOWN"));
+    }
+    for vector in [&approval, &whole] {
+        assert_eq!(refusal(vector, dispatch_key), Some("DRAFT-UNSIGNED"));
+    }
+    let header = |vector: &Vector| {
+        let mut parts = forge::Parts::of(&vector.bytes);
+        let signature = parts.inner()[0].as_array().unwrap()[0].clone();
+        describe::to_json(&forge::read(signature.as_bytes().unwrap()))
+    };
+    assert_eq!(header(&draft)["16"], "application/mintmark-draft");
+    assert_eq!(header(&approval)["16"], Value::Null);
     let mut collected = read(&draft);
     collected.collect(&read(&approval)).unwrap();
     assert_eq!(collected.to_bytes().unwrap(), approval.bytes);
@@ -383,7 +405,7 @@ fn a_device_opens_its_secret_and_that_is_the_documented_derivation() {
         let identity = DeviceSecret::certificate(&vector.bytes).unwrap();
         let identity = Certificate::from_der(&identity).unwrap();
         identity.verify_issued_by(&root).unwrap();
-        let vault_sign = p256::PublicKey::from_public_key_der(identity.spki_der()).unwrap();
+        let vault_sign = PublicKey::from_public_key_der(identity.spki_der()).unwrap();
         let opener = DeviceOpener {
             public_key,
             agree: &agree,

@@ -194,22 +194,6 @@ fn a_key_wrapped_for_somebody_else_cannot_be_changed_unseen() {
 }
 
 #[test]
-fn each_bit_of_a_draft_counts() {
-    for proposal in [entitlement_proposal(), manifest().propose().unwrap()] {
-        let whole = drafted(&proposal);
-        judged(&whole).unwrap();
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            for bit in 0..8 {
-                damaged[at] = whole[at] ^ (1 << bit);
-                assert!(judged(&damaged).is_err(), "bit {bit} of byte {at}");
-            }
-            assert!(judged(&whole[..at]).is_err(), "cut after {at}");
-        }
-    }
-}
-
-#[test]
 fn approvals_leave_the_signature_of_the_draft_behind() {
     let proposal = entitlement_proposal();
     let draft = read(&drafted(&proposal)).unwrap();

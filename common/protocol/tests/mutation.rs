@@ -8,6 +8,7 @@ use std::thread;
 
 use mintmark_protocol::Error;
 use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
@@ -64,6 +65,15 @@ fn a_damaged_successor_of_a_trust_manifest_is_refused() {
     refuses_all_damage(&trust_second_bytes(), |bytes| {
         pinned.successor(bytes).map(drop)
     });
+}
+
+#[test]
+fn a_damaged_draft_is_refused_by_an_officer() {
+    for proposal in [entitlement_proposal(), manifest().propose().unwrap()] {
+        refuses_all_damage(&drafted(&proposal), |bytes| {
+            Proposal::read(bytes, bytes.len())?.expect_drafted_by([&dispatch_key().public])
+        });
+    }
 }
 
 #[test]

@@ -465,7 +465,14 @@ fn drafted<T: Order>(order: &T) -> Proposal {
         .unwrap()
 }
 
-/// The entitlement's plaintext and officers' signatures, as a draft that nobody has approved yet.
+/// A draft as it goes to officers, signed by headquarters.
+pub fn draft_bytes(proposal: &Proposal) -> Vec<u8> {
+    let key = key("dispatch");
+    let draft = proposal.draft(&key.public, &|m| key.sign(m)).unwrap();
+    draft.to_bytes().unwrap()
+}
+
+/// The entitlement, that nobody has signed yet.
 pub fn propose(entitlement: &Entitlement, manifest: &TrustManifest) -> Proposal {
     entitlement
         .propose(manifest, &key("vault-agree").public)
@@ -797,11 +804,10 @@ impl Story {
 
     fn entitle(&mut self) {
         let proposal = propose(&entitlement(), &manifest());
-        let draft = proposal.to_bytes().unwrap();
         self.tell(
             "entitlement-draft",
-            "as it goes to the officers: no signature yet",
-            draft,
+            "as it goes to the officers, signed by headquarters, approved by nobody yet",
+            draft_bytes(&proposal),
         );
         let carol = key("carol-sign");
         let approval = proposal.approve(&carol.public, &|m| carol.sign(m)).unwrap();

@@ -118,9 +118,9 @@ fn split_plaintext() -> Attack {
     .opened(
         "officer",
         "officers-read-something-else.cose",
-        "a draft whose commitment is to what the vault would read",
+        "a draft, signed by headquarters' own key, whose commitment is to what the vault would read",
         ("COMMITMENT-MISMATCH", "entitlement-draft"),
-        split(true, true).write(),
+        super::officer::drafted(&split(true, true)),
     )
     .with("readings", readings)
 }
@@ -155,7 +155,7 @@ fn signature_stripped() -> Attack {
     )
     .vault(
         "entitlement-without.cose",
-        "a draft that nobody has approved, in an authentic dispatch",
+        "an entitlement that nobody has signed, in an authentic dispatch",
         Verdict::Content("THRESHOLD-NOT-MET"),
         entitling(unsigned),
     )

@@ -4,6 +4,7 @@ mod content;
 mod device;
 mod envelope;
 pub mod homeward;
+mod officer;
 mod order;
 
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
@@ -168,7 +169,7 @@ trait Concat {
 impl<const N: usize> Concat for [Vec<Attack>; N] {
     fn concat_attacks(self) -> Vec<Attack> {
         let both = self.into_iter().flatten().map(homeward::added);
-        both.map(device::added).collect()
+        both.map(device::added).map(officer::added).collect()
     }
 }
 
