@@ -69,7 +69,7 @@ fn signs(hq: &Hq, grant: &EnrolmentGrant) -> (i32, String, String) {
     let trust = manifest(&hq.path("stick/mintmark"));
     let proposal = grant.propose(trust.content(), &public(8)).unwrap();
     let draft = hq.path(&format!("{}.cose", proposal.fingerprint()));
-    fs::write(&draft, proposal.to_bytes().unwrap()).unwrap();
+    fs::write(&draft, hq.draft(&proposal)).unwrap();
     let output = draft.with_extension("approval");
     let sign = [
         "approval",

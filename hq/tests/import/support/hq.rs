@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use mintmark_keys::KeyUri;
+use mintmark_protocol::approval::Proposal;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,6 +94,17 @@ impl Hq {
         copy(template.path(), folder.path());
         let keys = keys.path().to_owned();
         Self { folder, keys }
+    }
+
+    /// What whoever sits at headquarters drafts, signed with its dispatch key.
+    pub(crate) fn draft(&self, proposal: &Proposal) -> Vec<u8> {
+        let uri: KeyUri = key_uri(&self.keys, "hq").parse().unwrap();
+        let prompt = |_: &str| unreachable!("the PIN is in a file");
+        let store = mintmark_keys::open(&uri, &prompt).unwrap();
+        let dispatch = store.signer("dispatch").unwrap();
+        let sign = |message: &[u8]| Ok(dispatch.sign(message)?);
+        let draft = proposal.draft(dispatch.public_key(), &sign).unwrap();
+        draft.to_bytes().unwrap()
     }
 
     /// The key URI of its one officer, `alice`.
