@@ -20,6 +20,7 @@ pub mod enrolment;
 pub mod entitlement;
 pub mod envelope;
 mod error;
+pub mod fork;
 pub mod identifier;
 pub mod key;
 pub mod key_delivery;

@@ -1,0 +1,180 @@
+//! The proof of a fork: two bundles that one vault signed and that cannot both be true, with what a third party needs to
+//! see that it was that vault.
+//!
+//! It is no message: nobody signs it, and nobody has to, since each of its parts is signed. Whoever has the fingerprint of
+//! one trust manifest in it can judge it, with nothing else at hand.
+//!
+//! ```cddl
+//! fork-proof = {
+//!   1: 1,                              ; format version
+//!   2: [1*4096 bstr],                  ; trust manifests, whole messages, each the one that follows the one before
+//!   3: der,                            ; the vault's identity certificate, by a root of one of them
+//!   4: bstr,                           ; an audit bundle, the whole message without its segments
+//!   5: bstr,                           ; another one
+//!   6: [0*64 digest],                  ; consistency proof (RFC 9162 section 2.1.4) from the smaller of their logs
+//!   7: digest,                         ; SHA-256 of this map with keys 1 to 6 alone
+//! }
+//! ```
+
+use ciborium::Value;
+use p256::PublicKey;
+
+use crate::Error;
+use crate::bundle::{BUNDLE_BYTES_MAX, Bundle};
+use crate::cbor::{Fields, Map};
+use crate::envelope::{Party, Verified, claim};
+use crate::identifier::{Fingerprint, VaultName};
+use crate::trust::{TRUST_BYTES_MAX, TrustManifest};
+
+/// The largest proof, in bytes.
+pub const FORK_PROOF_BYTES_MAX: usize = 64 << 20;
+/// The most trust manifests in one.
+pub const MANIFESTS_MAX: usize = 4096;
+/// The longest consistency proof, in digests: a tree of 2^63 leaves needs no more.
+pub const CONSISTENCY_MAX: usize = 64;
+const WHAT: &str = "proof of a fork";
+
+/// Two bundles that contradict each other, and whose they are. Nothing of it is verified yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForkProof {
+    /// Trust manifests as they were published, in order and without a gap.
+    pub trust: Vec<Vec<u8>>,
+    /// The certificate of the vault's identity, DER.
+    pub identity_certificate: Vec<u8>,
+    /// The bundles, as they were received.
+    pub bundles: [Vec<u8>; 2],
+    /// What leads from the log of the smaller checkpoint to that of the larger; empty where it is not needed.
+    pub consistency: Vec<Fingerprint>,
+}
+
+impl ForkProof {
+    fn map(&self) -> Map {
+        let digests = self.consistency.iter();
+        Map::new()
+            .with(1, crate::FORMAT_VERSION)
+            .with_array(2, self.trust.iter().cloned())
+            .with(3, self.identity_certificate.clone())
+            .with(4, self.bundles[0].clone())
+            .with(5, self.bundles[1].clone())
+            .with_array(6, digests.map(|digest| digest.as_bytes().to_vec()))
+    }
+
+    /// The file.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        let digest = Fingerprint::of(&self.map().encode());
+        self.map().with(7, digest.as_bytes().to_vec()).encode()
+    }
+
+    /// Reads a file. What it says is to be verified: see [`ForkProof::manifests`] and [`ForkProof::bundles`].
+    ///
+    /// # Errors
+    /// [`Error::Oversize`], [`Error::Encoding`], [`Error::FormatVersion`] and [`Error::Shape`];
+    /// [`Error::PartsDiffer`] if it is damaged.
+    pub fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::decode(WHAT, bytes, FORK_PROOF_BYTES_MAX)?;
+        fields.format_version(1)?;
+        let trust = octets(&mut fields, 2, MANIFESTS_MAX)?;
+        if trust.is_empty() {
+            return Err(fields.wrong(2, "a trust manifest was expected"));
+        }
+        let digests = octets(&mut fields, 6, CONSISTENCY_MAX)?.into_iter();
+        let digests: Option<Vec<[u8; 32]>> = digests.map(|one| one.try_into().ok()).collect();
+        let digests = digests.ok_or_else(|| fields.wrong(6, "digests of 32 bytes were expected"))?;
+        let digest: Fingerprint = fields.octets(7)?;
+        let proof = Self {
+            trust,
+            identity_certificate: fields.bytes(3)?,
+            bundles: [fields.bytes(4)?, fields.bytes(5)?],
+            consistency: digests.into_iter().map(Fingerprint::new).collect(),
+        };
+        fields.finish()?;
+        if Fingerprint::of(&proof.map().encode()) != digest {
+            return Err(Error::PartsDiffer {
+                what: WHAT,
+                why: "its digest is of something else; the file is damaged",
+            });
+        }
+        Ok(proof)
+    }
+
+    /// Verifies the trust manifests from one of them that a person knows by its fingerprint: those before it by the
+    /// digests that lead back, those after it by their officers' signatures.
+    ///
+    /// # Errors
+    /// [`Error::FingerprintMismatch`] if none has this fingerprint, and whatever refuses a manifest.
+    pub fn manifests(&self, known: &Fingerprint) -> Result<Vec<Verified<TrustManifest>>, Error> {
+        let claims: Result<Vec<_>, Error> = self
+            .trust
+            .iter()
+            .map(|bytes| Ok(claim(bytes, TRUST_BYTES_MAX)?.fingerprint))
+            .collect();
+        let claims = claims?;
+        let Some(at) = claims.iter().position(|found| found == known) else {
+            let newest = claims.last().map(Fingerprint::to_string);
+            return Err(Error::FingerprintMismatch {
+                what: "trust manifest of a proof",
+                expected: known.to_string(),
+                found: newest.unwrap_or_default(),
+            });
+        };
+        let (mut fingerprint, mut manifests) = (Some(*known), Vec::new());
+        for at in (0..=at).rev() {
+            let (Some(expected), Some(bytes)) = (fingerprint, self.trust.get(at)) else {
+                return Err(Error::PartsDiffer {
+                    what: WHAT,
+                    why: "its trust manifests do not follow one another",
+                });
+            };
+            let before = at.checked_sub(1).and_then(|before| self.trust.get(before));
+            let pinned = TrustManifest::pin_kept(bytes, &expected, before.map(Vec::as_slice))?;
+            fingerprint = pinned.content().previous;
+            manifests.insert(0, pinned);
+        }
+        for bytes in self.trust.iter().skip(at.saturating_add(1)) {
+            let next = match manifests.last() {
+                Some(last) => last.successor(bytes)?,
+                None => break,
+            };
+            manifests.push(next);
+        }
+        Ok(manifests)
+    }
+
+    /// The vault that the first bundle says it is of; [`ForkProof::bundles`] verifies it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its envelope; [`Error::WrongParty`] if no vault sent it.
+    pub fn sender(&self) -> Result<VaultName, Error> {
+        match claim(&self.bundles[0], BUNDLE_BYTES_MAX)?.context.sender {
+            Party::Vault(name) => Ok(name),
+            other => Err(Error::WrongParty {
+                what: WHAT,
+                role: "sender",
+                expected: "a vault".to_owned(),
+                found: other.to_string(),
+            }),
+        }
+    }
+
+    /// Verifies both bundles by the key that the vault's identity certificate names. That certificate is the caller's to
+    /// judge.
+    ///
+    /// # Errors
+    /// Whatever refuses a bundle.
+    pub fn bundles(
+        &self,
+        vault: &VaultName,
+        key: &PublicKey,
+    ) -> Result<[Verified<Bundle>; 2], Error> {
+        Ok([
+            Bundle::open(&self.bundles[0], vault, key)?,
+            Bundle::open(&self.bundles[1], vault, key)?,
+        ])
+    }
+}
+
+fn octets(fields: &mut Fields, key: i64, count_max: usize) -> Result<Vec<Vec<u8>>, Error> {
+    let values = fields.array(key, count_max)?.into_iter();
+    let found: Option<Vec<_>> = values.map(|value| Value::into_bytes(value).ok()).collect();
+    found.ok_or_else(|| fields.wrong(key, "byte strings were expected"))
+}
