@@ -255,6 +255,53 @@ pub enum Error {
     #[error("the transport key is no RSA public key of 2048 to 8192 bits")]
     TransportKeyInvalid,
 
+    /// The token takes no change: it is write-protected (CKF_WRITE_PROTECTED).
+    #[error("{store} is write-protected: it did not {action}")]
+    TokenWriteProtected {
+        /// Which token.
+        store: String,
+        /// What was asked of it.
+        action: &'static str,
+    },
+    /// The token has no room for one more object.
+    #[error("{store} is full: it did not {action}")]
+    TokenFull {
+        /// Which token.
+        store: String,
+        /// What was asked of it.
+        action: &'static str,
+    },
+    /// There are more data objects of one label, or larger ones, than this crate reads or writes.
+    #[error("the data \"{label}\" of {store} exceed their bounds: {reason}")]
+    DataLimit {
+        /// Which store.
+        store: String,
+        /// The label.
+        label: String,
+        /// Which bound, and what exceeds it.
+        reason: String,
+    },
+    /// The store took a data object and gives something else, or nothing, in its place.
+    #[error("{store} did not keep the data \"{label}\" that it took")]
+    DataNotKept {
+        /// Which store.
+        store: String,
+        /// The label.
+        label: String,
+    },
+    /// The data are not those that were read or written last: somebody else wrote them, or put older ones back.
+    #[error("the data \"{label}\" of {store} were changed by somebody else: {reason}")]
+    DataChanged {
+        /// Which store.
+        store: String,
+        /// The label.
+        label: String,
+        /// The highest valid counter that the store holds now; `None` if it holds none.
+        counter: Option<u64>,
+        /// What was expected and what is there.
+        reason: String,
+    },
+
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes: {reason}")]
     RandomFailed {
@@ -312,6 +359,11 @@ impl Error {
             Self::SignatureInvalid { .. } => "SIGNATURE-INVALID",
             Self::WrappedKeyInvalid { .. } => "WRAPPED-KEY-INVALID",
             Self::TransportKeyInvalid => "TRANSPORT-KEY-INVALID",
+            Self::TokenWriteProtected { .. } => "TOKEN-WRITE-PROTECTED",
+            Self::TokenFull { .. } => "TOKEN-FULL",
+            Self::DataLimit { .. } => "DATA-LIMIT",
+            Self::DataNotKept { .. } => "DATA-NOT-KEPT",
+            Self::DataChanged { .. } => "DATA-CHANGED",
             Self::RandomFailed { .. } => "RANDOM-FAILED",
             Self::Internal { .. } => "KEYS-INTERNAL",
         }
@@ -343,13 +395,18 @@ impl Error {
             | Self::KeyMissing { .. }
             | Self::KeyExcluded { .. }
             | Self::KeyExists { .. }
-            | Self::WrappedKeyInvalid { .. } => Class::Environment,
+            | Self::WrappedKeyInvalid { .. }
+            | Self::TokenWriteProtected { .. }
+            | Self::TokenFull { .. }
+            | Self::DataLimit { .. } => Class::Environment,
             Self::KeyAttributes { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyChanged { .. }
             | Self::KeyFileInvalid { .. }
             | Self::SignatureInvalid { .. }
-            | Self::TransportKeyInvalid => Class::Integrity,
+            | Self::TransportKeyInvalid
+            | Self::DataNotKept { .. }
+            | Self::DataChanged { .. } => Class::Integrity,
             Self::RandomFailed { .. } | Self::Internal { .. } => Class::Internal,
         }
     }
@@ -414,6 +471,17 @@ impl Error {
                     .into()
             }
             Self::TransportKeyInvalid => "the request or the record that it came from is damaged or false: ask for a new request".into(),
+            Self::TokenWriteProtected { .. } => "take the write protection off, or use another token".into(),
+            Self::TokenFull { .. } => "remove what the token does not need with its own tool, or use a larger one".into(),
+            Self::DataLimit { .. } => {
+                "find out which program made them, and remove what is not needed with the store's own tool".into()
+            }
+            Self::DataNotKept { .. } => "the store is faulty: stop using it and run doctor".into(),
+            Self::DataChanged { .. } => {
+                "make sure that this store is the right one, was not put back to an older state, and serves no second \
+                 vault at once"
+                    .into()
+            }
             Self::RandomFailed { .. } | Self::Internal { .. } => return None,
         })
     }

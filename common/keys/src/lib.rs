@@ -6,6 +6,9 @@
 //! A store also holds symmetric keys that come from elsewhere ([`SecretKey`]): they are derived from, and no more. A
 //! [`TransportKey`] brings them into a token without a stop in this machine's memory.
 //!
+//! Beside its keys a store holds small data objects ([`KeyStore::data`]); [`Alternating`] keeps one value in them that
+//! changes and never goes back by itself. [`health`] looks at a store without its PIN.
+//!
 //! Invariants:
 //! - No private scalar leaves a token, and none leaves this crate from a file. The same goes for symmetric keys.
 //! - A key is used only after its attributes were asserted, and after it proved that it fits its public key.
@@ -13,8 +16,11 @@
 //! - A PIN is tried once. A PIN that was refused is never sent again by the same store.
 //! - This is the only crate that loads a PKCS#11 module.
 
+mod alternating;
+mod data;
 mod error;
 mod file;
+mod health;
 mod label;
 mod locked;
 mod pin;
@@ -27,7 +33,9 @@ mod transport;
 mod uri;
 mod verify;
 
+pub use alternating::Alternating;
 pub use error::{Class, Error};
+pub use health::{FolderHealth, StoreHealth, TokenHealth, health};
 pub use locked::LockedSecret;
 pub use pin::{Pin, Prompt, pin_source_warning};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};

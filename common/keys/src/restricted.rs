@@ -112,6 +112,21 @@ impl KeyStore for Restricted {
         Ok(keys)
     }
 
+    fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, Error> {
+        self.admit(label)?;
+        self.store.data(label)
+    }
+
+    fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        self.admit(label)?;
+        self.store.add_data(label, value)
+    }
+
+    fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        self.admit(label)?;
+        self.store.remove_data(label, value)
+    }
+
     fn self_test(&self) -> Result<Vec<Probe>, Error> {
         self.store.self_test()
     }

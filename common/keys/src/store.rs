@@ -61,6 +61,18 @@ pub struct StoreFacts {
     pub mechanisms: Vec<String>,
 }
 
+impl StoreFacts {
+    /// What errors call the store.
+    pub(crate) fn name(&self) -> String {
+        if self.kind == "file" {
+            format!("the key folder {}", self.label)
+        } else {
+            let serial = self.serial.escape_debug();
+            format!("the token {:?} (serial {serial})", self.label)
+        }
+    }
+}
+
 /// What kind of key a store holds under a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyKind {
@@ -205,6 +217,29 @@ pub trait KeyStore: Send + Sync {
     /// Store failures.
     fn labels(&self) -> Result<Vec<KeyDescription>, Error>;
 
+    /// Every private data object of the label, in no particular order: at most 16 of at most 64 KiB each. A key may have
+    /// the same label. The store does not vouch for a value: one that was cut while it was written, or that somebody put
+    /// there who has the PIN, is given as it is. So a value has to carry a check of its own. See
+    /// [`Alternating`](crate::Alternating) for one value that changes.
+    ///
+    /// # Errors
+    /// `DATA-LIMIT` if there are more or larger ones; store failures.
+    fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, Error>;
+
+    /// Makes one more data object of the label and reads it back. If one with exactly this value is there, none is made.
+    /// The value is in the store for good when this returns, as far as the store's own word goes.
+    ///
+    /// # Errors
+    /// `DATA-LIMIT`, `TOKEN-FULL`, `TOKEN-WRITE-PROTECTED`, `DATA-NOT-KEPT` if the store does not give back what it took;
+    /// store failures. After any of them but the first the object may be there or not.
+    fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error>;
+
+    /// Removes every data object of the label that has exactly this value. That there is none is no error.
+    ///
+    /// # Errors
+    /// `TOKEN-WRITE-PROTECTED`; store failures. The objects may be there or not then.
+    fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error>;
+
     /// Performs what the product needs of a store, instead of believing lists: login, random numbers, a signature that
     /// is verified, an agreement that is compared; and what it may need: unwrapping, HMAC, CMAC. Leaves nothing behind.
     ///
@@ -238,7 +273,7 @@ pub trait Agreement: Send + Sync {
     fn agree(&self, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, Error>;
 }
 
-impl fmt::Debug for dyn KeyStore {
+impl fmt::Debug for dyn KeyStore + '_ {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = self.facts();
         write!(formatter, "KeyStore({} {:?})", facts.kind, facts.label)

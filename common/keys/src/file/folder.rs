@@ -16,7 +16,8 @@ pub(super) const EXTENSION: &str = "pem";
 /// Largest key file. One of P-256 has about 600 bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+/// For `map_err`: what was tried on which file.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     move |cause| Error::Io {
         action,
         path: path.into(),
@@ -82,22 +83,13 @@ pub(super) fn stems(folder: &Path) -> Result<Vec<String>, Error> {
 
 /// Reads a key file; `None` if there is none. Links are not followed.
 pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(failed("read", path))?,
-    };
     let invalid = |reason: &str| Error::KeyFileInvalid {
         path: path.into(),
         reason: reason.into(),
     };
-    if !file.metadata().map_err(failed("read", path))?.is_file() {
-        return Err(invalid("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read", path))?;
+    let Some(bytes) = read_bytes(path, FILE_BYTES_MAX)? else {
+        return Ok(None);
+    };
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(invalid("it is too large"));
     }
@@ -106,9 +98,36 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
         .map_err(|_| invalid("it is not text"))
 }
 
+/// Reads a regular file, and of a file larger than `bytes_max` one byte more than that; `None` if there is none. Links
+/// are not followed.
+pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed("read", path))?,
+    };
+    if !file.metadata().map_err(failed("read", path))?.is_file() {
+        return Err(Error::KeyFileInvalid {
+            path: path.into(),
+            reason: "it is not a regular file".into(),
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed("read", path))?;
+    Ok(Some(bytes))
+}
+
+/// That a file is open to others than its owner, if it is. The folder's mode keeps them out all the same.
+pub(super) fn exposed(folder: &Path, name: &str) -> Option<String> {
+    let mode = folder.join(name).metadata().ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then(|| format!("{name} is open to other users (mode {mode:04o})"))
+}
+
 /// Writes a file that must not exist: whole or not at all, mode 0600, durable when this returns. `Ok(false)` if it
 /// exists.
-pub(super) fn write_new(folder: &Path, name: &str, content: &str) -> Result<bool, Error> {
+pub(super) fn write_new(folder: &Path, name: &str, content: &[u8]) -> Result<bool, Error> {
     let path = folder.join(name);
     let mut nonce = [0_u8; 8];
     random::fill(&mut nonce)?;
@@ -133,19 +152,20 @@ pub(super) fn remove(folder: &Path, path: &Path) -> Result<(), Error> {
     sync(folder)
 }
 
-fn write_part(part: &Path, content: &str) -> Result<(), Error> {
+fn write_part(part: &Path, content: &[u8]) -> Result<(), Error> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(part)
         .map_err(failed("write", part))?;
-    file.write_all(content.as_bytes())
+    file.write_all(content)
         .and_then(|()| file.sync_all())
         .map_err(failed("write", part))
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
+/// Makes what was made in the folder and removed from it durable.
+pub(super) fn sync(folder: &Path) -> Result<(), Error> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(failed("sync", folder))

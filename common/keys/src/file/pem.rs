@@ -215,7 +215,40 @@ pub(super) fn decrypt_secret(
     Ok((algorithm, LockedSecret::copied(key)))
 }
 
+/// Why the text gives no key whatever the PIN, as far as that can be told without it.
+pub(super) fn problem(text: &str, label: &str) -> Option<String> {
+    let outcome = heading(text).and_then(|heading| match heading {
+        Heading {
+            label: Some(other), ..
+        } if other != label => Err(Unreadable::Invalid(format!(
+            "its label is {other:?}: the file was renamed"
+        ))),
+        Heading { role: None, .. } => Err(Unreadable::Invalid("it names no purpose".into())),
+        Heading { .. } => with_encrypted(text, |_, _| Ok(())),
+    });
+    match outcome {
+        Err(Unreadable::Invalid(problem)) => Some(problem),
+        Ok(()) | Err(Unreadable::Pin) => None,
+    }
+}
+
 fn decrypt_plain(text: &str, pin: &str) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    with_encrypted(text, |parameters, encrypted| {
+        parameters
+            .decrypt(pin, encrypted)
+            .map(Zeroizing::new)
+            .map_err(|error| match error {
+                pkcs8::pkcs5::Error::DecryptFailed => Unreadable::Pin,
+                other => Unreadable::Invalid(other.to_string()),
+            })
+    })
+}
+
+/// Reads the encrypted key, and hands on how it is encrypted and to what.
+fn with_encrypted<T>(
+    text: &str,
+    work: impl FnOnce(&Parameters, &[u8]) -> Result<T, Unreadable>,
+) -> Result<T, Unreadable> {
     let invalid = |reason: String| Unreadable::Invalid(reason);
     let (pem_label, document) = SecretDocument::from_pem(text)
         .map_err(|error| invalid(format!("it holds no PEM block: {error}")))?;
@@ -247,11 +280,5 @@ fn decrypt_plain(text: &str, pin: &str) -> Result<Zeroizing<Vec<u8>>, Unreadable
             "it asks for {rounds} rounds of PBKDF2, {ROUNDS_MAX} at most are worked"
         )));
     }
-    parameters
-        .decrypt(pin, info.encrypted_data.as_bytes())
-        .map(Zeroizing::new)
-        .map_err(|error| match error {
-            pkcs8::pkcs5::Error::DecryptFailed => Unreadable::Pin,
-            other => invalid(other.to_string()),
-        })
+    work(parameters, info.encrypted_data.as_bytes())
 }

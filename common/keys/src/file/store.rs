@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use p256::PublicKey;
 
+use super::data;
 use super::folder;
 use super::key::FileKey;
 use super::pem::{self, Role, Unreadable};
@@ -197,7 +198,7 @@ impl FileStore {
     fn write(&self, label: Label<'_>, text: &str, key: Loaded) -> Result<(), Error> {
         let label = label.as_str();
         let name = format!("{label}.{}", folder::EXTENSION);
-        if !folder::write_new(&self.folder, &name, text)? {
+        if !folder::write_new(&self.folder, &name, text.as_bytes())? {
             return Err(self.exists(label));
         }
         self.keys
@@ -231,26 +232,7 @@ impl FileStore {
 
 impl KeyStore for FileStore {
     fn facts(&self) -> StoreFacts {
-        let label = self
-            .folder
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        StoreFacts {
-            kind: "file".into(),
-            label,
-            manufacturer: String::new(),
-            model: String::new(),
-            serial: String::new(),
-            firmware: String::new(),
-            library: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
-            mechanisms: vec![
-                "CKM_AES_CMAC".into(),
-                "CKM_EC_KEY_PAIR_GEN".into(),
-                "CKM_ECDH1_DERIVE".into(),
-                "CKM_ECDSA_SHA256".into(),
-                "CKM_SHA256_HMAC".into(),
-            ],
-        }
+        super::facts(&self.folder)
     }
 
     fn find(&self, label: &str, purpose: Purpose) -> Result<Option<PublicKey>, Error> {
@@ -342,6 +324,18 @@ impl KeyStore for FileStore {
             .iter()
             .map(|stem| self.describe(stem))
             .collect())
+    }
+
+    fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, Error> {
+        data::read(&self.folder, &self.name, Label::try_from(label)?)
+    }
+
+    fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        data::add(&self.folder, &self.name, Label::try_from(label)?, value)
+    }
+
+    fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        data::remove(&self.folder, Label::try_from(label)?, value)
     }
 
     fn self_test(&self) -> Result<Vec<Probe>, Error> {

@@ -5,6 +5,7 @@
 //! and asserted whenever a key is looked up.
 
 mod attributes;
+mod data;
 mod fault;
 mod key;
 mod locate;
@@ -17,7 +18,10 @@ mod transport;
 
 use std::sync::Arc;
 
+use cryptoki::slot::Limit;
+
 use crate::error::Error;
+use crate::health::TokenHealth;
 use crate::pin::{self, Prompt};
 use crate::store::KeyStore;
 use crate::uri::Pkcs11Uri;
@@ -45,4 +49,39 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
     let facts = locate::facts(&module, &found);
     let pool = pool::Pool::connect(module, found, store, pin)?;
     Ok(Arc::new(store::TokenStore::new(pool, facts)))
+}
+
+/// What the token that `uri` names says without a login.
+pub(crate) fn health(uri: &Pkcs11Uri) -> Result<TokenHealth, Error> {
+    let module = module::load(uri.module_path())?;
+    let found = locate::token(&module, &locate::Wanted::of(uri))?;
+    let info = &found.info;
+    let free = |limit, count: Option<u64>| match limit {
+        Limit::Max(most) => count.map(|count| most.saturating_sub(count)),
+        Limit::Unavailable | Limit::Infinite => None,
+    };
+    // The store needs sessions that may write, and a token may count those apart.
+    let sessions_free = [
+        free(info.max_session_count(), info.session_count()),
+        free(info.max_rw_session_count(), info.rw_session_count()),
+    ]
+    .into_iter()
+    .flatten()
+    .min();
+    Ok(TokenHealth {
+        facts: locate::facts(&module, &found),
+        slot: found.slot.id(),
+        initialised: info.token_initialized(),
+        write_protected: info.write_protected(),
+        error_state: info.error_state(),
+        pin_initialised: info.user_pin_initialized(),
+        pin_count_low: info.user_pin_count_low(),
+        pin_final_try: info.user_pin_final_try(),
+        pin_locked: info.user_pin_locked(),
+        pin_to_be_changed: info.user_pin_to_be_changed(),
+        sessions_free,
+        private_memory_free: info
+            .free_private_memory()
+            .and_then(|bytes| u64::try_from(bytes).ok()),
+    })
 }

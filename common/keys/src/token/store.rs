@@ -9,6 +9,7 @@ use cryptoki::session::Session;
 use p256::PublicKey;
 
 use super::attributes;
+use super::data;
 use super::fault::{self, Fault};
 use super::key::{self, Found, TokenKey};
 use super::pool::Pool;
@@ -255,6 +256,24 @@ impl KeyStore for TokenStore {
         descriptions.sort_by(|left, right| left.label.cmp(&right.label));
         mark_twins(&mut descriptions);
         Ok(descriptions)
+    }
+
+    fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, Error> {
+        let label = Label::try_from(label)?.as_str();
+        self.pool
+            .call(|session, _| data::read(session, self.pool.store(), label))
+    }
+
+    fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        let label = Label::try_from(label)?.as_str();
+        self.pool
+            .call(|session, _| data::add(session, self.pool.store(), label, value))
+    }
+
+    fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
+        let label = Label::try_from(label)?.as_str();
+        self.pool
+            .call(|session, _| data::remove(session, self.pool.store(), label, value))
     }
 
     fn self_test(&self) -> Result<Vec<Probe>, Error> {
