@@ -4,6 +4,8 @@
 //! loss of power or of the connection, the store holds at least one valid object once it held one, and the highest valid
 //! counter never decreases.
 //!
+//! There are two objects at most while nobody else writes, and one after every write that ended well.
+//!
 //! What this cannot do: a store that is put back to an older state as a whole has a valid, older value. And no token
 //! offers to compare and set at once: of two programs that write at the same time, at least one is refused, but after its
 //! object was made; both objects then have the same counter, and every later read and write is refused.
@@ -83,6 +85,12 @@ impl<'a> Alternating<'a> {
                     reason: format!("{counter} is to follow {is}"),
                 });
             }
+            // Before the new object is made: else a write that is cut at the same place each time fills the store. What
+            // is kept has to be there for good before anything else goes.
+            if let Some(current) = current.filter(|_| !held.others.is_empty()) {
+                self.store.add_data(self.label, current)?;
+            }
+            self.remove(&held.others)?;
         }
         self.put(counter, new, &valid)
     }
@@ -94,13 +102,15 @@ impl<'a> Alternating<'a> {
     /// `DATA-CHANGED` if a counter is not below that of `new`; otherwise as [`Alternating::write`].
     pub fn replace(&self, new: &[u8], valid: impl Fn(&[u8]) -> Option<u64>) -> Result<(), Error> {
         let counter = self.counter_of(new, &valid)?;
-        let values = self.store.data(self.label)?;
-        let rivals = values.iter().filter(|value| value.as_slice() != new);
-        if let Some(is) = rivals.filter_map(|value| valid(value)).max()
+        let mut rivals = self.store.data(self.label)?;
+        rivals.retain(|value| value != new);
+        if let Some(is) = rivals.iter().filter_map(|value| valid(value)).max()
             && is >= counter
         {
             return Err(self.changed(Some(is), || format!("version {counter} is not above it")));
         }
+        rivals.retain(|value| valid(value).is_none());
+        self.remove(&rivals)?;
         self.put(counter, new, &valid)
     }
 
@@ -123,10 +133,13 @@ impl<'a> Alternating<'a> {
                 }));
             }
         }
-        for other in held.others {
-            self.store.remove_data(self.label, &other)?;
-        }
-        Ok(())
+        self.remove(&held.others)
+    }
+
+    fn remove(&self, values: &[Vec<u8>]) -> Result<(), Error> {
+        values
+            .iter()
+            .try_for_each(|value| self.store.remove_data(self.label, value))
     }
 
     fn counter_of(&self, new: &[u8], valid: &impl Fn(&[u8]) -> Option<u64>) -> Result<u64, Error> {

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use mintmark_keys::{
-    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, counter_kdf, oaep_wrap, open, verify,
+    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, StoreHealth, counter_kdf, health,
+    oaep_wrap, open, verify,
 };
 use p256::SecretKey;
 use softhsm::{PIN, SoftHsm, never, run};
@@ -301,5 +302,64 @@ with_softhsm! {
         let secret = store.agreement("vault-agree").unwrap().agree(&peer.public_key()).unwrap();
         assert_eq!(secret.as_slice(), peer.diffie_hellman(&public).raw_secret_bytes().as_slice());
         assert!(faulty.saw("wrapped") > 0);
+    }
+
+    fn data_that_a_token_takes_or_refuses_oddly_are_judged_by_what_is_there(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        for (rv, code) in [("e2", "TOKEN-WRITE-PROTECTED"), ("b5", "TOKEN-WRITE-PROTECTED"), ("31", "TOKEN-FULL"), ("5", "TOKEN-FAILED")] {
+            faulty.order("create-fails", &format!("{rv} 1"));
+            let error = store.add_data("anchor", b"one").unwrap_err();
+            assert_eq!(error.code(), code);
+            assert!(error.hint().is_some());
+            assert!(store.data("anchor").unwrap().is_empty());
+        }
+        faulty.order("create-forgets", "1");
+        assert_eq!(store.add_data("anchor", b"one").unwrap_err().code(), "DATA-NOT-KEPT");
+        assert!(store.data("anchor").unwrap().is_empty());
+        // The object was made and the answer lost: the second try finds it and makes none.
+        let made = faulty.saw("create");
+        faulty.order("create-breaks", "1");
+        store.add_data("anchor", b"one").unwrap();
+        assert_eq!(faulty.saw("create"), made + 1);
+        assert_eq!(store.data("anchor").unwrap(), [b"one"]);
+        // A connection that breaks before anything is made: the second try makes it.
+        faulty.order("create-fails", "30 1");
+        store.add_data("anchor", b"two").unwrap();
+        assert_eq!(store.data("anchor").unwrap().len(), 2);
+    }
+
+    fn the_flags_of_a_token_are_told_without_a_login(hsm) {
+        let faulty = Faulty::new(hsm);
+        let look = || match health(&faulty.uri()).unwrap() {
+            StoreHealth::Token(token) => token,
+            other => panic!("{other:?}"),
+        };
+        let plain = look();
+        assert!(plain.initialised && plain.pin_initialised);
+        assert!(StoreHealth::Token(plain.clone()).problems().is_empty(), "{plain:?}");
+        for (flag, problem) in [
+            ("2", "write-protected"),
+            ("10000", "wrong PIN"),
+            ("20000", "one try is left"),
+            ("40000", "locked"),
+            ("80000", "has to be changed"),
+            ("1000000", "own test"),
+        ] {
+            faulty.order("flags", flag);
+            let problems = StoreHealth::Token(look()).problems();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains(problem), "{problems:?}");
+        }
+        faulty.order("flags", "0");
+        faulty.order("sessions-max", "4");
+        // SoftHSM does not count its sessions, so nothing is told of them.
+        assert_eq!(look().sessions_free, None);
+        faulty.order("sessions-told", "1");
+        assert_eq!(look().sessions_free, Some(3));
+        faulty.order("sessions-told", "4");
+        assert_eq!(look().sessions_free, Some(0));
+        assert_eq!(StoreHealth::Token(look()).problems().len(), 1);
+        assert_eq!(faulty.saw("login"), 0);
     }
 }

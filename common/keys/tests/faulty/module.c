@@ -6,7 +6,11 @@
  *   flags HEX         the token reports these flags besides its own
  *   sessions N        no more than N sessions are open at once
  *   sessions-max N    the token reports N as its most sessions
+ *   sessions-told N   the token reports that N sessions are open
  *   unwrap-fails RV N the next N keys are not unwrapped but fail with RV (hexadecimal)
+ *   create-fails RV N the next N objects are not created but fail with RV (hexadecimal)
+ *   create-breaks N   the next N objects are created, and the answer is CKR_DEVICE_ERROR
+ *   create-forgets N  the next N objects are not created, and the answer is CKR_OK
  *   curve-wrapped     the peer's point is taken in its OCTET STRING alone
  * Every file named "saw-..." is a count that this module keeps.
  *
@@ -28,7 +32,7 @@ struct function_list {
 };
 
 /* Positions in CK_FUNCTION_LIST. */
-enum { GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18, SIGN = 43, UNWRAP_KEY = 61, DERIVE_KEY = 62 };
+enum { GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18, CREATE_OBJECT = 20, SIGN = 43, UNWRAP_KEY = 61, DERIVE_KEY = 62 };
 
 struct mechanism {
     ulong type;
@@ -126,6 +130,10 @@ static ulong faulty_token_info(ulong slot, byte *info) {
         *(ulong *)(info + 96 + sizeof(ulong)) = value;
         *(ulong *)(info + 96 + 3 * sizeof(ulong)) = value;
     }
+    if (result == 0 && order("sessions-told", &value, &none)) {
+        *(ulong *)(info + 96 + 2 * sizeof(ulong)) = value;
+        *(ulong *)(info + 96 + 4 * sizeof(ulong)) = value;
+    }
     return result;
 }
 
@@ -178,6 +186,36 @@ static ulong faulty_unwrap(ulong session, struct mechanism *mechanism, ulong key
     return fails ? rv : unwrap(session, mechanism, key, wrapped, length, template, count_of, secret);
 }
 
+/* Whether an order of which N are left holds for this call too. */
+static int countdown(const char *name) {
+    ulong left, none;
+    if (!order(name, &left, &none) || left == 0)
+        return 0;
+    set_order(name, left - 1, 0);
+    return 1;
+}
+
+static ulong faulty_create(ulong session, void *template, ulong count_of, ulong *object) {
+    ulong (*create)(ulong, void *, ulong, ulong *) = real->functions[CREATE_OBJECT];
+    ulong rv, left;
+    pthread_mutex_lock(&lock);
+    count("saw-create");
+    int fails = order("create-fails", &rv, &left) && left > 0;
+    if (fails)
+        set_order("create-fails", rv, left - 1);
+    int forgets = !fails && countdown("create-forgets");
+    int breaks = !fails && !forgets && countdown("create-breaks");
+    pthread_mutex_unlock(&lock);
+    if (fails)
+        return rv;
+    if (forgets) {
+        *object = 0x7fff;
+        return 0;
+    }
+    ulong result = create(session, template, count_of, object);
+    return breaks ? 0x30 : result; /* CKR_DEVICE_ERROR */
+}
+
 ulong C_GetFunctionList(struct function_list **list) {
     if (!real) {
         void *target = dlopen(getenv("FAULTY_TARGET"), RTLD_NOW);
@@ -192,6 +230,7 @@ ulong C_GetFunctionList(struct function_list **list) {
         ours.functions[OPEN_SESSION] = faulty_open;
         ours.functions[CLOSE_SESSION] = faulty_close;
         ours.functions[LOGIN] = faulty_login;
+        ours.functions[CREATE_OBJECT] = faulty_create;
         ours.functions[SIGN] = faulty_sign;
         ours.functions[UNWRAP_KEY] = faulty_unwrap;
         ours.functions[DERIVE_KEY] = faulty_derive;

@@ -75,6 +75,15 @@ pub(crate) fn spy_module() -> PathBuf {
 
 /// Runs `body` in a process of its own, with an empty SoftHSM.
 pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
+    isolate_with(name, &[], body);
+}
+
+/// The same for a test that is ignored, and whose words are to be seen.
+pub(crate) fn isolate_ignored(name: &str, body: impl Fn(&SoftHsm)) {
+    isolate_with(name, &["--ignored"], body);
+}
+
+fn isolate_with(name: &str, arguments: &[&str], body: impl Fn(&SoftHsm)) {
     if let Ok(folder) = std::env::var(FOLDER) {
         let hsm = SoftHsm {
             folder: folder.into(),
@@ -95,6 +104,7 @@ pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
     fs::write(folder.path().join("pin"), format!("{PIN}\n")).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .args(arguments)
         .env("SOFTHSM2_CONF", &conf)
         .env("PKCS11SPY", softhsm_module())
         .env("PKCS11SPY_OUTPUT", folder.path().join("spy"))
@@ -118,6 +128,9 @@ pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
         folder.path().join("finished").exists(),
         "{name} did not run in its own process:\n{said}"
     );
+    if !arguments.is_empty() {
+        println!("{said}");
+    }
 }
 
 /// SoftHSM as this process sees it.
