@@ -296,12 +296,20 @@ impl World {
     /// Makes the home of a vault `SITE/v1` in `$D/SITE`, with keys in a store of the site's name. Gives what it said.
     #[track_caller]
     pub fn site_init(&self, site: &str) -> Run {
-        let shown = self.hq("trust show").ok();
-        let (fingerprint, version) = (shown.text("fingerprint"), &shown.json()["version"]);
-        let version = version.as_u64().unwrap();
+        let shown = self.hq("trust show").ok().json();
+        self.site_init_with(site, shown["version"].as_u64().unwrap())
+    }
+
+    /// As [`World::site_init`]; the vault pins this version of the trust manifest.
+    #[track_caller]
+    pub fn site_init_with(&self, site: &str, version: u64) -> Run {
+        let file = format!("$D/media/mintmark/trust-{version:06}.cose");
+        let fingerprint = self
+            .hq(&format!("approval show {file}"))
+            .ok()
+            .text("fingerprint");
         self.site(&format!(
-            "--home $D/{site} init --site-id {site} --keys @{site} --trust $D/media/mintmark/trust-{version:06}.cose \
-             --fingerprint {fingerprint}"
+            "--home $D/{site} init --site-id {site} --keys @{site} --trust {file} --fingerprint {fingerprint}"
         ))
         .ok()
     }
