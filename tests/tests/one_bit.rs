@@ -14,11 +14,15 @@ use mintmark_tests::{Run, Stores, World, files};
 const HEADER: usize = 170;
 const SIGNATURE: usize = 16;
 const BETWEEN: usize = 16;
+/// How many octets three signatures of officers are, with their headers.
+const THREE_SIGNATURES: usize = 3 * 110;
 
 /// Files that one command reads, each of which is whole.
 struct Stick {
     files: Vec<Damaged>,
     turns: Vec<usize>,
+    /// Which bit is changed in a turn, in a file of that many octets.
+    bit: fn(usize, usize) -> usize,
 }
 
 struct Damaged {
@@ -38,7 +42,22 @@ impl Stick {
         Self {
             files: files.into_iter().map(damaged).collect(),
             turns: (0..HEADER + BETWEEN + SIGNATURE).collect(),
+            bit,
         }
+    }
+
+    /// The signatures of three officers are what is changed, all over, and now and then what is before them.
+    fn in_signatures(mut self) -> Self {
+        self.turns = (0..THREE_SIGNATURES / 5 + BETWEEN).collect();
+        self.bit = |turn, bytes| {
+            let before = bytes.saturating_sub(THREE_SIGNATURES);
+            let byte = match turn.checked_sub(BETWEEN) {
+                Some(fifth) => before + fifth * 5,
+                None => before * turn / BETWEEN,
+            };
+            byte.min(bytes - 1) * 8 + turn * 3 % 8
+        };
+        self
     }
 
     /// What is in these folders stays as it is, while one bit of each file at a time is changed, in many places, and
@@ -49,7 +68,7 @@ impl Stick {
         let before: Vec<_> = state().collect();
         for turn in self.turns.iter().copied() {
             for Damaged { path, whole, .. } in &self.files {
-                files::flip(path, bit(turn, whole.len()));
+                files::flip(path, (self.bit)(turn, whole.len()));
             }
             let run = run();
             for error in run.errors() {
@@ -193,6 +212,54 @@ fn of_what_comes_to_headquarters() {
     segments.refused(hq, &of_hq);
     hq().exits_done();
     assert_eq!(world.reconcile()["balanced"], true);
+}
+
+/// A headquarters whose second manifest an officer signed who left with it, and a third after that, on the stick.
+fn left_by_bob() -> World {
+    let world = World::empty(Stores::Files);
+    world.ceremony(&["alice", "bob", "carol"], "");
+    world.hq("officer remove bob --confirm bob").ok();
+    world.next_trust("", &["alice", "bob", "carol"]);
+    world.next_trust("", &["alice", "carol"]);
+    world
+}
+
+/// Every manifest on the stick is refused when a bit of it is changed, by who pinned the second and by who pinned the
+/// third alike, and taken when it is whole.
+#[track_caller]
+fn manifests_refused(world: &World, run: impl Fn() -> Run, folders: &[PathBuf], last: &str) {
+    let stick = |version: u64| world.on_stick(&format!("trust-{version:06}.cose"));
+    // The second is judged by the first, so they are not changed together; the third would be taken.
+    for files in [[stick(2), stick(3)], [stick(1), stick(3)]] {
+        Stick::of(files).in_signatures().refused(&run, folders);
+    }
+    let whole = run().exits_done();
+    for (version, outcome) in [(1, "already"), (2, "already"), (3, last)] {
+        let item = whole.item(&format!("trust-{version:06}.cose"));
+        assert_eq!(item["outcome"], outcome, "{whole}");
+    }
+}
+
+#[test]
+fn of_what_an_officer_signed_who_left_before_a_home_pinned_it() {
+    let world = left_by_bob();
+    for (name, version, last) in [("dora", 2, "imported"), ("emil", 3, "already")] {
+        world.pin_version(name, version);
+        let import = format!("--home $D/officers/{name} media import $D/media");
+        let folders = [world.path("officers").join(name)];
+        manifests_refused(&world, || world.hq(&import).run(), &folders, last);
+    }
+}
+
+#[test]
+fn of_what_an_officer_signed_who_left_before_a_vault_pinned_it() {
+    let world = left_by_bob();
+    for (name, version, last) in [("berlin", 2, "imported"), ("paris", 3, "already")] {
+        world.site_init_with(name, version);
+        let import = format!("--home $D/{name} media import $D/media");
+        let folders = ["log", "trust", "received"].map(|folder| world.path(name).join(folder));
+        manifests_refused(&world, || world.site(&import).run(), &folders, last);
+    }
 }
 
 #[test]
