@@ -113,6 +113,22 @@ pub enum StorageError {
         /// The offset at which the readable log ends.
         end: Position,
     },
+    /// The log has fewer records than somebody else knows it had.
+    #[error(
+        "the log has {found} records, and is known to have had {known}: it is an older copy, or was cut short"
+    )]
+    LogRolledBack {
+        /// The number of records that are known.
+        known: u64,
+        /// The number of records in the log.
+        found: u64,
+    },
+    /// The log is another one than somebody else knows.
+    #[error("the first {size} records of the log are others than those that are known")]
+    LogForked {
+        /// The number of records that are known.
+        size: u64,
+    },
     /// The folder of the log, or the file that should hold the bytes from `position` on, is not
     /// there or was cut short.
     #[error("the log in {} has no bytes at offset {position}: a file is missing or short", path.display())]
@@ -175,6 +191,8 @@ impl StorageError {
             Self::GroupOutOfBounds { .. } => "GROUP-OUT-OF-BOUNDS",
             Self::LogCorrupt { .. } => "LOG-CORRUPT",
             Self::LogTruncated { .. } => "LOG-TRUNCATED",
+            Self::LogRolledBack { .. } => "LOG-ROLLED-BACK",
+            Self::LogForked { .. } => "LOG-FORKED",
             Self::LogMissing { .. } => "LOG-MISSING",
             Self::NoRecord { .. } => "LOG-NO-RECORD",
             Self::OutcomeUnknown { .. } => "OUTCOME-UNKNOWN",
@@ -197,6 +215,8 @@ impl StorageError {
             | Self::IndexBroken { .. } => StorageErrorClass::Environment,
             Self::LogCorrupt { .. }
             | Self::LogTruncated { .. }
+            | Self::LogRolledBack { .. }
+            | Self::LogForked { .. }
             | Self::LogMissing { .. }
             | Self::NoRecord { .. } => StorageErrorClass::Integrity,
             Self::OutcomeUnknown { .. } => StorageErrorClass::OutcomeUnknown,
@@ -223,7 +243,11 @@ impl StorageError {
             Self::LogExists { .. } => {
                 Some("Choose another folder: an existing log is never overwritten.")
             }
-            Self::LogCorrupt { .. } | Self::LogTruncated { .. } | Self::LogMissing { .. } => Some(
+            Self::LogCorrupt { .. }
+            | Self::LogTruncated { .. }
+            | Self::LogRolledBack { .. }
+            | Self::LogForked { .. }
+            | Self::LogMissing { .. } => Some(
                 "Nothing was changed. Keep a copy of the folder as it is, and tell headquarters \
                  before restoring anything.",
             ),

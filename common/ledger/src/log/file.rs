@@ -1,19 +1,19 @@
 //! The log in files.
 
 use std::cell::RefCell;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::chain::Chain;
 use super::disk::{Disk, OperatingSystem};
-use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, first_sequence};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
 use super::group::{encode_group, stored_bytes};
 use super::lock::Locked;
-use super::recovery::survey;
-use super::regular::open_regular;
+use super::mark::Mark;
 use super::segment::{self, Frames, Segment, Segments, Stop, read_up_to};
+use super::unopened::{Unopened, look};
 use super::{Head, LogStore, Position, Record, Records, link};
 use crate::StorageError;
 use crate::storage_error::io_error;
@@ -27,11 +27,13 @@ pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 const RECORD_READ_BYTES: usize = 1024;
 
 /// What was found when a log was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// The bytes of a last group that a crash left incomplete: cut off, or left where they are
     /// when the log was opened for reading only. No record in them was ever acknowledged.
     pub torn_bytes: u64,
+    /// The file beside the log that keeps them, if they were cut off.
+    pub torn_kept: Option<PathBuf>,
     /// The number of records that were read and checked.
     pub records_checked: u64,
 }
@@ -42,24 +44,26 @@ pub struct Opened {
 /// One `FileLog` at a time writes to a folder: a lock on the folder (`flock`) sees to it, and goes
 /// with the process. Any number may read beside it.
 pub struct FileLog {
-    segments: Segments,
-    head: Head,
-    segment_bytes_max: u64,
+    pub(super) segments: Segments,
+    pub(super) head: Head,
+    pub(super) segment_bytes_max: u64,
     /// What is needed for writing; `None` when opened for reading only.
-    writer: Option<Writer>,
+    pub(super) writer: Option<Writer>,
     /// Why the outcome of an append is unknown, from then on.
-    poison: Option<String>,
+    pub(super) poison: Option<String>,
     /// The file that was read from last. Reads go to recent records for the most part.
-    read_file: RefCell<Option<(u64, File)>>,
+    pub(super) read_file: RefCell<Option<(u64, File)>>,
 }
 
-struct Writer {
-    disk: Box<dyn Disk>,
-    folder: Locked,
+pub(super) struct Writer {
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) folder: Locked,
     /// The last segment.
-    file: File,
+    pub(super) file: File,
+    /// Where is marked how far the log came.
+    pub(super) mark: Option<Mark>,
     /// The group as it is stored; kept for its allocation.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for FileLog {
@@ -116,6 +120,7 @@ impl FileLog {
                 disk,
                 folder: handle,
                 file,
+                mark: Mark::open(folder),
                 buffer: Vec::new(),
             }),
             poison: None,
@@ -129,8 +134,9 @@ impl FileLog {
     /// state: what lies before it is not read again. Without it every record is checked. A group
     /// that a crash left incomplete at the end is cut off, and reported; nothing else is changed.
     ///
-    /// A record damaged in the very last group cannot be told from a group that was never
-    /// complete, and is cut off too: that the log once was longer is for the caller to know.
+    /// A record damaged in the very last group can be told from a group that was never complete by the mark that is
+    /// set after each group, unless a power cut took the mark away too, and where a single bit was changed; what is cut
+    /// off is kept beside the log. Who knows more of how long the log once was asks [`Unopened`] first.
     ///
     /// # Errors
     /// [`StorageError::LogMissing`] when there is no log, or a file of it is missing or short;
@@ -147,57 +153,7 @@ impl FileLog {
         known: Option<Head>,
         disk: Box<dyn Disk>,
     ) -> Result<(Self, Opened), StorageError> {
-        let handle = lock(folder)?;
-        let mut segments = Segments::list(folder)?;
-        let found = survey(&segments, known.as_ref())?;
-        let last = segments.last();
-        let path = segment::path(folder, last.base);
-        let file = open_regular(OpenOptions::new().read(true).write(true), &path)
-            .map_err(io_error("open", &path))?;
-
-        // What was found may be in the memory of the operating system alone: the process before
-        // this one may have ended between a write and its sync, or its sync may have failed, after
-        // which a second sync of the same pages succeeds without having stored them. Nothing may
-        // be built on that, so the only group it can have happened to is written once more.
-        let unknown = |error: io::Error| StorageError::OutcomeUnknown {
-            reason: format!("{}: {error}", path.display()),
-        };
-        if found.torn_bytes > 0 {
-            disk.truncate(&file, found.head.end.0 - last.base)
-                .map_err(unknown)?;
-        }
-        if let Some(begin) = found.last_group.filter(|begin| begin.0 >= last.base) {
-            let length = usize::try_from(found.head.end.0 - begin.0).unwrap_or(usize::MAX);
-            let mut group = vec![0; length];
-            let filled = read_up_to(&file, &mut group, begin.0 - last.base)
-                .map_err(segments.read_error(last.base))?;
-            disk.write_at(&file, &group[..filled], begin.0 - last.base)
-                .map_err(unknown)?;
-        }
-        disk.sync_file(&file).map_err(unknown)?;
-        disk.sync_folder(&handle).map_err(unknown)?;
-
-        if let Some(last) = segments.list.last_mut() {
-            last.bytes = found.head.end.0 - last.base;
-        }
-        let opened = Opened {
-            torn_bytes: found.torn_bytes,
-            records_checked: found.records_checked,
-        };
-        let log = Self {
-            segments,
-            head: found.head,
-            segment_bytes_max: SEGMENT_BYTES_MAX,
-            writer: Some(Writer {
-                disk,
-                folder: handle,
-                file,
-                buffer: Vec::new(),
-            }),
-            poison: None,
-            read_file: RefCell::new(None),
-        };
-        Ok((log, opened))
+        Unopened::survey_on(folder, known, disk)?.open()
     }
 
     /// Opens the log in `folder` for reading, as it is now; records appended later are not seen.
@@ -211,10 +167,10 @@ impl FileLog {
         folder: &Path,
         known: Option<Head>,
     ) -> Result<(Self, Opened), StorageError> {
-        let segments = Segments::list(folder)?;
-        let found = survey(&segments, known.as_ref())?;
+        let (segments, found) = look(folder, known.as_ref())?;
         let opened = Opened {
             torn_bytes: found.torn_bytes,
+            torn_kept: None,
             records_checked: found.records_checked,
         };
         let log = Self {
@@ -234,17 +190,7 @@ impl FileLog {
     /// # Errors
     /// [`StorageError::Io`] if a file cannot be read.
     pub fn position_before(&self, sequence: u64) -> Result<Position, StorageError> {
-        for segment in self.segments.list.iter().rev() {
-            let mut header = [0; HEADER_BYTES];
-            let file = self.segments.open(segment.base)?;
-            let read = read_up_to(&file, &mut header, 0);
-            let read = read.map_err(self.segments.read_error(segment.base))?;
-            let first = first_sequence(header.get(..read).unwrap_or_default());
-            if first.is_some_and(|first| first <= sequence) {
-                return Ok(Position(segment.base));
-            }
-        }
-        Ok(Position::START)
+        self.segments.position_before(sequence)
     }
 
     /// The same log with files of another size, in bytes; files already begun are not changed.
@@ -366,6 +312,11 @@ impl LogStore for FileLog {
             return Err(self.poison(format!("syncing {}: {error}", path.display())));
         }
 
+        if let Some(mark) = &writer.mark {
+            // The group is durable whatever becomes of its mark: without it less is noticed, and nothing is wrong.
+            let _ = mark.set(&head);
+        }
+
         self.head = head;
         if let Some(last) = self.segments.list.last_mut() {
             last.bytes = last.bytes.saturating_add(bytes);
@@ -472,7 +423,7 @@ impl Iterator for Scan {
 }
 
 /// Opens a folder and takes the lock of its one writer.
-fn lock(folder: &Path) -> Result<Locked, StorageError> {
+pub(super) fn lock(folder: &Path) -> Result<Locked, StorageError> {
     let handle = File::open(folder).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             StorageError::LogMissing {
@@ -509,7 +460,7 @@ fn parent(folder: &Path) -> Option<&Path> {
     }
 }
 
-fn is_disk_full(error: &io::Error) -> bool {
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

@@ -134,6 +134,51 @@ impl Frame {
     }
 }
 
+/// What `bytes`, stored at `position` and not a frame, are but for one bit that was changed; `None` if they are not.
+///
+/// A write that was torn lacks whole sectors. Bytes that are a frame but for one bit were once written whole.
+pub(super) fn one_bit_off(bytes: &[u8], position: Position) -> Option<Vec<u8>> {
+    let mut header: [u8; HEADER_BYTES] = array(bytes.get(..HEADER_BYTES)?, 0);
+    // The magic and the length decide what the checksum is computed over, so each of their bits is tried.
+    for bit in 0..64 {
+        header[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(stored) = Frame::stored_bytes(&header)
+            && let Some(frame) = bytes.get(..stored)
+        {
+            let mut frame = frame.to_vec();
+            frame[..HEADER_BYTES].copy_from_slice(&header);
+            if Frame::decode(&frame, position).is_ok() {
+                return Some(frame);
+            }
+        }
+        header[bit / 8] ^= 1 << (bit % 8);
+    }
+    let stored = Frame::stored_bytes(bytes).ok()?;
+    let mut frame = bytes.get(..stored)?.to_vec();
+    let computed = checksum(position, &header, &frame[HEADER_BYTES..]);
+    let difference = computed ^ u32::from_be_bytes(array(&header, 8));
+    if difference.count_ones() == 1 {
+        let repaired = computed.to_be_bytes();
+        frame[8..12].copy_from_slice(&repaired);
+        return Some(frame);
+    }
+    // A changed bit changes the checksum by what its distance from the end makes of it, whatever the other bits are.
+    let mut effect = CRC_32C;
+    for at in (12..stored).rev() {
+        for bit in (0..8).rev() {
+            if effect == difference {
+                frame[at] ^= 1 << bit;
+                return Frame::decode(&frame, position).is_ok().then_some(frame);
+            }
+            effect = (effect >> 1) ^ if effect & 1 == 1 { CRC_32C } else { 0 };
+        }
+    }
+    None
+}
+
+/// The polynomial of CRC-32C, reflected (RFC 3720 section 12.1).
+const CRC_32C: u32 = 0x82f6_3b78;
+
 /// The checksum of a frame; the four bytes of `header` that hold it are left out.
 fn checksum(position: Position, header: &[u8; HEADER_BYTES], record: &[u8]) -> u32 {
     let sum = crc32c::crc32c(&position.to_u64().to_be_bytes());
@@ -192,6 +237,34 @@ mod tests {
                     Frame::decode(&flipped, Position(1000)).is_err(),
                     "bit {bit} of byte {at}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn one_flipped_bit_is_told_from_a_frame_that_was_never_whole() {
+        let (_, mut bytes) = sample();
+        let whole = bytes.len();
+        bytes.extend_from_slice(&[0x5a; 300]);
+        for bit in 0..whole * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let found = one_bit_off(&flipped, Position(1000));
+            assert_eq!(found.as_deref(), Some(&bytes[..whole]), "bit {bit}");
+        }
+        for length in 0..whole {
+            assert_eq!(one_bit_off(&bytes[..length], Position(1000)), None);
+            let mut zeros = bytes.clone();
+            zeros[length..].fill(0);
+            if zeros[..whole] != bytes[..whole]
+                && (zeros[length - length % 8..whole] != bytes[length - length % 8..whole])
+            {
+                let repaired = one_bit_off(&zeros, Position(1000));
+                // A tail that differs in one bit alone is one bit off, too.
+                let differing: u32 = (0..whole)
+                    .map(|at| (zeros[at] ^ bytes[at]).count_ones())
+                    .sum();
+                assert_eq!(repaired.is_some(), differing == 1, "{length}");
             }
         }
     }

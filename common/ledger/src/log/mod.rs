@@ -9,6 +9,12 @@
 //!
 //! Records are appended in groups. A group is all there or not there at all: opening a log cuts
 //! off a last group that a crash left incomplete, and nothing else.
+//!
+//! ```text
+//! FOLDER/<offset>.log              the records
+//! FOLDER/head                      the head that was durable when it was written, unsynced
+//! FOLDER/torn-<offset>-<n>.bin     what was cut off, kept
+//! ```
 
 mod chain;
 mod disk;
@@ -18,6 +24,7 @@ mod file;
 mod frame;
 mod group;
 pub(crate) mod lock;
+mod mark;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod recovery;
@@ -25,6 +32,8 @@ pub(crate) mod regular;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod torn;
+mod unopened;
 
 use std::fmt;
 
@@ -37,6 +46,7 @@ pub use faulty::{Fault, FaultyLog};
 pub use file::{FileLog, Opened, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryLog;
+pub use unopened::Unopened;
 
 /// The largest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;

@@ -6,8 +6,8 @@
 //! durable, and is never cut off.
 
 use super::chain::Chain;
-use super::frame::Unreadable;
-use super::segment::{Frames, Segments, Stop, find_ending, find_frame};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, one_bit_off};
+use super::segment::{Frames, Segments, Stop, find_ending, find_frame, read_up_to};
 use super::{Head, Position};
 use crate::StorageError;
 
@@ -20,8 +20,32 @@ pub(super) struct Survey {
     pub(super) last_group: Option<Position>,
     /// The bytes behind the head, left by a group that is not complete.
     pub(super) torn_bytes: u64,
+    /// Where nothing could be read any more, and why, if there are such bytes.
+    pub(super) unreadable: Option<(Position, Unreadable)>,
     /// The number of records that were read and checked.
     pub(super) records_checked: u64,
+}
+
+impl Survey {
+    /// Makes sure that the log has not lost anything up to `known`, a head that it once had.
+    ///
+    /// # Errors
+    /// [`StorageError::LogCorrupt`] if the bytes are there and cannot be read; [`StorageError::LogTruncated`] if they
+    /// are gone.
+    pub(super) fn expect(&self, known: &Head) -> Result<(), StorageError> {
+        if known.size <= self.head.size {
+            return Ok(());
+        }
+        let end = Position(self.head.end.0.saturating_add(self.torn_bytes));
+        Err(match self.unreadable {
+            Some((position, unreadable)) if known.end <= end => StorageError::LogCorrupt {
+                sequence: None,
+                position,
+                reason: unreadable.reason(),
+            },
+            _ => truncated(known, end),
+        })
+    }
 }
 
 /// Reads a log from `known` on, or from its beginning.
@@ -43,6 +67,7 @@ pub(super) fn survey(segments: &Segments, known: Option<&Head>) -> Result<Survey
         head: start,
         last_group: None,
         torn_bytes: 0,
+        unreadable: None,
         records_checked: 0,
     };
     let mut next = start;
@@ -106,12 +131,24 @@ pub(super) fn survey(segments: &Segments, known: Option<&Head>) -> Result<Survey
     if frame_of_another_group_behind(segments, position, end, survey.head.size)? {
         return Err(corrupt);
     }
+    if is_one_bit_off(segments, position, &chain)? {
+        return Err(StorageError::LogCorrupt {
+            sequence: Some(next.size),
+            position,
+            reason: "one bit of the record was changed after it was written",
+        });
+    }
     survey.torn_bytes = end.0.saturating_sub(survey.head.end.0);
+    survey.unreadable = Some((position, unreadable));
     Ok(survey)
 }
 
 /// Makes sure that the log holds the record that `known` ends with, and returns what must follow.
-fn find_known(segments: &Segments, known: &Head, end: Position) -> Result<Chain, StorageError> {
+pub(super) fn find_known(
+    segments: &Segments,
+    known: &Head,
+    end: Position,
+) -> Result<Chain, StorageError> {
     if known.end > end {
         return Err(truncated(known, end));
     }
@@ -160,7 +197,31 @@ fn frame_of_another_group_behind(
     Ok(false)
 }
 
-fn truncated(known: &Head, end: Position) -> StorageError {
+/// Whether the next record of a chain stands at `position` but for one bit.
+fn is_one_bit_off(
+    segments: &Segments,
+    position: Position,
+    chain: &Chain,
+) -> Result<bool, StorageError> {
+    let last = segments.last();
+    let left = usize::try_from(last.end().saturating_sub(position.0)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(FRAME_BYTES_MAX)];
+    let file = segments.open(last.base)?;
+    let filled = read_up_to(&file, &mut bytes, position.0.saturating_sub(last.base))
+        .map_err(segments.read_error(last.base))?;
+    bytes.truncate(filled);
+    let Some(frame) = one_bit_off(&bytes, position) else {
+        return Ok(false);
+    };
+    Ok(
+        Frame::decode(&frame, position).is_ok_and(|(header, stored)| {
+            let record = frame.get(HEADER_BYTES..stored).unwrap_or_default();
+            chain.clone().accept(&header, record).is_ok()
+        }),
+    )
+}
+
+pub(super) fn truncated(known: &Head, end: Position) -> StorageError {
     StorageError::LogTruncated {
         known: known.size,
         known_end: known.end,

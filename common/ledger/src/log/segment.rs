@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, MAGIC, Unreadable};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, MAGIC, Unreadable, first_sequence};
 use super::regular::open_regular;
 use super::{Position, link};
 use crate::StorageError;
@@ -136,6 +136,22 @@ impl Segments {
             .checked_sub(1)?;
         let segment = *self.list.get(index)?;
         (position.0 < segment.end()).then_some((index, segment))
+    }
+
+    /// The beginning of the file that holds the record of this sequence number, by the first header of each. What stands
+    /// there is not verified.
+    pub(super) fn position_before(&self, sequence: u64) -> Result<Position, StorageError> {
+        for segment in self.list.iter().rev() {
+            let mut header = [0; HEADER_BYTES];
+            let file = self.open(segment.base)?;
+            let read = read_up_to(&file, &mut header, 0);
+            let read = read.map_err(self.read_error(segment.base))?;
+            let first = first_sequence(header.get(..read).unwrap_or_default());
+            if first.is_some_and(|first| first <= sequence) {
+                return Ok(Position(segment.base));
+            }
+        }
+        Ok(Position::START)
     }
 
     /// Opens the file that begins at `base` for reading.

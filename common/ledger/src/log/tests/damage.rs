@@ -27,7 +27,13 @@ fn a_last_group_torn_at_any_byte_is_cut_off_and_the_rest_is_intact() {
             // The file has its length already, its contents not yet.
             let mut zeros = whole.clone();
             zeros[length as usize..].fill(0);
-            if zeros != *whole {
+            let bits = |pair: (&u8, &u8)| (pair.0 ^ pair.1).count_ones();
+            let changed: u32 = zeros.iter().zip(whole).map(bits).sum();
+            if changed == 1 {
+                restore(&before);
+                fs::write(path, zeros).unwrap();
+                assert_refused(&folder, None, "LOG-CORRUPT");
+            } else if changed > 0 {
                 restore(&before);
                 fs::write(path, zeros).unwrap();
                 assert_cut(&folder, None, 5, &heads);
@@ -39,6 +45,74 @@ fn a_last_group_torn_at_any_byte_is_cut_off_and_the_rest_is_intact() {
             fs::write(path, zeros).unwrap();
             assert_cut(&folder, Some(heads[5]), 5, &heads);
         }
+    }
+}
+
+#[test]
+fn a_last_group_that_was_marked_is_never_cut_off_whatever_became_of_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    for segment_bytes_max in [SEGMENT_BYTES_MAX, 1] {
+        let (folder, heads) = sample(temporary.path(), 6, segment_bytes_max);
+        // Opening it marks it.
+        drop(open(&folder, None).unwrap());
+        let before = contents(&folder);
+        let (path, whole) = before.last_key_value().unwrap();
+        let begin = whole.len() - (heads[6].end.0 - heads[5].end.0) as usize;
+        for at in begin..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0xff;
+            fs::write(path, damaged).unwrap();
+            assert_refused(&folder, None, "LOG-CORRUPT");
+            fs::write(path, &whole[..at]).unwrap();
+            assert_refused(&folder, Some(heads[2]), "LOG-TRUNCATED");
+        }
+        // The mark of another log is none of this one's.
+        fs::write(path, whole).unwrap();
+        let other = Head {
+            link: [1; 32],
+            ..heads[3]
+        };
+        let mark = super::super::mark::Mark::open(&folder).unwrap();
+        mark.set(&other).unwrap();
+        assert_refused(&folder, None, "LOG-CORRUPT");
+        forget(&folder);
+        assert_eq!(open(&folder, None).unwrap().0.head(), heads[6]);
+    }
+}
+
+#[test]
+fn one_flipped_bit_of_the_last_group_is_told_from_a_torn_write_without_a_mark() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, heads) = sample(temporary.path(), 6, SEGMENT_BYTES_MAX);
+    let before = contents(&folder);
+    let (path, whole) = before.last_key_value().unwrap();
+    for bit in heads[5].end.0 as usize * 8..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path, damaged).unwrap();
+        assert_refused(&folder, None, "LOG-CORRUPT");
+    }
+}
+
+#[test]
+fn what_was_cut_off_is_kept_once_and_the_newest_few_stay() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, heads) = sample(temporary.path(), 2, SEGMENT_BYTES_MAX);
+    let path = folder.join("0000000000000000.log");
+    let whole = fs::read(&path).unwrap();
+    let kept = || {
+        let names = fs::read_dir(&folder).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("torn-")).count()
+    };
+    for round in 0..20_u8 {
+        for _ in 0..2 {
+            fs::write(&path, [&whole[..], &[0xa0 + round; 90]].concat()).unwrap();
+            let (_, opened) = open(&folder, Some(heads[1])).unwrap();
+            let bytes = fs::read(opened.torn_kept.unwrap()).unwrap();
+            assert_eq!(bytes, [0xa0 + round; 90]);
+        }
+        assert_eq!(kept(), usize::from(round + 1).min(8));
     }
 }
 
@@ -216,6 +290,7 @@ fn a_record_that_looks_like_frames_misleads_nobody() {
     let (log, _) = open(&folder, Some(head)).unwrap();
     assert_eq!(log.head(), head);
     drop(log);
+    forget(&folder);
     // Torn in front of its end, and with its own header gone.
     let path = folder.join("0000000000000000.log");
     let whole = fs::read(&path).unwrap();
@@ -225,6 +300,7 @@ fn a_record_that_looks_like_frames_misleads_nobody() {
     let mut torn = whole;
     torn[begin..begin + HEADER_BYTES].fill(0);
     fs::write(&path, torn).unwrap();
+    forget(&folder);
     assert_cut(&folder, None, 6, &heads);
 }
 
@@ -414,6 +490,7 @@ proptest! {
             heads.push(log.head());
         }
         drop(log);
+        forget(&folder);
         let files = contents(&folder);
         let (last, bytes) = files.last_key_value().unwrap();
         let file = OpenOptions::new().write(true).open(last).unwrap();

@@ -79,7 +79,14 @@ fn sample(folder: &Path, groups: u64, segment_bytes_max: u64) -> (PathBuf, Vec<H
         append(&mut log, &group(n));
         heads.push(log.head());
     }
+    drop(log);
+    forget(&folder);
     (folder, heads)
+}
+
+/// Takes the mark of a log away, as a power cut may: how long the log was is for its records to say.
+fn forget(folder: &Path) {
+    let _ = fs::remove_file(folder.join("head"));
 }
 
 fn all(log: &dyn LogStore) -> Vec<Vec<u8>> {
@@ -93,17 +100,21 @@ fn groups(count: u64) -> Vec<Vec<u8>> {
     (0..count).flat_map(group).collect()
 }
 
+/// The files that hold the records.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .map(|path| (path.clone(), fs::read(&path).unwrap()))
         .collect()
 }
 
+/// Puts the files back, without a mark.
 fn restore(contents: &BTreeMap<PathBuf, Vec<u8>>) {
     for (path, bytes) in contents {
         fs::write(path, bytes).unwrap();
+        forget(path.parent().unwrap());
     }
 }
 
@@ -130,9 +141,14 @@ fn assert_cut(folder: &Path, known: Option<Head>, kept: u64, heads: &[Head]) {
     assert_eq!(all(&log), groups(kept));
     assert!(contents(folder) == before, "reading changed the log");
 
+    let torn: Vec<u8> = before.values().flatten().copied().collect();
     let (mut log, opened) = open(folder, known).unwrap();
     assert_eq!(log.head(), head);
     assert_eq!(opened.torn_bytes, stored - head.end.0);
+    match opened.torn_kept {
+        Some(path) => assert!(fs::read(path).unwrap() == torn[head.end.0 as usize..]),
+        None => assert_eq!(opened.torn_bytes, 0),
+    }
     append(&mut log, &group(kept));
     assert_eq!(
         log.head(),
@@ -163,6 +179,7 @@ fn records_are_read_back_as_they_were_appended() {
         opened,
         Opened {
             torn_bytes: 0,
+            torn_kept: None,
             records_checked: head.size
         }
     );
