@@ -35,7 +35,17 @@ fn below_the_threshold_nothing_is_granted_or_sealed() {
     world.hq(&grant).fails(1, "THRESHOLD-NOT-MET");
     // The same officer again is the same officer.
     world.hq(&format!("approval import {approval}")).ok();
-    let again = world.sign("$D/officers/enrol.draft.alice", "alice");
+    world
+        .hq(&format!(
+            "--home $D/officers/bob approval sign {approval} --officer bob --keys @bob --output $D/officers/enrol.bob"
+        ))
+        .fails(1, "DRAFT-UNSIGNED");
+    fs::copy(
+        world.path("officers/enrol.draft"),
+        world.path("officers/again.draft"),
+    )
+    .unwrap();
+    let again = world.sign("$D/officers/again.draft", "alice");
     world.hq(&format!("approval import {again}")).run();
     world.hq(&grant).fails(1, "THRESHOLD-NOT-MET");
     let approval = world.sign("$D/officers/enrol.draft", "bob");

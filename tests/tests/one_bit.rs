@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ciborium::Value;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_tests::world::{OFFICERS, POLICY};
 use mintmark_tests::{Run, Stores, World, files};
@@ -330,4 +331,76 @@ fn of_no_harm_is_another_set_of_signatures_of_officers() {
     both.turns.retain(|turn| *turn >= HEADER);
     both.refused(site, &trust);
     site().exits_done();
+}
+
+/// The key that is wrapped for each recipient of what a draft encrypts: where it begins in the file, and where it ends.
+fn wrapped_keys(draft: &[u8]) -> Vec<(usize, usize)> {
+    let parts = |bytes: &[u8]| match ciborium::from_reader(bytes).unwrap() {
+        Value::Tag(_, parts) => parts.into_array().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let encrypted = parts(parts(draft)[2].as_bytes().unwrap());
+    let places = encrypted[3].as_array().unwrap().iter().map(|recipient| {
+        let wrapped = recipient.as_array().unwrap()[2].as_bytes().unwrap();
+        let mut found = draft.windows(wrapped.len());
+        let begin = found.position(|window| window == wrapped).unwrap();
+        (begin, begin + wrapped.len())
+    });
+    places.collect()
+}
+
+/// An officer is given a draft on a stick, in which one bit after the other is changed, and signs none of that.
+#[track_caller]
+fn draft_not_signed(world: &World, file: &Path, places: impl IntoIterator<Item = usize>) {
+    let whole = fs::read(file).unwrap();
+    let approval = world.path("out/approval.cose");
+    let sign = format!(
+        "--home $D/officers/alice approval sign {} --officer alice --keys @alice --output {}",
+        file.display(),
+        approval.display()
+    );
+    let before = files::contents(&world.path("officers/alice"));
+    for place in places {
+        files::flip(file, place);
+        let run = world.hq(&sign).run();
+        assert!([1, 4].contains(&run.exit), "bit {place}: {run}");
+        assert!(!approval.exists(), "bit {place}: {run}");
+        fs::write(file, &whole).unwrap();
+    }
+    assert_eq!(before, files::contents(&world.path("officers/alice")));
+    world.hq(&sign).ok();
+    assert!(approval.exists());
+}
+
+/// Of a draft: its header and its end, where headquarters signs, and places between.
+fn of_a_draft(bytes: usize) -> impl Iterator<Item = usize> {
+    let header = (0..HEADER).step_by(3);
+    let rest = HEADER..HEADER + BETWEEN + SIGNATURE;
+    header.chain(rest).map(move |turn| bit(turn, bytes))
+}
+
+#[test]
+fn of_the_draft_of_an_entitlement() {
+    let world = World::with_vault();
+    world.draft("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+    let [draft] = on_stick(&world, "", "draft-").try_into().unwrap();
+    let whole = fs::read(&draft).unwrap();
+    let keys = wrapped_keys(&whole);
+    // The vault's, those of headquarters' two keys, and the officers': an officer can unwrap one of them.
+    assert_eq!(keys.len(), 3 + OFFICERS.len());
+    let of_others = keys
+        .iter()
+        .flat_map(|(begin, end)| [begin * 8, (begin + end) * 4 + 3, end * 8 - 1]);
+    draft_not_signed(&world, &draft, of_others.chain(of_a_draft(whole.len())));
+}
+
+#[test]
+fn of_the_draft_of_a_trust_manifest() {
+    let world = World::with_headquarters();
+    world.draft_trust("");
+    world.hq("media export $D/media").ok();
+    let [draft] = on_stick(&world, "", "draft-").try_into().unwrap();
+    let bytes = fs::read(&draft).unwrap().len();
+    draft_not_signed(&world, &draft, of_a_draft(bytes));
 }
