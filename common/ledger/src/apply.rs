@@ -15,13 +15,14 @@ use mintmark_protocol::revocation::{Revocation, Target};
 
 use crate::decide::DeviceRecord;
 use crate::entry::{
-    Body, BundleSealed, Content, Dispatch, Entry, Genesis, KeyReceipt, LogSequence, Reserved,
-    Signed, Trust, Verdict,
+    Body, BundleSealed, Burned, Content, Dispatch, Entry, Genesis, KeyReceipt, LogSequence,
+    Reserved, Restored, Signed, Trust, Verdict,
 };
 use crate::merkle;
 use crate::policy::{day_window, hour_window};
 use crate::state::{
-    Account, DeviceCa, Enrolment, Granted, OpenReservation, Pending, Revoked, SealedBundle, State,
+    Account, BundleChain, DeviceCa, Enrolment, Granted, OpenReservation, Pending, Revoked,
+    SealedBundle, State,
 };
 
 /// The code of the one refusal that leaves the chain of dispatches where it was.
@@ -47,13 +48,16 @@ pub enum Effect {
 pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
     let sequence = append(state, raw);
     state.mark = state.mark.max(entry.time);
+    if entry.clock_behind_seconds == 0 {
+        state.clock.behind = 0;
+    }
     let pending = state.pending.take();
     if !entry.body.is_decision() {
         // An input whose decision never came: it stays without effect, but it was seen.
         if let Some(Pending::Dispatch(dispatch)) = pending {
             follow(state, &dispatch);
         }
-        return input(state, sequence, &entry.body);
+        return input(state, sequence, entry);
     }
     let noteworthy = match &pending {
         Some(Pending::Dispatch(dispatch)) => !is_transport(dispatch),
@@ -81,6 +85,14 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
             };
             reserve(state, sequence, entry.time, reserved, product)
         }
+        (Body::DeviceChanged(changed), Some(Pending::Device(order))) => {
+            state.change_device(changed, order.action, (sequence, entry.time));
+            None
+        }
+        (Body::ClockConfirmed, Some(Pending::ClockConfirm { steady })) => {
+            state.confirm_clock(entry.clock(), steady);
+            None
+        }
         (Body::Existing { .. } | Body::Refused(_), _) => {
             state.answers_logged = state.answers_logged.saturating_add(1);
             None
@@ -105,7 +117,8 @@ fn append(state: &mut State, raw: &[u8]) -> LogSequence {
     sequence
 }
 
-fn input(state: &mut State, sequence: LogSequence, body: &Body) -> Option<Effect> {
+fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effect> {
+    let body = &entry.body;
     let transport = match body {
         Body::Start(_) | Body::BundleSealed(_) => true,
         Body::Dispatch(dispatch) => is_transport(dispatch),
@@ -120,6 +133,8 @@ fn input(state: &mut State, sequence: LogSequence, body: &Body) -> Option<Effect
             state.lineage = Some(start.lineage);
             state.boot = start.boot;
             state.rules_version = start.rules_version;
+            state.anchor = state.anchor.max(start.anchor.unwrap_or(0));
+            state.note_start(entry.clock(), start.steady);
         }
         Body::Trust(trust) => state.trust = Some(trust.clone()),
         Body::Dispatch(dispatch) => {
@@ -134,14 +149,59 @@ fn input(state: &mut State, sequence: LogSequence, body: &Body) -> Option<Effect
         Body::BundleSealed(sealed) => seal(state, sealed),
         Body::Rotation(rotation) => state.rotation = Some(*rotation),
         Body::Key(receipt) => receive(state, sequence, receipt),
+        Body::Device(order) => state.pending = Some(Pending::Device(Box::new(order.clone()))),
+        Body::ClockConfirm { steady } => {
+            state.pending = Some(Pending::ClockConfirm { steady: *steady });
+        }
+        Body::Crl(crl) => {
+            state.crls.insert(crl.generation, (sequence, *crl));
+        }
+        Body::Clock(found) => state.note_clock(sequence, entry.clock(), found),
+        Body::Burned(burned) => burn(state, burned),
+        Body::Restored(restored) => restore(state, restored),
         // Decisions are applied elsewhere.
         Body::DispatchAccepted
         | Body::DispatchRefused { .. }
         | Body::Reserved(_)
         | Body::Existing { .. }
-        | Body::Refused(_) => {}
+        | Body::Refused(_)
+        | Body::DeviceChanged(_)
+        | Body::ClockConfirmed => {}
     }
     None
+}
+
+/// Skips slots that may have been spent. Each counts as one that has no certificate, and as a use of each key that its
+/// device would have got a secret from.
+fn burn(state: &mut State, burned: &Burned) {
+    state.anchor = state.anchor.max(burned.anchor);
+    for slots in &burned.slots {
+        let Some(account) = state.accounts.get_mut(&slots.account) else {
+            continue;
+        };
+        let end = slots.end.max(account.next_slot);
+        let count = end - account.next_slot;
+        account.next_slot = end;
+        account.unresolved = account.unresolved.saturating_add(count);
+        account.burned = account.burned.saturating_add(count);
+        let granted = state.entitlements.get(&account.entitlement);
+        let keys = granted.map_or(&[][..], |granted| &granted.terms.keys);
+        for key in keys.iter().filter(|key| key.derives_for(&account.sku)) {
+            state
+                .keys
+                .count_many(&account.entitlement, &key.label, count);
+        }
+    }
+}
+
+/// The log goes on in another lineage, whose bundles are counted from 1.
+fn restore(state: &mut State, restored: &Restored) {
+    state.lineage = Some(restored.lineage);
+    state.bundles = BundleChain {
+        log_size: restored.size,
+        acknowledged_log_size: state.bundles.acknowledged_log_size,
+        ..BundleChain::default()
+    };
 }
 
 fn begin(state: &mut State, genesis: &Genesis) {
@@ -323,6 +383,7 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
 /// given back: not that of the hour and day that are now by the clock either, which may be later than the corrected time.
 fn correct_clock(state: &mut State, time: u64, clock: u64) {
     state.mark = time;
+    state.restart_clock();
     state.unreported.go_on_at(time);
     let now = time.max(clock);
     for account in state.accounts.values_mut() {
@@ -429,6 +490,9 @@ fn reserve(
     for label in &reserved.keys {
         state.keys.count(&reserved.entitlement, label);
     }
+    if !first {
+        state.supersede((reserved.account, reserved.slot), (sequence, time));
+    }
     let open = OpenReservation {
         account: reserved.account,
         slot: reserved.slot,
@@ -459,7 +523,7 @@ fn reserve(
     if first {
         account.unresolved = account.unresolved.saturating_add(1);
         account.hour.add(hour_window(time));
-        account.day.add(day_window(time));
+        account.count_day(day_window(time));
     }
     Some(Effect::Reserved(DeviceRecord {
         reservation: sequence,

@@ -3,6 +3,8 @@
 //! No clock, no randomness, no I/O but the [`Lookup`] that is handed in, no hash-map order, no floats. What cannot be
 //! computed here (that a key is possessed, that officers signed) comes in as a fact, and HQ checks each fact for itself.
 
+mod clock;
+mod device;
 mod dispatch;
 mod request;
 
@@ -10,7 +12,7 @@ use mintmark_pki::CertificationRequest;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
-use crate::entry::{Body, Dispatch, LogSequence, Refused, Reserved};
+use crate::entry::{Body, DeviceChanged, DeviceOrder, Dispatch, LogSequence, Refused, Reserved};
 use crate::refusal::Refusal;
 use crate::serial::SerialCipher;
 use crate::state::State;
@@ -37,6 +39,10 @@ pub enum Input<'a> {
     },
     /// A dispatch from HQ.
     Dispatch(&'a Dispatch),
+    /// Somebody at the vault says something of a device.
+    Device(&'a DeviceOrder),
+    /// A person says that the clock is right.
+    ClockConfirm,
 }
 
 /// What was submitted.
@@ -161,6 +167,10 @@ pub enum Decision {
     AcceptDispatch,
     /// The dispatch's content has no effect.
     RefuseDispatch(Refusal),
+    /// It is so with the device from here on.
+    ChangeDevice(DeviceChanged),
+    /// The clock is believed.
+    ConfirmClock,
 }
 
 impl Decision {
@@ -179,6 +189,8 @@ impl Decision {
             Self::RefuseDispatch(refusal) => Body::DispatchRefused {
                 code: refusal.code().to_owned(),
             },
+            Self::ChangeDevice(changed) => Body::DeviceChanged(*changed),
+            Self::ConfirmClock => Body::ClockConfirmed,
         }
     }
 
@@ -186,7 +198,11 @@ impl Decision {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refuse(refusal) | Self::RefuseDispatch(refusal) => Some(refusal),
-            Self::Reserve(_) | Self::Existing { .. } | Self::AcceptDispatch => None,
+            Self::Reserve(_)
+            | Self::Existing { .. }
+            | Self::AcceptDispatch
+            | Self::ChangeDevice(_)
+            | Self::ConfirmClock => None,
         }
     }
 }
@@ -203,10 +219,12 @@ pub(crate) struct Moment {
 impl Moment {
     /// The moment at which a vault whose clock says `now` decides: time never runs backwards in a log.
     pub(crate) fn at(state: &State, now: u64) -> Self {
-        Self {
-            time: now.max(state.mark()),
-            clock: now,
-        }
+        let time = match state.clock_stopped() {
+            // A time that is not believed raises nothing.
+            Some(_) => state.mark(),
+            None => now.max(state.mark()),
+        };
+        Self { time, clock: now }
     }
 }
 
@@ -242,6 +260,8 @@ pub(crate) fn decide_at(
             Ok(()) => Decision::AcceptDispatch,
             Err(refusal) => Decision::RefuseDispatch(refusal),
         }),
+        Input::Device(order) => device::decide(state, index, moment, order),
+        Input::ClockConfirm => Ok(clock::decide(state, moment)),
     }
 }
 

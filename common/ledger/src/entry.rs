@@ -4,34 +4,50 @@
 //! always followed directly by that decision, in the same commit group.
 //!
 //! ```cddl
-//! entry = { 0: kind, 1: unix-time, ? 2: uint, * fields of the kind }
-//! ; 1: never below that of the entry before; 2: seconds by which the vault's clock stood behind that time (absent: 0)
+//! entry = { 0: kind, 1: unix-time, ? 2: int, * fields of the kind }
+//! ; 1: never below that of the entry before; 2: seconds by which the vault's clock stood behind that time, below 0: ahead of
+//! ; it (absent: 0)
 //!
 //! genesis          = { 0: 1, 1: unix-time, 3: identifier, 4: identifier, 5: lineage, 6: uint, 7: digest, 8: digest, 9: tstr }
 //!                    ; site, vault, lineage, trust manifest: version, fingerprint; enrolment request: fingerprint; software
-//! start            = { 0: 2, 1: unix-time, ? 2: uint, 3: lineage, 4: uint, 5: uint, 6: tstr }
-//!                    ; lineage, boot count, rules version, software
-//! trust            = { 0: 3, 1: unix-time, ? 2: uint, 3: uint, 4: digest, 5: uint }      ; version, fingerprint, dispatch epoch
-//! dispatch         = { 0: 4, 1: unix-time, ? 2: uint, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
+//! start            = { 0: 2, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: uint, 6: tstr, ? steady, ? 9: uint }
+//!                    ; lineage, boot count, rules version, software; counter of the token's anchor
+//! trust            = { 0: 3, 1: unix-time, ? 2: int, 3: uint, 4: digest, 5: uint }      ; version, fingerprint, dispatch epoch
+//! dispatch         = { 0: 4, 1: unix-time, ? 2: int, 3: uint, 4: uint, 5: digest, 6: tstr, 7: tstr, 8: uint, 9: verdict }
 //!                    ; epoch, sequence, fingerprint of the dispatch; kind, id, version of its content
-//! request          = { 0: 5, 1: unix-time, ? 2: uint, 3: sku, 4: identifier, 5: submission }      ; product, station
-//! signed           = { 0: 6, 1: unix-time, ? 2: uint, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
-//! bundle-sealed    = { 0: 7, 1: unix-time, ? 2: uint, 3: uint, 4: digest, 5: uint, 6: uint }
+//! request          = { 0: 5, 1: unix-time, ? 2: int, 3: sku, 4: identifier, 5: submission }      ; product, station
+//! signed           = { 0: 6, 1: unix-time, ? 2: int, 3: sequence, 4: bstr .size 64 }      ; reservation, r || s
+//! bundle-sealed    = { 0: 7, 1: unix-time, ? 2: int, 3: uint, 4: digest, 5: uint, 6: uint }
 //!                    ; sequence, fingerprint, log size that it covers, requests answered and not logged
-//! rotation         = { 0: 8, 1: unix-time, ? 2: uint, 3: 2..65535, 4: digest }
+//! rotation         = { 0: 8, 1: unix-time, ? 2: int, 3: 2..65535, 4: digest }
 //!                    ; generation of the device CA that the vault asked for; fingerprint of that enrolment request
-//! key              = { 0: 9, 1: unix-time, ? 2: uint, 3: identifier, 4: label, 5: "unwrapped" / "imported" }
-//!                  / { 0: 9, 1: unix-time, ? 2: uint, 3: identifier, 4: label, 5: "refused", 6: code }
+//! key              = { 0: 9, 1: unix-time, ? 2: int, 3: identifier, 4: label, 5: "unwrapped" / "imported" }
+//!                  / { 0: 9, 1: unix-time, ? 2: int, 3: identifier, 4: label, 5: "refused", 6: code }
 //!                    ; entitlement and label of a key that it brought; how the token took it, or why not
 //!
-//! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: uint }
-//! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: uint, 3: code }
-//! reserved         = { 0: 18, 1: unix-time, ? 2: uint, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr,
+//! device           = { 0: 10, 1: unix-time, ? 2: int, 3: "scrap" / "void" / "rework", 4: sku, 5: tstr, 6: reason }
+//!                    ; product, device id
+//! crl              = { 0: 11, 1: unix-time, ? 2: int, 3: 1..65535, 4: uint, 5: digest, 6: unix-time, 7: unix-time }
+//!                    ; generation of the device CA, CRL number, SHA-256 of the CRL (DER), thisUpdate, nextUpdate
+//! clock            = { 0: 12, 1: unix-time, ? 2: int, 3: bool, 4: unix-time, ? steady }
+//!                    ; whether the clock is believed again; what it should say, or the latest that it may say
+//! clock-confirm    = { 0: 13, 1: unix-time, ? 2: int, ? steady }      ; a person says that the clock is right
+//! burned           = { 0: 14, 1: unix-time, ? 2: int, 3: uint, 4: [+ [tag: uint, first: uint, end: uint]] }
+//!                    ; counter of the token's anchor; slots that were leased and may have been spent: first to end - 1
+//! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage }
+//!                    ; the lineage before, its size and root here; the lineage that goes on from here
+//!
+//! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: int }
+//! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: int, 3: code }
+//! reserved         = { 0: 18, 1: unix-time, ? 2: int, 3: identifier, 4: uint, 5: uint, 6: uint, 7: tstr, 8: digest, 9: bstr,
 //!                      ? 10: [1*16 label] }
 //!                    ; entitlement, account tag, slot, issue, device id, SHA-256 of the public key, TBSCertificate (DER),
 //!                    ; keys from which the device gets a secret each, counted as a use
-//! existing         = { 0: 19, 1: unix-time, ? 2: uint, 3: sequence }
-//! refused          = { 0: 20, 1: unix-time, ? 2: uint, 3: code, ? 4: identifier }      ; the entitlement that came closest
+//! existing         = { 0: 19, 1: unix-time, ? 2: int, 3: sequence }
+//! refused          = { 0: 20, 1: unix-time, ? 2: int, 3: code, ? 4: identifier }      ; the entitlement that came closest
+//! device-changed   = { 0: 21, 1: unix-time, ? 2: int, 3: sequence, 4: uint, 5: uint, 6: uint }
+//!                    ; its newest issue: reservation, account tag, slot, issue number
+//! clock-confirmed  = { 0: 22, 1: unix-time, ? 2: int }
 //!
 //! verdict    = { 1: 0, 2: code }                       ; what the vault found while verifying it
 //!            / { 1: 1, 2: digest, 3: bstr, 4: bstr, 5: bstr }
@@ -43,6 +59,8 @@
 //!            / { 1: 6, 2: digest, 3: bstr }            ; re-anchor: fingerprint, plaintext
 //! submission = { 1: bstr }                             ; a request whose proof of possession was verified (PKCS#10, DER)
 //!            / { 2: digest, 3: code }                  ; bytes that did not authenticate: their SHA-256, and why
+//! steady = ( 7: bstr .size 16, 8: uint )       ; the boot of the machine, seconds since then
+//! reason = tstr .size (1..200)                  ; without control characters
 //! digest = bstr .size 32    lineage = bstr .size 16    sequence = uint    code = tstr .regexp "[A-Z0-9-]{1,64}"
 //! label = tstr .regexp "[a-z0-9-]{1,28}"
 //! ```
@@ -57,7 +75,7 @@ use mintmark_protocol::identifier::{
     DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, StationId, VaultName,
 };
 
-pub(crate) use self::decode::is_code;
+pub(crate) use self::decode::{BURNED_MAX, is_code};
 
 /// The largest entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 128 << 10;
@@ -94,8 +112,9 @@ impl fmt::Display for LogSequence {
 pub struct Entry {
     /// When, Unix seconds: the vault's clock, or the time of the entry before if that is later.
     pub time: u64,
-    /// By how many seconds the vault's clock stood behind `time`; 0 while the clock runs forward.
-    pub clock_behind_seconds: u64,
+    /// By how many seconds the vault's clock stood behind `time`; 0 while the clock runs forward, below 0 where it stands
+    /// ahead and is not believed.
+    pub clock_behind_seconds: i64,
     /// What.
     pub body: Body,
 }
@@ -103,7 +122,8 @@ pub struct Entry {
 impl Entry {
     /// What the vault's clock said, Unix seconds.
     pub fn clock(&self) -> u64 {
-        self.time.saturating_sub(self.clock_behind_seconds)
+        self.time
+            .saturating_add_signed(self.clock_behind_seconds.saturating_neg())
     }
 
     /// The record: deterministic CBOR.
@@ -142,6 +162,21 @@ pub enum Body {
     Rotation(Rotation),
     /// A key of an entitlement came into the token, or could not.
     Key(KeyReceipt),
+    /// Somebody at the vault ends a device, or asks for another certificate for it; a decision follows.
+    Device(DeviceOrder),
+    /// The vault signed a CRL.
+    Crl(CrlIssued),
+    /// The clock is not believed from here on, or is again.
+    Clock(ClockFound),
+    /// A person says that the clock is right; a decision follows.
+    ClockConfirm {
+        /// What the machine's own clock says.
+        steady: Option<Steady>,
+    },
+    /// Slots that were leased from the token's anchor are skipped, since they may have been spent.
+    Burned(Burned),
+    /// The log goes on in another lineage, after a restore that was declared.
+    Restored(Restored),
     /// Decision: the dispatch's content is in force.
     DispatchAccepted,
     /// Decision: the dispatch advances the chain, its content has no effect.
@@ -158,6 +193,10 @@ pub enum Body {
     },
     /// Decision: no.
     Refused(Refused),
+    /// Decision: it is so with the device from here on.
+    DeviceChanged(DeviceChanged),
+    /// Decision: the clock is believed from here on.
+    ClockConfirmed,
 }
 
 impl Body {
@@ -172,18 +211,29 @@ impl Body {
             | Self::Signed(_)
             | Self::BundleSealed(_)
             | Self::Rotation(_)
-            | Self::Key(_) => false,
+            | Self::Key(_)
+            | Self::Device(_)
+            | Self::Crl(_)
+            | Self::Clock(_)
+            | Self::ClockConfirm { .. }
+            | Self::Burned(_)
+            | Self::Restored(_) => false,
             Self::DispatchAccepted
             | Self::DispatchRefused { .. }
             | Self::Reserved(_)
             | Self::Existing { .. }
-            | Self::Refused(_) => true,
+            | Self::Refused(_)
+            | Self::DeviceChanged(_)
+            | Self::ClockConfirmed => true,
         }
     }
 
     /// Whether this is an input that a decision follows.
     pub fn wants_decision(&self) -> bool {
-        matches!(self, Self::Dispatch(_) | Self::Request(_))
+        matches!(
+            self,
+            Self::Dispatch(_) | Self::Request(_) | Self::Device(_) | Self::ClockConfirm { .. }
+        )
     }
 
     /// The kind's name in reports: `request`, `reserved` and so on.
@@ -203,6 +253,14 @@ impl Body {
             Self::Reserved(_) => "reserved",
             Self::Existing { .. } => "existing",
             Self::Refused(_) => "refused",
+            Self::Device(order) => order.action.as_str(),
+            Self::Crl(_) => "crl",
+            Self::Clock(_) => "clock",
+            Self::ClockConfirm { .. } => "clock-confirm",
+            Self::Burned(_) => "burned",
+            Self::Restored(_) => "restored",
+            Self::DeviceChanged(_) => "device-changed",
+            Self::ClockConfirmed => "clock-confirmed",
         }
     }
 
@@ -248,6 +306,19 @@ pub struct Start {
     pub rules_version: u32,
     /// The program, such as `site 0.1.0`.
     pub software: String,
+    /// What the machine's own clock said.
+    pub steady: Option<Steady>,
+    /// The counter of the anchor that the token held; none where there is no anchor.
+    pub anchor: Option<u64>,
+}
+
+/// What a machine's own clock says, which nobody can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steady {
+    /// Which boot of the machine it counts from: random.
+    pub boot: [u8; 16],
+    /// Seconds since then, those included in which the machine slept.
+    pub seconds: u64,
 }
 
 /// A trust manifest that was pinned.
@@ -494,6 +565,116 @@ pub struct Refused {
     pub code: String,
     /// The entitlement that came closest to allowing it.
     pub entitlement: Option<EntitlementId>,
+}
+
+/// What somebody at the vault wants of a device that has a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceOrder {
+    /// What.
+    pub action: DeviceAction,
+    /// The product.
+    pub product: Sku,
+    /// The device.
+    pub device_id: DeviceId,
+    /// Why, as [`mintmark_protocol::order::is_reason`] allows it.
+    pub reason: String,
+}
+
+/// What a device order concerns: the newest issue of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceChanged {
+    /// The reservation of that issue.
+    pub reservation: LogSequence,
+    /// Its account.
+    pub account: AccountTag,
+    /// Its slot.
+    pub slot: u64,
+    /// Its issue number.
+    pub issue: u16,
+}
+
+/// What is done with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeviceAction {
+    /// It was made and destroyed: its unit counts as scrapped, its certificate is revoked.
+    Scrap,
+    /// Its unit never became a device: it counts as voided, and what certificate there is is revoked.
+    Void,
+    /// It may have one more certificate, for whatever key, without another unit.
+    Rework,
+}
+
+impl DeviceAction {
+    /// Every action.
+    pub const ALL: [Self; 3] = [Self::Scrap, Self::Void, Self::Rework];
+
+    /// Its name in entries, commands and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scrap => "scrap",
+            Self::Void => "void",
+            Self::Rework => "rework",
+        }
+    }
+}
+
+/// A CRL that a device CA of the vault signed: a fact that HQ checks when the CRL reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrlIssued {
+    /// The generation of the device CA.
+    pub generation: u16,
+    /// The CRL number (RFC 5280 section 5.2.3): counted from 1 for each device CA.
+    pub number: u64,
+    /// SHA-256 of the CRL, DER.
+    pub sha256: Fingerprint,
+    /// Its thisUpdate, Unix seconds.
+    pub this_update: u64,
+    /// Its nextUpdate, Unix seconds.
+    pub next_update: u64,
+}
+
+/// What the vault found of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockFound {
+    /// Whether it is believed again; otherwise it is not believed from here on.
+    pub believed: bool,
+    /// What it should say, or the latest that it may say, Unix seconds.
+    pub expected: u64,
+    /// What the machine's own clock says.
+    pub steady: Option<Steady>,
+}
+
+/// Slots that are skipped after a stop that was not clean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burned {
+    /// The counter of the anchor that leased them.
+    pub anchor: u64,
+    /// Which, by account; at least one.
+    pub slots: Vec<BurnedSlots>,
+}
+
+/// Slots of one account, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BurnedSlots {
+    /// The account.
+    pub account: AccountTag,
+    /// The first of them.
+    pub first: u64,
+    /// The one after the last.
+    pub end: u64,
+}
+
+/// A restore that was declared: from here on the log is of another lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The lineage before.
+    pub parent: Lineage,
+    /// How many records of it there are, this one not counted.
+    pub size: u64,
+    /// Their root.
+    pub root: Fingerprint,
+    /// The lineage from here on.
+    pub lineage: Lineage,
 }
 
 #[cfg(test)]

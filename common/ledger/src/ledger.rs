@@ -28,8 +28,8 @@ pub use self::view::View;
 use crate::apply::{Effect, apply};
 use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, decide_at};
 use crate::entry::{
-    Body, BundleSealed, Dispatch, ENTRY_BYTES_MAX, Entry, KeyReceipt, LogSequence, Rotation,
-    Signed, Start, Trust, Verdict,
+    Body, BundleSealed, Burned, ClockFound, CrlIssued, DeviceChanged, Dispatch, ENTRY_BYTES_MAX,
+    Entry, KeyReceipt, LogSequence, Restored, Rotation, Signed, Start, Trust, Verdict,
 };
 use crate::error::Error;
 use crate::index::{Batch, IndexStore};
@@ -37,7 +37,7 @@ use crate::log::{GROUP_BYTES_MAX, GROUP_RECORDS_MAX, Head, LogStore};
 use crate::refusal::Refusal;
 use crate::serial::SerialCipher;
 use crate::snapshot::Snapshot;
-use crate::state::State;
+use crate::state::{Reading, State};
 use crate::storage_error::{StorageError, StorageErrorClass};
 
 /// A snapshot of the state is written after this many records, and when the ledger is closed.
@@ -60,8 +60,10 @@ pub enum Outcome {
     },
     /// The request or the dispatch is refused.
     Refused(Refusal),
-    /// The dispatch's content is in force.
+    /// The dispatch's content is in force; the clock is believed.
     Accepted,
+    /// It is so with the device.
+    DeviceChanged(DeviceChanged),
 }
 
 /// Something that happened and needs no decision.
@@ -83,6 +85,12 @@ pub enum Fact {
     Rotation(Rotation),
     /// A key of an entitlement came into the token, or could not.
     Key(KeyReceipt),
+    /// A device CA of the vault signed a CRL.
+    Crl(CrlIssued),
+    /// Slots are skipped that may have been spent.
+    Burned(Burned),
+    /// The log goes on in another lineage.
+    Restored(Restored),
 }
 
 /// A reservation without a certificate, after a crash for instance: signing its pinned certificate completes it.
@@ -116,6 +124,8 @@ pub struct Ledger {
     staged_bytes: usize,
     overlay: Overlay,
     started: bool,
+    /// The counter of the token's anchor, which the start of this process states.
+    anchor: Option<u64>,
     /// Reservations that this process made and has not signed for yet: nobody has to resolve them but itself.
     in_hand: BTreeMap<LogSequence, AccountTag>,
     requests_unlogged: u64,
@@ -129,6 +139,11 @@ impl Ledger {
     /// The state, with everything that is staged.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// States the counter of the anchor that the token holds; the start of this process puts it on record.
+    pub fn set_anchor(&mut self, counter: u64) {
+        self.anchor = Some(counter);
     }
 
     /// How many records are durable.
@@ -159,13 +174,14 @@ impl Ledger {
     pub fn submit(
         &mut self,
         serials: Option<&SerialCipher>,
-        now: u64,
+        now: impl Into<Reading>,
         input: Input<'_>,
     ) -> Result<Outcome, Error> {
+        let now = now.into();
         self.ready(now)?;
         let substitute;
         let mut input = input;
-        let mut entry = self.entry(now, body_of(input)?);
+        let mut entry = self.entry(now, body_of(input, now.steady)?);
         let mut raw = entry.to_cbor();
         if raw.len() > ENTRY_BYTES_MAX {
             let Input::Dispatch(dispatch) = input else {
@@ -211,7 +227,8 @@ impl Ledger {
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
                 Outcome::Refused(self.without_in_hand(refusal))
             }
-            Decision::AcceptDispatch => Outcome::Accepted,
+            Decision::AcceptDispatch | Decision::ConfirmClock => Outcome::Accepted,
+            Decision::ChangeDevice(changed) => Outcome::DeviceChanged(changed),
         })
     }
 
@@ -221,7 +238,8 @@ impl Ledger {
     /// [`Error::BundleSize`] if a bundle claims records that are not durable; [`Error::Input`] if it is not the next of
     /// its chain, a rotation is not to the next generation, or a key is none that an entitlement brought or may not be
     /// taken so; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
-    pub fn record(&mut self, now: u64, fact: Fact) -> Result<LogSequence, Error> {
+    pub fn record(&mut self, now: impl Into<Reading>, fact: Fact) -> Result<LogSequence, Error> {
+        let now = now.into();
         self.ready(now)?;
         let body = match fact {
             Fact::Trust(trust) => Body::Trust(trust),
@@ -232,6 +250,18 @@ impl Ledger {
             Fact::Key(receipt) => {
                 self.key_fits(&receipt)?;
                 Body::Key(receipt)
+            }
+            Fact::Crl(crl) => {
+                self.crl_fits(&crl)?;
+                Body::Crl(crl)
+            }
+            Fact::Burned(burned) => {
+                self.burned_fits(&burned)?;
+                Body::Burned(burned)
+            }
+            Fact::Restored(restored) => {
+                self.restored_fits(&restored)?;
+                Body::Restored(restored)
             }
             Fact::BundleSealed {
                 sequence,
@@ -271,7 +301,7 @@ impl Ledger {
     /// [`Error::ReservationWithheld`] if officers ended what it belongs to; [`Error::Poisoned`]; as [`Ledger::commit`], when much is staged.
     pub fn signed(
         &mut self,
-        now: u64,
+        now: impl Into<Reading>,
         reservation: Reservation,
         signature: [u8; 64],
     ) -> Result<LogSequence, Error> {
@@ -289,10 +319,11 @@ impl Ledger {
     /// As [`Ledger::signed`].
     pub fn signed_unfinished(
         &mut self,
-        now: u64,
+        now: impl Into<Reading>,
         reservation: LogSequence,
         signature: [u8; 64],
     ) -> Result<LogSequence, Error> {
+        let now = now.into();
         self.ready(now)?;
         if !self.state.reservations().contains_key(&reservation) {
             return Err(Error::ReservationUnknown { reservation });
@@ -423,7 +454,7 @@ impl Ledger {
     }
 
     /// Before anything is staged: the ledger is usable, there is room, and the start of this process is on record.
-    fn ready(&mut self, now: u64) -> Result<(), Error> {
+    fn ready(&mut self, now: Reading) -> Result<(), Error> {
         self.usable()?;
         if self.index_behind {
             self.catch_up_index()?;
@@ -442,22 +473,45 @@ impl Ledger {
                 boot: self.state.boot().saturating_add(1),
                 rules_version: RULES_VERSION,
                 software: self.software.clone(),
+                steady: now.steady,
+                anchor: self.anchor,
             };
             self.stage_body(now, Body::Start(start));
         }
+        self.watch_clock(now);
         Ok(())
     }
 
-    fn entry(&self, now: u64, body: Body) -> Entry {
-        let time = now.max(self.state.mark());
+    /// Puts on record that the clock is not believed from here on, or is again.
+    fn watch_clock(&mut self, now: Reading) {
+        let stopped = self.state.clock_stopped();
+        let (believed, expected) = match (self.state.clock_off(now), stopped) {
+            (Some(expected), None) => (false, expected),
+            (None, Some(stopped)) => (true, stopped.expected),
+            _ => return,
+        };
+        let found = ClockFound {
+            believed,
+            expected,
+            steady: now.steady,
+        };
+        self.stage_body(now, Body::Clock(found));
+    }
+
+    fn entry(&self, now: Reading, body: Body) -> Entry {
+        let mark = self.state.mark();
+        // A time that is not believed raises nothing.
+        let held = self.state.clock_stopped().is_some() || self.state.clock_off(now).is_some();
+        let time = if held { mark } else { now.clock.max(mark) };
+        let behind = i128::from(time) - i128::from(now.clock);
         Entry {
             time,
-            clock_behind_seconds: time - now,
+            clock_behind_seconds: i64::try_from(behind).unwrap_or(i64::MIN),
             body,
         }
     }
 
-    fn stage_body(&mut self, now: u64, body: Body) -> LogSequence {
+    fn stage_body(&mut self, now: Reading, body: Body) -> LogSequence {
         let entry = self.entry(now, body);
         let raw = entry.to_cbor();
         self.stage(entry, raw)

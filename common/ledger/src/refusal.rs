@@ -62,6 +62,74 @@ pub enum Refusal {
         /// What answered it before.
         reservation: LogSequence,
     },
+    /// The device has no certificate of that product, and no unit reserved for one.
+    #[error("device {device_id} of {sku} is not known here")]
+    DeviceUnknown {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// The device was scrapped.
+    #[error("device {device_id} of {sku} was scrapped at {}", time(*.since))]
+    DeviceScrapped {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// Since when, Unix seconds.
+        since: u64,
+    },
+    /// The device's unit was voided.
+    #[error("the unit of device {device_id} of {sku} was voided at {}", time(*.since))]
+    DeviceVoided {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// Since when, Unix seconds.
+        since: u64,
+    },
+    /// The unit of an open reservation was scrapped or voided, so it is never completed.
+    #[error("the unit of device {device_id} was scrapped or voided")]
+    DeviceUnitEnded {
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// The device has no certificate yet.
+    #[error("device {device_id} of {sku} has no certificate yet: its unit is unresolved")]
+    DeviceUnresolved {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// The device may have another certificate already, and did not ask for it yet.
+    #[error(
+        "device {device_id} of {sku} may have another certificate already, and has not asked for it yet"
+    )]
+    ReworkOpen {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// The device had as many certificates as its policy allows.
+    #[error(
+        "entitlement {entitlement} allows each device of {sku} {allowed} more certificates, and device {device_id} had {reworks}"
+    )]
+    ReworkExhausted {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// How many it had, one that is open included.
+        reworks: u64,
+        /// How many it may have.
+        allowed: u64,
+    },
     /// The key belongs to another device.
     #[error(
         "this public key already belongs to device {device_id} of {sku} (log record {reservation})"
@@ -104,6 +172,28 @@ pub enum Refusal {
         clock: u64,
         /// The newest time in the log, Unix seconds.
         mark: u64,
+    },
+    /// The clock is not believed: it differs from what the machine counts, or is further ahead than the policy bounds.
+    #[error("the clock says {}, and should say {} or so: it jumped, or stands still", time(*.clock), time(*.expected))]
+    ClockJumped {
+        /// The clock, Unix seconds.
+        clock: u64,
+        /// What it should say, or the latest that it may say, Unix seconds.
+        expected: u64,
+    },
+    /// There is nothing to confirm.
+    #[error("the clock is believed as it is")]
+    ClockBelieved,
+    /// The clock is too far from the log for a person to confirm it.
+    #[error("the clock says {}, and a person can confirm a time from {} to {}",
+        time(*.clock), time(*.earliest), time(*.latest))]
+    ClockBeyondBound {
+        /// The clock, Unix seconds.
+        clock: u64,
+        /// The earliest that can be confirmed, Unix seconds.
+        earliest: u64,
+        /// The latest, Unix seconds.
+        latest: u64,
     },
     /// The entitlement is not valid yet.
     #[error("entitlement {entitlement} for {sku} is valid from {}", time(*.from))]

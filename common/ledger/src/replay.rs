@@ -17,7 +17,7 @@ use crate::apply::{Effect, apply, apply_unreadable};
 use crate::decide::{DecideError, Input, Lookup, Moment, RULES_VERSION, Submitted, decide_at};
 use crate::entry::{Body, Entry, LogSequence, Request, Submission};
 use crate::serial::SerialCipher;
-use crate::state::State;
+use crate::state::{Reading, State};
 
 /// A decision that the next record must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Replay {
                 );
             }
             let moment = self.moment(&entry, &mut found);
-            judge::input(&self.state, &entry.body, &mut found);
+            judge::input(&self.state, &entry, &mut found);
             self.expect(lookup, serials, moment, &entry, verified, &mut found)?
         };
         self.expecting = next;
@@ -164,10 +164,19 @@ impl Replay {
         found: &mut dyn FnMut(&'static str, Severity, String, String),
     ) -> Moment {
         let mark = self.state.mark();
-        let honest = if entry.clock_behind_seconds == 0 {
-            entry.time >= mark
-        } else {
-            entry.time == mark
+        let held = self.state.clock_stopped().is_some()
+            || match &entry.body {
+                Body::Clock(found) => !found.believed,
+                Body::Start(start) => {
+                    let (clock, steady) = (entry.clock(), start.steady);
+                    self.state.clock_off(Reading { clock, steady }).is_some()
+                }
+                _ => false,
+            };
+        let honest = match entry.clock_behind_seconds {
+            _ if held => entry.time == mark,
+            0 => entry.time >= mark,
+            behind => behind > 0 && entry.time == mark,
         };
         if honest {
             return Moment {
@@ -250,6 +259,8 @@ impl Replay {
                     submission,
                 })
             }
+            Body::Device(order) => decide(Input::Device(order)),
+            Body::ClockConfirm { .. } => decide(Input::ClockConfirm),
             _ => Ok(Expecting::Input),
         }
     }

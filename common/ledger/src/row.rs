@@ -119,6 +119,27 @@ fn remark(body: &Body) -> String {
             format!("secret from {}", keys.join(" and "))
         }
         Body::Existing { reservation } => format!("record {reservation}"),
+        Body::Device(order) => order.reason.clone(),
+        Body::Crl(crl) => format!("CRL {} of device CA {}", crl.number, crl.generation),
+        Body::Clock(found) if found.believed => "believed again".to_owned(),
+        Body::Clock(found) => format!("not believed: expected {}", refusal::time(found.expected)),
+        Body::Burned(burned) => {
+            let slots: Vec<String> = burned
+                .slots
+                .iter()
+                .map(|slots| {
+                    let last = slots.end.saturating_sub(1);
+                    format!(
+                        "slots {} to {last} of account {}",
+                        slots.first, slots.account
+                    )
+                })
+                .collect();
+            slots.join(", ")
+        }
+        Body::Restored(restored) => {
+            format!("lineage {} after {}", restored.lineage, restored.parent)
+        }
         _ => String::new(),
     }
 }
@@ -169,7 +190,12 @@ impl Rows {
                 row.device_id = name(request);
                 self.input = Some(row);
             }
-            Body::Dispatch(_) => self.input = Some(row),
+            Body::Dispatch(_) | Body::ClockConfirm { .. } => self.input = Some(row),
+            Body::Device(order) => {
+                row.product = Some(order.product.to_string());
+                row.device_id = Some(order.device_id.to_string());
+                self.input = Some(row);
+            }
             Body::Signed(signed) => {
                 if let Some(unit) = self.open.remove(&signed.reservation) {
                     row.device_id = Some(unit.device_id.to_string());
@@ -205,7 +231,14 @@ impl Rows {
     ) -> Row {
         row.code = body.code().map(str::to_owned);
         row.outcome = match body {
-            Body::DispatchAccepted => Some("accepted"),
+            Body::DispatchAccepted | Body::ClockConfirmed => Some("accepted"),
+            Body::DeviceChanged(changed) => {
+                let serial = self.serials.get(&changed.reservation).copied();
+                row.serial = serial
+                    .or_else(|| known(changed.reservation))
+                    .map(hex::encode);
+                Some("accepted")
+            }
             Body::Reserved(reserved) => {
                 self.reserve(&mut row, sequence, reserved);
                 row.remark = remark(body);

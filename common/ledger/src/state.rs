@@ -1,12 +1,15 @@
 //! What a vault's log adds up to: a pure function of its records, the same at the vault and at HQ.
 
 pub mod account;
-mod codec;
+pub mod clock;
+pub(crate) mod codec;
 mod device_ca;
+mod facts;
 mod keys;
 mod orders;
 pub(crate) mod terms;
 mod unreported;
+pub(crate) mod withdrawn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +21,8 @@ use mintmark_protocol::identifier::{
 use p256::PublicKey;
 
 pub use self::account::{Account, WindowCount};
+pub(crate) use self::clock::Clock;
+pub use self::clock::{ClockStopped, Reading};
 pub use self::codec::SnapshotError;
 pub use self::device_ca::DeviceCa;
 pub use self::keys::KeyState;
@@ -26,7 +31,11 @@ pub use self::orders::Revoked;
 pub(crate) use self::orders::{Orders, Place};
 use self::terms::Compiled;
 use self::unreported::Unreported;
-use crate::entry::{Dispatch, Genesis, LogSequence, Rotation, Trust};
+pub(crate) use self::withdrawn::TakenBack;
+pub use self::withdrawn::{Issue, Withdrawal, Withdrawn};
+use crate::entry::{
+    CrlIssued, DeviceOrder, Dispatch, Genesis, LogSequence, Rotation, Steady, Trust,
+};
 use crate::merkle::Frontier;
 
 /// Refusals and repeated answers that are logged between two bundles, besides one for each unit issued.
@@ -60,6 +69,12 @@ pub struct State {
     /// The vault asked for its next device CA, and has no grant yet.
     pub(crate) rotation: Option<Rotation>,
     pub(crate) keys: Keys,
+    pub(crate) taken_back: TakenBack,
+    /// The newest CRL of each device CA, by generation, and the record that says so.
+    pub(crate) crls: BTreeMap<u16, (LogSequence, CrlIssued)>,
+    pub(crate) clock: Clock,
+    /// The highest counter of the token's anchor that the log states; 0: none.
+    pub(crate) anchor: u64,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -188,6 +203,8 @@ pub struct OpenReservation {
 pub(crate) enum Pending {
     Request { product: Sku },
     Dispatch(Box<Dispatch>),
+    Device(Box<DeviceOrder>),
+    ClockConfirm { steady: Option<Steady> },
 }
 
 /// What a vault may still do before HQ must acknowledge its log.
@@ -231,6 +248,10 @@ impl State {
             disabled: None,
             rotation: None,
             keys: Keys::default(),
+            taken_back: TakenBack::default(),
+            crls: BTreeMap::new(),
+            clock: Clock::default(),
+            anchor: 0,
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,
@@ -342,6 +363,11 @@ impl State {
     /// The device CA that the vault asked for and has not been granted yet.
     pub fn rotation_pending(&self) -> Option<Rotation> {
         self.rotation
+    }
+
+    /// The highest counter of the token's anchor that the log states; 0: none.
+    pub fn anchor(&self) -> u64 {
+        self.anchor
     }
 
     /// The chain of bundles to HQ.

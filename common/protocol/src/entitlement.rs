@@ -18,6 +18,7 @@
 //!   13: digest,                        ; SHA-256 of the policy file that it was drafted from
 //!   ? 14: [1*16 key-terms],            ; no label twice
 //!   ? 15: digest,                      ; of an amendment: fingerprint of the version that it replaces
+//!   ? 16: 1..3650,                     ; days by which the vault's clock may be ahead of its log after a pause
 //! }
 //! credit = { 1: uint, 2: uint }
 //! product = {
@@ -57,6 +58,8 @@ use crate::key_terms::{self, KeyTerms};
 use crate::order::Order;
 use crate::trust::Role;
 
+/// The most days of [`Entitlement::clock_gap_days_max`].
+pub const CLOCK_GAP_DAYS_MAX: u64 = 3650;
 /// The largest entitlement plaintext, in bytes: a log record holds it whole.
 pub const ENTITLEMENT_BYTES_MAX: usize = 96 * 1024;
 /// The most products of one entitlement.
@@ -209,6 +212,9 @@ pub struct Entitlement {
     pub credit: Credit,
     /// The most units of one anchor lease.
     pub anchor_lease_max: u64,
+    /// How far ahead of the log the vault's clock may be after the machine was off, and how far a person may confirm it to
+    /// be, in days, 1 to 3,650; none: as the vault's rules say.
+    pub clock_gap_days_max: Option<u64>,
     /// One account each; SKUs and tags are unique.
     pub products: Vec<ProductTerms>,
     /// SHA-256 of the policy file.
@@ -243,6 +249,7 @@ impl Entitlement {
             .with(13, self.policy_digest.as_bytes().to_vec())
             .with_some(14, key_terms::to_value(&self.keys))
             .with_some(15, self.amends.map(|digest| digest.as_bytes().to_vec()))
+            .with_some(16, self.clock_gap_days_max)
             .encode()
     }
 
@@ -274,6 +281,12 @@ impl Entitlement {
                 unreported_days_max: credit.uint(2)?,
             },
             anchor_lease_max: fields.uint(11)?,
+            clock_gap_days_max: match fields.optional_uint(16)? {
+                Some(days) if !(1..=CLOCK_GAP_DAYS_MAX).contains(&days) => {
+                    return Err(fields.wrong(16, "1 to 3650 days were expected"));
+                }
+                days => days,
+            },
             products: fields
                 .array(12, PRODUCTS_MAX)?
                 .into_iter()
@@ -539,6 +552,7 @@ pub(crate) mod tests {
                 unreported_days_max: 14,
             },
             anchor_lease_max: 256,
+            clock_gap_days_max: None,
             products: vec![product(1, "TH-200"), product(2, "TH-300")],
             policy_digest: Fingerprint::of(b"policy"),
             keys: Vec::new(),

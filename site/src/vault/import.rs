@@ -199,9 +199,10 @@ impl Vault<'_> {
         }
         incoming.arrival = match outcome {
             Outcome::Refused(refusal) => Arrival::Refused(refusal.into()),
-            Outcome::Accepted | Outcome::Existing { .. } | Outcome::Reserved(_) => {
-                Arrival::Imported
-            }
+            Outcome::Accepted
+            | Outcome::Existing { .. }
+            | Outcome::Reserved(_)
+            | Outcome::DeviceChanged(_) => Arrival::Imported,
         };
         Ok(incoming)
     }

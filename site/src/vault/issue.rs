@@ -224,7 +224,7 @@ impl Vault<'_> {
                 }
                 Outcome::Existing { reservation } => Pending::Existing(reservation),
                 Outcome::Refused(refusal) => Pending::Refused(refusal),
-                Outcome::Accepted => return Err(accepted_request()),
+                Outcome::Accepted | Outcome::DeviceChanged(_) => return Err(accepted_request()),
             });
         }
         let (mut certificates, failed) = self.complete(reserved).map_err(Error::leaving_open)?;

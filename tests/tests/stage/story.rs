@@ -323,6 +323,7 @@ pub fn entitlement() -> Entitlement {
             unreported_days_max: 14,
         },
         anchor_lease_max: 256,
+        clock_gap_days_max: None,
         products: vec![product(1, "TH-200", 50)],
         policy_digest: Fingerprint::of(b"the policy file"),
         keys: Vec::new(),
@@ -542,6 +543,8 @@ impl Log {
             boot,
             rules_version: RULES_VERSION,
             software: "site 0.1.0".to_owned(),
+            steady: None,
+            anchor: None,
         }));
     }
 

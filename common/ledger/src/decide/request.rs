@@ -12,8 +12,7 @@ use mintmark_protocol::identifier::{DeviceId, Fingerprint, KeyLabel, Sku, Statio
 
 use self::rules::rule;
 use super::{
-    CLOCK_BACK_SECONDS_MAX, DecideError, Decision, DeviceRecord, FIRST_ISSUE, Lookup, Moment,
-    Submitted, reservation,
+    DecideError, Decision, DeviceRecord, FIRST_ISSUE, Lookup, Moment, Submitted, reservation,
 };
 use crate::entry::Reserved;
 use crate::refusal::Refusal;
@@ -72,8 +71,37 @@ enum Known {
     New(DeviceId),
     /// The device asked before, with this key.
     Again(DeviceRecord),
+    /// The device has a certificate, and was allowed another one, be it with this key or another.
+    Rework(DeviceRecord),
     /// The request cannot be of a device.
     Refused(Refusal),
+}
+
+/// Whether anything new is certified at all: officers have not stopped it, and the clock is right.
+pub(super) fn running(state: &State, moment: Moment) -> Result<(), Refusal> {
+    if let Some(refusal) = state.stopped() {
+        return Err(refusal);
+    }
+    let (clock, mark) = (moment.clock, state.mark());
+    if let Some(stopped) = state.clock_stopped() {
+        let expected = stopped.expected;
+        return Err(Refusal::ClockJumped { clock, expected });
+    }
+    if clock.saturating_add(state.clock_behind_max()) < mark {
+        return Err(Refusal::ClockBack { clock, mark });
+    }
+    Ok(())
+}
+
+/// Whether officers have not ended the entitlement.
+pub(super) fn not_revoked(state: &State, terms: &AccountTerms) -> Result<(), Refusal> {
+    match state.revoked_at(&terms.entitlement.id) {
+        None => Ok(()),
+        Some(revoked) => Err(Refusal::EntitlementRevoked {
+            entitlement: terms.entitlement.id.clone(),
+            since: revoked.time,
+        }),
+    }
 }
 
 /// Which rule of an account is in the way, and how it refuses.
@@ -107,9 +135,13 @@ impl Case<'_> {
         let device_id = match self.identify(source)? {
             Known::New(device_id) => device_id,
             Known::Again(record) => return Ok(self.again(&record, issuer, serials)),
+            Known::Rework(record) => {
+                let decided = self.rework(&record, issuer, serials)?;
+                return Ok(decided.unwrap_or_else(Decision::Refuse));
+            }
             Known::Refused(refusal) => return Ok(Decision::Refuse(refusal)),
         };
-        if let Err(refusal) = self.running() {
+        if let Err(refusal) = running(self.state, self.moment) {
             return Ok(Decision::Refuse(refusal));
         }
         let mut furthest: Option<(u8, Refusal)> = None;
@@ -124,7 +156,7 @@ impl Case<'_> {
                         &other
                     }
                     // Whatever it is, it is not this account that answers it.
-                    Known::Again(_) | Known::Refused(_) => continue,
+                    Known::Again(_) | Known::Rework(_) | Known::Refused(_) => continue,
                 }
             };
             match self.spend(terms, product, account, device_id, issuer, serials)? {
@@ -144,20 +176,11 @@ impl Case<'_> {
         }))
     }
 
-    /// Whether anything new is certified at all: officers have not stopped it, and the clock is right.
-    fn running(&self) -> Result<(), Refusal> {
-        if let Some(refusal) = self.state.stopped() {
-            return Err(refusal);
-        }
-        let (clock, mark) = (self.moment.clock, self.state.mark());
-        if clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < mark {
-            return Err(Refusal::ClockBack { clock, mark });
-        }
-        Ok(())
-    }
-
     /// Answers a device that has a certificate, or a unit reserved for one.
     fn again(&self, known: &DeviceRecord, issuer: &Issuer, serials: &SerialCipher) -> Decision {
+        if let Some(refusal) = self.state.device_ended(known) {
+            return Decision::Refuse(refusal);
+        }
         let reservation = known.reservation;
         let ca = self.state.device_ca_of(reservation);
         if ca.is_some_and(|ca| ca.revoked.is_some()) {
@@ -180,12 +203,61 @@ impl Case<'_> {
         issuer: &Issuer,
         serials: &SerialCipher,
     ) -> Result<Decision, Refusal> {
-        self.running()?;
-        let terms = self.state.compiled.terms(known.account);
-        let terms = terms.ok_or_else(|| Refusal::ProductNotEntitled {
+        running(self.state, self.moment)?;
+        let terms = self.terms_of(known)?;
+        not_revoked(self.state, terms)?;
+        self.issue_again(known, terms, Vec::new(), issuer, serials)
+    }
+
+    /// Another certificate for a device that somebody at the vault allowed one, whatever its key. It is made on the line like
+    /// the first one, so what says when, where and for which keys is asked again; it has a secret from each key again.
+    fn rework(
+        &self,
+        known: &DeviceRecord,
+        issuer: &Issuer,
+        serials: &SerialCipher,
+    ) -> Result<Result<Decision, Refusal>, DecideError> {
+        let asked = running(self.state, self.moment).and_then(|()| {
+            let terms = self.terms_of(known)?;
+            not_revoked(self.state, terms)?;
+            let product = terms.product().ok_or_else(|| self.not_entitled())?;
+            self.permitted(terms, product, &known.device_id)
+                .and_then(|()| self.keys(terms))
+                .map_err(|(_, refusal)| refusal)
+                .map(|keys| (terms, keys))
+        });
+        let (terms, keys) = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(refusal) = self.secret_taken(terms, &keys, &known.device_id)? {
+            return Ok(Err(refusal));
+        }
+        Ok(self.issue_again(known, terms, keys, issuer, serials))
+    }
+
+    fn not_entitled(&self) -> Refusal {
+        Refusal::ProductNotEntitled {
             sku: self.product.clone(),
-        })?;
-        self.not_revoked(terms)?;
+        }
+    }
+
+    fn terms_of(&self, known: &DeviceRecord) -> Result<&AccountTerms, Refusal> {
+        let terms = self.state.compiled.terms(known.account);
+        terms
+            .map(|terms| &**terms)
+            .ok_or_else(|| self.not_entitled())
+    }
+
+    /// The next issue of a unit that is spent.
+    fn issue_again(
+        &self,
+        known: &DeviceRecord,
+        terms: &AccountTerms,
+        keys: Vec<KeyLabel>,
+        issuer: &Issuer,
+        serials: &SerialCipher,
+    ) -> Result<Decision, Refusal> {
         let issue = known.issue.checked_add(1);
         let issue = issue.ok_or_else(|| Refusal::CertificateUnbuildable {
             entitlement: terms.entitlement.id.clone(),
@@ -197,19 +269,9 @@ impl Case<'_> {
             slot: known.slot,
             issue,
             device_id: &known.device_id,
-            keys: Vec::new(),
+            keys,
         };
         self.reserve(terms, unit, issuer, serials)
-    }
-
-    fn not_revoked(&self, terms: &AccountTerms) -> Result<(), Refusal> {
-        match self.state.revoked_at(&terms.entitlement.id) {
-            None => Ok(()),
-            Some(revoked) => Err(Refusal::EntitlementRevoked {
-                entitlement: terms.entitlement.id.clone(),
-                since: revoked.time,
-            }),
-        }
     }
 
     /// Finds the device id, and what is known of the device and its key.
@@ -237,8 +299,22 @@ impl Case<'_> {
             .device(self.product, &device_id)
             .map_err(DecideError::Lookup)?
         {
+            let rework = self.state.rework_open(known.account, known.slot).is_some();
             if known.spki_sha256 == self.spki_sha256 {
-                return Ok(Known::Again(known));
+                return Ok(if rework {
+                    Known::Rework(known)
+                } else {
+                    Known::Again(known)
+                });
+            }
+            if let Some(refusal) = self.state.device_ended(&known) {
+                return refuse(refusal);
+            }
+            if rework {
+                return Ok(match self.key_of_another()? {
+                    Some(refusal) => Known::Refused(refusal),
+                    None => Known::Rework(known),
+                });
             }
             return refuse(Refusal::DeviceKeyChanged {
                 sku,
@@ -246,18 +322,21 @@ impl Case<'_> {
                 reservation: known.reservation,
             });
         }
-        if let Some(known) = self
-            .index
-            .key(&self.spki_sha256)
-            .map_err(DecideError::Lookup)?
-        {
-            return refuse(Refusal::KeyReused {
-                sku: known.sku,
-                device_id: known.device_id,
-                reservation: known.reservation,
-            });
-        }
-        Ok(Known::New(device_id))
+        Ok(match self.key_of_another()? {
+            Some(refusal) => Known::Refused(refusal),
+            None => Known::New(device_id),
+        })
+    }
+
+    /// Whether the key was certified before: for another device, or for this one and then given up.
+    fn key_of_another(&self) -> Result<Option<Refusal>, DecideError> {
+        let known = self.index.key(&self.spki_sha256);
+        let known = known.map_err(DecideError::Lookup)?;
+        Ok(known.map(|known| Refusal::KeyReused {
+            sku: known.sku,
+            device_id: known.device_id,
+            reservation: known.reservation,
+        }))
     }
 
     /// Spends a unit of one account, or says which of its rules is in the way: the further down, the higher the number.
@@ -270,8 +349,7 @@ impl Case<'_> {
         issuer: &Issuer,
         serials: &SerialCipher,
     ) -> Result<Result<Decision, InTheWay>, DecideError> {
-        let keys = self
-            .not_revoked(terms)
+        let keys = not_revoked(self.state, terms)
             .map_err(|refusal| (rule::REVOKED, refusal))
             .and_then(|()| self.permitted(terms, product, device_id))
             .and_then(|()| self.keys(terms));

@@ -6,32 +6,32 @@ use mintmark_protocol::enrolment::FIRST_GENERATION;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{KeyLabel, VaultName};
 use mintmark_protocol::key_terms::KEYS_MAX;
+use mintmark_protocol::order::is_reason;
 
 use super::encode::{
-    BUNDLE_SEALED, CLOCK_BEHIND, CONTENT_ACKNOWLEDGEMENT, CONTENT_CLOCK_CORRECTION,
-    CONTENT_ENTITLEMENT, CONTENT_GRANT, CONTENT_REANCHOR, CONTENT_REJECTED, CONTENT_REVOCATION,
-    DISPATCH, DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, REFUSED, REQUEST,
-    RESERVED, ROTATION, SIGNED, START, TIME, TRUST,
+    BUNDLE_SEALED, BURNED, CLOCK, CLOCK_BEHIND, CLOCK_CONFIRM, CLOCK_CONFIRMED,
+    CONTENT_ACKNOWLEDGEMENT, CONTENT_CLOCK_CORRECTION, CONTENT_ENTITLEMENT, CONTENT_GRANT,
+    CONTENT_REANCHOR, CONTENT_REJECTED, CONTENT_REVOCATION, CRL, DEVICE, DEVICE_CHANGED, DISPATCH,
+    DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, REFUSED, REQUEST, RESERVED,
+    RESTORED, ROTATION, SIGNED, START, STEADY_BOOT, STEADY_SECONDS, TIME, TRUST,
 };
 use super::{
-    Body, BundleSealed, CODE_BYTES_MAX, Content, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
-    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Rotation, Signed, Start,
-    Submission, TEXT_BYTES_MAX, Trust, Verdict,
+    Body, BundleSealed, Burned, BurnedSlots, CODE_BYTES_MAX, ClockFound, Content, CrlIssued,
+    DeviceAction, DeviceChanged, DeviceOrder, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
+    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Restored, Rotation, Signed,
+    Start, Steady, Submission, TEXT_BYTES_MAX, Trust, Verdict,
 };
+use crate::state::codec::Numbers;
 
 const WHAT: &str = "log entry";
+/// The most accounts whose slots one entry burns.
+pub(crate) const BURNED_MAX: usize = 1000;
 
 pub(super) fn entry(bytes: &[u8]) -> Result<Entry, Error> {
     let mut fields = Fields::decode(WHAT, bytes, ENTRY_BYTES_MAX)?;
     let kind = fields.uint(KIND)?;
     let time = fields.uint(TIME)?;
-    let clock_behind_seconds = match fields.optional_uint(CLOCK_BEHIND)? {
-        Some(0) => return Err(fields.wrong(CLOCK_BEHIND, "zero is written by leaving it out")),
-        Some(seconds) if seconds > time => {
-            return Err(fields.wrong(CLOCK_BEHIND, "the clock would stand before 1970"));
-        }
-        seconds => seconds.unwrap_or(0),
-    };
+    let clock_behind_seconds = clock_behind(&mut fields, time)?;
     let body = body(kind, &mut fields)?;
     fields.finish()?;
     Ok(Entry {
@@ -39,6 +39,23 @@ pub(super) fn entry(bytes: &[u8]) -> Result<Entry, Error> {
         clock_behind_seconds,
         body,
     })
+}
+
+fn clock_behind(fields: &mut Fields, time: u64) -> Result<i64, Error> {
+    let Some(value) = fields.optional(CLOCK_BEHIND) else {
+        return Ok(0);
+    };
+    let seconds = value
+        .as_integer()
+        .and_then(|seconds| i64::try_from(seconds).ok());
+    match seconds {
+        None => Err(fields.wrong(CLOCK_BEHIND, "a number of seconds was expected")),
+        Some(0) => Err(fields.wrong(CLOCK_BEHIND, "zero is written by leaving it out")),
+        Some(seconds) => match time.checked_add_signed(seconds.saturating_neg()) {
+            Some(_) => Ok(seconds),
+            None => Err(fields.wrong(CLOCK_BEHIND, "the clock would stand before 1970")),
+        },
+    }
 }
 
 fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
@@ -59,6 +76,8 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             boot: fields.uint(4)?,
             rules_version: fields.uint32(5)?,
             software: text(fields, 6)?,
+            steady: steady(fields)?,
+            anchor: fields.optional_uint(9)?,
         }),
         TRUST => Body::Trust(Trust {
             version: fields.uint(3)?,
@@ -105,6 +124,61 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
                 _ => return Err(fields.wrong(5, "what became of a key was expected")),
             },
         }),
+        DEVICE => {
+            let name = fields.text(3)?;
+            let action = DeviceAction::ALL
+                .into_iter()
+                .find(|action| action.as_str() == name);
+            let order = DeviceOrder {
+                action: action.ok_or_else(|| fields.wrong(3, "scrap, void or rework"))?,
+                product: fields.parse(4)?,
+                device_id: fields.parse(5)?,
+                reason: fields.text(6)?,
+            };
+            if !is_reason(&order.reason) {
+                return Err(fields.wrong(6, "1 to 200 characters of plain text were expected"));
+            }
+            Body::Device(order)
+        }
+        CRL => Body::Crl(CrlIssued {
+            generation: match u16::try_from(fields.uint(3)?) {
+                Ok(generation) if generation > 0 => generation,
+                _ => return Err(fields.wrong(3, "a generation of 1 to 65535 was expected")),
+            },
+            number: fields.uint(4)?,
+            sha256: fields.octets(5)?,
+            this_update: fields.uint(6)?,
+            next_update: fields.uint(7)?,
+        }),
+        CLOCK => {
+            let believed = fields.required(3)?.as_bool();
+            Body::Clock(ClockFound {
+                believed: believed.ok_or_else(|| fields.wrong(3, "true or false"))?,
+                expected: fields.uint(4)?,
+                steady: steady(fields)?,
+            })
+        }
+        CLOCK_CONFIRM => Body::ClockConfirm {
+            steady: steady(fields)?,
+        },
+        BURNED => Body::Burned(Burned {
+            anchor: fields.uint(3)?,
+            slots: burned(fields, 4)?,
+        }),
+        RESTORED => Body::Restored(Restored {
+            parent: fields.octets(3)?,
+            size: fields.uint(4)?,
+            root: fields.octets(5)?,
+            lineage: fields.octets(6)?,
+        }),
+        DEVICE_CHANGED => Body::DeviceChanged(DeviceChanged {
+            reservation: LogSequence(fields.uint(3)?),
+            account: AccountTag::new(fields.uint(4)?)
+                .ok_or_else(|| fields.wrong(4, "an account tag is 1 to 2^48 - 1"))?,
+            slot: fields.uint(5)?,
+            issue: u16::try_from(fields.uint(6)?).map_err(|_| fields.wrong(6, "too large"))?,
+        }),
+        CLOCK_CONFIRMED => Body::ClockConfirmed,
         DISPATCH_ACCEPTED => Body::DispatchAccepted,
         DISPATCH_REFUSED => Body::DispatchRefused {
             code: code(fields, 3)?,
@@ -136,6 +210,42 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
         }
         _ => return Err(fields.wrong(KIND, "a kind of entry that this version does not know")),
     })
+}
+
+/// What the machine's own clock said: both of its fields, or neither.
+fn steady(fields: &mut Fields) -> Result<Option<Steady>, Error> {
+    let Some(boot) = fields.optional(STEADY_BOOT) else {
+        return Ok(None);
+    };
+    let boot = boot
+        .as_bytes()
+        .and_then(|boot| boot.as_slice().try_into().ok());
+    Ok(Some(Steady {
+        boot: boot.ok_or_else(|| fields.wrong(STEADY_BOOT, "16 bytes were expected"))?,
+        seconds: fields.uint(STEADY_SECONDS)?,
+    }))
+}
+
+/// Slots of accounts, in the order of their tags, each account once.
+fn burned(fields: &mut Fields, key: i64) -> Result<Vec<BurnedSlots>, Error> {
+    let mut slots: Vec<BurnedSlots> = Vec::new();
+    for value in fields.array(key, BURNED_MAX)? {
+        let wrong = || fields.wrong(key, "slots of accounts in order were expected");
+        let Numbers([tag, first, end]) = Numbers::read(value).ok_or_else(wrong)?;
+        let account = AccountTag::new(tag).ok_or_else(wrong)?;
+        if first >= end || slots.last().is_some_and(|last| last.account >= account) {
+            return Err(wrong());
+        }
+        slots.push(BurnedSlots {
+            account,
+            first,
+            end,
+        });
+    }
+    if slots.is_empty() {
+        return Err(fields.wrong(key, "slots were expected"));
+    }
+    Ok(slots)
 }
 
 fn verdict(mut fields: Fields) -> Result<Verdict, Error> {

@@ -4,7 +4,7 @@ use ciborium::Value;
 use mintmark_protocol::cbor::Map;
 use mintmark_protocol::identifier::Fingerprint;
 
-use super::{Body, Content, Entry, KeyOutcome, LogSequence, Reserved, Submission, Verdict};
+use super::{Body, Content, Entry, KeyOutcome, LogSequence, Reserved, Steady, Submission, Verdict};
 
 pub(super) const KIND: i64 = 0;
 pub(super) const TIME: i64 = 1;
@@ -19,11 +19,22 @@ pub(super) const SIGNED: u64 = 6;
 pub(super) const BUNDLE_SEALED: u64 = 7;
 pub(super) const ROTATION: u64 = 8;
 pub(super) const KEY: u64 = 9;
+pub(super) const DEVICE: u64 = 10;
+pub(super) const CRL: u64 = 11;
+pub(super) const CLOCK: u64 = 12;
+pub(super) const CLOCK_CONFIRM: u64 = 13;
+pub(super) const BURNED: u64 = 14;
+pub(super) const RESTORED: u64 = 15;
 pub(super) const DISPATCH_ACCEPTED: u64 = 16;
 pub(super) const DISPATCH_REFUSED: u64 = 17;
 pub(super) const RESERVED: u64 = 18;
 pub(super) const EXISTING: u64 = 19;
 pub(super) const REFUSED: u64 = 20;
+pub(super) const DEVICE_CHANGED: u64 = 21;
+pub(super) const CLOCK_CONFIRMED: u64 = 22;
+
+pub(super) const STEADY_BOOT: i64 = 7;
+pub(super) const STEADY_SECONDS: i64 = 8;
 
 pub(super) const CONTENT_REJECTED: u64 = 0;
 pub(super) const CONTENT_GRANT: u64 = 1;
@@ -42,7 +53,7 @@ fn sequence(sequence: LogSequence) -> u64 {
 }
 
 pub(super) fn entry(entry: &Entry) -> Vec<u8> {
-    let behind = Some(entry.clock_behind_seconds).filter(|seconds| *seconds > 0);
+    let behind = Some(entry.clock_behind_seconds).filter(|seconds| *seconds != 0);
     let start = |kind: u64| {
         Map::new()
             .with(KIND, kind)
@@ -58,11 +69,14 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(7, digest(&genesis.trust_fingerprint))
             .with(8, digest(&genesis.enrolment_fingerprint))
             .with(9, genesis.software.as_str()),
-        Body::Start(body) => start(START)
-            .with(3, body.lineage.as_bytes().to_vec())
-            .with(4, body.boot)
-            .with(5, body.rules_version)
-            .with(6, body.software.as_str()),
+        Body::Start(body) => {
+            let map = start(START)
+                .with(3, body.lineage.as_bytes().to_vec())
+                .with(4, body.boot)
+                .with(5, body.rules_version)
+                .with(6, body.software.as_str());
+            steady(map, body.steady).with_some(9, body.anchor)
+        }
         Body::Trust(trust) => start(TRUST)
             .with(3, trust.version)
             .with(4, digest(&trust.fingerprint))
@@ -116,8 +130,49 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
         Body::Refused(refused) => start(REFUSED)
             .with(3, refused.code.as_str())
             .with_some(4, refused.entitlement.as_ref().map(|id| id.as_str())),
+        Body::Device(order) => start(DEVICE)
+            .with(3, order.action.as_str())
+            .with(4, order.product.as_str())
+            .with(5, order.device_id.as_str())
+            .with(6, order.reason.as_str()),
+        Body::Crl(crl) => start(CRL)
+            .with(3, crl.generation)
+            .with(4, crl.number)
+            .with(5, digest(&crl.sha256))
+            .with(6, crl.this_update)
+            .with(7, crl.next_update),
+        Body::Clock(found) => steady(
+            start(CLOCK).with(3, found.believed).with(4, found.expected),
+            found.steady,
+        ),
+        Body::ClockConfirm { steady: said } => steady(start(CLOCK_CONFIRM), *said),
+        Body::Burned(burned) => {
+            let slots = burned.slots.iter().map(|slots| {
+                let numbers = [slots.account.number(), slots.first, slots.end];
+                Value::Array(numbers.map(Value::from).to_vec())
+            });
+            start(BURNED)
+                .with(3, burned.anchor)
+                .with(4, Value::Array(slots.collect()))
+        }
+        Body::Restored(restored) => start(RESTORED)
+            .with(3, restored.parent.as_bytes().to_vec())
+            .with(4, restored.size)
+            .with(5, digest(&restored.root))
+            .with(6, restored.lineage.as_bytes().to_vec()),
+        Body::DeviceChanged(changed) => start(DEVICE_CHANGED)
+            .with(3, sequence(changed.reservation))
+            .with(4, changed.account.number())
+            .with(5, changed.slot)
+            .with(6, changed.issue),
+        Body::ClockConfirmed => start(CLOCK_CONFIRMED),
     };
     map.encode()
+}
+
+fn steady(map: Map, steady: Option<Steady>) -> Map {
+    map.with_some(STEADY_BOOT, steady.map(|steady| steady.boot.to_vec()))
+        .with_some(STEADY_SECONDS, steady.map(|steady| steady.seconds))
 }
 
 fn verdict(verdict: &Verdict) -> Map {

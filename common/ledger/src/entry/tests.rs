@@ -55,6 +55,8 @@ fn each_body() -> Vec<Body> {
             boot: 70_000,
             rules_version: 1,
             software: String::new(),
+            steady: None,
+            anchor: None,
         }),
         Body::Trust(Trust {
             version: 2,
@@ -224,7 +226,7 @@ fn an_entry_outside_the_specification_is_refused_with_the_reason() {
     assert!(refused(accepted().with(2, 101)).contains("before 1970"));
     assert!(refused(accepted().with(3, 1)).contains("unknown field"));
     assert!(refused(Map::new().with(0, 16)).contains("field 1: missing"));
-    assert!(refused(Map::new().with(0, 10).with(1, 0)).contains("does not know"));
+    assert!(refused(Map::new().with(0, 15_000).with(1, 0)).contains("does not know"));
     let rotation = |generation: u64| {
         Map::new()
             .with(0, 8)

@@ -1,7 +1,9 @@
 //! Whether the ledger may record what the vault says of its keys.
 
 use super::Ledger;
-use crate::entry::{KeyOutcome, KeyReceipt, Rotation, is_code};
+use crate::entry::{
+    BURNED_MAX, Burned, CrlIssued, KeyOutcome, KeyReceipt, Restored, Rotation, is_code,
+};
 use crate::error::Error;
 
 impl Ledger {
@@ -18,6 +20,26 @@ impl Ledger {
             return Ok(());
         };
         Err(Error::Input { why })
+    }
+
+    pub(super) fn crl_fits(&self, crl: &CrlIssued) -> Result<(), Error> {
+        self.state.crl_fits(crl).map_err(|why| Error::Input { why })
+    }
+
+    pub(super) fn burned_fits(&self, burned: &Burned) -> Result<(), Error> {
+        if burned.slots.len() > BURNED_MAX {
+            let why = "slots of too many accounts are burned at once".to_owned();
+            return Err(Error::Input { why });
+        }
+        self.state
+            .burned_fits(burned)
+            .map_err(|why| Error::Input { why })
+    }
+
+    pub(super) fn restored_fits(&self, restored: &Restored) -> Result<(), Error> {
+        self.state
+            .restored_fits(restored)
+            .map_err(|why| Error::Input { why })
     }
 
     pub(super) fn key_fits(&self, receipt: &KeyReceipt) -> Result<(), Error> {

@@ -1,7 +1,11 @@
 //! From what the caller hands in to what a record can hold.
 
 use crate::decide::{Input, Submitted};
-use crate::entry::{Body, ENTRY_BYTES_MAX, Request, Submission, TEXT_BYTES_MAX, Verdict, is_code};
+use mintmark_protocol::order::is_reason;
+
+use crate::entry::{
+    Body, ENTRY_BYTES_MAX, Request, Steady, Submission, TEXT_BYTES_MAX, Verdict, is_code,
+};
 use crate::error::Error;
 
 /// The error for an entry above the ceiling.
@@ -12,7 +16,7 @@ pub(super) fn too_large(bytes: usize) -> Error {
 }
 
 /// The entry of an input, once its texts are known to fit.
-pub(super) fn body_of(input: Input<'_>) -> Result<Body, Error> {
+pub(super) fn body_of(input: Input<'_>, steady: Option<Steady>) -> Result<Body, Error> {
     let code_fits = |code: &str| {
         let why = || format!("`{}` is not a code", code.escape_default());
         if is_code(code) {
@@ -42,6 +46,14 @@ pub(super) fn body_of(input: Input<'_>) -> Result<Body, Error> {
                 }
             },
         }),
+        Input::Device(order) => {
+            if !is_reason(&order.reason) {
+                let why = "a reason is 1 to 200 characters of plain text".to_owned();
+                return Err(Error::Input { why });
+            }
+            Body::Device(order.clone())
+        }
+        Input::ClockConfirm => Body::ClockConfirm { steady },
         Input::Dispatch(dispatch) => {
             text_fits(&dispatch.kind)?;
             text_fits(&dispatch.id)?;

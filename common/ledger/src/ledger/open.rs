@@ -167,6 +167,7 @@ impl Ledger {
             staged: Vec::new(),
             staged_bytes: 0,
             overlay: Overlay::default(),
+            anchor: None,
             started: false,
             in_hand: BTreeMap::new(),
             requests_unlogged: 0,

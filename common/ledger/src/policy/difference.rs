@@ -10,6 +10,7 @@ use mintmark_protocol::key_terms::KeyTerms;
 use serde::Serialize;
 
 use super::explain::{counted, grouped, moment};
+use crate::state::clock::CLOCK_GAP_DAYS_DEFAULT;
 
 /// One thing in which two versions of an entitlement differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +58,7 @@ pub fn difference(before: &Entitlement, after: &Entitlement) -> Vec<Change> {
         window,
         credit,
         anchor_lease_max,
+        clock_gap_days_max,
         products,
         policy_digest,
         keys,
@@ -103,6 +105,12 @@ pub fn difference(before: &Entitlement, after: &Entitlement) -> Vec<Change> {
         &before.anchor_lease_max,
         anchor_lease_max,
         units,
+    );
+    all.compare(
+        "clock ahead of the log by at most",
+        &before.clock_gap_days_max,
+        clock_gap_days_max,
+        |days| counted(days.unwrap_or(CLOCK_GAP_DAYS_DEFAULT), "day"),
     );
     let sku = |product: &ProductTerms| product.sku.clone();
     all.each(

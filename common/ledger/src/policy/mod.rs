@@ -298,6 +298,7 @@ impl Policy {
             window,
             credit: self.credit,
             anchor_lease_max: self.anchor_lease_max,
+            clock_gap_days_max: None,
             products: products.collect::<Result<_, _>>()?,
             policy_digest: self.digest,
             keys: self

@@ -19,6 +19,16 @@ impl Refusal {
             Self::DeviceCaRevoked { .. } => "DEVICE-CA-REVOKED",
             Self::EntitlementRevoked { .. } => "ENTITLEMENT-REVOKED",
             Self::ClockBack { .. } => "CLOCK-BACK",
+            Self::ClockJumped { .. } => "CLOCK-JUMPED",
+            Self::ClockBelieved => "CLOCK-BELIEVED",
+            Self::ClockBeyondBound { .. } => "CLOCK-BEYOND-BOUND",
+            Self::DeviceUnknown { .. } => "DEVICE-UNKNOWN",
+            Self::DeviceScrapped { .. } => "DEVICE-SCRAPPED",
+            Self::DeviceVoided { .. } => "DEVICE-VOIDED",
+            Self::DeviceUnitEnded { .. } => "DEVICE-UNIT-ENDED",
+            Self::DeviceUnresolved { .. } => "DEVICE-UNRESOLVED",
+            Self::ReworkOpen { .. } => "REWORK-OPEN",
+            Self::ReworkExhausted { .. } => "REWORK-EXHAUSTED",
             Self::WindowNotOpen { .. } => "WINDOW-NOT-OPEN",
             Self::WindowClosed { .. } => "WINDOW-CLOSED",
             Self::StationNotAllowed { .. } => "STATION-NOT-ALLOWED",
@@ -87,6 +97,7 @@ impl Refusal {
             | Self::KeyNotReceived { entitlement, .. }
             | Self::KeyDeviceTaken { entitlement, .. }
             | Self::KeyUsesExhausted { entitlement, .. }
+            | Self::ReworkExhausted { entitlement, .. }
             | Self::QuotaExhausted { entitlement, .. }
             | Self::RateDay { entitlement, .. }
             | Self::RateHour { entitlement, .. }

@@ -60,6 +60,56 @@ const CODES: &[(&str, &str, &str)] = &[
         "set the clock right, then try again; if it is the log's time that is wrong, ask HQ for a clock correction",
     ),
     (
+        "CLOCK-JUMPED",
+        "the vault's clock had jumped, or stood still",
+        "set the clock right, and it goes on by itself; if the clock is right as it is, run `site clock confirm`",
+    ),
+    (
+        "CLOCK-BELIEVED",
+        "the clock was believed as it was",
+        "nothing has to be confirmed",
+    ),
+    (
+        "CLOCK-BEYOND-BOUND",
+        "the clock was too far from the log for a person to confirm it",
+        "set the clock right; if it is right as it is, ask HQ for a clock correction",
+    ),
+    (
+        "DEVICE-UNKNOWN",
+        "the device was not known at this vault",
+        "check the id and the product; `site device show` tells what it has",
+    ),
+    (
+        "DEVICE-SCRAPPED",
+        "the device was scrapped",
+        "a scrapped device gets nothing more; give another device another id",
+    ),
+    (
+        "DEVICE-VOIDED",
+        "the device's unit was voided",
+        "a voided unit gets nothing more; give the device another id",
+    ),
+    (
+        "DEVICE-UNIT-ENDED",
+        "the unit was scrapped or voided before it had its certificate",
+        "nothing has to be done: it stays spent",
+    ),
+    (
+        "DEVICE-UNRESOLVED",
+        "the device had no certificate yet",
+        "run `site recover`, or `site device void` if the unit came to nothing",
+    ),
+    (
+        "REWORK-OPEN",
+        "the device was allowed another certificate already",
+        "submit its new request with `site issue`",
+    ),
+    (
+        "REWORK-EXHAUSTED",
+        "the device had as many certificates as its policy allows",
+        "scrap the device, or ask HQ for an amendment with more `reissues_per_device`",
+    ),
+    (
         "WINDOW-NOT-OPEN",
         "the entitlement was not valid yet",
         "wait until it opens",

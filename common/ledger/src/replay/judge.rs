@@ -2,9 +2,9 @@
 
 use super::divergence::Severity;
 use super::{Expected, knows_rules};
-use crate::entry::{Body, Entry, KeyOutcome, KeyReceipt, Reserved, Trust};
+use crate::entry::{Body, ClockFound, Entry, KeyOutcome, KeyReceipt, Reserved, Trust};
 use crate::serial::{Serial, SerialCipher, serial_of};
-use crate::state::State;
+use crate::state::{Reading, State};
 
 /// A divergence's code and severity, and what was expected.
 type Verdict = (&'static str, Severity, String);
@@ -12,9 +12,10 @@ type Verdict = (&'static str, Severity, String);
 /// Judges an input by what the state says must be true of it.
 pub(super) fn input(
     state: &State,
-    body: &Body,
+    entry: &Entry,
     found: &mut dyn FnMut(&'static str, Severity, String, String),
 ) {
+    let body = &entry.body;
     let first = state.size() == 0;
     if first != matches!(body, Body::Genesis(_)) {
         let (code, expected) = if first {
@@ -50,6 +51,14 @@ pub(super) fn input(
                     Severity::Critical,
                     format!("boot {boot}"),
                     format!("boot {}", start.boot),
+                );
+            }
+            if start.anchor.is_some_and(|anchor| anchor < state.anchor()) {
+                found(
+                    "ANCHOR-BACK",
+                    Severity::Critical,
+                    format!("an anchor of counter {} or higher", state.anchor()),
+                    format!("counter {}", start.anchor.unwrap_or(0)),
                 );
             }
             if !knows_rules(start.rules_version) {
@@ -98,6 +107,10 @@ pub(super) fn input(
             }
         }
         Body::Key(receipt) => key(state, receipt, found),
+        Body::Clock(said) => clock(state, entry.clock(), said, found),
+        Body::Crl(crl) => fits("CRL-MISMATCH", state.crl_fits(crl), found),
+        Body::Burned(burned) => fits("BURN-MISMATCH", state.burned_fits(burned), found),
+        Body::Restored(restored) => fits("RESTORE-MISMATCH", state.restored_fits(restored), found),
         Body::BundleSealed(sealed) => {
             let chain = state.bundles();
             let next = chain.sequence.saturating_add(1);
@@ -141,6 +154,47 @@ fn follows(
                 "trust manifest {}, of dispatch epoch {}",
                 trust.version, trust.dispatch_epoch
             ),
+        );
+    }
+}
+
+/// Judges a fact by what must hold of it.
+fn fits(
+    code: &'static str,
+    fits: Result<(), String>,
+    found: &mut dyn FnMut(&'static str, Severity, String, String),
+) {
+    if let Err(why) = fits {
+        let expected = "what can be so in this place".to_owned();
+        found(code, Severity::Critical, expected, why);
+    }
+}
+
+/// Judges what a vault says of its clock by what its two clocks said.
+fn clock(
+    state: &State,
+    clock: u64,
+    said: &ClockFound,
+    found: &mut dyn FnMut(&'static str, Severity, String, String),
+) {
+    let steady = said.steady;
+    let off = state.clock_off(Reading { clock, steady });
+    let stopped = state.clock_stopped().map(|stopped| stopped.expected);
+    let due = match (off, stopped) {
+        (Some(expected), None) => Some((false, expected)),
+        (None, Some(expected)) => Some((true, expected)),
+        _ => None,
+    };
+    if due != Some((said.believed, said.expected)) {
+        let words = |believed| if believed { "believed" } else { "not believed" };
+        let due = due.map_or("nothing to be said of the clock", |(believed, _)| {
+            words(believed)
+        });
+        found(
+            "CLOCK-MISMATCH",
+            Severity::Critical,
+            due.to_owned(),
+            words(said.believed).to_owned(),
         );
     }
 }
@@ -210,7 +264,8 @@ pub(super) fn decision(
         }
         (Body::Existing { .. }, Body::Reserved(_)) => ("DEVICE-DUPLICATE", Severity::Critical),
         (Body::Reserved(_) | Body::Existing { .. }, Body::Refused(_))
-        | (Body::DispatchAccepted, Body::DispatchRefused { .. }) => {
+        | (Body::DispatchAccepted, Body::DispatchRefused { .. })
+        | (Body::DeviceChanged(_) | Body::ClockConfirmed, Body::Refused(_)) => {
             ("WRONGLY-REFUSED", Severity::Warning)
         }
         (Body::Refused(_), Body::Refused(_))
@@ -338,6 +393,7 @@ pub(super) fn describe(body: &Body) -> String {
         },
         Body::DispatchRefused { code } => format!("dispatch refused by {code}"),
         Body::DispatchAccepted => "dispatch accepted".to_owned(),
+        Body::DeviceChanged(changed) => format!("the device of record {}", changed.reservation),
         other => other.kind().to_owned(),
     }
 }

@@ -36,6 +36,9 @@ impl WindowCount {
     }
 }
 
+/// The most days whose units an account keeps apart: what its present rate is told by.
+pub const DAYS_KEPT_MAX: usize = 15;
+
 /// One account. `authorised = good + scrapped + voided + unresolved + unspent`, unless the log holds a fraud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -55,12 +58,16 @@ pub struct Account {
     pub scrapped: u64,
     /// Units that were voided before a device got them.
     pub voided: u64,
-    /// Units reserved without a certificate.
+    /// Units that are spent and have no certificate: reserved ones, and those that were burned.
     pub unresolved: u64,
+    /// Units that were leased and may have been spent when the vault did not stop cleanly; they count as unresolved.
+    pub burned: u64,
     /// Units of the newest UTC hour with any.
     pub hour: WindowCount,
     /// Units of the newest UTC day with any.
     pub day: WindowCount,
+    /// Units of the newest UTC days with any, at most [`DAYS_KEPT_MAX`] of them, in order.
+    pub days: Vec<WindowCount>,
 }
 
 impl Account {
@@ -80,8 +87,25 @@ impl Account {
             scrapped: 0,
             voided: 0,
             unresolved: 0,
+            burned: 0,
+            days: Vec::new(),
             hour: WindowCount::default(),
             day: WindowCount::default(),
+        }
+    }
+
+    /// Counts a unit of the day of this number.
+    pub(crate) fn count_day(&mut self, day: u64) {
+        self.day.add(day);
+        match self.days.last_mut() {
+            Some(newest) if newest.window >= day => newest.units = newest.units.saturating_add(1),
+            _ => self.days.push(WindowCount {
+                window: day,
+                units: 1,
+            }),
+        }
+        if self.days.len() > DAYS_KEPT_MAX {
+            self.days.remove(0);
         }
     }
 

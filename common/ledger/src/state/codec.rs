@@ -6,7 +6,12 @@
 //!           8: [uint, bstr, uint] / null, 9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement],
 //!           13: [* account], 14: [* reservation], 15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null,
 //!           20: entry / sku / null, 21: orders, 22: orders, 23: orders, 24: revoked / null, 25: [uint, digest] / null,
-//!           26: [* received], 27: [* uses] }
+//!           26: [* received], 27: [* uses], 28: [* { 1: label, 2: sku }],
+//!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
+//!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
+//!           31: [* [at: uint, entry]], 32: clock, 33: uint }
+//! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs, 33: anchor counter
+//! clock = { 1: [clock: unix-time, boot: bstr, seconds: uint] / null, 2: [at: uint, clock: unix-time, expected: unix-time] / null, 3: uint }
 //! ; 21 to 23: revocations, clock corrections, re-anchors; 24: disabled; 25: rotation asked for
 //! enrolment = { 1: digest, 2: bstr, 3: [+ device-ca], 4: COSE_Key, 5: uint }
 //! device-ca = { 1: uint, 2: bstr, 3: uint, 4: revoked / null, 5: digest }   ; generation, certificate, first record, grant
@@ -16,7 +21,7 @@
 //! bundles = { 1: uint, 2: digest / null, 3: uint, 4: [* [uint, uint, digest]], 5: uint, 6: uint }
 //! entitlement = { 1: uint, 2: digest, 3: bstr, 4: uint, 5: revoked / null, 6: orders }
 //! ; version, fingerprint, terms, accepted at; every version accepted
-//! account = { 1: uint, 2: identifier, 3: sku, 4: [10 uint] }
+//! account = { 1: uint, 2: identifier, 3: sku, 4: [11 uint], 5: [* [day: uint, units: uint]] }
 //! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr, 8: [* label], 9: bool }
 //! run = [first: uint, stride: uint, count: uint, unix-time]
 //! received = { 1: label, 2: bstr .size 32, 3: tstr, 4: tstr / null, 5: uint }  ; label, check value, how, code, record
@@ -24,6 +29,7 @@
 //! ```
 
 mod orders;
+mod taken;
 
 use std::sync::Arc;
 
@@ -34,7 +40,7 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key_terms::KEYS_MAX;
 use mintmark_protocol::{Error, key};
 
-use super::account::{Account, WindowCount};
+use super::account::{Account, DAYS_KEPT_MAX, WindowCount};
 use super::unreported::Unreported;
 use super::{
     BundleChain, DispatchChain, Enrolment, Granted, OpenReservation, Pending, SealedBundle, State,
@@ -116,6 +122,10 @@ impl State {
             Pending::Dispatch(dispatch) => {
                 Value::from(record(Body::Dispatch((**dispatch).clone())))
             }
+            Pending::Device(order) => Value::from(record(Body::Device((**order).clone()))),
+            Pending::ClockConfirm { steady } => {
+                Value::from(record(Body::ClockConfirm { steady: *steady }))
+            }
         });
         Map::new()
             .with(0, FORMAT)
@@ -147,6 +157,11 @@ impl State {
             .with_array(26, orders::received(&self.keys))
             .with_array(27, orders::uses(&self.keys))
             .with_array(28, orders::products(&self.keys))
+            .with_array(29, taken::issues(&self.taken_back))
+            .with_array(30, taken::reworks(&self.taken_back))
+            .with_array(31, taken::crls(&self.crls))
+            .with(32, taken::clock(&self.clock))
+            .with(33, self.anchor)
             .encode()
     }
 
@@ -226,12 +241,18 @@ fn account(account: &Account) -> Map {
         account.hour.units,
         account.day.window,
         account.day.units,
+        account.burned,
     ];
+    let days = account
+        .days
+        .iter()
+        .map(|day| numbers([day.window, day.units]));
     Map::new()
         .with(1, account.tag.number())
         .with(2, account.entitlement.as_str())
         .with(3, account.sku.as_str())
         .with(4, numbers(counts))
+        .with(5, array(days))
 }
 
 fn reservation((sequence, open): (&LogSequence, &OpenReservation)) -> Map {
@@ -317,6 +338,10 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.disabled = orders::read_revoked(&mut fields, 24)?;
     state.rotation = orders::read_rotation(&mut fields, 25)?;
     state.keys = orders::read_keys(&mut fields, 26)?;
+    state.taken_back = taken::read_taken_back(&mut fields, 29)?;
+    state.crls = taken::read_crls(&mut fields, 31)?;
+    state.clock = taken::read_clock(fields.map(32, WHAT)?)?;
+    state.anchor = fields.uint(33)?;
     fields.finish()?;
     state.recompile();
     Ok(state)
@@ -356,6 +381,8 @@ fn read_pending(fields: &Fields, value: Value) -> Result<Pending, Error> {
         }),
         Value::Bytes(record) => match Entry::from_cbor(&record)?.body {
             Body::Dispatch(dispatch) => Ok(Pending::Dispatch(Box::new(dispatch))),
+            Body::Device(order) => Ok(Pending::Device(Box::new(order))),
+            Body::ClockConfirm { steady } => Ok(Pending::ClockConfirm { steady }),
             _ => Err(fields.wrong(20, "a dispatch was expected")),
         },
         _ => Err(fields.wrong(20, "an input was expected")),
@@ -450,7 +477,7 @@ fn read_account(value: Value) -> Result<Account, Error> {
     let mut fields = Fields::new(WHAT, value)?;
     let mut account = Account::new(tag(&mut fields, 1)?, fields.parse(2)?, fields.parse(3)?, 0);
     let counts = Numbers::read(fields.required(4)?);
-    let Numbers(counts) = counts.ok_or_else(|| fields.wrong(4, "not ten counts"))?;
+    let Numbers(counts) = counts.ok_or_else(|| fields.wrong(4, "not eleven counts"))?;
     let [
         authorised,
         next_slot,
@@ -462,7 +489,14 @@ fn read_account(value: Value) -> Result<Account, Error> {
         in_hour,
         day,
         in_day,
+        burned,
     ] = counts;
+    account.burned = burned;
+    for value in fields.array(5, DAYS_KEPT_MAX)? {
+        let day = Numbers::read(value).ok_or_else(|| fields.wrong(5, "not the units of a day"))?;
+        let Numbers([window, units]) = day;
+        account.days.push(WindowCount { window, units });
+    }
     account.authorised = authorised;
     account.next_slot = next_slot;
     account.good = good;

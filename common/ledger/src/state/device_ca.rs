@@ -100,6 +100,10 @@ impl State {
         reservation: LogSequence,
         open: &OpenReservation,
     ) -> Option<(Refusal, LogSequence)> {
+        if let Some(ended) = self.taken_back.ended(open.account, open.slot) {
+            let device_id = open.device_id.clone();
+            return Some((Refusal::DeviceUnitEnded { device_id }, ended.at));
+        }
         let account = self.accounts.get(&open.account);
         let granted = account.and_then(|account| self.entitlements.get(&account.entitlement));
         if let Some(granted) = granted

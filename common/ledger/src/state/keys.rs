@@ -69,11 +69,15 @@ impl Keys {
     }
 
     pub(crate) fn count(&mut self, entitlement: &EntitlementId, label: &KeyLabel) {
+        self.count_many(entitlement, label, 1);
+    }
+
+    pub(crate) fn count_many(&mut self, entitlement: &EntitlementId, label: &KeyLabel, count: u64) {
         let uses = self
             .uses
             .entry((entitlement.clone(), label.clone()))
             .or_default();
-        *uses = uses.saturating_add(1);
+        *uses = uses.saturating_add(count);
     }
 }
 

@@ -349,6 +349,7 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
             unreported_days_max: 14,
         },
         anchor_lease_max: 256,
+        clock_gap_days_max: None,
         products,
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),
@@ -638,7 +639,7 @@ impl Chronicle {
         let Moment { time, clock } = Moment::at(&self.state, self.now);
         self.write_entry(Entry {
             time,
-            clock_behind_seconds: time - clock,
+            clock_behind_seconds: time as i64 - clock as i64,
             body,
         });
     }
@@ -686,6 +687,8 @@ pub(super) fn start(boot: u64) -> Start {
         boot,
         rules_version: RULES_VERSION,
         software: "site 0.1.0".to_owned(),
+        steady: None,
+        anchor: None,
     }
 }
 

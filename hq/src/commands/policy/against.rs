@@ -426,6 +426,8 @@ impl Replaying<'_> {
                 }
             }
             Decision::Existing { .. } => self.tally.existing += 1,
+            // Nobody asks these of a request.
+            Decision::ChangeDevice(_) | Decision::ConfirmClock => {}
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
                 let code = refusal.code();
                 *self.tally.refused.entry(code.to_owned()).or_default() += 1;

@@ -237,6 +237,8 @@ impl Vault {
             boot: 1,
             rules_version: RULES_VERSION,
             software: "site 0.1.0".to_owned(),
+            steady: None,
+            anchor: None,
         }));
         vault
     }

@@ -1,0 +1,71 @@
+//! What must hold of the facts that a vault puts on record, the same where it writes them and where HQ reads them.
+
+use super::State;
+use crate::entry::{Burned, CrlIssued, Restored};
+
+impl State {
+    /// Whether a CRL is the next one of a device CA of the vault, or why not.
+    pub(crate) fn crl_fits(&self, crl: &CrlIssued) -> Result<(), String> {
+        let known = self
+            .device_cas()
+            .iter()
+            .any(|ca| ca.generation == crl.generation);
+        if !known {
+            return Err(format!("the vault has no device CA {}", crl.generation));
+        }
+        let last = self.crl(crl.generation).map_or(0, |(_, last)| last.number);
+        let next = last.saturating_add(1);
+        if crl.number != next {
+            return Err(format!(
+                "CRL {} is not the next one, which is {next}",
+                crl.number
+            ));
+        }
+        if crl.next_update <= crl.this_update {
+            return Err("a CRL ends after it begins".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether slots may be skipped, or why not: the next ones of each account, no more than were leased, and none beyond
+    /// what is authorised.
+    pub(crate) fn burned_fits(&self, burned: &Burned) -> Result<(), String> {
+        if burned.anchor < self.anchor {
+            return Err(format!(
+                "the anchor's counter {} is below {}, which the log states",
+                burned.anchor, self.anchor
+            ));
+        }
+        for slots in &burned.slots {
+            let tag = slots.account;
+            let Some(account) = self.account(tag) else {
+                return Err(format!("there is no account {tag}"));
+            };
+            let granted = self.entitlements.get(&account.entitlement);
+            let lease = granted.map_or(0, |granted| granted.terms.anchor_lease_max);
+            let end = account
+                .next_slot
+                .saturating_add(lease)
+                .min(account.authorised);
+            if slots.first != account.next_slot || slots.end > end {
+                return Err(format!(
+                    "slots {} to {} of account {tag} were not the ones that were leased, which are within {} to {end}",
+                    slots.first, slots.end, account.next_slot
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the log can go on in another lineage from here, or why not.
+    pub(crate) fn restored_fits(&self, restored: &Restored) -> Result<(), String> {
+        let here = (self.lineage, self.size, self.root());
+        if here != (Some(restored.parent), restored.size, restored.root) {
+            return Err("the restore names another place in the log than this one".to_owned());
+        }
+        if restored.lineage == restored.parent {
+            return Err("a restore begins a lineage of its own".to_owned());
+        }
+        Ok(())
+    }
+}

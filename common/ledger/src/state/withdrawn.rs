@@ -1,0 +1,245 @@
+//! Units that were taken back from their devices: scrapped and voided ones, and certificates that a rework superseded. What
+//! is here stands on the CRL of the device CA that certified it, and none of it is ever spent again.
+
+use std::collections::BTreeMap;
+
+use mintmark_protocol::entitlement::AccountTag;
+
+use super::State;
+use crate::decide::DeviceRecord;
+use crate::entry::{CrlIssued, DeviceAction, DeviceChanged, LogSequence};
+use crate::refusal::Refusal;
+
+/// Why a certificate is no longer good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Withdrawal {
+    /// The device was scrapped.
+    Scrapped,
+    /// The unit never became a device.
+    Voided,
+    /// A rework gave the device another one.
+    Superseded,
+}
+
+impl Withdrawal {
+    /// Its name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scrapped => "scrapped",
+            Self::Voided => "voided",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::Scrapped => 0,
+            Self::Voided => 1,
+            Self::Superseded => 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        [Self::Scrapped, Self::Voided, Self::Superseded]
+            .into_iter()
+            .find(|withdrawal| withdrawal.number() == number)
+    }
+}
+
+/// One issue of a unit that is no longer good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Why.
+    pub why: Withdrawal,
+    /// The reservation of that issue.
+    pub reservation: LogSequence,
+    /// The record since which it is so.
+    pub at: LogSequence,
+    /// The time of that record, Unix seconds.
+    pub time: u64,
+}
+
+/// One issue of a unit: account, slot, issue number.
+pub type Issue = (AccountTag, u64, u16);
+
+/// What was taken back, and what may be made again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TakenBack {
+    pub(crate) issues: BTreeMap<Issue, Withdrawn>,
+    /// Units whose device may have another certificate.
+    pub(crate) reworks: BTreeMap<(AccountTag, u64), Rework>,
+}
+
+/// A unit whose device may have another certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rework {
+    /// The record that said so.
+    pub(crate) at: LogSequence,
+    /// The reservation of the issue that the next one supersedes.
+    pub(crate) reservation: LogSequence,
+    /// That issue.
+    pub(crate) issue: u16,
+}
+
+impl TakenBack {
+    pub(crate) fn of_unit(
+        &self,
+        account: AccountTag,
+        slot: u64,
+    ) -> impl DoubleEndedIterator<Item = (u16, &Withdrawn)> {
+        let issues = (account, slot, 0)..=(account, slot, u16::MAX);
+        self.issues
+            .range(issues)
+            .map(|((_, _, issue), withdrawn)| (*issue, withdrawn))
+    }
+
+    /// Since when a unit is scrapped or voided.
+    pub(crate) fn ended(&self, account: AccountTag, slot: u64) -> Option<&Withdrawn> {
+        let mut ended = self.of_unit(account, slot).map(|(_, withdrawn)| withdrawn);
+        ended.find(|withdrawn| withdrawn.why != Withdrawal::Superseded)
+    }
+
+    /// How many reworks the unit had, one that is open included.
+    pub(crate) fn reworks_of(&self, account: AccountTag, slot: u64) -> u64 {
+        let superseded = self.of_unit(account, slot);
+        let superseded = superseded.filter(|(_, w)| w.why == Withdrawal::Superseded);
+        let open = u64::from(self.reworks.contains_key(&(account, slot)));
+        (superseded.count() as u64).saturating_add(open)
+    }
+}
+
+impl State {
+    /// Every issue that is no longer good, in order.
+    pub fn withdrawn(&self) -> impl Iterator<Item = (&Issue, &Withdrawn)> {
+        self.taken_back.issues.iter()
+    }
+
+    /// Why and since when an issue of a unit is no longer good; none while nothing was said of it.
+    pub fn withdrawal(&self, account: AccountTag, slot: u64, issue: u16) -> Option<&Withdrawn> {
+        self.taken_back.issues.get(&(account, slot, issue))
+    }
+
+    /// Since when a unit is scrapped or voided; none while it is not.
+    pub fn unit_ended(&self, account: AccountTag, slot: u64) -> Option<&Withdrawn> {
+        self.taken_back.ended(account, slot)
+    }
+
+    /// The record that allowed the unit's device another certificate, which it has not got yet.
+    pub fn rework_open(&self, account: AccountTag, slot: u64) -> Option<LogSequence> {
+        let rework = self.taken_back.reworks.get(&(account, slot))?;
+        Some(rework.at)
+    }
+
+    /// How many reworks of the unit there were, one that is open included.
+    pub fn reworks_of(&self, account: AccountTag, slot: u64) -> u64 {
+        self.taken_back.reworks_of(account, slot)
+    }
+
+    /// The issues that the CRL of one of the vault's device CAs names, in order.
+    pub fn crl_entries(&self, generation: u16) -> impl Iterator<Item = (&Issue, &Withdrawn)> {
+        self.withdrawn().filter(move |(_, withdrawn)| {
+            let ca = self.device_ca_of(withdrawn.reservation);
+            ca.is_some_and(|ca| ca.generation == generation)
+        })
+    }
+
+    /// Whether something belongs on the CRL of a device CA that its newest one does not say.
+    pub fn crl_is_behind(&self, generation: u16) -> bool {
+        let said = self.crls.get(&generation).map(|(at, _)| *at);
+        self.crl_entries(generation)
+            .any(|(_, withdrawn)| said.is_none_or(|said| withdrawn.at > said))
+    }
+
+    /// The newest CRL that a device CA of the vault signed, and its record.
+    pub fn crl(&self, generation: u16) -> Option<&(LogSequence, CrlIssued)> {
+        self.crls.get(&generation)
+    }
+
+    /// Why a device gets nothing any more: its unit was scrapped or voided.
+    pub(crate) fn device_ended(&self, known: &DeviceRecord) -> Option<Refusal> {
+        let ended = self.taken_back.ended(known.account, known.slot)?;
+        let (sku, device_id, since) = (known.sku.clone(), known.device_id.clone(), ended.time);
+        Some(match ended.why {
+            Withdrawal::Scrapped => Refusal::DeviceScrapped {
+                sku,
+                device_id,
+                since,
+            },
+            Withdrawal::Voided | Withdrawal::Superseded => Refusal::DeviceVoided {
+                sku,
+                device_id,
+                since,
+            },
+        })
+    }
+
+    /// What somebody at the vault said of a device: its unit is taken back for good, or may have another certificate.
+    pub(crate) fn change_device(
+        &mut self,
+        changed: &DeviceChanged,
+        action: DeviceAction,
+        (at, time): (LogSequence, u64),
+    ) {
+        let unit = (changed.account, changed.slot);
+        if self.taken_back.ended(unit.0, unit.1).is_some() {
+            return;
+        }
+        let why = match action {
+            DeviceAction::Rework => {
+                let rework = Rework {
+                    at,
+                    reservation: changed.reservation,
+                    issue: changed.issue,
+                };
+                self.taken_back.reworks.insert(unit, rework);
+                return;
+            }
+            DeviceAction::Scrap => Withdrawal::Scrapped,
+            DeviceAction::Void => Withdrawal::Voided,
+        };
+        self.taken_back.reworks.remove(&unit);
+        let withdrawn = Withdrawn {
+            why,
+            reservation: changed.reservation,
+            at,
+            time,
+        };
+        let issue = (changed.account, changed.slot, changed.issue);
+        self.taken_back.issues.insert(issue, withdrawn);
+        let of_unit = (unit.0, unit.1, LogSequence(0))..=(unit.0, unit.1, LogSequence(u64::MAX));
+        let mut unresolved = false;
+        for (_, _, reservation) in self.open_units.range(of_unit) {
+            if let Some(open) = self.reservations.get_mut(reservation) {
+                unresolved |= std::mem::take(&mut open.unresolved);
+            }
+        }
+        let Some(account) = self.accounts.get_mut(&unit.0) else {
+            return;
+        };
+        let from = if unresolved {
+            &mut account.unresolved
+        } else {
+            &mut account.good
+        };
+        *from = from.saturating_sub(1);
+        let to = match why {
+            Withdrawal::Scrapped => &mut account.scrapped,
+            Withdrawal::Voided | Withdrawal::Superseded => &mut account.voided,
+        };
+        *to = to.saturating_add(1);
+    }
+
+    /// A unit got another certificate: if a rework allowed it, the one before is no longer good.
+    pub(crate) fn supersede(&mut self, unit: (AccountTag, u64), (at, time): (LogSequence, u64)) {
+        if let Some(rework) = self.taken_back.reworks.remove(&unit) {
+            let withdrawn = Withdrawn {
+                why: Withdrawal::Superseded,
+                reservation: rework.reservation,
+                at,
+                time,
+            };
+            let issue = (unit.0, unit.1, rework.issue);
+            self.taken_back.issues.entry(issue).or_insert(withdrawn);
+        }
+    }
+}
