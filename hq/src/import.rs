@@ -1,12 +1,13 @@
 //! Audit bundles that come in: each is verified whole and replayed before anything of it counts.
 
 use mintmark_console::{Console, Exit, Failure};
+use mintmark_ledger::merkle::Frontier;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Verified;
-use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::trust::TrustManifest;
-use rusqlite::Savepoint;
+use rusqlite::{Connection, Savepoint};
 use serde_json::json;
 
 use self::chain::{Offence, Place};
@@ -111,7 +112,12 @@ impl<'a> Importer<'a> {
                     Err(failure) => Taken::Refused(failure),
                 });
             }
-            Place::Ahead(failure) => return Ok(Taken::Held(failure)),
+            Place::Ahead(failure) => {
+                return match self.other_prefix(&registry.sql, &arrived)? {
+                    Some(offence) => self.accuse(registry, &arrived, offence),
+                    None => Ok(Taken::Held(failure)),
+                };
+            }
             Place::Offence(offence) => return self.accuse(registry, &arrived, *offence),
             Place::Next => {}
         }
@@ -137,6 +143,39 @@ impl<'a> Importer<'a> {
             Err(failure) if failure.exit == Exit::Negative => Ok(Taken::Refused(failure)),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// A bundle that comes too early can be judged by its checkpoint, where that is of records that HQ holds.
+    fn other_prefix(
+        &self,
+        sql: &Connection,
+        arrived: &Arrived<'_>,
+    ) -> Result<Option<Offence>, Failure> {
+        let (vault, bundle) = (arrived.vault, arrived.bundle.content());
+        let size = bundle.checkpoint.size;
+        let held = bundles::of_vault(sql, &vault.name)?.into_iter();
+        let larger = held
+            .filter(|held| held.lineage == bundle.lineage)
+            .find(|held| held.log_size > size);
+        let Some(larger) = larger else {
+            return Ok(None);
+        };
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let opener = Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+            former: Some(self.ring),
+        };
+        let leaves = kept::Leaves::new(sql, &self.record, vault, opener);
+        let mut tree = Frontier::new();
+        leaves.each(&bundle.lineage, size, |leaf| tree.append(leaf))?;
+        let (known, root) = (tree.size() == size, Fingerprint::new(tree.root()));
+        let offence = (known && root != bundle.checkpoint.root).then(|| {
+            let fingerprint = arrived.bundle.fingerprint();
+            chain::other_prefix(vault, bundle, &fingerprint, (&larger, &root))
+        });
+        Ok(offence)
     }
 
     /// Verifies and replays a bundle whose place is right. Returns the number of findings and what the vault refused, or
@@ -243,9 +282,8 @@ impl<'a> Importer<'a> {
         }
         let sql = registry.savepoint()?;
         findings::add(&sql, &finding, clock::now_unix())?;
-        let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
-        let place = (&bundle.lineage, bundle.sequence);
-        bundles::refuse(&sql, name, place, &arrived.bundle.fingerprint())?;
+        let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
+        bundles::refuse(&sql, bundle, &fingerprint)?;
         sql.commit().map_err(failure::sql)?;
         Ok(Taken::Refused(failure))
     }

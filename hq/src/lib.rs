@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod failure;
 mod findings;
+mod forks;
 mod home;
 mod import;
 mod keyring;

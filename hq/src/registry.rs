@@ -22,7 +22,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

@@ -11,7 +11,7 @@
 //!   3: der,                            ; the vault's identity certificate, by a root of one of them
 //!   4: bstr,                           ; an audit bundle, the whole message without its segments
 //!   5: bstr,                           ; another one
-//!   6: [0*64 digest],                  ; consistency proof (RFC 9162 section 2.1.4) from the smaller of their logs
+//!   6: [0*65 digest],                  ; none; or a root of the smaller size, and its consistency proof to the larger log
 //!   7: digest,                         ; SHA-256 of this map with keys 1 to 6 alone
 //! }
 //! ```
@@ -30,8 +30,8 @@ use crate::trust::{TRUST_BYTES_MAX, TrustManifest};
 pub const FORK_PROOF_BYTES_MAX: usize = 64 << 20;
 /// The most trust manifests in one.
 pub const MANIFESTS_MAX: usize = 4096;
-/// The longest consistency proof, in digests: a tree of 2^63 leaves needs no more.
-pub const CONSISTENCY_MAX: usize = 64;
+/// The longest consistency proof, in digests, and the root before it: a tree of 2^63 leaves needs no more.
+pub const CONSISTENCY_MAX: usize = 65;
 const WHAT: &str = "proof of a fork";
 
 /// Two bundles that contradict each other, and whose they are. Nothing of it is verified yet.
@@ -43,7 +43,8 @@ pub struct ForkProof {
     pub identity_certificate: Vec<u8>,
     /// The bundles, as they were received.
     pub bundles: [Vec<u8>; 2],
-    /// What leads from the log of the smaller checkpoint to that of the larger; empty where it is not needed.
+    /// The root of the larger log when it was as small as the smaller one, and the consistency proof of that; empty where
+    /// it is not needed.
     pub consistency: Vec<Fingerprint>,
 }
 
@@ -79,7 +80,8 @@ impl ForkProof {
         }
         let digests = octets(&mut fields, 6, CONSISTENCY_MAX)?.into_iter();
         let digests: Option<Vec<[u8; 32]>> = digests.map(|one| one.try_into().ok()).collect();
-        let digests = digests.ok_or_else(|| fields.wrong(6, "digests of 32 bytes were expected"))?;
+        let digests =
+            digests.ok_or_else(|| fields.wrong(6, "digests of 32 bytes were expected"))?;
         let digest: Fingerprint = fields.octets(7)?;
         let proof = Self {
             trust,

@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 
+use mintmark_protocol::fork::ForkProof;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::revocation::Target;
 use support::*;
@@ -196,4 +197,31 @@ fn what_the_specification_does_not_list_matches_no_rule() {
     assert_eq!(bytes[at], 0xa0);
     bytes.splice(at..=at, [0xa1, 0x04, 0x41, 0x00]);
     assert!(matches("trust-manifest-message", &bytes).is_err());
+}
+
+#[test]
+fn a_proof_of_a_fork_matches_its_rule_and_is_no_message() {
+    let bundle = sealed_bundle().bytes;
+    let proof = ForkProof {
+        trust: vec![trust_bytes(), trust_second_bytes()],
+        identity_certificate: b"certificate".to_vec(),
+        bundles: [bundle.clone(), bundle],
+        consistency: vec![pinned().fingerprint()],
+    };
+    let bytes = proof.to_cbor();
+    matches("fork-proof", &bytes).unwrap();
+    assert!(matches("mintmark-file", &bytes).is_err());
+    assert_eq!(ForkProof::from_cbor(&bytes).unwrap(), proof);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(ForkProof::from_cbor(&changed).is_err(), "octet {at}");
+    }
+    // The fingerprint of either manifest leads to both.
+    for known in [&trust_bytes(), &trust_second_bytes()] {
+        let known = mintmark_protocol::envelope::claim(known, 1 << 20).unwrap();
+        let manifests = proof.manifests(&known.fingerprint).unwrap();
+        let versions: Vec<_> = manifests.iter().map(|m| m.content().version).collect();
+        assert_eq!(versions, [1, 2]);
+    }
 }

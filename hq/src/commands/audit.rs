@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure};
-use mintmark_protocol::identifier::{SiteId, VaultId};
+use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultId};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use crate::failure;
 use crate::registry::bundles::Held;
 use crate::registry::vaults::{self, Vault};
 
+mod fork;
 mod list;
 mod log;
 mod show;
@@ -34,10 +35,30 @@ pub(super) enum Audit {
         /// The bundle; the newest if none is given.
         sequence: Option<u64>,
     },
-    /// Verify a bundle: its signature, its segments, its records, its checkpoint. Changes nothing.
+    /// Verify a bundle: its signature, its segments, its records, its checkpoint. Or the proof of a fork, for which no
+    /// home is needed but the fingerprint of one trust manifest. Changes nothing.
     Verify {
-        /// The bundle; its segments stand beside it.
+        /// The bundle, its segments beside it; or what `hq audit fork --export` wrote.
         file: PathBuf,
+        /// For a proof, without a home: the trust manifest that is believed.
+        #[arg(long, value_name = "FILE", requires = "fingerprint")]
+        trust: Option<PathBuf>,
+        /// For a proof, without a home: the fingerprint of that manifest, or of one in the proof.
+        #[arg(long, value_name = "HEX")]
+        fingerprint: Option<Fingerprint>,
+    },
+    /// List the forks that headquarters knows of: bundles of one vault that cannot both be true. Write the proof of one
+    /// for a third party.
+    Fork {
+        /// The site, or SITE/VAULT; all if none is given.
+        #[arg(long, value_name = "S")]
+        site: Option<String>,
+        /// Which, where there are several: the fingerprint of either bundle.
+        #[arg(long, value_name = "HEX")]
+        bundle: Option<Fingerprint>,
+        /// Write its proof to this file.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
     },
     /// Print a vault's log, a line for each thing that happened; as JSON Lines with --json.
     Log {
@@ -58,7 +79,32 @@ impl Audit {
         match self {
             Self::List { site } => list::run(home, site.as_ref(), console),
             Self::Show { vault, sequence } => show::run(home, &vault, sequence, console),
-            Self::Verify { file } => verify::run(home, &file, console),
+            Self::Verify {
+                file,
+                trust,
+                fingerprint,
+            } => {
+                if fork::is_proof(&file) {
+                    return fork::verify(home, &file, (trust.as_deref(), fingerprint), console);
+                }
+                if fingerprint.is_some() {
+                    return Err(failure::usage(
+                        "FORK-NOT-A-PROOF",
+                        format!("{} is no proof of a fork", file.display()),
+                        "give a file that `hq audit fork --export` wrote; a bundle is verified with the home of \
+                         headquarters, and no fingerprint",
+                    ));
+                }
+                verify::run(home, &file, console)
+            }
+            Self::Fork {
+                site,
+                bundle,
+                export,
+            } => {
+                let which = (site.as_deref(), bundle);
+                fork::run(home, which, export.as_deref(), console)
+            }
             Self::Log { site, vault, from } => {
                 let named = match vault {
                     Some(vault) => format!("{site}/{vault}"),

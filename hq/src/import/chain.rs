@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, Severity};
-use crate::registry::bundles;
+use crate::forks::{BUNDLE_CHAIN, FORK};
+use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::Vault;
 
 /// Something that an honest vault never signs: a finding, kept with the bundle that proves it.
@@ -55,6 +56,33 @@ pub(crate) enum Place {
     Offence(Box<Offence>),
 }
 
+/// A checkpoint that is smaller than another one that HQ holds, and not of the records that HQ holds.
+pub(super) fn other_prefix(
+    vault: &Vault,
+    bundle: &Bundle,
+    fingerprint: &Fingerprint,
+    (held, root): (&Held, &Fingerprint),
+) -> Offence {
+    let (name, size) = (&vault.name, bundle.checkpoint.size);
+    let evidence = json!({
+        "log_size": size,
+        "expected_log_root": root.to_string(),
+        "held": held.fingerprint.to_string(),
+        "held_sequence": held.sequence,
+        "held_log_size": held.log_size,
+        "held_log_root": held.log_root.to_string(),
+        "other": fingerprint.to_string(),
+        "other_sequence": bundle.sequence,
+        "other_log_root": bundle.checkpoint.root.to_string(),
+    });
+    let text = format!(
+        "{name} has signed, in bundle {}, whose fingerprint is {fingerprint}, a log of {size} records that is not how the \
+         log of {} records in bundle {} began; its log has forked",
+        bundle.sequence, held.log_size, held.sequence
+    );
+    Offence::new(vault, (FORK, "BUNDLE-FORK"), evidence, text)
+}
+
 /// Finds the place of a bundle.
 pub(crate) fn place(
     sql: &Connection,
@@ -98,7 +126,27 @@ pub(crate) fn place(
         let text = format!(
             "{name} has signed two bundles {sequence}: {refused}, which was refused, and {fingerprint}"
         );
-        return offence(("FORK", "BUNDLE-FORK"), evidence, text);
+        return offence((FORK, "BUNDLE-FORK"), evidence, text);
+    }
+    // Whatever their sequences: a log has one root at each of its sizes.
+    if let Some(other) = bundles::other_root(sql, bundle)? {
+        let size = bundle.checkpoint.size;
+        let held = if other.held { "held" } else { "refused" };
+        let evidence = json!({
+            "log_size": size,
+            held: other.fingerprint.to_string(),
+            format!("{held}_sequence"): other.sequence,
+            format!("{held}_log_root"): other.log_root.to_string(),
+            "other": fingerprint.to_string(),
+            "other_sequence": sequence,
+            "other_log_root": bundle.checkpoint.root.to_string(),
+        });
+        let text = format!(
+            "{name} has signed two logs of {size} records: in bundle {}, whose fingerprint is {}, and in bundle \
+             {sequence}, whose fingerprint is {fingerprint}; its log has forked",
+            other.sequence, other.fingerprint
+        );
+        return offence((FORK, "BUNDLE-FORK"), evidence, text);
     }
     let last = bundles::newest(sql, name, lineage)?;
     let held_up_to = last.as_ref().map_or(0, |last| last.sequence);
@@ -120,7 +168,7 @@ pub(crate) fn place(
             "{name} has signed two bundles {sequence}: {} and {fingerprint}; its log has forked",
             held.fingerprint
         );
-        return offence(("FORK", "BUNDLE-FORK"), evidence, text);
+        return offence((FORK, "BUNDLE-FORK"), evidence, text);
     }
     if *sequence > held_up_to.saturating_add(1) {
         let message = format!(
@@ -143,6 +191,8 @@ pub(crate) fn place(
             "found_previous": hex(bundle.previous),
             "expected_first": first,
             "found_first": bundle.first,
+            "held": last.as_ref().map(|last| last.fingerprint.to_string()),
+            "other": fingerprint.to_string(),
             "bundle": fingerprint.to_string(),
         });
         let text = format!(
@@ -151,7 +201,7 @@ pub(crate) fn place(
             bundle.first,
             hex(bundle.previous).unwrap_or_else(|| "none".to_owned()),
         );
-        return offence(("BUNDLE-CHAIN", "BUNDLE-CHAIN"), evidence, text);
+        return offence((BUNDLE_CHAIN, BUNDLE_CHAIN), evidence, text);
     }
     Ok(Place::Next)
 }

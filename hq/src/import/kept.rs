@@ -1,13 +1,17 @@
 //! Bundles that HQ holds, read from the record as they were received.
 
 use mintmark_console::Failure;
+use mintmark_ledger::merkle::{Hash, leaf_hash};
 use mintmark_protocol::bundle::Bundle;
+use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Verified;
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, Lineage};
+use rusqlite::Connection;
 
+use super::records::Records;
 use crate::failure;
 use crate::record::Record;
-use crate::registry::bundles::Held;
+use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::Vault;
 
 /// Reads a bundle, which must be the one that was imported.
@@ -45,4 +49,63 @@ pub(crate) fn segment(
         return Err(failure::home_corrupt(message));
     }
     Ok(Some(bytes))
+}
+
+/// Records that are read at a time.
+const CHUNK_RECORDS: usize = 1024;
+
+/// The leaves of a vault's log, as HQ holds it.
+pub(crate) struct Leaves<'a> {
+    sql: &'a Connection,
+    record: &'a Record,
+    vault: &'a Vault,
+    opener: Opener<'a>,
+}
+
+impl<'a> Leaves<'a> {
+    pub(crate) fn new(
+        sql: &'a Connection,
+        record: &'a Record,
+        vault: &'a Vault,
+        opener: Opener<'a>,
+    ) -> Self {
+        Self {
+            sql,
+            record,
+            vault,
+            opener,
+        }
+    }
+
+    /// Gives each of the first `count` of one history, in order; fewer if HQ holds fewer.
+    pub(crate) fn each(
+        &self,
+        lineage: &Lineage,
+        count: u64,
+        mut take: impl FnMut(Hash),
+    ) -> Result<(), Failure> {
+        let mut at = 0;
+        for held in bundles::of_vault(self.sql, &self.vault.name)? {
+            if held.lineage != *lineage || held.first != at || at >= count {
+                continue;
+            }
+            let bundle = bundle(self.record, self.vault, &held)?;
+            let read = |number| segment(self.record, bundle.content(), number);
+            let mut records = Records::new(bundle.content(), &read, self.opener);
+            while at < count {
+                let chunk = records.chunk(CHUNK_RECORDS)?;
+                if chunk.is_empty() {
+                    break;
+                }
+                for (_, raw) in chunk
+                    .iter()
+                    .take(usize::try_from(count - at).unwrap_or(usize::MAX))
+                {
+                    take(leaf_hash(raw));
+                    at += 1;
+                }
+            }
+        }
+        Ok(())
+    }
 }

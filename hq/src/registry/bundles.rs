@@ -1,6 +1,7 @@
 //! Audit bundles that HQ holds.
 
 use mintmark_console::Failure;
+use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -66,23 +67,80 @@ pub(crate) fn add(sql: &Connection, held: &Held) -> Result<(), Failure> {
 /// Notes that a bundle was refused and is kept as evidence. The first one of a place stays the first.
 pub(crate) fn refuse(
     sql: &Connection,
-    vault: &VaultName,
-    (lineage, sequence): (&Lineage, u64),
+    bundle: &Bundle,
     fingerprint: &Fingerprint,
 ) -> Result<(), Failure> {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     sql.execute(
-        "INSERT OR IGNORE INTO refused_bundles (site, vault, lineage, sequence, fingerprint)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR IGNORE INTO refused_bundles (site, vault, lineage, sequence, fingerprint, log_size, log_root)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
-            vault.site.as_str(),
-            vault.vault.as_str(),
-            lineage.to_string(),
-            i64::try_from(sequence).unwrap_or(i64::MAX),
+            bundle.vault.site.as_str(),
+            bundle.vault.vault.as_str(),
+            bundle.lineage.to_string(),
+            number(bundle.sequence),
             fingerprint.to_string(),
+            number(bundle.checkpoint.size),
+            bundle.checkpoint.root.to_string(),
         ],
     )
     .map_err(failure::sql)?;
     Ok(())
+}
+
+/// A checkpoint that a vault signed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signed {
+    pub(crate) sequence: u64,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) log_root: Fingerprint,
+    /// Whether HQ holds its bundle; otherwise that was refused and is kept as evidence.
+    pub(crate) held: bool,
+}
+
+/// A checkpoint of the same log and size as that of a bundle, with another root: one that HQ holds, else one that it
+/// refused.
+pub(crate) fn other_root(sql: &Connection, bundle: &Bundle) -> Result<Option<Signed>, Failure> {
+    let row: Option<(u64, String, String, bool)> = sql
+        .query_row(
+            "SELECT sequence, fingerprint, log_root, 1 AS held FROM bundles
+             WHERE site = ?1 AND vault = ?2 AND lineage = ?3 AND log_size = ?4 AND log_root <> ?5
+               AND sequence <> ?6
+             UNION ALL
+             SELECT sequence, fingerprint, log_root, 0 FROM refused_bundles
+             WHERE site = ?1 AND vault = ?2 AND lineage = ?3 AND log_size = ?4 AND log_root <> ?5
+               AND sequence <> ?6
+             ORDER BY held DESC, sequence LIMIT 1",
+            params![
+                bundle.vault.site.as_str(),
+                bundle.vault.vault.as_str(),
+                bundle.lineage.to_string(),
+                i64::try_from(bundle.checkpoint.size).unwrap_or(i64::MAX),
+                bundle.checkpoint.root.to_string(),
+                i64::try_from(bundle.sequence).unwrap_or(i64::MAX),
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .optional()
+        .map_err(failure::sql)?;
+    row.map(|(sequence, fingerprint, log_root, held)| {
+        Ok(Signed {
+            sequence,
+            fingerprint: parsed("fingerprint", &fingerprint)?,
+            log_root: parsed("log_root", &log_root)?,
+            held,
+        })
+    })
+    .transpose()
+}
+
+/// The bundle with this fingerprint, if HQ holds it.
+pub(crate) fn by_fingerprint(
+    sql: &Connection,
+    fingerprint: &Fingerprint,
+) -> Result<Option<Held>, Failure> {
+    let query = format!("SELECT {COLUMNS} FROM bundles WHERE fingerprint = ?1");
+    one(sql, &query, [fingerprint.to_string()])
 }
 
 /// The first bundle of this place that was refused and is kept as evidence.

@@ -1,7 +1,7 @@
 //! What was found, each once.
 
 use mintmark_console::Failure;
-use mintmark_protocol::identifier::{SiteId, VaultName};
+use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultName};
 use rusqlite::{Connection, Row, params};
 
 use super::parsed;
@@ -64,6 +64,24 @@ pub(crate) fn of_records(
     );
     let names = (vault.site.as_str(), vault.vault.as_str());
     select(sql, &query, params![names.0, names.1, first, end])
+}
+
+/// The findings of a vault about no single record that name a bundle, as one of two that contradict each other say.
+pub(crate) fn naming_bundle(
+    sql: &Connection,
+    vault: &VaultName,
+    bundle: &Fingerprint,
+) -> Result<Vec<Finding>, Failure> {
+    let bundle = bundle.to_string();
+    let names = |finding: &Finding| {
+        let evidence = finding.evidence.as_object();
+        evidence.is_some_and(|evidence| evidence.values().any(|value| *value == *bundle))
+    };
+    let mut found = all(sql, Some(&vault.site))?;
+    found.retain(|finding| {
+        finding.vault == *vault && finding.log_sequence.is_none() && names(finding)
+    });
+    Ok(found)
 }
 
 /// The findings that name a serial.

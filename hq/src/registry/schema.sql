@@ -193,6 +193,8 @@ CREATE TABLE refused_bundles (
     lineage TEXT NOT NULL,
     sequence BIGINT NOT NULL,
     fingerprint TEXT NOT NULL,
+    log_size BIGINT NOT NULL,
+    log_root TEXT NOT NULL,
     PRIMARY KEY (site, vault, lineage, sequence),
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );

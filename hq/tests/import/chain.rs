@@ -78,6 +78,43 @@ fn two_bundles_of_one_sequence() {
 }
 
 #[test]
+fn two_roots_of_one_size_under_whatever_sequences() {
+    let (hq, mut vault) = reported();
+    let size = vault.sealed[0].1;
+    let change: Change<'_> = &|bundle| {
+        bundle.sequence = 7;
+        bundle.previous = Some(Fingerprint::of(b"another"));
+        bundle.first = size;
+        bundle.segments.clear();
+        bundle.checkpoint.size = size;
+        bundle.checkpoint.root = Fingerprint::of(b"another root");
+    };
+    let stick = vault.report_changed(&hq.path("second"), change);
+    // Its file has the name of its place.
+    let folder = stick.join("mintmark/to-hq");
+    for path in fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
+        let name = path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .replace("-000002.", "-000007.");
+        fs::rename(&path, folder.join(name)).unwrap();
+    }
+    refused(&hq, &stick, "BUNDLE-FORK", "FORK");
+    let evidence = &hq.reconcile().1["findings"][0]["evidence"];
+    assert_eq!(
+        (
+            evidence["held_sequence"].as_u64(),
+            evidence["other_sequence"].as_u64()
+        ),
+        (Some(1), Some(7))
+    );
+}
+
+#[test]
 fn a_segment_that_the_vault_signed_for_and_nobody_can_read() {
     let (hq, mut vault) = reported();
     let folder = hq.path("second");

@@ -37,7 +37,12 @@ pub(super) fn run(
             "`hq audit list` shows which there are",
         )
     })?;
-    let found = findings::of_records(&registry.sql, &vault.name, held.first, held.log_size)?;
+    let mut found = findings::of_records(&registry.sql, &vault.name, held.first, held.log_size)?;
+    found.extend(findings::naming_bundle(
+        &registry.sql,
+        &vault.name,
+        &held.fingerprint,
+    )?);
     let path = home
         .record()
         .bundle(&held.vault, &held.lineage, held.sequence);

@@ -8,7 +8,7 @@ use mintmark_ledger::merkle::{Frontier, leaf_hash};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Party, claim};
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, Lineage};
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use rusqlite::Connection;
 use serde_json::json;
@@ -21,7 +21,6 @@ use crate::import::kept;
 use crate::import::records::{self, Records};
 use crate::keyring::{self, AUDIT, Keyring};
 use crate::record::Record;
-use crate::registry::bundles;
 use crate::registry::vaults::{self, Vault};
 
 /// Records that are read at a time.
@@ -62,7 +61,8 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
         agree: &agree,
         former: Some(&ring),
     };
-    let before = before(&registry.sql, &home.record(), &vault, bundle.first, opener)?;
+    let place = (&bundle.lineage, bundle.first);
+    let before = before(&registry.sql, &home.record(), &vault, place, opener)?;
     let known = before.is_some();
     let mut tree = before.unwrap_or_default();
     append(&mut tree, Records::new(bundle, &read, opener))?;
@@ -152,18 +152,11 @@ fn before(
     sql: &Connection,
     record: &Record,
     vault: &Vault,
-    first: u64,
+    (lineage, first): (&Lineage, u64),
     opener: Opener<'_>,
 ) -> Result<Option<Frontier>, Failure> {
     let mut tree = Frontier::new();
-    for held in bundles::of_vault(sql, &vault.name)? {
-        if held.log_size > first {
-            break;
-        }
-        let bundle = kept::bundle(record, vault, &held)?;
-        let read = |number| kept::segment(record, bundle.content(), number);
-        append(&mut tree, Records::new(bundle.content(), &read, opener))?;
-    }
+    kept::Leaves::new(sql, record, vault, opener).each(lineage, first, |leaf| tree.append(leaf))?;
     Ok((tree.size() == first).then_some(tree))
 }
 
