@@ -1,0 +1,156 @@
+//! What issuing costs, in one run and on any machine, as ratios: to what the cryptography that cannot be avoided costs
+//! alone (the ceiling), to a log in memory, to an index of another size.
+//!
+//! ```text
+//! cargo run --release -p mintmark-benches -- issuing                       all of it, 100,000 requests
+//! cargo run --release -p mintmark-benches -- issuing --csrs 10000 --index-max 100000   in a minute
+//! ```
+//!
+//! Machines are noisy. So the ceiling is measured before and after every round of issuing, each round is compared with the
+//! two beside it, and medians are given. The vaults are real ones: the built `site`, a SoftHSM token each, an entitlement
+//! that officers approved, and every certificate delivered as files.
+
+// Clippy takes a program for a product; this one is a measurement, and what it cannot do ends it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ceiling;
+mod issuing;
+mod libraries;
+mod openssl_ca;
+mod report;
+mod requests;
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+
+/// Where the tests' library looks for the built binaries.
+const BINARIES: &str = "MINTMARK_BINARIES";
+
+/// What issuing costs, as ratios.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Print one JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    /// Certificates for a folder of requests, through SoftHSM
+    Issuing(Options),
+    /// The ceiling alone: for this program itself, which has it measured by a process of its own
+    #[command(hide = true)]
+    Ceiling {
+        #[arg(long)]
+        keys: String,
+    },
+    /// Makes vaults and requests and leaves them there, to look at `site issue` with other tools
+    Prepare {
+        /// How many vaults
+        #[arg(long, default_value_t = 4)]
+        vaults: u32,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// How much is measured.
+#[derive(Clone, Debug, clap::Args)]
+struct Options {
+    /// How many requests the folder has
+    #[arg(long, default_value_t = 100_000)]
+    csrs: u32,
+    /// How often each thing is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// The largest index that is measured, in certificates; 0 for none
+    #[arg(long, default_value_t = 1_000_000)]
+    index_max: u32,
+    /// Where the vaults are made: a folder on the disk that is measured
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            csrs: 100_000,
+            rounds: 3,
+            index_max: 1_000_000,
+            folder: None,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let options = match &arguments.what {
+        None => Options::default(),
+        Some(What::Issuing(options)) => options.clone(),
+        Some(What::Prepare { options, .. }) => options.clone(),
+        Some(What::Ceiling { keys }) => {
+            let pace = ceiling::Ceiling::new(keys, "device-ca").pace();
+            println!("{}", serde_json::to_string(&pace).unwrap());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let Some(binaries) = std::env::var_os(BINARIES) else {
+        return again(&options);
+    };
+    if let Some(What::Prepare { vaults, options }) = arguments.what {
+        let scene = scene::Scene::new();
+        requests::write(&scene.path("requests"), 0, options.csrs);
+        (1..=vaults).for_each(|number| scene.vault(&format!("vault-{number}")));
+        println!("{}", scene.path("").display());
+        // What is there stays there.
+        std::process::exit(0);
+    }
+    let report = issuing::measure(&options, Path::new(&binaries));
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report).unwrap());
+    } else {
+        println!("{}", report::table(&report));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Builds `site` and `hq` beside this program, then has it start again knowing where they are.
+fn again(options: &Options) -> ExitCode {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().unwrap();
+    let release = folder.ends_with("release");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "mintmark-site",
+            "-p",
+            "mintmark-hq",
+        ])
+        .args(["--profile", if release { "release" } else { "dev" }])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap());
+    assert!(build.status().unwrap().success(), "site and hq are built");
+    let mut command = Command::new(&program);
+    command
+        .args(std::env::args_os().skip(1))
+        .env(BINARIES, folder);
+    if let Some(folder) = &options.folder {
+        // Where temporary folders are made.
+        command.env("TMPDIR", folder);
+    }
+    match command.status().unwrap().code() {
+        Some(0) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
