@@ -97,7 +97,7 @@ impl<'c> Vault<'c> {
             let aside = home.set_derived_aside()?;
             let (ledger, mut opened) = Ledger::open(home.path(), SOFTWARE)?;
             aside.discard()?;
-            opened.torn_bytes = before.torn_bytes;
+            (opened.torn_bytes, opened.torn_kept) = (before.torn_bytes, before.torn_kept);
             Ok((ledger, opened))
         };
         let (ledger, opened) = opened().map_err(|error| match error.exit() {

@@ -22,7 +22,7 @@ use mintmark_protocol::identifier::{Fingerprint, KeyLabel};
 
 use self::index::Overlay;
 use self::input::{body_of, text_fits, too_large};
-pub use self::open::Opened;
+pub use self::open::{Floor, Opened};
 pub use self::read::{DeviceHistory, Entries};
 pub use self::view::View;
 use crate::apply::{Effect, apply};

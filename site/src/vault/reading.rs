@@ -74,8 +74,12 @@ pub(crate) fn verify(view: &View, console: &Console) -> Result<()> {
 /// Says what opening a log to write had to put right.
 pub(crate) fn report_opening(opened: &Opened, console: &Console) {
     if opened.torn_bytes > 0 {
+        let kept = opened.torn_kept.as_ref();
+        let kept = kept.map_or(String::new(), |path| {
+            format!("; they are kept in {}", path.display())
+        });
         console.note(format!(
-            "{} bytes of a write that was interrupted were cut off the log; nothing that depended on them was released",
+            "{} bytes of a write that was interrupted were cut off the log, and nothing that depended on them was released{kept}",
             opened.torn_bytes
         ));
     }

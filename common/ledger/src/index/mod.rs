@@ -70,6 +70,10 @@ pub trait IndexStore: Send {
     /// As [`Self::write`].
     fn flush(&mut self) -> Result<(), StorageError>;
 
+    /// Takes note that the index was found to contradict the log: it is not used any more, and made again when it is
+    /// opened the next time.
+    fn distrust(&self) {}
+
     /// The positions of the records about a device, in the order they were added.
     ///
     /// # Errors

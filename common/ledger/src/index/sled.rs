@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
 use crate::log::lock::Locked;
@@ -36,11 +38,12 @@ const HEAD_KEY: &[u8] = &[0];
 /// The layout of the keys and values, stored with the head.
 const FORMAT: u8 = 1;
 
-/// What the lock file says when the index was closed and everything in it is durable.
-const CLOSED: &str = "closed";
+/// Why an index that was open is not believed, unless the process that had it open is all that ended.
+const MACHINE_WENT_DOWN: &str =
+    "the machine went down while the index was open, or it is a copy of one that was open";
 
-/// Why an index that was open when the machine went down is not believed.
-const MACHINE_WENT_DOWN: &str = "the machine went down while the index was open";
+/// Why an index is not believed that is not as it was closed.
+const NOT_AS_CLOSED: &str = "it is not as it was when it was closed";
 
 /// How often opening is tried while threads of a database that this process closed still hold it.
 const LOCK_TRIES: u32 = 40;
@@ -104,14 +107,21 @@ impl SledIndex {
         if !is_plain(folder) {
             return Err(missing());
         }
-        if !was_left_whole(&lock) {
-            return Err(StorageError::IndexBroken {
-                path: Some(folder.to_owned()),
-                reason: MACHINE_WENT_DOWN.to_owned(),
-            });
+        let broken = |reason: &str| StorageError::IndexBroken {
+            path: Some(folder.to_owned()),
+            reason: reason.to_owned(),
+        };
+        let closed = match left(&lock, folder) {
+            Left::Closed { records } => Some(records),
+            Left::Killed => None,
+            Left::Unknown(reason) => return Err(broken(reason)),
+        };
+        mark_open(&lock, folder).map_err(io_error("write", &lock_path(folder)))?;
+        let index = Self::start(folder, lock)?;
+        if closed.is_some_and(|records| index.head.map_or(0, |head| head.size) != records) {
+            return Err(index.break_with(NOT_AS_CLOSED.to_owned()));
         }
-        mark_open(&lock).map_err(io_error("write", &lock_path(folder)))?;
-        Self::start(folder, lock)
+        Ok(index)
     }
 
     /// Why an index in `folder` would have to be made again, as far as that can be told without opening it; none if it
@@ -130,7 +140,10 @@ impl SledIndex {
         if !is_plain(folder) {
             return missing;
         }
-        Ok((!was_left_whole(&lock)).then_some(MACHINE_WENT_DOWN))
+        Ok(match left(&lock, folder) {
+            Left::Closed { .. } | Left::Killed => None,
+            Left::Unknown(reason) => Some(reason),
+        })
     }
 
     /// Makes an empty index in `folder`, in place of what is there.
@@ -164,7 +177,7 @@ impl SledIndex {
             .create(&database)
             .map_err(io_error("create", &database))?;
         let index = Self::start(folder, lock)?;
-        mark_open(&index.lock).map_err(io_error("write", &lock_path(folder)))?;
+        mark_open(&index.lock, folder).map_err(io_error("write", &lock_path(folder)))?;
         Ok(index)
     }
 
@@ -215,7 +228,13 @@ impl SledIndex {
         if self.db.is_none() {
             return Ok(());
         }
-        let flushed = self.flush();
+        // One that failed or was contradicted must not be believed again.
+        let sound = if self.broken.load(Ordering::Relaxed) {
+            Err(self.break_with("it failed before".to_owned()))
+        } else {
+            Ok(())
+        };
+        let flushed = sound.and_then(|()| self.flush());
         let db = self.db.take();
         // sled writes once more when it is dropped, hence the sync behind it.
         let dropped = guarded(|| {
@@ -225,8 +244,12 @@ impl SledIndex {
         let result = flushed
             .and_then(|()| dropped.map_err(|failure| failure.into_error(&self.folder)))
             .and_then(|()| sync_database(&self.folder));
-        let left = if result.is_ok() { CLOSED } else { "broken" };
-        mark(&self.lock, left).map_err(io_error("write", &lock_path(&self.folder)))?;
+        let records = self.head.map_or(0, |head| head.size);
+        let left = match (&result, database_bytes(&self.folder)) {
+            (Ok(()), Some(bytes)) => format!("{CLOSED}{bytes} {records}"),
+            _ => "broken".to_owned(),
+        };
+        mark(&self.lock, &left).map_err(io_error("write", &lock_path(&self.folder)))?;
         result
     }
 
@@ -286,6 +309,10 @@ impl IndexStore for SledIndex {
                 }
             }
         })))
+    }
+
+    fn distrust(&self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
@@ -408,23 +435,73 @@ fn mark(lock: &File, left: &str) -> io::Result<()> {
     lock.sync_data()
 }
 
-/// Whether nothing of the index can be lost, by what its lock file says of who had it open last. Of a process that was
-/// killed the operating system keeps every write; of a machine that went down nobody knows which ones it kept.
-fn was_left_whole(mut lock: &File) -> bool {
-    let mut left = String::new();
-    let readable = lock.by_ref().take(256).read_to_string(&mut left).is_ok();
-    readable && (left == CLOSED || boot().is_some_and(|boot| left == boot))
+/// How the lock file begins when the index was closed and everything in it is durable: the length of the database's file
+/// and the number of records that it was written up to follow.
+const CLOSED: &str = "closed ";
+
+/// How an index was left, by what its lock file says of who had it open last.
+enum Left {
+    /// Everything in it is durable, as far as this many records.
+    Closed { records: u64 },
+    /// The process was killed. The operating system keeps every write of it.
+    Killed,
+    /// Nobody knows what of it was kept, for this reason.
+    Unknown(&'static str),
+}
+
+fn left(mut lock: &File, folder: &Path) -> Left {
+    let mut text = String::new();
+    if lock.by_ref().take(256).read_to_string(&mut text).is_err() {
+        return Left::Unknown(NOT_AS_CLOSED);
+    }
+    if let Some(closed) = text.strip_prefix(CLOSED) {
+        let parsed = closed
+            .split_once(' ')
+            .and_then(|(bytes, records)| Some((bytes.parse().ok()?, records.parse().ok()?)));
+        return match parsed {
+            Some((bytes, records)) if database_bytes(folder) == Some(bytes) => {
+                Left::Closed { records }
+            }
+            _ => Left::Unknown(NOT_AS_CLOSED),
+        };
+    }
+    if incarnation(folder).is_some_and(|incarnation| incarnation == text) {
+        Left::Killed
+    } else {
+        Left::Unknown(MACHINE_WENT_DOWN)
+    }
+}
+
+/// The length of the database's file.
+fn database_bytes(folder: &Path) -> Option<u64> {
+    Some(fs::symlink_metadata(database_file(folder)).ok()?.len())
 }
 
 /// Writes into the lock file that the index is open.
-fn mark_open(lock: &File) -> io::Result<()> {
-    mark(lock, &boot().unwrap_or_default())
+fn mark_open(lock: &File, folder: &Path) -> io::Result<()> {
+    mark(lock, &incarnation(folder).unwrap_or_default())
 }
 
-/// What tells this running of the machine from every other, where the kernel says so.
-fn boot() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("open {}", id.trim()))
+/// What tells this database's file, in this mount of its file system, in this running of the machine, from every other:
+/// only there does the operating system still hold what a killed process wrote. A copy of the home, an image put back under
+/// a machine that went on, or a disk that was taken away and came back, is something else, and so may be what is in it.
+fn incarnation(folder: &Path) -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Of the number of the mount there is one that is never used again, since Linux 6.8 (STATX_MNT_ID_UNIQUE).
+    let unique = StatxFlags::from_bits_retain(0x4000);
+    let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::MNT_ID | unique;
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let found = statx(CWD, database_file(folder), flags, wanted).ok()?;
+    Some(format!(
+        "open {} {}:{} {} {}.{} {}",
+        boot.trim(),
+        found.stx_dev_major,
+        found.stx_dev_minor,
+        found.stx_ino,
+        found.stx_btime.tv_sec,
+        found.stx_btime.tv_nsec,
+        found.stx_mnt_id,
+    ))
 }
 
 fn encode_head(head: &Head) -> Vec<u8> {

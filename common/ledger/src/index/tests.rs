@@ -255,11 +255,65 @@ fn an_index_that_was_open_when_the_machine_went_down_is_not_believed() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = sample(temporary.path());
     let lock = folder.join("lock");
-    assert_eq!(fs::read_to_string(&lock).unwrap(), "closed");
-    fs::write(&lock, "open 00000000-0000-0000-0000-000000000000").unwrap();
-    let before = contents(&folder);
+    let bytes = fs::metadata(folder.join("sled/db")).unwrap().len();
+    assert_eq!(
+        fs::read_to_string(&lock).unwrap(),
+        format!("closed {bytes} 2000")
+    );
+    // As it would be marked now, but for the boot.
+    let index = SledIndex::open(&folder).unwrap();
+    let open = fs::read_to_string(&lock).unwrap();
+    drop(index);
+    let (_, rest) = open.strip_prefix("open ").unwrap().split_once(' ').unwrap();
+    let other_boot = format!("open 00000000-0000-0000-0000-000000000000 {rest}");
+    for unknown in [&other_boot, "", "broken", "closed", "closed 1 2000"] {
+        fs::write(&lock, unknown).unwrap();
+        let before = contents(&folder);
+        assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN", "{unknown}");
+        assert_eq!(contents(&folder), before);
+    }
+    fs::write(&lock, open).unwrap();
+    SledIndex::open(&folder).unwrap();
+}
+
+#[test]
+fn a_copy_of_an_open_index_is_not_believed_and_one_of_a_closed_index_is() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = sample(temporary.path());
+    let copy = |name: &str| {
+        let to = temporary.path().join(name);
+        for (path, bytes) in contents(&folder) {
+            let path = to.join(path.strip_prefix(&folder).unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        to
+    };
+    let closed = copy("closed");
+    let mut index = SledIndex::open(&folder).unwrap();
+    index.write(put("late", "late"), head(2001)).unwrap();
+    index.flush().unwrap();
+    let open = copy("open");
+    drop(index);
+    assert_eq!(SledIndex::open(&closed).unwrap().head(), Some(head(2000)));
+    assert_eq!(code(SledIndex::open(&open)), "INDEX-BROKEN");
+    // A copy of which the lock is older than the database.
+    let later = copy("later");
+    fs::copy(folder.join("lock"), later.join("lock")).unwrap();
+    let text = fs::read_to_string(later.join("lock")).unwrap();
+    fs::write(later.join("lock"), text.replace(" 2001", " 2000")).unwrap();
+    assert_eq!(code(SledIndex::open(&later)), "INDEX-BROKEN");
+}
+
+#[test]
+fn an_index_that_was_contradicted_is_made_again_the_next_time() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = sample(temporary.path());
+    let index = SledIndex::open(&folder).unwrap();
+    index.distrust();
+    assert_eq!(code(index.get(b"key 00000001")), "INDEX-BROKEN");
+    drop(index);
     assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN");
-    assert_eq!(contents(&folder), before);
 }
 
 #[test]

@@ -137,6 +137,43 @@ pub(super) fn add(
     Ok(())
 }
 
+/// Makes sure that the index knows a durable record, which it was written up to.
+///
+/// # Errors
+/// [`StorageError::IndexBroken`] if it does not.
+pub(super) fn expect(
+    index: &dyn IndexStore,
+    state: &State,
+    sequence: LogSequence,
+    position: Position,
+    entry: &Entry,
+) -> Result<(), Error> {
+    let known = match &entry.body {
+        Body::Reserved(reserved) => match sku_of(state, reserved.account) {
+            Some(sku) => {
+                let device = index.device(sku.as_str(), reserved.device_id.as_str())?;
+                let key = index.public_key(reserved.spki_sha256.as_bytes())?;
+                let places = Places::find(index, sequence)?;
+                device.contains(&position)
+                    && key.contains(&position)
+                    && places.is_some_and(|places| places.reserved == position)
+            }
+            None => true,
+        },
+        Body::Signed(signed) => {
+            // Only the first signature of a reservation counts, and a reservation of no account has no places.
+            let places = Places::find(index, signed.reservation)?;
+            places.is_none_or(|places| places.signed.is_some_and(|(_, first)| first <= sequence))
+        }
+        _ => true,
+    };
+    if known {
+        Ok(())
+    } else {
+        Err(broken("it does not know a record of the log").into())
+    }
+}
+
 fn sku_of(state: &State, account: AccountTag) -> Option<&Sku> {
     state.account(account).map(|account| &account.sku)
 }
@@ -198,6 +235,15 @@ impl VaultLookup<'_> {
         sku: &Sku,
         device_id: &DeviceId,
     ) -> Result<Vec<(DeviceRecord, Entry)>, Error> {
+        let found = self.history_by_index(sku, device_id);
+        self.distrusted(found)
+    }
+
+    fn history_by_index(
+        &self,
+        sku: &Sku,
+        device_id: &DeviceId,
+    ) -> Result<Vec<(DeviceRecord, Entry)>, Error> {
         let positions = self.index.device(sku.as_str(), device_id.as_str())?;
         let mut history = Vec::with_capacity(positions.len());
         for position in positions {
@@ -208,6 +254,33 @@ impl VaultLookup<'_> {
             history.push((record, entry));
         }
         Ok(history)
+    }
+
+    fn key_by_index(&self, spki_sha256: &Fingerprint) -> Result<Option<DeviceRecord>, Error> {
+        let positions = self.index.public_key(spki_sha256.as_bytes())?;
+        // The newest first. Keys share an entry when the first bytes of their digests do.
+        for position in positions.into_iter().rev() {
+            let (record, _) = self.read(position)?;
+            if record.spki_sha256 == *spki_sha256 {
+                // A device that the index lost would be given a second unit.
+                let of_device = self
+                    .index
+                    .device(record.sku.as_str(), record.device_id.as_str())?;
+                if !of_device.contains(&position) {
+                    return Err(broken("it knows a key and not the device that has it").into());
+                }
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes on what a lookup found; an index that contradicts the log is made again when it is opened the next time.
+    fn distrusted<T>(&self, found: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Storage(StorageError::IndexBroken { .. })) = &found {
+            self.index.distrust();
+        }
+        found
     }
 }
 
@@ -226,18 +299,8 @@ impl Lookup for VaultLookup<'_> {
         if let Some(record) = self.overlay.keys.get(spki_sha256) {
             return Ok(Some(record.clone()));
         }
-        let positions = self
-            .index
-            .public_key(spki_sha256.as_bytes())
-            .map_err(Error::from)?;
-        // The newest first. Keys share an entry when the first bytes of their digests do.
-        for position in positions.into_iter().rev() {
-            let (record, _) = self.read(position)?;
-            if record.spki_sha256 == *spki_sha256 {
-                return Ok(Some(record));
-            }
-        }
-        Ok(None)
+        let found = self.key_by_index(spki_sha256);
+        Ok(self.distrusted(found)?)
     }
 }
 

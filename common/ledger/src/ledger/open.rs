@@ -11,8 +11,8 @@ use super::{Ledger, text_fits};
 use crate::apply::apply;
 use crate::entry::{Body, Entry, Genesis, LogSequence};
 use crate::error::Error;
-use crate::index::{Batch, IndexStore, SledIndex};
-use crate::log::{FileLog, Head, LogStore, Position};
+use crate::index::{self, Batch, IndexStore, SledIndex};
+use crate::log::{FileLog, Head, LogStore, Position, Unopened};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::storage_error::StorageError;
@@ -20,14 +20,31 @@ use crate::storage_error::StorageError;
 /// Records that are indexed in one batch while the index is brought up to the log.
 const CATCH_UP_RECORDS: u64 = 4096;
 
+/// In how many places the index is tried when it is opened.
+const TRIED_PLACES: u8 = 64;
+
+/// How many records are looked up at each.
+const TRIED_RECORDS: u64 = 8;
+
 /// What opening a ledger found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// Bytes of a group that a crash left incomplete, cut off the end of the log. Nothing that depended on them was ever
     /// released.
     pub torn_bytes: u64,
+    /// The file beside the log that keeps those bytes.
+    pub torn_kept: Option<PathBuf>,
     /// Why the index had to be made again from the log; none if it was in order.
     pub index_rebuilt: Option<String>,
+}
+
+/// What somebody outside the folder of a ledger knows of its log, a key store for instance: it had these records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// How many.
+    pub size: u64,
+    /// The link behind the last of them ([`Head::link`]).
+    pub link: [u8; 32],
 }
 
 /// Where things are in a ledger's folder.
@@ -73,58 +90,136 @@ impl Ledger {
         let index = SledIndex::rebuild(&folder.index)?;
         let snapshot = Some(folder.snapshot);
         let software = genesis.software;
-        Self::with_stores(Box::new(log), Box::new(index), snapshot, &software, None)
+        let (log, index) = (Box::new(log), Box::new(index));
+        let mut ledger = Self::with_stores(log, index, snapshot, &software, None)?;
+        ledger.catch_up_index()?;
+        Ok(ledger)
     }
 
     /// Opens the ledger in `folder` to write. `software` names the program, as the log will say.
     ///
     /// # Errors
-    /// [`StorageError::LogTruncated`] if the log ends before what the index or the snapshot know: somebody took records
-    /// away. Others of [`StorageError`]; [`Error::RecordUnreadable`] and [`Error::GenesisMissing`] for a log that is not
-    /// a vault's; [`Error::Input`] for a name that no entry can hold.
+    /// [`StorageError::LogTruncated`] or [`StorageError::LogCorrupt`] if the log ends before what its mark, the index or
+    /// the snapshot know: somebody took records away, or they were damaged. Nothing is cut off then. Others of
+    /// [`StorageError`]; [`Error::RecordUnreadable`] and [`Error::GenesisMissing`] for a log that is not a vault's;
+    /// [`Error::Input`] for a name that no entry can hold.
     pub fn open(folder: &Path, software: &str) -> Result<(Self, Opened), Error> {
+        Self::open_knowing(folder, software, None)
+    }
+
+    /// As [`Ledger::open`], with what somebody else knows of the log: this alone tells a power cut from records that were
+    /// taken away together with all that is kept beside them.
+    ///
+    /// # Errors
+    /// [`StorageError::LogRolledBack`] and [`StorageError::LogForked`] if the log does not have those records: nothing in
+    /// the folder was changed then. Others as [`Ledger::open`].
+    pub fn open_knowing(
+        folder: &Path,
+        software: &str,
+        floor: Option<Floor>,
+    ) -> Result<(Self, Opened), Error> {
         text_fits(software)?;
-        let path = folder;
-        let folder = Folder::new(folder);
-        let mut snapshot = Snapshot::read(&folder.snapshot)?;
+        let genesis_missing = || Error::GenesisMissing {
+            path: folder.to_owned(),
+        };
+        let paths = Folder::new(folder);
+        let mut snapshot = Snapshot::read(&paths.snapshot)?;
         let known = snapshot.as_ref().map(|snapshot| snapshot.head);
-        let (log, found) = match FileLog::open(&folder.log, known) {
+        let log = match Unopened::survey(&paths.log, known) {
             Err(corrupt @ StorageError::LogCorrupt { .. }) => {
                 // Perhaps it is the snapshot that belongs to another log; the log is the record. But a log that has
                 // fewer whole records than the snapshot knows of has lost some: then nothing may be cut off as torn.
-                expect_whole(&folder.log, known, corrupt)?;
+                expect_whole(&paths.log, known, corrupt)?;
                 snapshot = None;
-                FileLog::open(&folder.log, None)?
+                Unopened::survey(&paths.log, None)?
             }
             other => other?,
         };
-        let (index, index_rebuilt) = open_index(&folder.index, &log)?;
+        if let Some(floor) = floor {
+            log.expect_link(floor.size, &floor.link)?;
+        }
         if let Some(snapshot) = &snapshot
             && snapshot.state.genesis().is_none()
         {
-            return Err(Error::GenesisMissing {
-                path: path.to_owned(),
-            });
+            return Err(genesis_missing());
         }
-        let ledger = Self::with_stores(
+        // Before anything is cut off: an index that knows more records than the log has is evidence, and is not made
+        // again. It was never written before its records were durable.
+        let index = Found::open(&paths.index)?;
+        if let Found::Index(index) = &index
+            && let Some(known) = index.head()
+        {
+            log.expect(&known)?;
+        }
+        let (log, found) = log.open()?;
+        let (index, mut index_rebuilt) = index.of(&paths.index, &log)?;
+        let mut ledger = Self::with_stores(
             Box::new(log),
             Box::new(index),
-            Some(folder.snapshot),
+            Some(paths.snapshot),
             software,
             snapshot,
         )?;
         if ledger.state.genesis().is_none() {
-            return Err(Error::GenesisMissing {
-                path: path.to_owned(),
-            });
+            return Err(genesis_missing());
+        }
+        if let Some(reason) = ledger.check_index(&paths.index)? {
+            index_rebuilt.get_or_insert(reason);
         }
         Ok((
             ledger,
             Opened {
                 torn_bytes: found.torn_bytes,
+                torn_kept: found.torn_kept,
                 index_rebuilt,
             },
         ))
+    }
+
+    /// Brings the index up to the log and tries it here and there. One that fails or contradicts the log is made again,
+    /// and the reason is given.
+    fn check_index(&mut self, path: &Path) -> Result<Option<String>, Error> {
+        let checked = self.catch_up_index().and_then(|()| self.try_index());
+        let reason = match checked {
+            Ok(()) => return Ok(None),
+            Err(Error::Storage(StorageError::IndexBroken { reason, .. })) => reason,
+            Err(other) => return Err(other),
+        };
+        self.index.distrust();
+        // The one before lets go of its files first.
+        self.index = Box::new(NoIndex);
+        self.index = Box::new(SledIndex::rebuild(path)?);
+        self.catch_up_index()?;
+        Ok(Some(reason))
+    }
+
+    /// Looks whether the index knows what it should of some records here and there, others each time, and of the newest.
+    /// What it does not know cannot be told from what never was, when it is asked.
+    fn try_index(&self) -> Result<(), Error> {
+        let head = self.log.head();
+        let seeds: [u64; 4] = std::array::from_fn(|n| {
+            let bytes = head.link.as_chunks().0.get(n).copied();
+            bytes.map_or(0, u64::from_be_bytes)
+        });
+        let newest = head.size.saturating_sub(TRIED_RECORDS);
+        for n in 0..TRIED_PLACES {
+            let seed = seeds[usize::from(n % 4)].rotate_left(u32::from(n));
+            let somewhere = seed % head.size.max(1);
+            let from = if n == 0 { newest } else { somewhere };
+            let (_, position) = self.index.position_at_or_before(from)?;
+            let start = if n == 0 {
+                position_of(&*self.index, &*self.log, LogSequence(from))?
+            } else {
+                position
+            };
+            for record in self.log.scan(start)?.take(TRIED_RECORDS as usize) {
+                let record = record?;
+                let entry = decode(&record)?;
+                let sequence = LogSequence(record.sequence);
+                super::index::expect(&*self.index, &self.state, sequence, record.position, &entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// A ledger over stores of another kind, which hold what they hold; `genesis` begins the log if it is empty.
@@ -142,9 +237,12 @@ impl Ledger {
         if log.head().size == 0 {
             begin(&mut *log, &genesis, now)?;
         }
-        Self::with_stores(log, index, None, &software, None)
+        let mut ledger = Self::with_stores(log, index, None, &software, None)?;
+        ledger.catch_up_index()?;
+        Ok(ledger)
     }
 
+    /// The index is still to be brought up to the log.
     fn with_stores(
         log: Box<dyn LogStore>,
         index: Box<dyn IndexStore>,
@@ -157,7 +255,7 @@ impl Ledger {
             None => (State::new(), Head::default()),
         };
         apply_from(&*log, &mut state, &head)?;
-        let mut ledger = Self {
+        Ok(Self {
             checkpoint: (state.clone(), log.head()),
             log,
             index,
@@ -173,9 +271,7 @@ impl Ledger {
             requests_unlogged: 0,
             poisoned: false,
             index_behind: false,
-        };
-        ledger.catch_up_index()?;
-        Ok(ledger)
+        })
     }
 
     /// Indexes the durable records that the index lacks.
@@ -269,37 +365,65 @@ pub(super) fn expect_whole(
     Ok(())
 }
 
-/// Opens the index if it is of this log, or makes an empty one and says why.
-///
-/// An index that knows more records than the log has is evidence and is not made again: records were taken away.
-fn open_index(path: &Path, log: &FileLog) -> Result<(SledIndex, Option<String>), Error> {
-    let rebuild =
-        |reason: String| -> Result<_, Error> { Ok((SledIndex::rebuild(path)?, Some(reason))) };
-    let index = match SledIndex::open(path) {
-        Ok(index) => index,
-        Err(StorageError::IndexMissing { .. }) => return rebuild("there was none".to_owned()),
-        Err(StorageError::IndexBroken { reason, .. }) => return rebuild(reason),
-        Err(other) => return Err(other.into()),
-    };
-    let head = log.head();
-    let Some(known) = index.head() else {
-        drop(index);
-        return rebuild("it was empty".to_owned());
-    };
-    if known.size > head.size {
-        return Err(StorageError::LogTruncated {
-            known: known.size,
-            known_end: known.end,
-            end: head.end,
+/// What stands in the place of the index.
+enum Found {
+    Index(SledIndex),
+    /// None that can be believed, for this reason.
+    None(String),
+}
+
+impl Found {
+    fn open(path: &Path) -> Result<Self, Error> {
+        match SledIndex::open(path) {
+            Ok(index) => Ok(Self::Index(index)),
+            Err(StorageError::IndexMissing { .. }) => Ok(Self::None("there was none".to_owned())),
+            Err(StorageError::IndexBroken { reason, .. }) => Ok(Self::None(reason)),
+            Err(other) => Err(other.into()),
         }
-        .into());
     }
-    match belongs(&index, log, &known) {
-        Ok(()) => Ok((index, None)),
-        Err(error) => {
-            drop(index);
-            rebuild(error.to_string())
-        }
+
+    /// The index, if it is of this log, or an empty one and why.
+    fn of(self, path: &Path, log: &FileLog) -> Result<(SledIndex, Option<String>), Error> {
+        let reason = match self {
+            Self::None(reason) => reason,
+            Self::Index(index) => {
+                let checked = match index.head() {
+                    Some(known) => belongs(&index, log, &known),
+                    None => Err(broken("it was empty")),
+                };
+                match checked {
+                    Ok(()) => return Ok((index, None)),
+                    Err(StorageError::IndexBroken { reason, .. }) => reason,
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        Ok((SledIndex::rebuild(path)?, Some(reason)))
+    }
+}
+
+/// In the place of an index that is being made again.
+struct NoIndex;
+
+impl IndexStore for NoIndex {
+    fn head(&self) -> Option<Head> {
+        None
+    }
+
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Err(broken("it is being made again"))
+    }
+
+    fn scan_prefix(&self, _: &[u8]) -> Result<index::Entries<'_>, StorageError> {
+        Err(broken("it is being made again"))
+    }
+
+    fn write(&mut self, _: Batch, _: Head) -> Result<(), StorageError> {
+        Err(broken("it is being made again"))
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        Err(broken("it is being made again"))
     }
 }
 
