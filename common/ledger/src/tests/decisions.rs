@@ -544,7 +544,13 @@ fn every_code_of_content_that_does_not_verify_has_a_meaning_and_says_what_to_do(
     let mut codes: Vec<&str> = body.split('"').skip(1).step_by(2).collect();
     // These are not the content's fault, and refuse nothing.
     codes.retain(|code| {
-        !["MESSAGE-VERSION", "KEY-OPERATION", "RANDOM", "DRAFT-UNSIGNED"].contains(code)
+        ![
+            "MESSAGE-VERSION",
+            "KEY-OPERATION",
+            "RANDOM",
+            "DRAFT-UNSIGNED",
+        ]
+        .contains(code)
     });
     assert!(codes.len() > 15);
     let unknown = |code: &str| Refusal::ContentRejected {
