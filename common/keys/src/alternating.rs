@@ -6,6 +6,9 @@
 //!
 //! There are two objects at most while nobody else writes, and one after every write that ended well.
 //!
+//! Both hold against a loss of power as far as the store keeps for good what it said it made
+//! ([`KeyStore::add_data`]).
+//!
 //! What this cannot do: a store that is put back to an older state as a whole has a valid, older value. And no token
 //! offers to compare and set at once: of two programs that write at the same time, at least one is refused, but after its
 //! object was made; both objects then have the same counter, and every later read and write is refused.

@@ -168,7 +168,7 @@ fn whoever_does_not_hold_the_current_value_is_refused_and_nothing_changes() {
             let written =
                 Alternating::new(&cut, LABEL).write(old.as_deref(), &value(counter, 9), valid);
             assert_eq!(refused(written), Some(5));
-            assert_eq!(memory.values(), [current.clone()]);
+            assert_eq!(memory.values(), std::slice::from_ref(&current));
         }
     }
     // The store was emptied, or another one stands in its place.
@@ -188,7 +188,7 @@ fn a_counter_that_does_not_grow_and_a_value_that_is_not_valid_are_defects_of_the
     for new in [value(5, 1), value(4, 0), vec![1, 2, 3]] {
         let error = anchor.write(Some(&current), &new, valid).unwrap_err();
         assert_eq!(error.code(), "KEYS-INTERNAL");
-        assert_eq!(memory.values(), [current.clone()]);
+        assert_eq!(memory.values(), std::slice::from_ref(&current));
     }
     // The same value again is a write that was cut and is completed.
     anchor.write(Some(&value(4, 0)), &current, valid).unwrap();

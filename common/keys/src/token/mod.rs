@@ -6,6 +6,7 @@
 
 mod attributes;
 mod data;
+mod disk;
 mod fault;
 mod key;
 mod locate;

@@ -10,6 +10,7 @@ use p256::PublicKey;
 
 use super::attributes;
 use super::data;
+use super::disk;
 use super::fault::{self, Fault};
 use super::key::{self, Found, TokenKey};
 use super::pool::Pool;
@@ -267,7 +268,15 @@ impl KeyStore for TokenStore {
     fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
         let label = Label::try_from(label)?.as_str();
         self.pool
-            .call(|session, _| data::add(session, self.pool.store(), label, value))
+            .call(|session, _| data::add(session, self.pool.store(), label, value))?;
+        if disk::is_unsynced(&self.facts) {
+            disk::sync().map_err(|cause| Error::TokenFailed {
+                store: self.pool.store().into(),
+                action: "bring a data object to the disk",
+                reason: cause.to_string(),
+            })?;
+        }
+        Ok(())
     }
 
     fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
