@@ -198,7 +198,7 @@ fn burn(state: &mut State, burned: &Burned) {
 fn restore(state: &mut State, restored: &Restored) {
     state.lineage = Some(restored.lineage);
     state.bundles = BundleChain {
-        log_size: restored.size,
+        log_size: restored.held.min(restored.size),
         acknowledged_log_size: state.bundles.acknowledged_log_size,
         ..BundleChain::default()
     };

@@ -34,8 +34,8 @@
 //! clock-confirm    = { 0: 13, 1: unix-time, ? 2: int, ? steady }      ; a person says that the clock is right
 //! burned           = { 0: 14, 1: unix-time, ? 2: int, 3: uint, 4: [+ [tag: uint, first: uint, end: uint]] }
 //!                    ; counter of the token's anchor; slots that were leased and may have been spent: first to end - 1
-//! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage }
-//!                    ; the lineage before, its size and root here; the lineage that goes on from here
+//! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage, 7: uint }
+//!                    ; the lineage before, its size and root here; the lineage that goes on from here; records that HQ holds
 //!
 //! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: int }
 //! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: int, 3: code }
@@ -675,6 +675,8 @@ pub struct Restored {
     pub root: Fingerprint,
     /// The lineage from here on.
     pub lineage: Lineage,
+    /// How many records HQ holds: what the first bundle of the lineage begins after. At most `size`.
+    pub held: u64,
 }
 
 #[cfg(test)]

@@ -89,10 +89,14 @@ pub enum Kind {
     KeyDelivery,
     /// A secret for one device, encrypted to the device's own key.
     DeviceSecret,
+    /// A vault says that its home folder was put back from an older copy.
+    RestoreDeclaration,
+    /// HQ sends back what a restored vault has lost of its log.
+    LogTail,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
@@ -107,6 +111,8 @@ impl Kind {
         Self::AuditSegment,
         Self::KeyDelivery,
         Self::DeviceSecret,
+        Self::RestoreDeclaration,
+        Self::LogTail,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -126,6 +132,8 @@ impl Kind {
             Self::AuditSegment => "audit-segment",
             Self::KeyDelivery => "key-delivery",
             Self::DeviceSecret => "device-secret",
+            Self::RestoreDeclaration => "restore-declaration",
+            Self::LogTail => "log-tail",
         }
     }
 
@@ -140,6 +148,7 @@ impl Kind {
                 | Self::Reanchor
                 | Self::Acknowledgement
                 | Self::DeviceSecret
+                | Self::LogTail
         )
     }
 

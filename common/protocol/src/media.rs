@@ -2,6 +2,7 @@
 //!
 //! Under `mintmark/`: `trust-000001.cose`, `enrol-<site>_<vault>.cose`, `draft-<id>.cose`,
 //! `approval-<id>_<officer>.cose`, `to-<site>_<vault>/dispatch-<epoch>-000001.cose`,
+//! `restore-<site>_<vault>.cose`, `to-<site>_<vault>/tail-000001.cose`,
 //! `to-hq/<site>_<vault>_<lineage>-000001.cose` and, beside that, `...-000001.seg0001`.
 
 use std::fmt;
@@ -29,6 +30,11 @@ pub enum MediaName {
         /// Whose.
         vault: VaultName,
     },
+    /// A declared restore.
+    Restore {
+        /// Whose.
+        vault: VaultName,
+    },
     /// A draft that awaits approvals.
     Draft {
         /// The object's id.
@@ -40,6 +46,13 @@ pub enum MediaName {
         id: ObjectId,
         /// Whose.
         officer: OfficerId,
+    },
+    /// A part of the tail of a log that HQ sends back.
+    Tail {
+        /// For whom.
+        vault: VaultName,
+        /// Which part, from 1.
+        part: u64,
     },
     /// A dispatch.
     Dispatch {
@@ -77,6 +90,11 @@ impl fmt::Display for MediaName {
         match self {
             Self::Trust { version } => write!(f, "trust-{version:06}.cose"),
             Self::Enrolment { vault } => write!(f, "enrol-{}_{}.cose", vault.site, vault.vault),
+            Self::Restore { vault } => write!(f, "restore-{}_{}.cose", vault.site, vault.vault),
+            Self::Tail { vault, part } => {
+                let VaultName { site, vault } = vault;
+                write!(f, "to-{site}_{vault}/tail-{part:06}.cose")
+            }
             Self::Draft { id } => write!(f, "draft-{id}.cose"),
             Self::Approval { id, officer } => write!(f, "approval-{id}_{officer}.cose"),
             Self::Dispatch {
@@ -122,7 +140,13 @@ impl MediaName {
             Some((TO_HQ_FOLDER, name)) => Self::parse_to_hq(name),
             Some((folder, name)) => {
                 let vault = vault_name(folder.strip_prefix("to-")?)?;
-                let numbers = name.strip_prefix("dispatch-")?.strip_suffix(".cose")?;
+                let name = name.strip_suffix(".cose")?;
+                if let Some(part) = name.strip_prefix("tail-") {
+                    let part = part.parse().ok()?;
+                    return Some(Self::Tail { vault, part })
+                        .filter(|tail| tail.to_string() == path);
+                }
+                let numbers = name.strip_prefix("dispatch-")?;
                 let (epoch, sequence) = numbers.split_once('-')?;
                 Some(Self::Dispatch {
                     vault,
@@ -144,6 +168,11 @@ impl MediaName {
         }
         if let Some(vault) = stem.strip_prefix("enrol-") {
             return Some(Self::Enrolment {
+                vault: vault_name(vault)?,
+            });
+        }
+        if let Some(vault) = stem.strip_prefix("restore-") {
+            return Some(Self::Restore {
                 vault: vault_name(vault)?,
             });
         }
@@ -205,6 +234,8 @@ mod tests {
             "draft-th200-2027q1-v1.cose".to_owned(),
             "approval-th200-2027q1-v1_alice.cose".to_owned(),
             "to-berlin_v1/dispatch-1-000012.cose".to_owned(),
+            "to-berlin_v1/tail-000001.cose".to_owned(),
+            "restore-berlin_v1.cose".to_owned(),
             format!("to-hq/berlin_v1_{lineage}-000001.cose"),
             format!("to-hq/berlin_v1_{lineage}-000001.seg0001"),
         ];

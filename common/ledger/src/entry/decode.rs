@@ -170,6 +170,7 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             size: fields.uint(4)?,
             root: fields.octets(5)?,
             lineage: fields.octets(6)?,
+            held: fields.uint(7)?,
         }),
         DEVICE_CHANGED => Body::DeviceChanged(DeviceChanged {
             reservation: LogSequence(fields.uint(3)?),

@@ -159,7 +159,8 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(3, restored.parent.as_bytes().to_vec())
             .with(4, restored.size)
             .with(5, digest(&restored.root))
-            .with(6, restored.lineage.as_bytes().to_vec()),
+            .with(6, restored.lineage.as_bytes().to_vec())
+            .with(7, restored.held),
         Body::DeviceChanged(changed) => start(DEVICE_CHANGED)
             .with(3, sequence(changed.reservation))
             .with(4, changed.account.number())

@@ -63,6 +63,9 @@ impl State {
         if here != (Some(restored.parent), restored.size, restored.root) {
             return Err("the restore names another place in the log than this one".to_owned());
         }
+        if restored.held > restored.size {
+            return Err("HQ holds no more records than there are".to_owned());
+        }
         if restored.lineage == restored.parent {
             return Err("a restore begins a lineage of its own".to_owned());
         }

@@ -8,7 +8,9 @@ use mintmark_protocol::bundle::BUNDLE_BYTES_MAX;
 use mintmark_protocol::dispatch::DISPATCH_BYTES_MAX;
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::{self, Claim, Kind};
+use mintmark_protocol::log_tail::LOG_TAIL_MESSAGE_BYTES_MAX;
 use mintmark_protocol::media::MediaName;
+use mintmark_protocol::restore::RESTORE_BYTES_MAX;
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use mintmark_protocol::trust::TRUST_BYTES_MAX;
 use serde::Serialize;
@@ -91,6 +93,8 @@ fn inspect(medium: &Medium, file: &MediumFile) -> Item {
         MediaName::Enrolment { .. } => REQUEST_BYTES_MAX,
         MediaName::Draft { .. } | MediaName::Approval { .. } => PROPOSAL_BYTES_MAX,
         MediaName::Dispatch { .. } => DISPATCH_BYTES_MAX,
+        MediaName::Restore { .. } => RESTORE_BYTES_MAX,
+        MediaName::Tail { .. } => LOG_TAIL_MESSAGE_BYTES_MAX,
         MediaName::Bundle { .. } => BUNDLE_BYTES_MAX,
         MediaName::Segment { .. } => SEGMENT_FILE_BYTES_MAX,
     };
