@@ -296,6 +296,54 @@ fn survives_kills(name: &str, uri: &KeyUri, rounds: u32) {
     assert!(acknowledged >= u64::from(rounds));
 }
 
+/// Kills a process that writes at each of these system calls, counted among those that `names` names.
+fn survives_kills_at(name: &str, uri: &KeyUri, names: &str, calls: impl Iterator<Item = usize>) {
+    let mut acknowledged = None;
+    for call in calls {
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={names}"))
+            .arg("-e")
+            .arg(format!("inject={names}:signal=KILL:when={call}"))
+            .arg(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(VICTIM, uri.to_string())
+            // The loader would search it with calls that count.
+            .env_remove("LD_LIBRARY_PATH")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let written = said.lines().filter_map(|line| line.strip_prefix("wrote "));
+        acknowledged = written
+            .last()
+            .map(|counter| counter.parse::<u64>().unwrap())
+            .or(acknowledged);
+        let store = open(uri, &never).unwrap();
+        let anchor = Alternating::new(&*store, LABEL);
+        let is = anchor.read(valid).unwrap().map(|(counter, _)| counter);
+        assert!(
+            is >= acknowledged && is <= Some(acknowledged.unwrap_or(0) + 1),
+            "call {call}: {is:?} after {acknowledged:?}"
+        );
+        // The next round begins where this one was cut, and may say nothing.
+        acknowledged = is;
+        assert!(store.data(LABEL).unwrap().len() <= 2);
+    }
+    assert!(acknowledged > Some(4), "{acknowledged:?}");
+}
+
+#[test]
+fn a_folder_keeps_its_value_through_a_kill_at_every_system_call() {
+    if let Ok(uri) = std::env::var(VICTIM) {
+        write_until_killed(&uri);
+    }
+    let place = tempfile::tempdir().unwrap();
+    let uri = folder(place.path());
+    create(&uri, &never).unwrap();
+    let name = "a_folder_keeps_its_value_through_a_kill_at_every_system_call";
+    survives_kills_at(name, &uri, "openat,write,fsync,linkat,unlink", 1..=100);
+}
+
 #[test]
 fn a_folder_keeps_its_value_through_kills_of_the_writer() {
     if let Ok(uri) = std::env::var(VICTIM) {
@@ -334,5 +382,16 @@ with_softhsm! {
         // A module has one state for a process: what other processes wrote is seen by a new one.
         let uri = hsm.uri("token=vault");
         survives_kills("a_token_keeps_its_value_through_kills_of_the_writer", &uri, 25);
+    }
+
+    fn a_token_keeps_its_value_through_kills_at_its_system_calls(hsm) {
+        if let Ok(uri) = std::env::var(VICTIM) {
+            write_until_killed(&uri);
+        }
+        hsm.token("vault");
+        let uri = hsm.uri("token=vault");
+        let name = "a_token_keeps_its_value_through_kills_at_its_system_calls";
+        // Every call takes minutes: SoftHSM makes many.
+        survives_kills_at(name, &uri, "write,ftruncate,unlink,syncfs", (5..=300).step_by(17));
     }
 }
