@@ -313,9 +313,9 @@ fn survives_kills_at(name: &str, uri: &KeyUri, names: &str, calls: impl Iterator
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        let written = said.lines().filter_map(|line| line.strip_prefix("wrote "));
+        let mut written = said.lines().filter_map(|line| line.strip_prefix("wrote "));
         acknowledged = written
-            .last()
+            .next_back()
             .map(|counter| counter.parse::<u64>().unwrap())
             .or(acknowledged);
         let store = open(uri, &never).unwrap();
