@@ -16,6 +16,7 @@ pub mod files;
 pub mod judge;
 pub mod liar;
 pub mod once;
+pub mod power;
 pub mod request;
 pub mod shape;
 pub mod stores;

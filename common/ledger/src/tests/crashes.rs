@@ -15,8 +15,8 @@ use super::fixture::{
 use crate::entry::{Body, Entry, LogSequence, Verdict};
 use crate::error::ErrorClass;
 use crate::index::MemoryIndex;
-use crate::ledger::{Fact, Ledger, Outcome, View};
-use crate::log::{Fault, FaultyLog, MemoryLog};
+use crate::ledger::{Fact, Floor, Ledger, Outcome, View};
+use crate::log::{Fault, FaultyLog, Head, MemoryLog};
 use crate::state::State;
 
 /// One thing that a vault does, each ending in a commit or in nothing durable.
@@ -371,5 +371,251 @@ fn after_a_write_of_unknown_outcome_nothing_more_is_done() {
                 ("OUTCOME-UNKNOWN", ErrorClass::OutcomeUnknown)
             );
         }
+    }
+}
+
+/// The file of a log of one file, and what it holds.
+fn stored(path: &Path) -> (PathBuf, Vec<u8>) {
+    let segment = segment(path);
+    let bytes = fs::read(&segment).unwrap();
+    (segment, bytes)
+}
+
+/// A vault that made three units, as it is left by a clean stop, and as by a process that was killed.
+fn stopped() -> [(&'static str, tempfile::TempDir, PathBuf, State); 2] {
+    let (folder, path, mut ledger) = vault();
+    for unit in 1..4 {
+        issue(&mut ledger, "TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    let durable = ledger.state().clone();
+    let killed = tempfile::tempdir().unwrap();
+    let copy = killed.path().join("ledger");
+    fs::create_dir(&copy).unwrap();
+    copy_folder(&path, &copy);
+    let _ = fs::remove_file(copy.join("state.snapshot"));
+    ledger.close().unwrap();
+    [
+        ("clean", folder, path, durable.clone()),
+        ("killed", killed, copy, durable),
+    ]
+}
+
+/// What opening makes of it: the code of its refusal, of a log that it left as it was, or of what reading all of it says.
+fn refusal(path: &Path) -> Option<&'static str> {
+    let before = stored(path);
+    match open(path) {
+        Err(error) => {
+            assert_eq!(error.class(), ErrorClass::Integrity, "{error}");
+            assert!(error.hint().is_some(), "{error}");
+            assert!(stored(path) == before, "{error}");
+            Some(error.code())
+        }
+        Ok((ledger, _)) => {
+            let verified = ledger.verify_from(LogSequence(0));
+            verified.err().map(|error| error.code())
+        }
+    }
+}
+
+#[test]
+fn a_log_cut_off_anywhere_is_refused_and_not_changed() {
+    for (how, _folder, path, durable) in stopped() {
+        let (segment, whole) = stored(&path);
+        for length in (0..whole.len()).rev().step_by(23).chain([0]) {
+            fs::write(&segment, &whole[..length]).unwrap();
+            let code = refusal(&path);
+            assert_eq!(code, Some("LOG-TRUNCATED"), "{how}, {length} bytes");
+        }
+        fs::write(&segment, &whole).unwrap();
+        let (ledger, opened) = open(&path).unwrap();
+        assert_eq!((ledger.state(), opened.torn_bytes), (&durable, 0), "{how}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_log_is_found_and_nothing_is_cut_off() {
+    for (how, _folder, path, durable) in stopped() {
+        let (segment, whole) = stored(&path);
+        let step = if how == "clean" { 61 } else { 7 };
+        for at in (0..whole.len()).step_by(step) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&segment, &damaged).unwrap();
+            assert_eq!(refusal(&path), Some("LOG-CORRUPT"), "{how}, byte {at}");
+            assert_eq!(fs::read(&segment).unwrap().len(), whole.len());
+        }
+        fs::write(&segment, &whole).unwrap();
+        assert_eq!(open(&path).unwrap().0.state(), &durable, "{how}");
+    }
+}
+
+#[test]
+fn what_everything_in_the_folder_has_forgotten_the_key_store_still_knows() {
+    let [_, (_, _folder, path, durable)] = stopped();
+    let (_, before) = stored(&path);
+    let floor = |size, link| Some(Floor { size, link });
+    let older: Vec<Head> = {
+        let (ledger, _) = open(&path).unwrap();
+        let records = ledger.reader(LogSequence(0)).unwrap();
+        records.map(|record| record.unwrap().head()).collect()
+    };
+    let head = *older.last().unwrap();
+    for known in &older {
+        let (ledger, _) =
+            Ledger::open_knowing(&path, "site", floor(known.size, known.link)).unwrap();
+        assert_eq!(ledger.state(), &durable);
+        drop(ledger);
+        let forked = Ledger::open_knowing(&path, "site", floor(known.size, [1; 32]))
+            .err()
+            .unwrap();
+        assert_eq!(
+            (forked.code(), forked.class()),
+            ("LOG-FORKED", ErrorClass::Integrity)
+        );
+    }
+    // A whole group is taken away, and with it all that follows from it and all that was kept beside it.
+    let (segment, _) = stored(&path);
+    fs::write(
+        &segment,
+        &before[..older[older.len() - 2].end.to_u64() as usize],
+    )
+    .unwrap();
+    for name in ["index", "log/head", "state.snapshot"] {
+        let _ = fs::remove_file(path.join(name));
+        let _ = fs::remove_dir_all(path.join(name));
+    }
+    let rolled = Ledger::open_knowing(&path, "site", floor(head.size, head.link))
+        .err()
+        .unwrap();
+    assert_eq!(
+        (rolled.code(), rolled.class()),
+        ("LOG-ROLLED-BACK", ErrorClass::Integrity)
+    );
+    assert!(!path.join("index").exists() && !path.join("log/head").exists());
+    open(&path).unwrap();
+}
+
+/// Opens a vault of [`stopped`] whose index was meddled with: it issues as if nothing had happened. Says whether the index
+/// was made again.
+fn goes_on(path: &Path, durable: &State, what: &str) -> bool {
+    let (mut ledger, opened) = open(path).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(ledger.state(), durable, "{what}");
+    for unit in 1..4 {
+        let again = submit(&mut ledger, "TH-200", &csr(&format!("A{unit}"), unit));
+        assert!(
+            matches!(again, Outcome::Existing { .. }),
+            "{what}: {again:?}"
+        );
+    }
+    opened.index_rebuilt.is_some()
+}
+
+#[test]
+fn an_index_that_is_lost_stale_cut_short_damaged_or_something_else_is_made_again_by_itself() {
+    let [(_, _folder, path, durable), _] = stopped();
+    let index = path.join("index");
+    let kept = tempfile::tempdir().unwrap();
+    let fresh = kept.path().join("fresh");
+    fs::create_dir(&fresh).unwrap();
+    copy_folder(&index, &fresh);
+    let restore = || {
+        let _ = fs::remove_dir_all(&index);
+        let _ = fs::remove_file(&index);
+        fs::create_dir(&index).unwrap();
+        copy_folder(&fresh, &index);
+    };
+    restore();
+    assert!(!goes_on(&path, &durable, "a copy of a closed index"));
+    let database = fs::read(fresh.join("sled/db")).unwrap();
+    let used = database.iter().rposition(|byte| *byte != 0).unwrap();
+    let (mut rebuilt, mut flips) = (0, 0);
+    for at in (0..used).step_by(used / 60 + 1) {
+        restore();
+        let mut damaged = database.clone();
+        damaged[at] ^= 1 << (at % 8);
+        fs::write(index.join("sled/db"), damaged).unwrap();
+        rebuilt += u32::from(goes_on(
+            &path,
+            &durable,
+            &format!("byte {at} of the database"),
+        ));
+        flips += 1;
+    }
+    println!("{flips} flipped bits, made again after {rebuilt}");
+    for length in [0, 1, used / 3, used / 2, used] {
+        restore();
+        fs::write(index.join("sled/db"), &database[..length]).unwrap();
+        assert!(goes_on(
+            &path,
+            &durable,
+            &format!("{length} bytes of the database")
+        ));
+    }
+    let put = |name: &str, bytes: Option<&[u8]>| {
+        restore();
+        let target = index.join(name);
+        let _ = fs::remove_file(&target);
+        let _ = fs::remove_dir_all(&target);
+        match bytes {
+            Some(bytes) => fs::write(target, bytes).unwrap(),
+            None => fs::create_dir(target).unwrap(),
+        }
+    };
+    for (name, bytes) in [
+        ("sled/db", None),
+        ("sled/db", Some(&[0xa5; 70_000][..])),
+        ("sled/conf", Some(b"?")),
+        ("sled", Some(b"")),
+        ("lock", Some(b"")),
+        ("lock", Some(b"open")),
+        ("lock", Some(b"closed 1 1")),
+    ] {
+        put(name, bytes);
+        let what = format!("{name}: {:?}", bytes.map(<[u8]>::len));
+        // The database makes do without its configuration.
+        assert!(
+            goes_on(&path, &durable, &what) || name == "sled/conf",
+            "{what}"
+        );
+    }
+    fs::remove_dir_all(&index).unwrap();
+    assert!(goes_on(&path, &durable, "none"));
+}
+
+#[test]
+fn a_stale_index_is_caught_up_and_one_that_lost_a_key_is_made_again() {
+    let (_folder, path, mut ledger) = vault();
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    ledger.close().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    copy_folder(&path.join("index"), kept.path());
+    let (mut ledger, _) = open(&path).unwrap();
+    for unit in 2..4 {
+        issue(&mut ledger, "TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    let durable = ledger.state().clone();
+    ledger.close().unwrap();
+    fs::remove_dir_all(path.join("index")).unwrap();
+    fs::create_dir(path.join("index")).unwrap();
+    copy_folder(kept.path(), &path.join("index"));
+    assert!(!goes_on(&path, &durable, "a stale index"));
+
+    for lost in [b'd', b'k', b'r'] {
+        open(&path).unwrap().0.close().unwrap();
+        let lock = path.join("index/lock");
+        let records = open(&path).unwrap().0.size();
+        {
+            let database = ::sled::open(path.join("index/sled")).unwrap();
+            let first = database.scan_prefix([lost]).next().unwrap().unwrap();
+            database.remove(first.0).unwrap();
+            database.flush().unwrap();
+        }
+        let bytes = fs::metadata(path.join("index/sled/db")).unwrap().len();
+        fs::write(lock, format!("closed {bytes} {records}")).unwrap();
+        assert!(goes_on(
+            &path,
+            &durable,
+            &format!("without a key of {lost}")
+        ));
     }
 }

@@ -1,0 +1,537 @@
+//! A vault that is killed, or whose disk fails, at any of the system calls by which it changes something on disk: the same
+//! command again, or `site recover`, goes on right.
+//!
+//! Here every call of a sample is tried. All of them, which takes long:
+//! `cargo nextest run -p mintmark-tests --test crash_sweep --run-ignored all`
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use mintmark_tests::shape::column;
+use mintmark_tests::strace::{Change, Changes, Fate};
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Run, Stores, Tool, World, files};
+use serde_json::Value;
+
+/// Devices in the folder that is issued for.
+const DEVICES: u32 = 3;
+
+/// Which of the calls are tried.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    /// One in so many.
+    one_in: usize,
+    /// From this one on.
+    from: usize,
+}
+
+const ALL: Sample = Sample { one_in: 1, from: 0 };
+
+/// What a sweep came to.
+#[derive(Debug, Default)]
+struct Tally {
+    listed: usize,
+    struck: BTreeSet<(String, String, usize)>,
+    runs: usize,
+    exits: BTreeMap<i32, usize>,
+}
+
+/// One command in a world, and how to come back to the moment before it.
+struct Scene<'a> {
+    world: &'a World,
+    /// What the command may change, relative to the world's folder.
+    places: &'a [&'a str],
+    command: &'a dyn Fn(&World) -> Tool,
+}
+
+impl Scene<'_> {
+    fn save(&self) {
+        for place in self.places {
+            copy_over(
+                &self.world.path(place),
+                &self.world.path("saved").join(place),
+            );
+        }
+    }
+
+    fn restore(&self) {
+        for place in self.places {
+            copy_over(
+                &self.world.path("saved").join(place),
+                &self.world.path(place),
+            );
+        }
+    }
+
+    /// Has each call of the sample struck by this fate, from the same beginning, and what is left checked. What the first
+    /// number alone does not reach, because another thread comes first, is found by its path.
+    fn sweep(
+        &self,
+        sample: Sample,
+        fates: impl Fn(&Change) -> Vec<Fate>,
+        check: impl Fn(&World, &Run, &str),
+    ) -> Tally {
+        self.save();
+        let changes = Changes {
+            below: self.world.folder(),
+        };
+        // The first run makes what later ones find, the second is like all others.
+        let (run, _) = changes.of(&(self.command)(self.world));
+        assert_eq!(run.exit, 0, "{run}");
+        self.restore();
+        let (_, listed) = changes.of(&(self.command)(self.world));
+        let mut tally = Tally {
+            listed: listed.len(),
+            ..Tally::default()
+        };
+        for change in listed.iter().skip(sample.from).step_by(sample.one_in) {
+            for fate in fates(change) {
+                for way in change.ways() {
+                    self.restore();
+                    let (run, struck) =
+                        changes.with(&(self.command)(self.world), change, way, fate);
+                    tally.runs += 1;
+                    *tally.exits.entry(run.exit).or_default() += 1;
+                    let at = format!("{fate:?} at {change:?}, struck {struck:?}");
+                    check(self.world, &run, &at);
+                    if let Some(struck) = struck {
+                        let hit = struck.identity() == change.identity();
+                        tally.struck.insert(struck.identity());
+                        if hit {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.restore();
+        let all: BTreeSet<_> = listed.iter().map(Change::identity).collect();
+        let reached = all.intersection(&tally.struck).count();
+        println!(
+            "{} calls listed, {} runs, {} of them struck, {} other moments, exits {:?}",
+            tally.listed,
+            tally.runs,
+            reached,
+            tally.struck.len() - reached,
+            tally.exits
+        );
+        for missed in all.difference(&tally.struck).filter(|_| sample.one_in == 1) {
+            println!("not struck: {missed:?}");
+        }
+        tally
+    }
+}
+
+fn copy_over(from: &Path, to: &Path) {
+    if to.is_dir() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    if from.is_dir() {
+        files::copy(from, to);
+    }
+}
+
+fn number(value: &Value, field: &str) -> u64 {
+    value[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{field} in {value}"))
+}
+
+fn killed(_: &Change) -> Vec<Fate> {
+    vec![Fate::Killed]
+}
+
+/// What of a call can fail, and how.
+fn failing(change: &Change) -> Vec<Fate> {
+    match change.name.as_str() {
+        "fsync" | "fdatasync" | "syncfs" | "sync_file_range" => {
+            vec![Fate::Fails("EIO"), Fate::FailsOn("EIO")]
+        }
+        "write" | "pwrite64" | "writev" | "pwritev" | "ftruncate" => {
+            vec![
+                Fate::Fails("ENOSPC"),
+                Fate::FailsOn("ENOSPC"),
+                Fate::Fails("EIO"),
+                Fate::FailsOn("EIO"),
+            ]
+        }
+        _ => vec![Fate::Fails("ENOSPC"), Fate::Fails("EIO")],
+    }
+}
+
+/// The certificates that were delivered, by file name.
+fn delivered(world: &World) -> BTreeMap<String, Vec<u8>> {
+    let mut found = files::contents(&world.path("out"));
+    found.retain(|name, _| name.ends_with(".pem") && !name.ends_with(".chain.pem"));
+    found
+}
+
+/// The units add up, each certificate that is out is on record, and no serial number is there twice.
+fn expect_balanced(world: &World, at: &str) -> Value {
+    let account = world.status("berlin")["accounts"][0].clone();
+    let spent = number(&account, "good") + number(&account, "unresolved");
+    assert_eq!(
+        spent + number(&account, "unspent"),
+        number(&account, "authorised"),
+        "{at}: {account}"
+    );
+    let log = world.log("berlin");
+    let issued: Vec<&Value> = log
+        .iter()
+        .filter(|row| row["kind"] == "request" && row["outcome"] == "issued")
+        .collect();
+    assert_eq!(issued.len() as u64, spent, "{at}");
+    let serials: BTreeSet<&str> = column(issued.iter().copied(), "serial")
+        .into_iter()
+        .collect();
+    assert_eq!(
+        serials.len(),
+        issued.len(),
+        "{at}: a serial number is there twice"
+    );
+    let devices: BTreeSet<&str> = column(issued, "device_id").into_iter().collect();
+    for name in delivered(world).keys() {
+        assert!(
+            devices.contains(name.trim_end_matches(".pem")),
+            "{at}: {name} is not on record"
+        );
+    }
+    account
+}
+
+/// The same command again gives every device its certificate, the same that may be out already, and no slot twice.
+fn expect_issued(world: &World, at: &str) {
+    expect_balanced(world, at);
+    let before = delivered(world);
+    let run = world.issue("mass").run();
+    assert_eq!(run.exit, 0, "{at}: {run}");
+    let rows = run.lines();
+    let slots: BTreeSet<u64> = rows.iter().map(|row| number(row, "slot")).collect();
+    assert_eq!(
+        (rows.len(), slots.len()),
+        (DEVICES as usize, DEVICES as usize),
+        "{at}: {run}"
+    );
+    let now = delivered(world);
+    assert_eq!(now.len(), DEVICES as usize, "{at}");
+    for (name, bytes) in before {
+        assert!(now[&name] == bytes, "{at}: {name} was changed");
+    }
+    let account = expect_balanced(world, at);
+    assert_eq!(
+        (number(&account, "good"), number(&account, "unresolved")),
+        (u64::from(DEVICES), 0),
+        "{at}: {account}"
+    );
+    let verified = world.site("audit verify").run();
+    assert_eq!(verified.exit, 0, "{at}: {verified}");
+}
+
+/// HQ finds nothing wrong with what the vault is in the end.
+fn expect_reported(world: &World, good: u64) {
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{report}");
+    assert_eq!(number(&report["accounts"][0], "good"), good);
+}
+
+/// A vault that may issue, with requests of [`DEVICES`].
+fn ready(stores: Stores) -> World {
+    let world = match stores {
+        Stores::Files => World::ready(),
+        Stores::Tokens => {
+            let world = World::empty(stores);
+            world.ceremony(&["alice", "bob"], "");
+            world.enrol("berlin");
+            world.grant("berlin", POLICY);
+            world
+        }
+    };
+    world.requests("mass", 0..DEVICES);
+    world
+}
+
+/// What a vault's command may change.
+const VAULT: [&str; 6] = ["berlin", "keys/berlin", "tokens", "out", "media", "other"];
+
+fn issue(world: &World) -> Tool {
+    world.issue("mass")
+}
+
+fn recover(world: &World) -> Tool {
+    world.site("recover")
+}
+
+fn import(world: &World) -> Tool {
+    world.site("media import $D/media")
+}
+
+fn export(world: &World) -> Tool {
+    world.site("media export $D/media")
+}
+
+fn sweep_issue(stores: Stores, sample: Sample) {
+    let world = ready(stores);
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &issue,
+    };
+    scene.sweep(sample, killed, |world, _, at| expect_issued(world, at));
+    expect_issued(&world, "in the end");
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+fn sweep_recover(stores: Stores, sample: Sample) {
+    let world = ready(stores);
+    leave_open(&world);
+    let open = number(&world.status("berlin")["accounts"][0], "unresolved");
+    assert_eq!(open, u64::from(DEVICES));
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &recover,
+    };
+    scene.sweep(sample, killed, |world, _, at| {
+        expect_balanced(world, at);
+        let again = world.site("recover").run();
+        assert_eq!(again.exit, 0, "{at}: {again}");
+        let account = expect_balanced(world, at);
+        assert_eq!(
+            (number(&account, "good"), number(&account, "unresolved")),
+            (open, 0),
+            "{at}"
+        );
+        expect_issued(world, at);
+    });
+    expect_issued(&world, "in the end");
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+/// Kills `site issue` where its units are reserved and none is signed for.
+fn leave_open(world: &World) {
+    let changes = Changes {
+        below: world.folder(),
+    };
+    let scene = Scene {
+        world,
+        places: &VAULT,
+        command: &issue,
+    };
+    scene.save();
+    let (_, listed) = changes.of(&issue(world));
+    let log = |change: &&Change| change.name == "pwrite64" && change.target.ends_with(".log");
+    for write in listed.iter().filter(log) {
+        scene.restore();
+        changes.with(&issue(world), write, write.ways()[1], Fate::Killed);
+        if number(&world.status("berlin")["accounts"][0], "unresolved") == u64::from(DEVICES) {
+            return;
+        }
+    }
+    panic!("no moment leaves every unit open: {listed:?}");
+}
+
+fn sweep_import(stores: Stores, sample: Sample) {
+    let world = ready(stores);
+    world.issue("mass").ok();
+    world.carry_home("berlin").exits_done();
+    let more = POLICY.replace("\"th200\"", "\"th201\"");
+    world.mint("berlin", &more);
+    world.hq("media export $D/media").ok();
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &import,
+    };
+    scene.sweep(sample, killed, |world, _, at| {
+        expect_balanced(world, at);
+        let run = world.site("media import $D/media").run();
+        assert_eq!(run.exit, 0, "{at}: {run}");
+        let status = world.status("berlin");
+        let accounts = status["accounts"].as_array().unwrap();
+        assert_eq!(accounts.len(), 2, "{at}: {status}");
+        assert!(
+            accounts.iter().all(|account| account["authorised"] == 1000),
+            "{at}: {status}"
+        );
+        expect_issued(world, at);
+    });
+    world.site("media import $D/media").ok();
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+fn sweep_export(stores: Stores, sample: Sample) {
+    let world = ready(stores);
+    world.issue("mass").ok();
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &export,
+    };
+    scene.sweep(sample, killed, |world, _, at| {
+        expect_balanced(world, at);
+        let run = world.site("media export $D/media").run();
+        assert_eq!(run.exit, 0, "{at}: {run}");
+        // The very same bundle on another medium.
+        fs::create_dir_all(world.path("other")).unwrap();
+        let other = world.site("media export $D/other").run();
+        assert_eq!(other.exit, 0, "{at}: {other}");
+        let bundles = |place: &str| {
+            let mut found = files::contents(&world.path(place));
+            found.retain(|name, _| name.contains("to-hq/") && !name.ends_with(".part"));
+            found
+        };
+        let (here, there) = (bundles("media"), bundles("other"));
+        let differing = there
+            .iter()
+            .filter(|(name, bytes)| here.get(*name) != Some(*bytes));
+        assert_eq!(differing.count(), 0, "{at}");
+        assert!(!there.is_empty(), "{at}");
+        expect_issued(world, at);
+    });
+    world.site("media export $D/media").ok();
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+fn sweep_init(stores: Stores, sample: Sample) {
+    let world = World::empty(stores);
+    world.ceremony(&["alice", "bob"], "");
+    let uri = world.keys("berlin");
+    let shown = world.hq("trust show").ok().text("fingerprint");
+    let init = move |world: &World| {
+        let line =
+            "init --site-id berlin --trust $D/media/mintmark/trust-000001.cose --fingerprint";
+        world.site(&format!("{line} {shown} --keys {uri}"))
+    };
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &init,
+    };
+    scene.sweep(sample, killed, |world, _, at| {
+        if !world.path("berlin").exists() {
+            let run = init(world).run();
+            assert_eq!(run.exit, 0, "{at}: {run}");
+        }
+        let status = world.site("status").run();
+        assert_eq!(status.exit, 0, "{at}: {status}");
+        assert_eq!(status.json()["enrolled"], false, "{at}: {status}");
+        let run = world.site("media export $D/media").run();
+        assert_eq!(run.exit, 0, "{at}: {run}");
+    });
+    init(&world).ok();
+    world.let_in("berlin", &["alice", "bob"]);
+    world.grant("berlin", POLICY);
+    world.requests("mass", 0..DEVICES);
+    expect_issued(&world, "in the end");
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+/// Failing calls: never a wrong success, exit 3 only where nothing was changed, and afterwards it goes on right.
+fn sweep_faults(stores: Stores, sample: Sample) {
+    let world = ready(stores);
+    let before = world.status("berlin")["accounts"][0].clone();
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &issue,
+    };
+    scene.sweep(sample, failing, |world, run, at| {
+        let account = expect_balanced(world, at);
+        match run.exit {
+            0 => assert_eq!(delivered(world).len(), DEVICES as usize, "{at}: {run}"),
+            3 => {
+                if account != before {
+                    // Certificates that are on record and could not be written down are given again.
+                    assert_eq!(number(&account, "unresolved"), 0, "{at}: {run}");
+                    println!("exit 3 with units recorded: {:?} at {at}", run.codes());
+                }
+            }
+            5 => {
+                let found = world.site("recover").run();
+                assert_eq!(found.exit, 0, "{at}: {run}\n{found}");
+                assert_eq!(expect_balanced(world, at)["unresolved"], 0, "{at}");
+            }
+            _ => panic!("{at}: {run}"),
+        }
+        expect_issued(world, at);
+    });
+    expect_issued(&world, "in the end");
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+/// The same for what travels, and for recovery.
+fn sweep_faults_of(prepare: impl Fn(&World), command: &dyn Fn(&World) -> Tool, sample: Sample) {
+    let world = ready(Stores::Files);
+    prepare(&world);
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command,
+    };
+    scene.sweep(sample, failing, |world, run, at| {
+        assert!(matches!(run.exit, 0 | 3 | 5), "{at}: {run}");
+        expect_balanced(world, at);
+        if run.exit == 5 {
+            let found = world.site("recover").run();
+            assert_eq!(found.exit, 0, "{at}: {run}\n{found}");
+        }
+        let again = command(world).run();
+        assert_eq!(again.exit, 0, "{at}: {run}\n{again}");
+        expect_issued(world, at);
+    });
+    command(&world).ok();
+    expect_issued(&world, "in the end");
+    expect_reported(&world, u64::from(DEVICES));
+}
+
+macro_rules! sweeps {
+    ($($name:ident, $all:ident: $sweep:expr, $one_in:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            $sweep(Sample { one_in: $one_in, from: $one_in / 2 });
+        }
+
+        #[test]
+        #[ignore = "every single call: takes many minutes"]
+        fn $all() {
+            $sweep(ALL);
+        }
+    )*};
+}
+
+sweeps! {
+    issuing_with_key_files_that_was_killed_goes_on_right, issuing_with_key_files_killed_at_every_call:
+        |sample| sweep_issue(Stores::Files, sample), 13;
+    issuing_with_a_token_that_was_killed_goes_on_right, issuing_with_a_token_killed_at_every_call:
+        |sample| sweep_issue(Stores::Tokens, sample), 23;
+    a_recovery_that_was_killed_is_done_by_the_next_one, a_recovery_killed_at_every_call:
+        |sample| sweep_recover(Stores::Files, sample), 13;
+    a_recovery_with_a_token_that_was_killed_is_done_by_the_next_one, a_recovery_with_a_token_killed_at_every_call:
+        |sample| sweep_recover(Stores::Tokens, sample), 23;
+    an_import_that_was_killed_is_done_by_the_next_one, an_import_killed_at_every_call:
+        |sample| sweep_import(Stores::Files, sample), 13;
+    an_export_that_was_killed_is_done_by_the_next_one, an_export_killed_at_every_call:
+        |sample| sweep_export(Stores::Files, sample), 13;
+    an_init_that_was_killed_leaves_no_home_or_a_whole_one, an_init_killed_at_every_call:
+        |sample| sweep_init(Stores::Files, sample), 17;
+    an_init_with_a_token_that_was_killed_leaves_no_home_or_a_whole_one, an_init_with_a_token_killed_at_every_call:
+        |sample| sweep_init(Stores::Tokens, sample), 29;
+    issuing_on_a_failing_disk_never_claims_more_than_is_durable, issuing_with_every_call_failing:
+        |sample| sweep_faults(Stores::Files, sample), 29;
+    a_recovery_on_a_failing_disk_is_done_by_the_next_one, a_recovery_with_every_call_failing:
+        |sample| sweep_faults_of(leave_open, &recover, sample), 41;
+    an_import_on_a_failing_disk_is_done_by_the_next_one, an_import_with_every_call_failing:
+        |sample| sweep_faults_of(mint_more, &import, sample), 41;
+    an_export_on_a_failing_disk_is_done_by_the_next_one, an_export_with_every_call_failing:
+        |sample| sweep_faults_of(|world| drop(world.issue("mass").ok()), &export, sample), 41;
+}
+
+/// Something for the vault to import.
+fn mint_more(world: &World) {
+    world.mint("berlin", &POLICY.replace("\"th200\"", "\"th201\""));
+    world.hq("media export $D/media").ok();
+}
