@@ -352,6 +352,36 @@ ENROLMENT_GRANT = Map(
 INTERVAL = array(unix_time, 2, 2)
 CERTIFICATE_TERMS = Map({1: text, 2: uint, 3: array(text, 0, 16)}, optional=(2,))
 
+
+DEVICE_ID = matching("[A-Za-z0-9 '()+,./:=?-]{1,64}")
+DEVICE_IDS = array(array(DEVICE_ID, 1, 2), 1, 8192)
+
+
+def place(device_id):
+    """Section 8: what stands before the trailing digits, and those; in this order identifiers are sorted."""
+    head = device_id.rstrip("0123456789")
+    return head, len(device_id) - len(head), device_id[len(head) :]
+
+
+def follows(before, after):
+    (head, count, digits), (other_head, other_count, other_digits) = place(before), place(after)
+    same = (head, count, digits[:-38]) == (other_head, other_count, other_digits[:-38])
+    return same and count > 0 and int(digits[-38:]) + 1 == int(other_digits[-38:])
+
+
+def device_ids(value, name):
+    before = None
+    for ends in DEVICE_IDS(value, name):
+        first, last = place(ends[0]), place(ends[-1])
+        if len(ends) == 2:
+            need(first[:2] == last[:2] and first[2][:-38] == last[2][:-38], name, "ends that are not of one range")
+            need(first < last, name, "a range that counts down")
+        if before is not None:
+            need(place(before) < first and not follows(before, ends[0]), name, "not in their one form")
+        before = ends[-1]
+    return value
+
+
 PRODUCT = Map(
     {
         1: uint,
@@ -366,8 +396,9 @@ PRODUCT = Map(
         10: array(INTERVAL, 0, 8192),
         11: CERTIFICATE_TERMS,
         12: exactly("serialNumber", "commonName"),
+        13: device_ids,
     },
-    optional=(4, 5, 6, 9, 10),
+    optional=(4, 5, 6, 9, 10, 13),
 )
 
 LABEL = matching("[a-z0-9-]{1,28}")
@@ -407,8 +438,10 @@ ENTITLEMENT = Map(
         12: array(PRODUCT, 1, 32),
         13: digest,
         14: array(KEY_TERMS, 1, 16),
+        15: digest,
+        16: uint,
     },
-    optional=(14,),
+    optional=(14, 15, 16),
 )
 
 

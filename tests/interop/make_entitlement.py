@@ -102,6 +102,7 @@ PRODUCT_KEYS = {
     "stations": 9,
     "working_hours": 10,
     "device_id_source": 12,
+    "device_ids": 13,
 }
 
 

@@ -189,6 +189,7 @@ def entitlement(library, arguments):
                 "validity_days": product[11].get(2),
                 "extended_key_usage": product[11][3],
                 "device_id_source": product[12],
+                "device_ids": product.get(13),
             }
             for product in terms[12]
         ],

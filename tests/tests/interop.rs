@@ -256,6 +256,7 @@ fn entitlement() -> Entitlement {
                 extended_key_usage: vec!["clientAuth".to_owned()],
             },
             device_id_source: DeviceIdSource::SerialNumber,
+            device_ids: None,
         }],
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),

@@ -266,6 +266,20 @@ pub enum Refusal {
         /// The pattern.
         pattern: String,
     },
+    /// The device id is not among those that the policy lists.
+    #[error(
+        "device id {device_id} is not one of the {listed} that entitlement {entitlement} lists for {sku}"
+    )]
+    DeviceIdNotListed {
+        /// The entitlement.
+        entitlement: EntitlementId,
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// How many device ids are listed.
+        listed: u128,
+    },
     /// Outside of working hours.
     #[error("entitlement {entitlement} has no working hours for {sku} now{}",
         .next.map(|next| format!("; the next begin at {}", time(next))).unwrap_or_default())]

@@ -31,20 +31,28 @@ pub enum KeyAlgorithm {
     Rsa3072,
     /// RSA with a modulus of exactly 4096 bits.
     Rsa4096,
+    /// RSA with a modulus of 2048 to 8192 bits, as a policy allows it; no key is said to be this.
+    Rsa,
+    /// RSA with a modulus of this many other bits, 2048 to 8192, as a key is; no policy names it.
+    RsaOfBits(u16),
 }
 
+/// The bits of an RSA modulus that is accepted.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
 impl KeyAlgorithm {
-    /// All of them, in the order in which they are listed to people.
-    pub const ALL: [Self; 6] = [
+    /// All that a policy may name, in the order in which they are listed to people.
+    pub const ALL: [Self; 7] = [
         Self::P256,
         Self::P384,
         Self::Ed25519,
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
+        Self::Rsa,
     ];
 
-    /// The name that policies and reports use, such as `P-256` or `RSA-2048`.
+    /// The name that policies use, such as `P-256` or `RSA-2048`; of a key of an odd size the one that allows it, `RSA`.
     pub fn name(self) -> &'static str {
         match self {
             Self::P256 => "P-256",
@@ -53,13 +61,31 @@ impl KeyAlgorithm {
             Self::Rsa2048 => "RSA-2048",
             Self::Rsa3072 => "RSA-3072",
             Self::Rsa4096 => "RSA-4096",
+            Self::Rsa | Self::RsaOfBits(_) => "RSA",
         }
+    }
+
+    /// Whether a policy that names this allows a key that is `found`: `RSA` allows RSA keys of every accepted size, the
+    /// others allow what they name.
+    pub fn allows(self, found: Self) -> bool {
+        self == found || (self == Self::Rsa && found.is_rsa())
+    }
+
+    /// Whether it is RSA, of whatever size.
+    pub fn is_rsa(self) -> bool {
+        matches!(
+            self,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 | Self::Rsa | Self::RsaOfBits(_)
+        )
     }
 }
 
 impl fmt::Display for KeyAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::RsaOfBits(bits) => f.pad(&format!("RSA-{bits}")),
+            named => f.pad(named.name()),
+        }
     }
 }
 
@@ -238,7 +264,7 @@ impl<'a> PublicKeyInfo<'a> {
         signature: &[u8],
         object: Object,
     ) -> Result<(), Error> {
-        use KeyAlgorithm::{P256, P384, Rsa2048, Rsa3072, Rsa4096};
+        use KeyAlgorithm::{P256, P384};
         use SignatureAlgorithm as S;
         let verifier: &'static dyn VerificationAlgorithm = match (self.algorithm, algorithm) {
             (P256, S::EcdsaSha256) => &ECDSA_P256_SHA256_ASN1,
@@ -248,9 +274,9 @@ impl<'a> PublicKeyInfo<'a> {
             (P384, S::EcdsaSha384) => &ECDSA_P384_SHA384_ASN1,
             (P384, S::EcdsaSha512) => &ECDSA_P384_SHA512_ASN1,
             (KeyAlgorithm::Ed25519, S::Ed25519) => &ED25519,
-            (Rsa2048 | Rsa3072 | Rsa4096, S::RsaSha256) => &RSA_PKCS1_2048_8192_SHA256,
-            (Rsa2048 | Rsa3072 | Rsa4096, S::RsaSha384) => &RSA_PKCS1_2048_8192_SHA384,
-            (Rsa2048 | Rsa3072 | Rsa4096, S::RsaSha512) => &RSA_PKCS1_2048_8192_SHA512,
+            (rsa, S::RsaSha256) if rsa.is_rsa() => &RSA_PKCS1_2048_8192_SHA256,
+            (rsa, S::RsaSha384) if rsa.is_rsa() => &RSA_PKCS1_2048_8192_SHA384,
+            (rsa, S::RsaSha512) if rsa.is_rsa() => &RSA_PKCS1_2048_8192_SHA512,
             (key, signature) => {
                 return Err(Error::SignatureAlgorithm {
                     object,
@@ -355,6 +381,9 @@ fn rsa(key: &[u8], position: usize, object: Object) -> Result<KeyAlgorithm, Erro
         2048 => KeyAlgorithm::Rsa2048,
         3072 => KeyAlgorithm::Rsa3072,
         4096 => KeyAlgorithm::Rsa4096,
+        bits if RSA_BITS.contains(&bits) => {
+            KeyAlgorithm::RsaOfBits(u16::try_from(bits).unwrap_or(u16::MAX))
+        }
         _ => return Err(unsupported(format!("RSA-{bits}"))),
     };
     if modulus.last().is_none_or(|last| last & 1 == 0) {

@@ -28,12 +28,13 @@
 //!   ? 4: uint,                         ; units per UTC day
 //!   ? 5: uint,                         ; units per UTC hour
 //!   ? 6: tstr,                         ; device identifier pattern: a regular expression that matches the whole, ASCII
-//!   7: [1*8 tstr],                     ; key algorithms: "P-256", "P-384", "Ed25519", "RSA-2048" ...
+//!   7: [1*8 tstr],                     ; key algorithms: "P-256", "P-384", "Ed25519", "RSA", "RSA-2048" ...
 //!   8: uint .size 4,                   ; re-issues per device without a new unit
 //!   ? 9: [1*64 identifier],            ; stations; absent: any
 //!   ? 10: [0*8192 interval],           ; working hours, in order, none overlapping; absent: any time
 //!   11: certificate-terms,
 //!   12: "serialNumber" / "commonName", ; where in a request's subject the device id stands
+//!   ? 13: device-ids,                  ; the device identifiers that it may have; absent: any
 //! }
 //! interval = [unix-time, unix-time]
 //! certificate-terms = {
@@ -50,6 +51,7 @@ use ciborium::Value;
 
 use crate::Error;
 use crate::cbor::{Fields, Map};
+use crate::device_ids::DeviceIds;
 use crate::envelope::Kind;
 use crate::identifier::{
     EntitlementId, Fingerprint, IDENTIFIER_BYTES_MAX, Sku, StationId, VaultName,
@@ -177,7 +179,7 @@ pub struct ProductTerms {
     pub units_per_hour: Option<u64>,
     /// What a device identifier must match, whole.
     pub device_id_pattern: Option<String>,
-    /// Which device keys are allowed, by name: `P-256`, `P-384`, `Ed25519`, `RSA-2048` ...
+    /// Which device keys are allowed, by name: `P-256`, `P-384`, `Ed25519`, `RSA`, `RSA-2048` ...
     pub key_algorithms: Vec<String>,
     /// Re-issues of one device that need no new unit.
     pub reissues_per_device: u32,
@@ -189,6 +191,8 @@ pub struct ProductTerms {
     pub certificate: CertificateTerms,
     /// Where its CSRs carry the device identifier.
     pub device_id_source: DeviceIdSource,
+    /// The device identifiers that it may have, besides matching the pattern; none: any.
+    pub device_ids: Option<DeviceIds>,
 }
 
 /// The terms that officers approved for one vault.
@@ -423,6 +427,7 @@ impl ProductTerms {
             .with_some(10, hours)
             .with(11, certificate)
             .with(12, self.device_id_source.as_str())
+            .with_some(13, self.device_ids.as_ref().map(DeviceIds::to_value))
     }
 
     fn from_value(value: Value) -> Result<Self, Error> {
@@ -462,6 +467,8 @@ impl ProductTerms {
         if key_algorithms.is_empty() {
             return Err(fields.wrong(7, "no key algorithm is allowed"));
         }
+        let device_ids = fields.optional(13).map(DeviceIds::from_value).transpose();
+        let device_ids = device_ids.map_err(|error| fields.wrong(13, &error.to_string()))?;
         let terms = Self {
             account,
             sku: fields.parse(2)?,
@@ -475,6 +482,7 @@ impl ProductTerms {
             working_hours,
             certificate: certificate_terms,
             device_id_source: fields.parse(12)?,
+            device_ids,
         };
         fields.finish()?;
         Ok(terms)
@@ -532,6 +540,9 @@ pub(crate) mod tests {
                 extended_key_usage: vec!["clientAuth".to_owned()],
             },
             device_id_source: DeviceIdSource::SerialNumber,
+            device_ids: Some(
+                DeviceIds::new(vec!["TH200-00000100..TH200-00000199".parse().unwrap()]).unwrap(),
+            ),
         };
         Entitlement {
             salt: [9; 32],

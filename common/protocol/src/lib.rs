@@ -13,6 +13,7 @@ pub mod approval;
 pub mod bundle;
 pub mod cbor;
 pub mod clock_correction;
+pub mod device_ids;
 pub mod device_secret;
 pub mod dispatch;
 pub mod encryption;

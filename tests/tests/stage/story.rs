@@ -302,6 +302,7 @@ fn product(account: u64, sku: &str, units: u64) -> ProductTerms {
             extended_key_usage: vec!["clientAuth".to_owned()],
         },
         device_id_source: DeviceIdSource::SerialNumber,
+        device_ids: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::entitlement::{
     CertificateTerms, Credit, Entitlement, Interval, ProductTerms,
 };
@@ -214,6 +215,7 @@ fn product(all: &mut Changes, before: &ProductTerms, after: &ProductTerms) {
         working_hours,
         certificate,
         device_id_source,
+        device_ids,
     } = after;
     let CertificateTerms {
         subject,
@@ -242,6 +244,7 @@ fn product(all: &mut Changes, before: &ProductTerms, after: &ProductTerms) {
         device_id_pattern,
         pattern,
     );
+    listed(all, before.device_ids.as_ref(), device_ids.as_ref());
     all.compare(
         "device keys",
         &before.key_algorithms,
@@ -299,6 +302,57 @@ fn product(all: &mut Changes, before: &ProductTerms, after: &ProductTerms) {
         device_id_source,
         source,
     );
+}
+
+/// The most ranges that a line names; the list itself is what `approval show` and `--json` are for.
+const RANGES_SHOWN_MAX: usize = 8;
+
+/// A list of device identifiers in words: how many, and which, as far as that fits.
+pub fn listed_words(listed: &DeviceIds) -> String {
+    let ranges = listed.ranges();
+    let shown: Vec<String> = ranges
+        .iter()
+        .take(RANGES_SHOWN_MAX)
+        .map(ToString::to_string)
+        .collect();
+    let more = ranges.len().saturating_sub(shown.len());
+    let more = match (more, ranges.last()) {
+        (0, _) | (_, None) => String::new(),
+        (1, Some(last)) => format!(", {last}"),
+        (more, Some(last)) => format!(", and {} more up to {last}", grouped(more)),
+    };
+    let plural = if listed.devices() == 1 { "" } else { "s" };
+    format!(
+        "the {} listed device identifier{plural} {}{more}",
+        grouped(listed.devices()),
+        shown.join(", ")
+    )
+}
+
+/// What came into a list and what left it: hundreds of ranges side by side show nobody what changed.
+fn listed(all: &mut Changes, before: Option<&DeviceIds>, after: Option<&DeviceIds>) {
+    let (Some(known), Some(next)) = (before, after) else {
+        let words = |listed: &Option<&DeviceIds>| match listed {
+            None => "no list".to_owned(),
+            Some(listed) => listed_words(listed),
+        };
+        return all.compare("listed device identifiers", &before, &after, words);
+    };
+    if known == next {
+        return;
+    }
+    all.compare("listed device identifiers", &before, &after, |listed| {
+        listed.map_or_else(String::new, listed_words)
+    });
+    for (field, gone, from) in [
+        ("newly listed", next, known),
+        ("no longer listed", known, next),
+    ] {
+        if let Some(difference) = gone.without(from) {
+            let (none, words) = (String::from("none"), listed_words(&difference));
+            all.add(Some(field), Some(none), Some(words));
+        }
+    }
 }
 
 fn hours(all: &mut Changes, before: Option<&[Interval]>, after: Option<&[Interval]>) {

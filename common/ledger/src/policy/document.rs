@@ -48,6 +48,7 @@ pub(super) struct Product {
     pub(super) units_per_day: Option<Spanned<i64>>,
     pub(super) units_per_hour: Option<Spanned<i64>>,
     pub(super) device_id_pattern: Option<Spanned<String>>,
+    pub(super) device_ids: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) device_id_source: Option<Spanned<String>>,
     pub(super) key_algorithms: Spanned<Vec<Spanned<String>>>,
     pub(super) reissues_per_device: Option<Spanned<i64>>,

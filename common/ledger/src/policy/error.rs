@@ -123,6 +123,14 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A list of device identifiers that is none, or that no entitlement has room for.
+    #[error("policy line {line}: device_ids: {reason}")]
+    DeviceIds {
+        /// Where.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A key algorithm that devices may not have.
     #[error("policy line {line}: key_algorithms: {reason}")]
     KeyAlgorithm {
@@ -207,6 +215,7 @@ impl PolicyError {
             Self::Rate { .. } => "POLICY-RATE",
             Self::ProductRepeated { .. } => "POLICY-PRODUCT-REPEATED",
             Self::Pattern { .. } => "POLICY-PATTERN",
+            Self::DeviceIds { .. } => "POLICY-DEVICE-IDS",
             Self::KeyAlgorithm { .. } => "POLICY-KEY-ALGORITHM",
             Self::Hours { .. } => "POLICY-HOURS",
             Self::Subject { .. } => "POLICY-SUBJECT",
@@ -262,6 +271,9 @@ impl PolicyError {
             Self::ProductRepeated { .. } => "give each product once, with all its units",
             Self::Pattern { .. } => {
                 "write it like \"TH200-[0-9]{8}\": ASCII, matched from end to end, no look-around, no flag u"
+            }
+            Self::DeviceIds { .. } => {
+                "list each once, and use ranges: \"TH200-00000100..TH200-00000199\" is as long as two identifiers; what an entitlement has no room for goes into another one"
             }
             Self::KeyAlgorithm { .. } => {
                 "name each allowed one once, such as key_algorithms = [\"P-256\"]"

@@ -235,6 +235,12 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", grouped(number))
 }
 
+/// `1 entry`, `7,000 entries`.
+pub(super) fn entries(number: usize) -> String {
+    let noun = if number == 1 { "entry" } else { "entries" };
+    format!("{} {noun}", grouped(number))
+}
+
 fn either(names: &[&str]) -> String {
     names.join(" or ")
 }

@@ -21,6 +21,7 @@ mod summary;
 mod warning;
 
 use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm, SubjectTemplate};
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::entitlement::{
     AccountTag, CertificateTerms, Credit, DeviceIdSource, ENTITLEMENT_BYTES_MAX, Entitlement,
     Interval, ProductTerms,
@@ -31,7 +32,7 @@ use mintmark_protocol::identifier::{
 use mintmark_protocol::key_terms::KeyTerms;
 pub use mintmark_protocol::key_terms::{KEYS_MAX, KeyAlgorithm as KeySetAlgorithm, KeyUse};
 
-pub use difference::{Change, difference};
+pub use difference::{Change, difference, listed_words};
 pub use error::PolicyError;
 pub use hours::{HoursError, WorkingHours};
 pub use language::Language;
@@ -104,6 +105,8 @@ pub struct ProductPolicy {
     pub units_per_hour: Option<u64>,
     /// What a device identifier must match; none: any device identifier will do.
     pub device_id_pattern: Option<DeviceIdPattern>,
+    /// The device identifiers that it may have, besides matching the pattern; none: any.
+    pub device_ids: Option<DeviceIds>,
     /// Where a CSR carries the device identifier.
     pub device_id_source: DeviceIdSource,
     /// The keys that devices may have; at least one.
@@ -118,6 +121,8 @@ pub struct ProductPolicy {
     pub certificate: CertificatePolicy,
     /// Where the working hours stand in the text, for messages about a window known only at the draft.
     hours_line: usize,
+    /// Where the list of device identifiers stands in the text.
+    device_ids_line: usize,
     /// Where the subject stands in the text, for messages about a site known only at the draft.
     subject_line: usize,
 }
@@ -312,15 +317,40 @@ impl Policy {
         // What is signed must read back: a vault knows the entitlement's own rules and nothing of policies.
         let bytes = entitlement.to_cbor();
         if bytes.len() > ENTITLEMENT_BYTES_MAX {
-            let reason = format!(
-                "it would have {} bytes, and at most {ENTITLEMENT_BYTES_MAX} are read",
-                bytes.len()
-            );
-            return Err(PolicyError::Entitlement { reason });
+            return Err(self.too_large(&entitlement, bytes.len()));
         }
         Entitlement::from_cbor(&bytes).map_err(|error| PolicyError::Entitlement {
             reason: error.to_string(),
         })
+    }
+}
+
+impl Policy {
+    /// What makes the entitlement too large: the longest of its lists, as far as it is a list.
+    fn too_large(&self, entitlement: &Entitlement, bytes: usize) -> PolicyError {
+        let listed = |product: &ProductTerms| product.device_ids.as_ref().map(|d| d.ranges().len());
+        let hours = |product: &ProductTerms| product.working_hours.as_ref().map(Vec::len);
+        let products = || entitlement.products.iter();
+        let most_listed = products().filter_map(listed).max().unwrap_or_default();
+        let most_hours = products().filter_map(hours).max().unwrap_or_default();
+        let reason =
+            format!("it would have {bytes} bytes, and at most {ENTITLEMENT_BYTES_MAX} are read");
+        let longest = self.products.iter().find(|product| {
+            let ranges = product.device_ids.as_ref().map(|d| d.ranges().len());
+            ranges == Some(most_listed)
+        });
+        match longest {
+            // An interval takes about as many bytes as a short identifier.
+            Some(product) if most_listed >= most_hours => PolicyError::DeviceIds {
+                line: product.device_ids_line,
+                reason: format!(
+                    "{} of {} are listed one by one or in ranges, and the entitlement is too large: {reason}",
+                    explain::entries(most_listed),
+                    product.sku
+                ),
+            },
+            _ => PolicyError::Entitlement { reason },
+        }
     }
 }
 
@@ -372,6 +402,7 @@ impl ProductPolicy {
                     .collect(),
             },
             device_id_source: self.device_id_source,
+            device_ids: self.device_ids.clone(),
         })
     }
 
@@ -390,10 +421,12 @@ impl ProductPolicy {
 
     /// Makes the subject of a likely device, so that a template that no device fits is found before any device is made.
     fn check_subject(&self, site: &str) -> Result<(), PolicyError> {
-        let example = self
-            .device_id_pattern
-            .as_ref()
-            .and_then(|pattern| pattern.language().example);
+        let listed = self.device_ids.as_ref().and_then(|listed| {
+            let last = listed.ranges().last()?;
+            Some(last.last().clone())
+        });
+        let likely = || self.device_id_pattern.as_ref()?.language().example;
+        let example = listed.or_else(likely);
         let device_id = example.as_ref().map_or("0", |device_id| device_id.as_str());
         let subject = self
             .certificate

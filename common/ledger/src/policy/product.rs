@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm, SubjectTemplate};
+use mintmark_protocol::device_ids::{DeviceIdRange, DeviceIds, DeviceIdsError};
 use mintmark_protocol::entitlement::{DeviceIdSource, PRODUCTS_MAX};
 use mintmark_protocol::identifier::{Sku, StationId};
 use toml::Spanned;
@@ -94,6 +95,11 @@ fn product(source: Source<'_>, product: &document::Product) -> Result<ProductPol
         units_per_day: rate(source, product.units_per_day.as_ref(), "units_per_day")?,
         units_per_hour: rate(source, product.units_per_hour.as_ref(), "units_per_hour")?,
         device_id_pattern: pattern.transpose()?,
+        device_ids: product
+            .device_ids
+            .as_ref()
+            .map(|found| device_ids(source, found))
+            .transpose()?,
         device_id_source: match &product.device_id_source {
             Some(found) => read(source, found, "device_id_source")?,
             None => DeviceIdSource::SerialNumber,
@@ -111,6 +117,10 @@ fn product(source: Source<'_>, product: &document::Product) -> Result<ProductPol
             .working_hours
             .as_ref()
             .map_or(1, |hours| source.line(hours)),
+        device_ids_line: product
+            .device_ids
+            .as_ref()
+            .map_or(1, |listed| source.line(listed)),
         subject_line: source.line(subject),
     };
     // A template that names the site is checked at the draft, where the site is known.
@@ -187,6 +197,26 @@ fn stations(
         many => format!("{many} are named, and at most {STATIONS_MAX} fit"),
     };
     Err(value(source, names, "stations", reason))
+}
+
+/// Single identifiers and ranges, each named once.
+fn device_ids(
+    source: Source<'_>,
+    entries: &Spanned<Vec<Spanned<String>>>,
+) -> Result<DeviceIds, PolicyError> {
+    let mut ranges: Vec<DeviceIdRange> = Vec::with_capacity(entries.get_ref().len());
+    for entry in entries.get_ref() {
+        let range = entry.get_ref().parse();
+        let range = range.map_err(|error: DeviceIdsError| PolicyError::DeviceIds {
+            line: source.line(entry),
+            reason: shown(&error.to_string()),
+        })?;
+        ranges.push(range);
+    }
+    DeviceIds::new(ranges).map_err(|error| PolicyError::DeviceIds {
+        line: source.line(entries),
+        reason: error.to_string(),
+    })
 }
 
 fn certificate(

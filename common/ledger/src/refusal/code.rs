@@ -35,6 +35,7 @@ impl Refusal {
             Self::KeyAlgorithmForbidden { .. } => "KEY-ALGORITHM-FORBIDDEN",
             Self::DeviceKeyNoAgreement { .. } => "DEVICE-KEY-NO-AGREEMENT",
             Self::DeviceIdForbidden { .. } => "DEVICE-ID-FORBIDDEN",
+            Self::DeviceIdNotListed { .. } => "DEVICE-ID-NOT-LISTED",
             Self::OutOfHours { .. } => "OUT-OF-HOURS",
             Self::KeyExpired { .. } => "KEY-EXPIRED",
             Self::KeyNotReceived { .. } => "KEY-NOT-RECEIVED",
@@ -90,6 +91,7 @@ impl Refusal {
             | Self::StationNotAllowed { entitlement, .. }
             | Self::KeyAlgorithmForbidden { entitlement, .. }
             | Self::DeviceIdForbidden { entitlement, .. }
+            | Self::DeviceIdNotListed { entitlement, .. }
             | Self::OutOfHours { entitlement, .. }
             | Self::EntitlementRevoked { entitlement, .. }
             | Self::DeviceKeyNoAgreement { entitlement, .. }

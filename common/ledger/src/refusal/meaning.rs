@@ -140,6 +140,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "check the device id, or ask HQ for an amendment",
     ),
     (
+        "DEVICE-ID-NOT-LISTED",
+        "the device id was not one of those that the entitlement lists",
+        "check the device id; `site entitlement show` lists those that are allowed; ask HQ for an amendment",
+    ),
+    (
         "OUT-OF-HOURS",
         "it was outside of the entitlement's working hours",
         "ask HQ for an amendment",

@@ -329,6 +329,7 @@ pub(super) fn product(account: u64, name: &str, units: u64) -> ProductTerms {
             extended_key_usage: vec!["clientAuth".to_owned()],
         },
         device_id_source: DeviceIdSource::CommonName,
+        device_ids: None,
     }
 }
 

@@ -12,6 +12,7 @@ use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::device_secret::{DeviceOpener, DeviceSecret};
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
 use mintmark_protocol::encryption::Opener;
@@ -347,6 +348,10 @@ pub fn grant_bytes() -> Vec<u8> {
 }
 
 pub fn entitlement() -> Entitlement {
+    let ranges = || {
+        let texts = ["TH200-00000001", "TH200-00000100..TH200-00000199"];
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    };
     let product = |account, sku: &str| ProductTerms {
         account: AccountTag::new(account).unwrap(),
         sku: sku.parse().unwrap(),
@@ -373,8 +378,10 @@ pub fn entitlement() -> Entitlement {
             extended_key_usage: vec!["clientAuth".to_owned()],
         },
         device_id_source: DeviceIdSource::SerialNumber,
+        device_ids: Some(DeviceIds::new(ranges()).unwrap()),
     };
     let mut plain = product(2, "TH-300");
+    plain.device_ids = None;
     plain.units_per_day = None;
     plain.device_id_pattern = None;
     plain.stations = None;

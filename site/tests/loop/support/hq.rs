@@ -467,6 +467,7 @@ impl Hq {
                     extended_key_usage: vec!["clientAuth".to_owned()],
                 },
                 device_id_source: DeviceIdSource::CommonName,
+                device_ids: None,
             }],
             policy_digest: Fingerprint::of(b"policy"),
             keys: Vec::new(),

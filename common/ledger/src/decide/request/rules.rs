@@ -20,17 +20,18 @@ pub(super) mod rule {
     pub(in crate::decide) const STATION: u8 = 2;
     pub(in crate::decide) const KEY_ALGORITHM: u8 = 3;
     pub(in crate::decide) const DEVICE_ID: u8 = 4;
-    pub(in crate::decide) const HOURS: u8 = 5;
-    pub(in crate::decide) const KEY_TIME: u8 = 6;
-    pub(in crate::decide) const KEY_RECEIVED: u8 = 7;
-    pub(in crate::decide) const KEY_USES: u8 = 8;
-    pub(in crate::decide) const KEY_DEVICE: u8 = 9;
-    pub(in crate::decide) const QUOTA: u8 = 10;
-    pub(in crate::decide) const DAY: u8 = 11;
-    pub(in crate::decide) const HOUR: u8 = 12;
-    pub(in crate::decide) const CREDIT_UNITS: u8 = 13;
-    pub(in crate::decide) const CREDIT_DAYS: u8 = 14;
-    pub(in crate::decide) const CERTIFICATE: u8 = 15;
+    pub(in crate::decide) const DEVICE_LISTED: u8 = 5;
+    pub(in crate::decide) const HOURS: u8 = 6;
+    pub(in crate::decide) const KEY_TIME: u8 = 7;
+    pub(in crate::decide) const KEY_RECEIVED: u8 = 8;
+    pub(in crate::decide) const KEY_USES: u8 = 9;
+    pub(in crate::decide) const KEY_DEVICE: u8 = 10;
+    pub(in crate::decide) const QUOTA: u8 = 11;
+    pub(in crate::decide) const DAY: u8 = 12;
+    pub(in crate::decide) const HOUR: u8 = 13;
+    pub(in crate::decide) const CREDIT_UNITS: u8 = 14;
+    pub(in crate::decide) const CREDIT_DAYS: u8 = 15;
+    pub(in crate::decide) const CERTIFICATE: u8 = 16;
 }
 
 impl Case<'_> {
@@ -176,7 +177,8 @@ impl Case<'_> {
             ));
         }
         let found = self.csr.key_algorithm();
-        if !terms.key_algorithms.contains(&found) {
+        let mut allowed = terms.key_algorithms.iter();
+        if !allowed.any(|allowed| allowed.allows(found)) {
             let (entitlement, sku) = names();
             let allowed = product.key_algorithms.join(", ");
             return Err((
@@ -214,6 +216,20 @@ impl Case<'_> {
                     sku,
                     device_id: device_id.clone(),
                     pattern: pattern.as_str().to_owned(),
+                },
+            ));
+        }
+        if let Some(listed) = &product.device_ids
+            && !listed.contains(device_id)
+        {
+            let (entitlement, sku) = names();
+            return Err((
+                rule::DEVICE_LISTED,
+                Refusal::DeviceIdNotListed {
+                    entitlement,
+                    sku,
+                    device_id: device_id.clone(),
+                    listed: listed.devices(),
                 },
             ));
         }
