@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use mintmark_tests::shape::column;
@@ -36,6 +37,7 @@ struct Tally {
     struck: BTreeSet<(String, String, usize)>,
     runs: usize,
     exits: BTreeMap<i32, usize>,
+    failures: Vec<String>,
 }
 
 /// One command in a world, and how to come back to the moment before it.
@@ -83,10 +85,11 @@ impl Scene<'_> {
         self.restore();
         let (_, listed) = changes.of(&(self.command)(self.world));
         let mut tally = Tally {
-            listed: listed.len(),
+            listed: listed.iter().filter(|change| !of_token(change)).count(),
             ..Tally::default()
         };
-        for change in listed.iter().skip(sample.from).step_by(sample.one_in) {
+        let ours: Vec<_> = listed.iter().filter(|change| !of_token(change)).collect();
+        for change in ours.into_iter().skip(sample.from).step_by(sample.one_in) {
             for fate in fates(change) {
                 for way in change.ways() {
                     self.restore();
@@ -95,7 +98,15 @@ impl Scene<'_> {
                     tally.runs += 1;
                     *tally.exits.entry(run.exit).or_default() += 1;
                     let at = format!("{fate:?} at {change:?}, struck {struck:?}");
-                    check(self.world, &run, &at);
+                    // Nothing of ours was struck, but a file of the token.
+                    if struck.as_ref().is_some_and(of_token) {
+                        continue;
+                    }
+                    let checked = catch_unwind(AssertUnwindSafe(|| check(self.world, &run, &at)));
+                    if checked.is_err() {
+                        println!("FAILED {at}\n{run}");
+                        tally.failures.push(at);
+                    }
                     if let Some(struck) = struck {
                         let hit = struck.identity() == change.identity();
                         tally.struck.insert(struck.identity());
@@ -107,7 +118,8 @@ impl Scene<'_> {
             }
         }
         self.restore();
-        let all: BTreeSet<_> = listed.iter().map(Change::identity).collect();
+        let ours = listed.iter().filter(|change| !of_token(change));
+        let all: BTreeSet<_> = ours.map(Change::identity).collect();
         let reached = all.intersection(&tally.struck).count();
         println!(
             "{} calls listed, {} runs, {} of them struck, {} other moments, exits {:?}",
@@ -120,8 +132,15 @@ impl Scene<'_> {
         for missed in all.difference(&tally.struck).filter(|_| sample.one_in == 1) {
             println!("not struck: {missed:?}");
         }
+        assert!(tally.failures.is_empty(), "{:#?}", tally.failures);
         tally
     }
+}
+
+/// Whether a call is SoftHSM's own: it writes its token by halves when somebody logs in, and a token that was killed
+/// amid that is gone. One in hardware has its own care for that.
+fn of_token(change: &Change) -> bool {
+    change.target.contains("/tokens/")
 }
 
 fn copy_over(from: &Path, to: &Path) {
