@@ -87,8 +87,8 @@ fn on_failing_token(vault: &Vault, module: &Path, signatures: u32, arguments: &[
 
 /// Runs `site recover` where no file grows beyond what the log holds now.
 fn recover_on_full_disk(vault: &Vault) -> Run {
-    let log = std::fs::read_dir(vault.home().join("log")).unwrap().next();
-    let bytes = log.unwrap().unwrap().metadata().unwrap().len();
+    let log = vault.home().join("log/0000000000000000.log");
+    let bytes = std::fs::metadata(log).unwrap().len();
     let site = vault.command(&["recover"]);
     let mut shell = Command::new("sh");
     let limited = format!("trap '' XFSZ; exec prlimit --fsize={bytes} \"$@\"");
