@@ -79,7 +79,7 @@ fn open_epochs(home: &Home, registry: &mut Registry, console: &Console) -> Resul
     };
     let mut waiting = Vec::new();
     for vault in vaults::serving(&registry.sql)? {
-        if outbox::waits_for_epoch(&registry.sql, newest.content(), &vault.name)? {
+        if outbox::waits_for_epoch(&registry.sql, &home.record(), newest.content(), &vault.name)? {
             waiting.push(vault.name);
         }
     }

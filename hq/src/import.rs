@@ -21,6 +21,7 @@ use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{Registry, accounts, findings, replays};
+use crate::restore::DISPATCH_UNKNOWN;
 use crate::serials::Serials;
 use crate::{clock, failure, trust};
 
@@ -30,6 +31,9 @@ pub(crate) mod kept;
 mod lookup;
 pub(crate) mod records;
 mod replaying;
+
+/// The code of a vault that follows a newer manifest than headquarters has.
+const TRUST_FORGOTTEN: &str = "TRUST-FORGOTTEN";
 
 /// What became of a bundle.
 pub(crate) enum Taken {
@@ -113,7 +117,11 @@ impl<'a> Importer<'a> {
                 });
             }
             Place::Ahead(failure) => {
-                return match self.other_prefix(&registry.sql, &arrived)? {
+                let offence = match self.other_prefix(&registry.sql, &arrived)? {
+                    Some(offence) => Some(offence),
+                    None => self.ahead_of_dispatches(&registry.sql, &arrived)?,
+                };
+                return match offence {
                     Some(offence) => self.accuse(registry, &arrived, offence),
                     None => Ok(Taken::Held(failure)),
                 };
@@ -178,6 +186,23 @@ impl<'a> Importer<'a> {
         Ok(offence)
     }
 
+    /// A bundle that comes too early may name a dispatch that HQ does not know: neither it nor those before it were seen.
+    fn ahead_of_dispatches(
+        &self,
+        sql: &Connection,
+        arrived: &Arrived<'_>,
+    ) -> Result<Option<Offence>, Failure> {
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let opener = Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+            former: Some(self.ring),
+        };
+        let checks = Checks::new(sql, &self.record, arrived.vault, &self.manifests, opener)?;
+        Ok(unknown_dispatch(arrived, &checks))
+    }
+
     /// Verifies and replays a bundle whose place is right. Returns the number of findings and what the vault refused, or
     /// why the bundle is refused.
     fn replay(
@@ -195,23 +220,23 @@ impl<'a> Importer<'a> {
             former: Some(self.ring),
         };
         let checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
-        if let Some(seen) = bundle.dispatch_seen
-            && !checks.was_sent(seen.epoch, seen.sequence, &seen.fingerprint)
-        {
-            let evidence = json!({
-                "epoch": seen.epoch,
-                "sequence": seen.sequence,
-                "fingerprint": seen.fingerprint.to_string(),
-                "bundle": fingerprint.to_string(),
-            });
-            let text = format!(
-                "bundle {} of {} says that the vault saw dispatch {} of epoch {} with fingerprint {}, which HQ never \
-                 sent",
-                bundle.sequence, vault.name, seen.sequence, seen.epoch, seen.fingerprint
-            );
-            let codes = ("DISPATCH-UNKNOWN", "DISPATCH-UNKNOWN");
-            return Ok(Err(Box::new(Offence::new(vault, codes, evidence, text))));
+        if let Some(offence) = unknown_dispatch(arrived, &checks) {
+            return Ok(Err(Box::new(offence)));
         }
+        if checks.newer_trust(bundle.trust_version) {
+            self.console.warn_coded(
+                TRUST_FORGOTTEN,
+                format!(
+                    "bundle {} of {} follows trust manifest {}, which headquarters does not have: if it was restored from \
+                     an older copy, take back its manifests before anything else: `hq media import` of a stick that has \
+                     them",
+                    bundle.sequence, vault.name, bundle.trust_version
+                ),
+            );
+        }
+        // It was refused for a dispatch that headquarters has forgotten, as officers have declared since.
+        findings::withdraw(sql, &[DISPATCH_UNKNOWN], &fingerprint)?;
+        bundles::unrefuse(sql, &fingerprint)?;
         records::expect_whole(bundle, arrived.read)?;
 
         let replay = replays::load(sql, &vault.name)?;
@@ -319,6 +344,36 @@ impl Arrived<'_> {
             acknowledged: false,
         }
     }
+}
+
+/// The vault says that it saw a dispatch that HQ never sent, or has forgotten without anybody's having said so.
+fn unknown_dispatch(arrived: &Arrived<'_>, checks: &Checks<'_>) -> Option<Offence> {
+    let (vault, bundle) = (arrived.vault, arrived.bundle.content());
+    let seen = bundle.dispatch_seen?;
+    let (epoch, sequence) = (seen.epoch, seen.sequence);
+    if checks.was_sent(epoch, sequence, &seen.fingerprint)
+        || checks.is_forgotten(epoch, sequence, &seen.fingerprint)
+    {
+        return None;
+    }
+    let evidence = json!({
+        "epoch": epoch,
+        "sequence": sequence,
+        "fingerprint": seen.fingerprint.to_string(),
+        "bundle": arrived.bundle.fingerprint().to_string(),
+    });
+    let text = format!(
+        "bundle {} of {} says that the vault saw dispatch {sequence} of epoch {epoch} with fingerprint {}, which HQ never \
+         sent",
+        bundle.sequence, vault.name, seen.fingerprint
+    );
+    let mut offence = Offence::new(vault, (DISPATCH_UNKNOWN, DISPATCH_UNKNOWN), evidence, text);
+    offence.failure = offence.failure.hint(
+        "the bundle is kept as evidence. If headquarters was restored from an older copy: take back its trust manifests \
+         (`hq media import` of the newest stick), declare it with `hq trust epoch`, have that approved and published, and \
+         import this again. If it was not: stop production at this vault and tell your security officer",
+    );
+    Some(offence)
 }
 
 /// The vault signed for a segment, and nobody can read it.

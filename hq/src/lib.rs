@@ -22,6 +22,7 @@ mod orders;
 mod outbox;
 mod record;
 mod registry;
+mod restore;
 mod roots;
 mod serials;
 mod standing;

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::record::Record;
 use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
-use crate::{clock, failure, keyring, trust};
+use crate::{clock, failure, keyring, restore, trust};
 
 /// What a dispatch carries.
 pub(crate) struct Content {
@@ -39,19 +39,27 @@ pub(crate) fn seal(
     append(sql, record, manifest, signer, vault, content)
 }
 
-/// Whether a vault was not seen to have something of an epoch before that of the manifest, and nothing of it was put
-/// into this one.
+/// Whether a vault was not seen to have something of an epoch before that of the manifest, or that epoch was opened because
+/// headquarters was restored, and nothing was put into it.
 pub(crate) fn waits_for_epoch(
     sql: &Connection,
+    record: &Record,
     manifest: &TrustManifest,
     vault: &VaultName,
 ) -> Result<bool, Failure> {
     let epoch = manifest.dispatch_epoch;
-    let opened = dispatches::all(sql, vault)?
-        .iter()
-        .any(|sent| sent.epoch == epoch);
+    let sent = dispatches::all(sql, vault)?;
+    if sent.is_empty() || sent.iter().any(|sent| sent.epoch == epoch) {
+        return Ok(false);
+    }
     let unseen = dispatches::unseen(sql, vault)?;
-    Ok(!opened && unseen.iter().any(|sent| sent.epoch < epoch))
+    Ok(unseen.iter().any(|sent| sent.epoch < epoch) || is_restored(sql, record, epoch)?)
+}
+
+/// Whether officers opened an epoch because headquarters was restored: then every vault is to be told which bundle
+/// headquarters holds, whatever it was seen to have.
+fn is_restored(sql: &Connection, record: &Record, epoch: u64) -> Result<bool, Failure> {
+    Ok(restore::declared(&trust::published(record, sql)?) == Some(epoch))
 }
 
 /// Puts what a vault was not seen to have of earlier epochs into that of the manifest: the same contents, as new
@@ -65,8 +73,11 @@ pub(crate) fn open_epoch(
     vault: &VaultName,
 ) -> Result<usize, Failure> {
     let epoch = manifest.content().dispatch_epoch;
-    if !waits_for_epoch(sql, manifest.content(), vault)? {
+    if !waits_for_epoch(sql, record, manifest.content(), vault)? {
         return Ok(0);
+    }
+    if is_restored(sql, record, epoch)? {
+        bundles::owe_acknowledgement(sql, vault)?;
     }
     let manifests = trust::published(record, sql)?;
     let mut contents = BTreeSet::new();

@@ -18,6 +18,7 @@ use crate::config::Role as HomeRole;
 use crate::home::Home;
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft};
+use crate::registry::entitlements::Listed;
 use crate::registry::{self, entitlements};
 use crate::{failure, trust};
 
@@ -40,12 +41,22 @@ pub(crate) fn version_before(
     let Some(former) = drafts::by_fingerprint(sql, &before.draft)? else {
         return Ok(None);
     };
+    if is_forgotten(record, &before, &former) {
+        return Ok(None);
+    }
     let proposal = collected(sql, record, &former)?;
     let name = MediaName::Draft {
         id: registry::parsed::<ObjectId>("draft", &former.id)?,
     };
     let bytes = proposal.to_bytes().map_err(failure::protocol)?;
     Ok(Some((name, former.id, bytes)))
+}
+
+/// Of a version that headquarters has forgotten, and learned of from the vault's log, it has the terms and no signed object.
+/// Officers have kept what they approved themselves.
+fn is_forgotten(record: &Record, listed: &Listed, draft: &Draft) -> bool {
+    let path = record.draft(&draft.id, &draft.fingerprint.to_string());
+    listed.approvers.is_empty() && path.symlink_metadata().is_err()
 }
 
 /// Writes the version before beside an amendment's draft, under the name that officers' tools look for.
@@ -160,6 +171,7 @@ pub(crate) fn differences(
         for listed in entitlements::versions(&sql, &next.vault, &next.id)? {
             if listed.terms.version == version
                 && let Some(draft) = drafts::by_fingerprint(&sql, &listed.draft)?
+                && !is_forgotten(&home.record(), &listed, &draft)
             {
                 let proposal = collected(&sql, &home.record(), &draft)?;
                 candidates.push((Standing::Known, proposal));

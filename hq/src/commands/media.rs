@@ -11,6 +11,7 @@ use crate::import::RefusedThere;
 mod export;
 mod import;
 mod inspect;
+mod manifests;
 pub(super) mod stick;
 
 /// How many files that did not go well are explained before the rest is only counted.

@@ -34,7 +34,7 @@ use crate::record::Record;
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
 use crate::registry::{bundles, device_cas};
-use crate::{clock, failure};
+use crate::{clock, failure, restore};
 
 /// What an entry needs beside the content that it holds, at most.
 const CONTENT_SPARE_BYTES: usize = 1024;
@@ -48,6 +48,8 @@ pub(super) struct Checks<'a> {
     /// Opens what HQ sent, as HQ is among its recipients.
     opener: Opener<'a>,
     sent: BTreeMap<(u64, u64), Sent>,
+    /// The epoch that the newest declared restore opened: what is unknown of those before is forgotten.
+    restored: Option<u64>,
 }
 
 /// What HQ sent and its vault refused.
@@ -75,10 +77,13 @@ impl<'a> Checks<'a> {
         manifests: &'a [Verified<TrustManifest>],
         opener: Opener<'a>,
     ) -> Result<Self, Failure> {
-        let sent = dispatches::all(sql, &vault.name)?
+        let sent: BTreeMap<_, _> = dispatches::all(sql, &vault.name)?
             .into_iter()
             .map(|sent| ((sent.epoch, sent.sequence), sent))
             .collect();
+        // Of a vault that was let in since, nothing can be forgotten.
+        let was_there = |restored: &u64| sent.keys().any(|(epoch, _)| epoch < restored);
+        let restored = restore::declared(manifests).filter(was_there);
         Ok(Self {
             sql,
             record,
@@ -86,7 +91,43 @@ impl<'a> Checks<'a> {
             manifests,
             opener,
             sent,
+            restored,
         })
+    }
+
+    /// Whether a dispatch that HQ does not know is one that it has forgotten, as officers have declared: of an epoch before
+    /// the one that they opened.
+    pub(super) fn is_forgotten(
+        &self,
+        epoch: u64,
+        sequence: u64,
+        fingerprint: &Fingerprint,
+    ) -> bool {
+        self.restored.is_some_and(|restored| epoch < restored)
+            && !self.was_sent(epoch, sequence, fingerprint)
+    }
+
+    /// Whether a vault says that it follows a manifest that is newer than all that HQ has: then HQ may have forgotten it.
+    pub(super) fn newer_trust(&self, version: u64) -> bool {
+        let newest = self.manifests.last();
+        newest.is_none_or(|newest| newest.content().version < version)
+    }
+
+    /// Takes in what a forgotten dispatch brought, once the vault has accepted it.
+    pub(super) fn adopt(
+        &self,
+        sequence: LogSequence,
+        input: &Entry,
+        entry: &Entry,
+    ) -> Result<Option<Finding>, Failure> {
+        let (Body::Dispatch(logged), Body::DispatchAccepted) = (&input.body, &entry.body) else {
+            return Ok(None);
+        };
+        if !self.is_forgotten(logged.epoch, logged.sequence, &logged.fingerprint) {
+            return Ok(None);
+        }
+        let at = (sequence.number(), entry.time);
+        restore::adopt(self.sql, self.vault, self.manifests, at, logged)
     }
 
     /// Whether HQ sent this dispatch.
@@ -112,6 +153,12 @@ impl<'a> Checks<'a> {
         let (code, mismatch) = match &entry.body {
             Body::Genesis(genesis) => ("GENESIS-MISMATCH", self.genesis(genesis)),
             Body::Trust(trust) => ("TRUST-UNKNOWN", self.trust(trust)),
+            Body::Dispatch(logged)
+                if self.is_forgotten(logged.epoch, logged.sequence, &logged.fingerprint) =>
+            {
+                let finding = restore::forgotten(self.vault, sequence.number(), logged);
+                return Ok(Some(finding));
+            }
             Body::Dispatch(dispatch) => match self.dispatch(dispatch)? {
                 Some(words) => ("DISPATCH-CONTENT", Some(words)),
                 None => ("FACT-FALSE", self.verdict(dispatch, trust)?),

@@ -256,6 +256,10 @@ impl<'a> Replaying<'a> {
                 self.accuse(&finding)?;
             }
             self.refused.extend(self.checks.decided(&input, &entry)?);
+            if let Some(finding) = self.checks.adopt(sequence, &input, &entry)? {
+                self.accuse(&finding)?;
+            }
+            self.learn_device_cas()?;
             // What a vault accepts after all, or refuses, is granted, or is not, from there on.
             if let Body::Dispatch(logged) = &input.body
                 && logged.kind == Kind::Entitlement.as_str()
@@ -297,6 +301,21 @@ impl<'a> Replaying<'a> {
         }
         if matches!(entry.body, Body::Dispatch(_)) {
             self.input = Some(entry);
+        }
+        Ok(())
+    }
+
+    /// A device CA that was granted and forgotten is known again once the log has it.
+    fn learn_device_cas(&mut self) -> Result<(), Failure> {
+        let known = self.replay.state().device_cas().len();
+        if known <= self.device_cas.len() {
+            return Ok(());
+        }
+        for device_ca in registry_cas::granted(self.sql, &self.vault.name)? {
+            if let Some(der) = &device_ca.certificate {
+                let issuer = Issuer::from_certificate_der(der).map_err(failure::home_corrupt)?;
+                self.device_cas.insert(device_ca.generation, issuer);
+            }
         }
         Ok(())
     }

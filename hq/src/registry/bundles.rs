@@ -88,6 +88,16 @@ pub(crate) fn refuse(
     Ok(())
 }
 
+/// Takes back that a bundle was refused: what spoke against it has been explained since.
+pub(crate) fn unrefuse(sql: &Connection, fingerprint: &Fingerprint) -> Result<(), Failure> {
+    sql.execute(
+        "DELETE FROM refused_bundles WHERE fingerprint = ?1",
+        [fingerprint.to_string()],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
 /// A checkpoint that a vault signed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signed {

@@ -65,6 +65,26 @@ pub(crate) fn add(
     Ok(())
 }
 
+/// Frees the account tags of an entitlement from others that headquarters gave them to, not knowing that its vault has
+/// them; and frees its products from other tags.
+pub(crate) fn release_tags(sql: &Connection, terms: &Entitlement) -> Result<(), Failure> {
+    for product in &terms.products {
+        sql.execute(
+            "DELETE FROM accounts WHERE site = ?1 AND vault = ?2
+             AND ((tag = ?3 AND NOT (entitlement = ?4 AND sku = ?5)) OR (tag <> ?3 AND entitlement = ?4 AND sku = ?5))",
+            params![
+                terms.vault.site.as_str(),
+                terms.vault.vault.as_str(),
+                product.account.number(),
+                terms.id.as_str(),
+                product.sku.as_str(),
+            ],
+        )
+        .map_err(failure::sql)?;
+    }
+    Ok(())
+}
+
 /// Notes that a draft was approved and sent: from now on it is what was granted.
 pub(crate) fn send(
     sql: &Connection,

@@ -42,6 +42,23 @@ pub(crate) fn add(sql: &Connection, finding: &Finding, now: u64) -> Result<bool,
     Ok(added > 0)
 }
 
+/// Takes back findings of these codes that name a fingerprint: what they said has been explained since. Returns how many.
+pub(crate) fn withdraw(
+    sql: &Connection,
+    codes: &[&str],
+    fingerprint: &Fingerprint,
+) -> Result<u64, Failure> {
+    let mut count = 0;
+    for code in codes {
+        let gone = sql.execute(
+            "DELETE FROM findings WHERE code = ?1 AND evidence LIKE '%' || ?2 || '%'",
+            [*code, fingerprint.to_string().as_str()],
+        );
+        count += gone.map_err(failure::sql)? as u64;
+    }
+    Ok(count)
+}
+
 /// Every finding of a site, or of all, by vault and record.
 pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Finding>, Failure> {
     let query = format!(

@@ -13,7 +13,7 @@ use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use mintmark_protocol::trust::{Role as TrustRole, TRUST_BYTES_MAX, TrustManifest};
 
 use super::stick::{Found, Stick};
-use super::{Item, say_items};
+use super::{Item, manifests, say_items};
 use crate::approvals::collect;
 use crate::config::Role;
 use crate::home::Home;
@@ -83,7 +83,7 @@ pub(super) fn run(
 }
 
 /// What could not be judged is held until it can be: a stick that cannot be read, a manifest that comes too early.
-fn refusal(failure: &Failure) -> &'static str {
+pub(super) fn refusal(failure: &Failure) -> &'static str {
     match failure.exit {
         Exit::Environment => "held",
         _ => "refused",
@@ -126,7 +126,7 @@ fn at_member(
 
 /// Refuses another manifest that our own officers did not sign, by those of its version or by those before: anybody can
 /// make one, so it proves nothing.
-fn expect_officers(
+pub(super) fn expect_officers(
     ours: &Verified<TrustManifest>,
     before: Option<&Verified<TrustManifest>>,
     bytes: &[u8],
@@ -223,8 +223,8 @@ fn at_hq(
         registry.rehearse()?;
     }
     let ring = Keyring::new(&home.config, console)?;
+    let mut items = manifests::take_back(home, &mut registry, stick, &found, dry_run, console)?;
     let importer = Importer::new(home, &ring, console, dry_run)?;
-    let mut items = Vec::new();
     for Found { name, path } in found {
         let item = match name {
             MediaName::Approval { id, .. } => {

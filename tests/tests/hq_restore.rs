@@ -1,0 +1,285 @@
+//! Headquarters' home is put back from an older copy. What was received and sent since is forgotten; the vaults have it.
+//! It is noticed, officers declare it, and it ends with every vault issuing and every unit accounted for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+
+use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::{Run, World, files};
+use serde_json::Value;
+
+const SECOND: &str = "second";
+
+/// A policy of another product.
+fn second() -> String {
+    POLICY
+        .replace("id = \"th200\"", "id = \"second\"")
+        .replace("TH-200", "GW-1")
+        .replace("TH200-", "GW1-")
+        .replace("units = 1000", "units = 10")
+}
+
+fn issue_second(world: &World, name: &str, numbers: std::ops::RangeInclusive<u32>) {
+    let folder = world.path("csr").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for number in numbers {
+        let id = format!("GW1-{number:08}");
+        mintmark_tests::judge::openssl(
+            world.folder(),
+            &format!(
+                "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {id}.key -subj /serialNumber={id} -out csr/{name}/{id}.csr"
+            ),
+        );
+    }
+    world
+        .site(&format!(
+            "issue --product GW-1 --csr $D/csr/{name} --output $D/out"
+        ))
+        .ok();
+}
+
+/// Puts the copy of headquarters' home back.
+fn put_back(world: &World) {
+    fs::rename(world.path("hq"), world.path("hq-gone")).unwrap();
+    files::copy(&world.path("hq-copy"), &world.path("hq"));
+}
+
+/// A stick that has nothing on it.
+fn wipe_stick(world: &World) {
+    fs::remove_dir_all(world.path("media")).unwrap();
+    fs::create_dir(world.path("media")).unwrap();
+}
+
+/// Officers declare the restore.
+#[track_caller]
+fn declare(world: &World) {
+    let draft = "$D/officers/epoch.draft";
+    world.hq(&format!("trust epoch --output {draft}")).ok();
+    world.approve(draft);
+    world.hq("trust publish --media $D/media").ok();
+}
+
+fn codes(report: &Value) -> Vec<String> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let mut codes: Vec<_> = findings
+        .map(|finding| finding["code"].as_str().unwrap().to_owned())
+        .collect();
+    codes.sort();
+    codes.dedup();
+    codes
+}
+
+fn of<'r>(report: &'r Value, code: &str) -> &'r Value {
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    findings.find(|finding| finding["code"] == code).unwrap()
+}
+
+/// What headquarters forgets: an entitlement, three units of it, five of the first one, two reports and their receipts.
+fn forgetting() -> World {
+    let world = World::ready();
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    world.grant("berlin", &second());
+    issue_second(&world, "gateways", 1..=3);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    world.requests("five", 3..=7);
+    world.issue("five").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    world.requests("one", 8..=8);
+    world.issue("one").ok();
+    put_back(&world);
+    wipe_stick(&world);
+    world
+}
+
+#[track_caller]
+fn ends_well(world: &World) -> Run {
+    // What it does not know it does not give out: an account tag, a version.
+    world.write(
+        "policies/th200.toml",
+        POLICY.replace("units = 1000", "units = 2000"),
+    );
+    world
+        .hq("entitlement amend --policy $D/policies/th200.toml")
+        .fails(2, "RESTORE-UNREPORTED");
+    let carried = world.carry_out("berlin").exits_done();
+    let home = world.carry_home("berlin");
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    let good: Vec<_> = report["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|account| {
+            (
+                account["entitlement"].as_str().unwrap(),
+                account["good"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(good, [("th200", 8), (SECOND, 3)], "{report}");
+    assert_eq!(
+        codes(&report),
+        ["DISPATCH-FORGOTTEN", "ENTITLEMENT-FORGOTTEN"],
+        "{report}"
+    );
+    assert_eq!(
+        of(&report, "ENTITLEMENT-FORGOTTEN")["evidence"]["entitlement"],
+        SECOND
+    );
+    drop(carried);
+    home
+}
+
+#[test]
+fn a_restore_that_nobody_declared_is_noticed_and_a_declared_one_ends_balanced() {
+    let world = forgetting();
+    // The vault carries what is not acknowledged: two reports further on, and it names a dispatch that nobody here knows.
+    let run = world.carry_home("berlin").exits(4);
+    let items = run.json()["items"].clone();
+    assert_eq!(items[0]["code"], "DISPATCH-UNKNOWN", "{run}");
+    assert!(run.to_string().contains("hq trust epoch"), "{run}");
+    assert_eq!(codes(&world.reconcile()), ["DISPATCH-UNKNOWN"]);
+
+    declare(&world);
+    let home = ends_well(&world);
+    assert_eq!(home.exit, 1, "{home}");
+
+    // Officers approve again what was forgotten, with more units, and the vault makes them.
+    world.write(
+        "policies/second.toml",
+        second().replace("units = 10", "units = 20"),
+    );
+    let draft = "$D/officers/again.draft";
+    let id = world
+        .hq(&format!(
+            "entitlement amend --policy $D/policies/second.toml --output {draft}"
+        ))
+        .ok()
+        .text("id");
+    world.approve(draft);
+    world.hq(&format!("entitlement export {id}")).ok();
+    world.carry_out("berlin").exits_done();
+    issue_second(&world, "more", 4..=14);
+    // An account of a new entitlement has a tag that none has had.
+    world.grant(
+        "berlin",
+        &second()
+            .replace("id = \"second\"", "id = \"third\"")
+            .replace("GW-1", "GW-2"),
+    );
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    let accounts = report["accounts"].as_array().unwrap();
+    let of_second = accounts
+        .iter()
+        .find(|account| account["entitlement"] == SECOND);
+    assert_eq!(of_second.unwrap()["good"], 14, "{report}");
+    assert_eq!(of_second.unwrap()["authorised"], 20, "{report}");
+    assert_eq!(
+        codes(&report),
+        ["DISPATCH-FORGOTTEN", "ENTITLEMENT-FORGOTTEN"]
+    );
+    let status = world.status("berlin");
+    assert_eq!(status["dispatch"]["epoch"], 2, "{status}");
+}
+
+#[test]
+fn a_restore_to_before_the_first_report_brings_every_report_again() {
+    let world = World::ready();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    for (name, at) in [("a", 1), ("b", 2)] {
+        world.requests(name, at..=at);
+        world.issue(name).ok();
+        world.carry_home("berlin").exits_done();
+        world.carry_out("berlin").exits_done();
+    }
+    put_back(&world);
+    wipe_stick(&world);
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    let home = world.carry_home("berlin");
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{home} {report}");
+    assert_eq!(report["accounts"][0]["good"], 2, "{report}");
+    // Receipts were forgotten, which is no more than a note.
+    assert_eq!(codes(&report), ["DISPATCH-FORGOTTEN"]);
+    assert_eq!(of(&report, "DISPATCH-FORGOTTEN")["severity"], "note");
+    world.carry_out("berlin").exits_done();
+    world.requests("c", 3..=3);
+    world.issue("c").ok();
+}
+
+#[test]
+fn a_forgotten_trust_manifest_is_taken_back_from_a_stick_before_the_restore_is_declared() {
+    let world = World::ready();
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    world.add_officer("carol", "");
+    world.next_trust("", &OFFICERS);
+    world.carry_out("berlin").exits_done();
+    put_back(&world);
+    assert_eq!(world.hq("trust show").ok().json()["version"], 1);
+    let before = world.trust_fingerprint();
+    let run = world.hq("media import $D/media").ok();
+    assert_eq!(
+        run.item("trust-000002.cose")["outcome"],
+        "imported",
+        "{run}"
+    );
+    assert_ne!(world.trust_fingerprint(), before);
+    let again = world.hq("media import $D/media").ok();
+    let trust = |item: &Value| item["type"] == "trust-manifest";
+    let items = again.json()["items"].clone();
+    assert!(!items.as_array().unwrap().iter().any(trust), "{again}");
+    let officers = world.hq("officer list").ok().json();
+    assert!(officers.to_string().contains("carol"), "{officers}");
+    declare(&world);
+    assert_eq!(world.hq("trust show").ok().json()["version"], 3);
+    world.carry_out("berlin").exits_done();
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(codes(&report), [""; 0], "{report}");
+    world.requests("more", 3..=3);
+    world.issue("more").ok();
+}
+
+#[test]
+fn without_its_manifest_headquarters_says_that_a_vault_follows_a_newer_one() {
+    let world = World::ready();
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    world.next_trust("", &OFFICERS);
+    world.carry_out("berlin").exits_done();
+    put_back(&world);
+    // The manifests stay behind.
+    let manifest = world.on_stick("trust-000002.cose");
+    let bytes = fs::read(&manifest).unwrap();
+    wipe_stick(&world);
+    let run = world.carry_home("berlin").exits(1);
+    assert!(
+        run.warning_codes()
+            .iter()
+            .any(|code| code == "TRUST-FORGOTTEN"),
+        "{run}"
+    );
+    assert_eq!(codes(&world.reconcile()), ["TRUST-UNKNOWN"]);
+    // It turns up, and nothing is held against the vault any more.
+    fs::write(&manifest, bytes).unwrap();
+    world.hq("media import $D/media").ok();
+    assert_eq!(codes(&world.reconcile()), [""; 0]);
+}
