@@ -5,6 +5,7 @@ use mintmark_ledger::entry::LogSequence;
 use mintmark_ledger::ledger::Fact;
 use mintmark_ledger::state::SealedBundle;
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle, Checkpoint, DispatchSeen, SEGMENTS_MAX};
+use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
@@ -15,7 +16,7 @@ use p256::PublicKey;
 use super::{Vault, rotation};
 use crate::commands::now;
 use crate::failure::{Error, Result};
-use crate::home::{ENROLMENT, Home, OUTBOX};
+use crate::home::{ENROLMENT, Home, OUTBOX, RECEIVED};
 use crate::medium::{MEDIA_CONFLICT, Medium, Written};
 
 /// A file that goes to HQ, and what came of carrying it.
@@ -343,7 +344,7 @@ impl Vault<'_> {
         let mut carried: Vec<Carried> = self.carry_rotation(carrier)?.into_iter().collect();
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
-        for (sequence, sealed) in self.owed() {
+        for (sequence, sealed) in self.owed(&outbox)? {
             let (bytes, bundle) = outbox.bundle(
                 &self.home,
                 sequence,
@@ -398,11 +399,72 @@ impl Vault<'_> {
         }))
     }
 
-    /// The bundles that HQ has not acknowledged.
-    pub(crate) fn owed(&self) -> Vec<(u64, SealedBundle)> {
+    /// The bundles that HQ does not hold: those that it has not acknowledged, and those that it has acknowledged and
+    /// forgotten since, as the newest dispatch of its newest epoch tells.
+    fn owed(&self, outbox: &Outbox) -> Result<Vec<(u64, SealedBundle)>> {
         let chain = self.state().bundles();
         let owed = chain.sealed.range(chain.acknowledged.saturating_add(1)..);
-        owed.map(|(sequence, sealed)| (*sequence, *sealed))
-            .collect()
+        let mut owed: Vec<_> = owed
+            .map(|(sequence, sealed)| (*sequence, *sealed))
+            .collect();
+        let held = self.held_at_headquarters()?.unwrap_or(chain.acknowledged);
+        let mut again = Vec::new();
+        // The log keeps the fingerprints of the newest acknowledged bundle and of those after it; each names the one before.
+        let mut at = chain
+            .sealed
+            .first_key_value()
+            .map(|(at, sealed)| (*at, *sealed));
+        while let Some((sequence, sealed)) = at {
+            if sequence <= held || sequence > chain.acknowledged {
+                break;
+            }
+            again.push((sequence, sealed));
+            let (_, bundle) = outbox.bundle(
+                &self.home,
+                sequence,
+                &sealed.fingerprint,
+                &self.identity.sign,
+            )?;
+            let bundle = bundle.content();
+            let before = |fingerprint| SealedBundle {
+                fingerprint,
+                log_size: bundle.first,
+            };
+            at = bundle
+                .previous
+                .map(|fingerprint| (sequence.saturating_sub(1), before(fingerprint)));
+        }
+        again.reverse();
+        again.append(&mut owed);
+        Ok(again)
+    }
+
+    /// The newest bundle of this history that HQ held when it made the newest dispatch that this vault has followed; none
+    /// if that says nothing of this history. It lies below what HQ has acknowledged if HQ was restored since.
+    fn held_at_headquarters(&self) -> Result<Option<u64>> {
+        let chain = self.state().dispatches();
+        let (Some(epoch), Some(fingerprint)) = (chain.epoch, chain.fingerprint) else {
+            return Ok(None);
+        };
+        let name = format!("dispatch-{epoch}-{:06}.cose", chain.sequence);
+        let corrupt = |what: &str| self.home.corrupt(&format!("{RECEIVED}/{name}"), what);
+        let received = self.home.folder(RECEIVED)?;
+        let bytes = match received.read_limited(&name, DISPATCH_BYTES_MAX as u64) {
+            Err(error) if error.is_missing() => return Err(corrupt("missing")),
+            read => read?,
+        };
+        // It was verified when it came, by the manifest that was in force then.
+        let mut manifests = self.trust.manifests().rev();
+        let opened =
+            manifests.find_map(|manifest| Dispatch::open(&bytes, manifest, &self.name).ok());
+        let dispatch = opened
+            .filter(|dispatch| dispatch.fingerprint() == fingerprint)
+            .ok_or_else(|| corrupt("not the dispatch that the log names"))?;
+        Ok(match dispatch.content().bundle_seen {
+            Some(seen) if Some(seen.lineage) == self.state().lineage() => Some(seen.sequence),
+            Some(_) => None,
+            // An epoch that begins with nothing held: HQ was restored to before the first bundle.
+            None => Some(0),
+        })
     }
 }
