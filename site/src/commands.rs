@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod completion;
+pub(crate) mod crl;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod entitlement;

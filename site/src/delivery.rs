@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::files::{self, Folder};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, to_pem};
-use mintmark_protocol::device_secret::DEVICE_SECRET_BYTES_MAX;
+use mintmark_protocol::device_secret::{DEVICE_SECRET_BYTES_MAX, object_id};
 use mintmark_protocol::envelope::{self, Kind};
-use mintmark_protocol::identifier::KeyLabel;
+use mintmark_protocol::identifier::{Fingerprint, KeyLabel};
 
 use crate::failure::{Error, Result};
 use crate::vault::SealedSecret;
@@ -50,6 +50,8 @@ pub(crate) struct Superseded<'a> {
     pub(crate) der: &'a [u8],
     /// The certificate of the device CA that certified it, PEM.
     pub(crate) issuer_pem: &'a str,
+    /// SHA-256 of its key's SubjectPublicKeyInfo.
+    pub(crate) spki_sha256: Fingerprint,
 }
 
 /// Where a certificate went.
@@ -188,9 +190,11 @@ impl Output {
             let asides = [leaf, chain].map(|step| plan.take(step));
             let secrets = parcel.secrets.into_iter().map(|secret| {
                 let name = with_suffix(stem, &format!(".{}.secret.cose", secret.label));
-                let placed = secret
-                    .message
-                    .and_then(|message| self.place_secret(plan, name, message));
+                let placed = secret.message.and_then(|message| {
+                    let keys = parcel.earlier.iter().map(|before| &before.spki_sha256);
+                    let ids = keys.map(|key| object_id(&secret.label, key)).collect();
+                    self.place_secret(plan, name, message, ids)
+                });
                 (secret.label, placed)
             });
             return Ok(Placed {
@@ -237,16 +241,27 @@ impl Output {
     }
 
     /// Decides on the name of one secret. Each message that brings it is another one, encrypted anew: an earlier one of
-    /// the same secret is replaced, and nothing else is.
-    fn place_secret(&self, plan: &mut Plan, name: OsString, message: Vec<u8>) -> Result<OsString> {
+    /// the same secret is replaced, be it for a key that the device gave up since, and nothing else is.
+    fn place_secret(
+        &self,
+        plan: &mut Plan,
+        name: OsString,
+        message: Vec<u8>,
+        earlier: Vec<String>,
+    ) -> Result<OsString> {
         let identity = |bytes: &[u8]| {
             let context = envelope::claim(bytes, DEVICE_SECRET_BYTES_MAX)
                 .ok()?
                 .context;
             (context.kind == Kind::DeviceSecret).then_some((context.sender, context.id))
         };
-        let is_earlier =
-            |there: &[u8]| identity(there).is_some_and(|is| identity(&message) == Some(is));
+        let is_earlier = |there: &[u8]| {
+            identity(there).zip(identity(&message)).is_some_and(
+                |((sender, id), (new_sender, new_id))| {
+                    sender == new_sender && (id == new_id || earlier.contains(&id))
+                },
+            )
+        };
         if let Some(planned) = plan.planned(&name) {
             return match is_earlier(planned) {
                 true => Ok(name),

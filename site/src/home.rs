@@ -5,6 +5,7 @@
 //! lock                               held by the one process that changes something
 //! enrol.cose                         the enrolment request, as sealed
 //! enrol-2.cose                       the request for the second device CA, as sealed; and so on
+//! crl-1.der                          the newest CRL of the first device CA; and so on
 //! trust/trust-000001.cose            every trust manifest, as received
 //! received/dispatch-1-000001.cose    every dispatch, as received
 //! outbox/                            every bundle and its segments, as sealed

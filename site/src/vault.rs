@@ -1,6 +1,8 @@
 //! The vault: the one owner of a home, in which every effect has its order.
 
 mod bundle;
+mod crl;
+mod device;
 mod device_secret;
 mod dispatch;
 mod import;

@@ -252,7 +252,8 @@ impl Ledger {
                 Body::Key(receipt)
             }
             Fact::Crl(crl) => {
-                self.crl_fits(&crl)?;
+                let time = self.entry(now, Body::Crl(crl)).time;
+                self.crl_fits(&crl, time)?;
                 Body::Crl(crl)
             }
             Fact::Burned(burned) => {

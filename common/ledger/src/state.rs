@@ -466,8 +466,14 @@ impl State {
         }
     }
 
+    /// Whether there is something to report at `time`, Unix seconds: [`State::has_news`], or a CRL is
+    /// due ([`State::crl_is_due`]).
+    pub fn needs_bundle(&self, time: u64) -> bool {
+        self.has_news() || self.crls_due(time).next().is_some()
+    }
+
     /// Whether something other than the carrying of messages was logged since the last bundle was sealed.
-    pub fn needs_bundle(&self) -> bool {
+    pub fn has_news(&self) -> bool {
         self.noteworthy
             .is_some_and(|sequence| sequence >= self.bundles.log_size)
     }

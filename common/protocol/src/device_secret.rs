@@ -37,6 +37,13 @@ pub const DERIVATION_LABEL: &str = "mintmark device secret";
 pub const CHECK_LABEL: &str = "mintmark key check";
 const WHAT: &str = "device secret";
 
+/// The id under which a secret travels: the key's label, and the first 16 hexadecimal digits of the SHA-256 of the device
+/// key.
+pub fn object_id(label: &KeyLabel, spki_sha256: &Fingerprint) -> String {
+    let device: String = spki_sha256.to_string().chars().take(16).collect();
+    format!("{label}-{device}")
+}
+
 /// The context of the derivation: deterministic CBOR of `[key label, device id]`.
 pub fn derivation_context(label: &KeyLabel, device_id: &DeviceId) -> Vec<u8> {
     let parts = [label.as_str(), device_id.as_str()];
@@ -83,10 +90,9 @@ pub struct DeviceOpener<'a> {
 }
 
 impl DeviceSecret {
-    /// The id under which it travels: the key's label, and the first 16 hexadecimal digits of the SHA-256 of the device key.
+    /// The id under which it travels, as [`object_id`] makes it.
     pub fn object_id(&self) -> String {
-        let device: String = self.spki_sha256.to_string().chars().take(16).collect();
-        format!("{}-{device}", self.label)
+        object_id(&self.label, &self.spki_sha256)
     }
 
     /// Encrypts it to the device's key and signs it with `vault-sign`, whose certificate (DER) goes with it.

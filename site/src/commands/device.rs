@@ -1,27 +1,51 @@
-//! `site device show`.
+//! `site device`.
 
+mod order;
 mod show;
 
 use std::path::Path;
 
 use mintmark_console::{Console, Exit};
+use mintmark_ledger::entry::DeviceAction;
 
 use crate::failure::Result;
 
 /// The verbs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Show every unit that was spent on a device
+    /// Show every unit that was spent on a device, and what became of its certificates
     Show {
         /// The device's identifier, or the serial number of its certificate
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Say that a device was scrapped: its certificate is revoked, and its unit stays spent
+    Scrap(order::Arguments),
+    /// Say that a unit never became a device: what it has is revoked or never completed, and it stays spent
+    Void(order::Arguments),
+    /// Allow a device one more certificate for the unit that it has, for whatever key; the one before is revoked then
+    Rework(order::Arguments),
+}
+
+impl Command {
+    /// Whether it changes nothing, whatever becomes of its output.
+    pub(crate) fn only_looks(&self) -> bool {
+        match self {
+            Self::Show { .. } => true,
+            Self::Scrap(arguments) | Self::Void(arguments) | Self::Rework(arguments) => {
+                arguments.dry_run
+            }
+        }
+    }
 }
 
 /// Runs a verb.
 pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
-    match command {
-        Command::Show { id } => show::execute(id, home, console),
-    }
+    let (action, arguments) = match command {
+        Command::Show { id } => return show::execute(id, home, console),
+        Command::Scrap(arguments) => (DeviceAction::Scrap, arguments),
+        Command::Void(arguments) => (DeviceAction::Void, arguments),
+        Command::Rework(arguments) => (DeviceAction::Rework, arguments),
+    };
+    order::execute(action, arguments, home, console)
 }

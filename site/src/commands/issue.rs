@@ -199,6 +199,7 @@ fn deliver(
                     issue: before.issue,
                     der: &before.der,
                     issuer_pem: issuer_pem(before.device_ca),
+                    spki_sha256: before.spki_sha256,
                 })
                 .collect(),
         })

@@ -16,6 +16,7 @@ fn reissued<'a>(file: &'a str) -> Parcel<'a> {
         issue,
         der,
         issuer_pem: "ISSUER BEFORE\n",
+        spki_sha256: Fingerprint::of(der),
     };
     Parcel {
         earlier: vec![superseded(0, b"first"), superseded(1, b"second")],

@@ -189,12 +189,26 @@ fn file_name(name: &MediaName) -> String {
 }
 
 impl Vault<'_> {
-    /// Seals a bundle if there is something to report. Says whether it did.
+    /// Seals a bundle if there is something to report, the CRLs that are due signed first. Says whether it did. A bundle
+    /// has room for one CRL: where several device CAs signed another one, each has a bundle of its own.
     pub(crate) fn seal_if_needed(&mut self) -> Result<bool> {
         self.ledger.commit()?;
-        if !self.state().needs_bundle() {
+        self.sign_crls_due();
+        if !self.state().has_news() {
             return Ok(false);
         }
+        let mut unreported = self.crls_unreported().into_iter();
+        let next = self.state().bundles().sequence.saturating_add(1);
+        let first = unreported.next().or_else(|| self.crl_in_turn(next));
+        self.seal_bundle(first)?;
+        for generation in unreported {
+            self.seal_bundle(Some(generation))?;
+        }
+        Ok(true)
+    }
+
+    /// Seals a bundle of what no bundle before covers, with the CRL of one device CA.
+    fn seal_bundle(&mut self, device_ca: Option<u16>) -> Result<()> {
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
         let chain = self.state().bundles();
@@ -208,6 +222,8 @@ impl Vault<'_> {
         };
         let segments = self.seal_segments(&outbox, sequence, first, checkpoint.size)?;
         let trust_version = self.trust.newest().content().version;
+        let crl = device_ca.map(|generation| self.carried_crl(generation));
+        let crl = crl.transpose()?.flatten();
         let bundle = Bundle {
             vault: self.name.clone(),
             lineage,
@@ -219,7 +235,7 @@ impl Vault<'_> {
             segments,
             trust_version,
             sealed_at: self.time(),
-            crl: None,
+            crl,
         };
         let keyring = self.keyring()?;
         let (bytes, fingerprint) =
@@ -237,7 +253,7 @@ impl Vault<'_> {
             },
         )?;
         self.ledger.commit()?;
-        Ok(true)
+        Ok(())
     }
 
     fn seal_segments(
@@ -382,7 +398,7 @@ impl Vault<'_> {
 
     /// The bundle that would be sealed now, if there is something to report.
     pub(crate) fn next_bundle(&self) -> Result<Option<Carried>> {
-        if !self.state().is_enrolled() || !self.state().needs_bundle() {
+        if !self.state().is_enrolled() || !self.state().needs_bundle(self.crl_time()) {
             return Ok(None);
         }
         let (lineage, sequence) = (

@@ -19,7 +19,9 @@ use mintmark_ledger::refusal::Refusal;
 use mintmark_ledger::serial::{Serial, serial_of};
 use mintmark_ledger::state::{DeviceCa, State};
 use mintmark_pki::Certificate;
-use mintmark_protocol::identifier::{DeviceId, EntitlementId, KeyLabel, Sku, StationId};
+use mintmark_protocol::identifier::{
+    DeviceId, EntitlementId, Fingerprint, KeyLabel, Sku, StationId,
+};
 use p256::ecdsa::Signature;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
@@ -46,7 +48,7 @@ pub(crate) struct Issued {
     pub(crate) secrets: Vec<SecretDue>,
     /// The keys that it once got a secret from and gets none from any more, and the code that says why.
     pub(crate) keys_over: BTreeMap<KeyLabel, &'static str>,
-    /// The certificates that it takes the place of: of the same unit, for the same key.
+    /// The certificates that it takes the place of: of the same unit, for the same key, or for one that a rework gave up.
     pub(crate) earlier: Vec<EarlierIssue>,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct EarlierIssue {
     pub(crate) der: Vec<u8>,
     /// The device CA that certified it.
     pub(crate) device_ca: u16,
+    /// SHA-256 of its key's SubjectPublicKeyInfo.
+    pub(crate) spki_sha256: Fingerprint,
 }
 
 /// A spent unit.
@@ -213,7 +217,7 @@ impl Vault<'_> {
             pending.push(match outcome {
                 Outcome::Reserved(reservation) => {
                     let unit = Unit::from(reservation.reserved());
-                    // A re-issue counts no use; its device gets what its first certificate came with.
+                    // A re-issue that a device CA forced counts no use; its device gets what its key came with before.
                     let secrets = match reservation.reserved().issue {
                         0 => Some(SecretDue::of(reservation.reserved())),
                         _ => None,
@@ -398,7 +402,7 @@ impl Vault<'_> {
         let Some(newest) = history.iter().find(|at| at.reservation == reservation) else {
             return Ok(Vec::new());
         };
-        let unit = |of: &DeviceHistory| (of.account, of.slot, of.spki_sha256);
+        let unit = |of: &DeviceHistory| (of.account, of.slot);
         let before = history
             .iter()
             .filter(|other| unit(other) == unit(newest) && other.issue < newest.issue);
@@ -410,6 +414,7 @@ impl Vault<'_> {
                     issue: before.issue,
                     der,
                     device_ca: device_ca.generation,
+                    spki_sha256: before.spki_sha256,
                 }))
             })
             .collect()
@@ -478,7 +483,7 @@ impl Vault<'_> {
 pub(crate) const GROUP_MAX: usize = 512;
 
 enum Pending {
-    /// With the secrets that go with it; none of a re-issue.
+    /// With the secrets that go with it; none of a re-issue, of which its history tells.
     New(LogSequence, Unit, Option<Vec<SecretDue>>),
     Existing(LogSequence),
     Refused(Refusal),

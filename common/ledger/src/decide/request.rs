@@ -230,7 +230,8 @@ impl Case<'_> {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(refusal) = self.secret_taken(terms, &keys, &known.device_id)? {
+        let given_up = Some(&known.spki_sha256);
+        if let Some(refusal) = self.secret_taken(terms, &keys, &known.device_id, given_up)? {
             return Ok(Err(refusal));
         }
         Ok(self.issue_again(known, terms, keys, issuer, serials))
@@ -357,7 +358,7 @@ impl Case<'_> {
             Ok(keys) => keys,
             Err(in_the_way) => return Ok(Err(in_the_way)),
         };
-        if let Some(refusal) = self.secret_taken(terms, &keys, device_id)? {
+        if let Some(refusal) = self.secret_taken(terms, &keys, device_id, None)? {
             return Ok(Err((rule::KEY_DEVICE, refusal)));
         }
         if let Err(in_the_way) = self.affordable(terms, product, account) {

@@ -22,8 +22,10 @@ impl Ledger {
         Err(Error::Input { why })
     }
 
-    pub(super) fn crl_fits(&self, crl: &CrlIssued) -> Result<(), Error> {
-        self.state.crl_fits(crl).map_err(|why| Error::Input { why })
+    pub(super) fn crl_fits(&self, crl: &CrlIssued, time: u64) -> Result<(), Error> {
+        self.state
+            .crl_fits(crl, time)
+            .map_err(|why| Error::Input { why })
     }
 
     pub(super) fn burned_fits(&self, burned: &Burned) -> Result<(), Error> {

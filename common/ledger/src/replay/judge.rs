@@ -108,7 +108,7 @@ pub(super) fn input(
         }
         Body::Key(receipt) => key(state, receipt, found),
         Body::Clock(said) => clock(state, entry.clock(), said, found),
-        Body::Crl(crl) => fits("CRL-MISMATCH", state.crl_fits(crl), found),
+        Body::Crl(crl) => fits("CRL-MISMATCH", state.crl_fits(crl, entry.time), found),
         Body::Burned(burned) => fits("BURN-MISMATCH", state.burned_fits(burned), found),
         Body::Restored(restored) => fits("RESTORE-MISMATCH", state.restored_fits(restored), found),
         Body::BundleSealed(sealed) => {
@@ -262,12 +262,13 @@ pub(super) fn decision(
             };
             (code, Severity::Critical)
         }
+        (Body::Refused(_), Body::DeviceChanged(_)) => ("POLICY-BREACH", Severity::Critical),
+        // A device that was scrapped, and of which the log says that it was not, stays good for everybody else.
+        (Body::DeviceChanged(_), Body::Refused(_)) => ("WRONGLY-REFUSED", Severity::Critical),
         (Body::Existing { .. }, Body::Reserved(_)) => ("DEVICE-DUPLICATE", Severity::Critical),
         (Body::Reserved(_) | Body::Existing { .. }, Body::Refused(_))
         | (Body::DispatchAccepted, Body::DispatchRefused { .. })
-        | (Body::DeviceChanged(_) | Body::ClockConfirmed, Body::Refused(_)) => {
-            ("WRONGLY-REFUSED", Severity::Warning)
-        }
+        | (Body::ClockConfirmed, Body::Refused(_)) => ("WRONGLY-REFUSED", Severity::Warning),
         (Body::Refused(_), Body::Refused(_))
         | (Body::DispatchRefused { .. }, Body::DispatchRefused { .. }) => {
             ("DECISION-DIVERGES", Severity::Warning)
@@ -343,10 +344,19 @@ fn reused(state: &State, expected: &Body, found: &Body) -> Option<Verdict> {
     let due = match expected {
         Body::Reserved(expected) => expected.issue > 0,
         Body::Existing { .. } => true,
-        Body::Refused(refused) => matches!(
-            refused.code.as_str(),
-            "VAULT-DISABLED" | "DEVICE-CA-REVOKED" | "ENTITLEMENT-REVOKED" | "CLOCK-BACK"
-        ),
+        Body::Refused(refused) => {
+            matches!(
+                refused.code.as_str(),
+                "VAULT-DISABLED"
+                    | "DEVICE-CA-REVOKED"
+                    | "ENTITLEMENT-REVOKED"
+                    | "CLOCK-BACK"
+                    | "CLOCK-JUMPED"
+                    | "DEVICE-KEY-CHANGED"
+                    | "DEVICE-SCRAPPED"
+                    | "DEVICE-VOIDED"
+            ) || state.rework_open(reserved.account, reserved.slot).is_some()
+        }
         _ => true,
     };
     let account = state.account(reserved.account)?;

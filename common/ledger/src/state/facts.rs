@@ -4,8 +4,8 @@ use super::State;
 use crate::entry::{Burned, CrlIssued, Restored};
 
 impl State {
-    /// Whether a CRL is the next one of a device CA of the vault, or why not.
-    pub(crate) fn crl_fits(&self, crl: &CrlIssued) -> Result<(), String> {
+    /// Whether a CRL is the next one of a device CA of the vault, signed by `time`, or why not.
+    pub(crate) fn crl_fits(&self, crl: &CrlIssued, time: u64) -> Result<(), String> {
         let known = self
             .device_cas()
             .iter()
@@ -13,8 +13,8 @@ impl State {
         if !known {
             return Err(format!("the vault has no device CA {}", crl.generation));
         }
-        let last = self.crl(crl.generation).map_or(0, |(_, last)| last.number);
-        let next = last.saturating_add(1);
+        let last = self.crl(crl.generation).map(|(_, last)| last);
+        let next = last.map_or(0, |last| last.number).saturating_add(1);
         if crl.number != next {
             return Err(format!(
                 "CRL {} is not the next one, which is {next}",
@@ -23,6 +23,9 @@ impl State {
         }
         if crl.next_update <= crl.this_update {
             return Err("a CRL ends after it begins".to_owned());
+        }
+        if crl.this_update > time {
+            return Err("a CRL begins when it is signed".to_owned());
         }
         Ok(())
     }

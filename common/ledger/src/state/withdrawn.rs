@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 
 use mintmark_protocol::entitlement::AccountTag;
 
-use super::State;
+use super::{SECONDS_PER_DAY, State};
 use crate::decide::DeviceRecord;
 use crate::entry::{CrlIssued, DeviceAction, DeviceChanged, LogSequence};
 use crate::refusal::Refusal;
+
+/// The fewest days for which a CRL is good.
+const CRL_DAYS_MIN: u64 = 30;
+/// The most.
+const CRL_DAYS_MAX: u64 = 7300;
 
 /// Why a certificate is no longer good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,6 +153,39 @@ impl State {
         let said = self.crls.get(&generation).map(|(at, _)| *at);
         self.crl_entries(generation)
             .any(|(_, withdrawn)| said.is_none_or(|said| withdrawn.at > said))
+    }
+
+    /// Whether a device CA has to sign another CRL at `time`, Unix seconds: something belongs on it that the newest one
+    /// does not say, or more than half of the newest one's life is over. A device CA that officers revoked signs none any
+    /// more: the root's CRL ends everything that it certified.
+    pub fn crl_is_due(&self, generation: u16, time: u64) -> bool {
+        let mut device_cas = self.device_cas().iter();
+        let ca = device_cas.find(|ca| ca.generation == generation);
+        let ageing = self.crl(generation).is_some_and(|(_, crl)| {
+            let life = crl.next_update.saturating_sub(crl.this_update);
+            time >= crl.this_update.saturating_add(life / 2)
+        });
+        ca.is_some_and(|ca| ca.revoked.is_none()) && (ageing || self.crl_is_behind(generation))
+    }
+
+    /// The device CAs that have to sign another CRL at `time`, Unix seconds, the first of them first.
+    pub fn crls_due(&self, time: u64) -> impl Iterator<Item = u16> {
+        let generations = self.device_cas().iter().map(|ca| ca.generation);
+        generations.filter(move |generation| self.crl_is_due(*generation, time))
+    }
+
+    /// When a CRL that is signed at `time` ends, Unix seconds: after twice the longest time for which a vault may issue
+    /// without an acknowledgement, so that the next one reaches HQ while this one is good; after 30 days at least, and
+    /// 7300 at most.
+    pub fn crl_next_update(&self, time: u64) -> u64 {
+        let live = self
+            .entitlements
+            .values()
+            .filter(|granted| granted.revoked.is_none() && granted.terms.window.until > time);
+        let days = live.map(|granted| granted.terms.credit.unreported_days_max);
+        let days = days.max().unwrap_or(0).saturating_mul(2);
+        let days = days.clamp(CRL_DAYS_MIN, CRL_DAYS_MAX);
+        time.saturating_add(days.saturating_mul(SECONDS_PER_DAY))
     }
 
     /// The newest CRL that a device CA of the vault signed, and its record.

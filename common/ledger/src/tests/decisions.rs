@@ -427,7 +427,7 @@ fn units_issued_while_a_bundle_was_being_sealed_are_not_reported_by_it() {
         log_size,
         requests_unlogged: 0,
     }));
-    assert!(vault.state.needs_bundle());
+    assert!(vault.state.needs_bundle(vault.now));
     let content = acknowledgement_content(&acknowledgement(1, fingerprint, log_size));
     assert_eq!(
         vault.import(crate::entry::Verdict::Authentic(content)),

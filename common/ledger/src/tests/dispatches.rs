@@ -326,7 +326,7 @@ fn only_a_bundle_that_was_sealed_can_be_acknowledged() {
 #[test]
 fn carrying_messages_is_no_reason_for_a_new_bundle() {
     let mut vault = Chronicle::entitled(&[five()]);
-    assert!(vault.state.needs_bundle());
+    assert!(vault.state.needs_bundle(vault.now));
     vault.report();
     vault.write(crate::entry::Body::Start(start(2)));
     let mut foreign = dispatch(
@@ -338,17 +338,17 @@ fn carrying_messages_is_no_reason_for_a_new_bundle() {
     foreign.sequence = vault.state.dispatches().sequence + 1;
     foreign.kind = "acknowledgement".to_owned();
     assert_eq!(vault.dispatch(foreign), refused("NOT-RECIPIENT"));
-    assert!(!vault.state.needs_bundle());
+    assert!(!vault.state.needs_bundle(vault.now));
     assert_eq!(
         vault.request("TH-300", &csr("A1", 1)).code(),
         Some("PRODUCT-NOT-ENTITLED")
     );
-    assert!(vault.state.needs_bundle());
+    assert!(vault.state.needs_bundle(vault.now));
     vault.report();
-    assert!(!vault.state.needs_bundle());
+    assert!(!vault.state.needs_bundle(vault.now));
     let refusal = vault.import(Verdict::Rejected {
         code: "THRESHOLD-NOT-MET".to_owned(),
     });
     assert_eq!(refusal, refused("THRESHOLD-NOT-MET"));
-    assert!(vault.state.needs_bundle());
+    assert!(vault.state.needs_bundle(vault.now));
 }

@@ -1,0 +1,45 @@
+//! What somebody at the vault says of a device, and what the log holds of it.
+
+use mintmark_ledger::decide::Input;
+use mintmark_ledger::entry::DeviceOrder;
+use mintmark_ledger::ledger::{DeviceHistory, Outcome};
+use mintmark_ledger::refusal::Refusal;
+use mintmark_protocol::identifier::{DeviceId, Sku};
+
+use super::Vault;
+use crate::commands::now;
+use crate::failure::{Error, Result};
+
+impl Vault<'_> {
+    /// Everything that was ever reserved for a device, of one product or of all, oldest first within each.
+    pub(crate) fn device_history(
+        &self,
+        product: Option<&Sku>,
+        device_id: &DeviceId,
+    ) -> Result<Vec<DeviceHistory>> {
+        Ok(self.ledger.device(product, device_id)?)
+    }
+
+    /// Decides on a device order, and puts it on record. Neither the token nor its PIN is needed for that, so that a line
+    /// that stands still for want of them does not keep a scrapped device good. Nothing that was interrupted is completed
+    /// first: a unit that came to nothing would have its certificate then.
+    pub(crate) fn order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
+        let refusal = self.rehearse_order(order)?;
+        self.ledger.commit()?;
+        Ok(refusal)
+    }
+
+    /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.
+    pub(crate) fn rehearse_order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
+        match self.ledger.submit(None, now(), Input::Device(order))? {
+            Outcome::DeviceChanged(_) => Ok(None),
+            Outcome::Refused(refusal) => Ok(Some(refusal)),
+            Outcome::Reserved(_) | Outcome::Existing { .. } | Outcome::Accepted => {
+                Err(Error::unknown(
+                    "INTERNAL",
+                    "a device order was answered as if it were a request",
+                ))
+            }
+        }
+    }
+}
