@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use mintmark_tests::power::{Dice, Recording};
 use mintmark_tests::shape::column;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Stores, World};
+use mintmark_tests::{Stores, Tool, World, files};
 use serde_json::Value;
 
 /// New devices in each round.
@@ -168,6 +168,128 @@ fn play(world: &World, rounds: u64, seed: u64) {
     );
 }
 
+/// Plays one command again and again from the same beginning, with the power going at moments spread over it; what is left
+/// is for `check` to look at, with whether the command had said what it did.
+fn interrupt(below: &[PathBuf], tool: &Tool, rounds: u64, check: impl Fn(bool, &str)) {
+    let (run, recording) = Recording::of(tool, below);
+    assert_eq!(run.exit, 0, "{run}");
+    let seed = asked("MINTMARK_SEED", 1);
+    for round in 0..rounds {
+        let mut dice = Dice::new(seed + round);
+        // Every moment in turn, from a different one on for each seed, the last one among them.
+        let moments = recording.moments();
+        let step = usize::try_from(round).unwrap() * moments / usize::try_from(rounds).unwrap();
+        let moment = moments - 1 - step;
+        let acknowledged = recording.lose_power(moment, &mut dice);
+        let at = format!(
+            "seed {}, power lost after step {moment} of {moments}",
+            seed + round
+        );
+        println!("{at}");
+        check(!acknowledged.said.is_empty(), &at);
+    }
+}
+
+fn interrupt_import(rounds: u64) {
+    let world = World::ready();
+    world.requests("mass", 0..DEVICES);
+    world.issue("mass").ok();
+    world.carry_home("berlin").exits_done();
+    world.mint("berlin", &POLICY.replace("\"th200\"", "\"th201\""));
+    world.hq("media export $D/media").ok();
+    let import = world.site("media import $D/media");
+    let accounts = |at: &str| {
+        let status = world.site("status").run();
+        assert_eq!(status.exit, 0, "{at}: {status}");
+        status.json()["accounts"].as_array().unwrap().len()
+    };
+    interrupt(&[world.path("berlin")], &import, rounds, |said, at| {
+        assert!(
+            !said || accounts(at) == 2,
+            "{at}: what was imported is gone"
+        );
+        let again = import.run();
+        assert_eq!(again.exit, 0, "{at}: {again}");
+        assert_eq!(accounts(at), 2, "{at}");
+        let issued = world.issue("mass").run();
+        assert_eq!(issued.exit, 0, "{at}: {issued}");
+        assert!(
+            issued
+                .lines()
+                .iter()
+                .all(|row| row["outcome"] == "existing"),
+            "{at}: {issued}"
+        );
+    });
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(
+        (
+            &report["balanced"],
+            report["findings"].as_array().unwrap().len()
+        ),
+        (&true.into(), 0),
+        "{report}"
+    );
+}
+
+fn interrupt_init(rounds: u64) {
+    let world = World::with_headquarters();
+    std::fs::create_dir(world.path("vault")).unwrap();
+    let fingerprint = world.trust_fingerprint();
+    let line = "--home $D/vault/berlin init --site-id berlin --keys @berlin --trust";
+    let init = world.site(&format!(
+        "{line} $D/media/mintmark/trust-000001.cose --fingerprint {fingerprint}"
+    ));
+    let status = world.site("--home $D/vault/berlin status");
+    interrupt(&[world.path("vault")], &init, rounds, |said, at| {
+        let there = world.path("vault/berlin").exists();
+        assert!(there || !said, "{at}: the home is gone");
+        if !there {
+            let again = init.run();
+            assert_eq!(again.exit, 0, "{at}: {again}");
+        }
+        let status = status.run();
+        assert_eq!(status.exit, 0, "{at}: {status}");
+        let exported = world
+            .site("--home $D/vault/berlin media export $D/media")
+            .run();
+        assert_eq!(exported.exit, 0, "{at}: {exported}");
+        // The next round makes another vault.
+        std::fs::remove_file(world.on_stick("enrol-berlin_v1.cose")).unwrap();
+    });
+}
+
+fn interrupt_export(rounds: u64) {
+    let world = World::ready();
+    world.requests("mass", 0..DEVICES);
+    world.issue("mass").ok();
+    let export = world.site("media export $D/media");
+    let below = ["berlin", "media"].map(|name| world.path(name));
+    interrupt(&below, &export, rounds, |said, at| {
+        let bundle = |name: &String| name.contains("to-hq/") && !name.ends_with(".part");
+        let mut before = files::contents(&world.path("media"));
+        before.retain(|name, _| bundle(name));
+        assert!(
+            !said || before.len() == 2,
+            "{at}: what was written to the stick is gone"
+        );
+        // What the stick holds is the very bundle that is written again, and no other.
+        let again = export.run();
+        assert_eq!(again.exit, 0, "{at}: {again}");
+        let now = files::contents(&world.path("media"));
+        assert!(
+            before.iter().all(|(name, bytes)| now[name] == *bytes),
+            "{at}"
+        );
+        let issued = world.issue("mass").run();
+        assert_eq!(issued.exit, 0, "{at}: {issued}");
+    });
+    let imported = world.hq("media import $D/media").run();
+    assert_eq!(imported.exit, 0, "{imported}");
+    assert_eq!(world.reconcile()["balanced"], true);
+}
+
 fn asked(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
 }
@@ -175,6 +297,39 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
     play(&World::ready(), 10, asked("MINTMARK_SEED", 1));
+}
+
+#[test]
+fn a_power_cut_amid_an_import_loses_nothing_that_was_said() {
+    interrupt_import(6);
+}
+
+#[test]
+fn a_power_cut_amid_an_export_makes_no_second_bundle() {
+    interrupt_export(6);
+}
+
+#[test]
+fn a_power_cut_amid_init_leaves_no_home_or_a_whole_one() {
+    interrupt_init(6);
+}
+
+#[test]
+#[ignore = "as many rounds as are asked for, a second each"]
+fn a_hundred_power_cuts_amid_an_import_lose_nothing_that_was_said() {
+    interrupt_import(asked("MINTMARK_ROUNDS", 100));
+}
+
+#[test]
+#[ignore = "as many rounds as are asked for, a second each"]
+fn a_hundred_power_cuts_amid_an_export_make_no_second_bundle() {
+    interrupt_export(asked("MINTMARK_ROUNDS", 100));
+}
+
+#[test]
+#[ignore = "as many rounds as are asked for, a second each"]
+fn a_hundred_power_cuts_amid_init_leave_no_home_or_a_whole_one() {
+    interrupt_init(asked("MINTMARK_ROUNDS", 100));
 }
 
 #[test]
