@@ -462,6 +462,11 @@ impl Vault<'_> {
         let (Some(epoch), Some(fingerprint)) = (chain.epoch, chain.fingerprint) else {
             return Ok(None);
         };
+        // HQ declares its restore by a new epoch: in that of the enrolment it has forgotten nothing.
+        let enrolment = self.state().enrolment();
+        if enrolment.is_none_or(|enrolment| epoch <= enrolment.dispatch_epoch) {
+            return Ok(None);
+        }
         let name = format!("dispatch-{epoch}-{:06}.cose", chain.sequence);
         let corrupt = |what: &str| self.home.corrupt(&format!("{RECEIVED}/{name}"), what);
         let received = self.home.folder(RECEIVED)?;
