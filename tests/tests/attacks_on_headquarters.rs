@@ -128,8 +128,9 @@ fn a_bundle_of_another_past_or_with_another_log_is_an_offence() {
                 as fn(&mut Bundle),
         ),
         (
-            "LOG-INCONSISTENT",
-            "RECORD-EDITED",
+            // Two roots for one size.
+            "BUNDLE-FORK",
+            "FORK",
             |bundle: &mut Bundle| bundle.checkpoint.root = bundle.previous.unwrap(),
         ),
         (
