@@ -16,6 +16,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub struct SledIndex {
     head: Option<Head>,
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
+    /// What that was, as far as it is known.
+    why: OnceLock<String>,
     lock: Locked,
 }
 
@@ -201,6 +204,7 @@ impl SledIndex {
             db: Some(db),
             head: None,
             broken: AtomicBool::new(false),
+            why: OnceLock::new(),
             lock,
         };
         index.head = match index.sled(|db| db.get(HEAD_KEY))? {
@@ -230,7 +234,7 @@ impl SledIndex {
         }
         // One that failed or was contradicted must not be believed again.
         let sound = if self.broken.load(Ordering::Relaxed) {
-            Err(self.break_with("it failed before".to_owned()))
+            Err(self.failed_before())
         } else {
             Ok(())
         };
@@ -260,12 +264,22 @@ impl SledIndex {
     ) -> Result<T, StorageError> {
         let db = match &self.db {
             Some(db) if !self.broken.load(Ordering::Relaxed) => db,
-            _ => return Err(self.break_with("it failed before".to_owned())),
+            _ => return Err(self.failed_before()),
         };
         guarded(|| operation(db)).map_err(|failure| {
             self.broken.store(true, Ordering::Relaxed);
-            failure.into_error(&self.folder)
+            let error = failure.into_error(&self.folder);
+            if let StorageError::IndexBroken { reason, .. } = &error {
+                let _ = self.why.set(reason.clone());
+            }
+            error
         })
+    }
+
+    /// The failure after which it is not used any more.
+    fn failed_before(&self) -> StorageError {
+        let why = self.why.get().cloned();
+        self.break_with(why.unwrap_or_else(|| "it failed before".to_owned()))
     }
 
     fn break_with(&self, reason: String) -> StorageError {

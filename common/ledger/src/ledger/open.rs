@@ -21,7 +21,7 @@ use crate::storage_error::StorageError;
 const CATCH_UP_RECORDS: u64 = 4096;
 
 /// In how many places the index is tried when it is opened.
-const TRIED_PLACES: u8 = 64;
+const TRIED_PLACES: u8 = 32;
 
 /// How many records are looked up at each.
 const TRIED_RECORDS: u64 = 8;
