@@ -1,6 +1,7 @@
 //! What each command does: it reads its arguments, has the vault act, and says what came of it.
 
 pub(crate) mod audit;
+pub(crate) mod clock;
 pub(crate) mod completion;
 pub(crate) mod crl;
 pub(crate) mod device;
@@ -18,14 +19,8 @@ pub(crate) mod status;
 use mintmark_console::{Console, Exit, Failure};
 use serde::Serialize;
 
+pub(crate) use crate::clock::now;
 use crate::failure::Result;
-
-/// Seconds since 1970 by this machine's clock; a clock before 1970 counts as 1970.
-pub(crate) fn now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
 
 /// The program, as the log names it.
 pub(crate) const SOFTWARE: &str = concat!("site ", env!("CARGO_PKG_VERSION"));

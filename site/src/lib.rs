@@ -8,6 +8,7 @@
 //! - Media are hostile: no link is followed, nothing is read beyond its ceiling, no name is believed.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod command_line;
 mod commands;
 mod config;

@@ -20,8 +20,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mintmark_console::{Console, Exit};
+use mintmark_ledger::decide::Input;
 use mintmark_ledger::entry::{Genesis, LogSequence};
-use mintmark_ledger::ledger::{Ledger, Opened, View};
+use mintmark_ledger::ledger::{Ledger, Opened, Outcome, View};
+use mintmark_ledger::refusal::Refusal;
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
@@ -143,6 +145,16 @@ impl<'c> Vault<'c> {
         &self.opened
     }
 
+    /// A person says that the clock is right as it is; why that is refused, if it is.
+    pub(crate) fn confirm_clock(&mut self) -> Result<Option<Refusal>> {
+        let outcome = self.ledger.submit(None, now(), Input::ClockConfirm)?;
+        self.ledger.commit()?;
+        Ok(match outcome {
+            Outcome::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+    }
+
     /// Ends the work: what follows from the log is kept, so that opening is quick the next time.
     pub(crate) fn close(self) -> Result<()> {
         Ok(self.ledger.close()?)
@@ -204,9 +216,10 @@ impl<'c> Vault<'c> {
         text?.parse().ok()
     }
 
-    /// The time by which messages are judged: this machine's clock, or the log's newest time if that is later.
+    /// The time by which messages are judged: this machine's clock, or the log's newest time if that is later, or if the
+    /// clock is not believed.
     fn time(&self) -> u64 {
-        now().max(self.state().mark())
+        self.state().time_at(now())
     }
 }
 

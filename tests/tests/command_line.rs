@@ -59,7 +59,7 @@ fn every_command_explains_itself_and_those_of_the_contract_are_there() {
     }
     let site = names(World::site);
     let wanted = "init, media import, media export, media inspect, status, issue, device show, entitlement list, \
-         entitlement show, audit list, audit show, audit verify, audit log, recover, doctor, completion, manual";
+         entitlement show, audit list, audit show, audit verify, audit log, recover, doctor, clock confirm, completion, manual";
     for command in wanted.split(", ") {
         assert!(site.contains(command), "site {command} is not in {site:?}");
     }

@@ -51,6 +51,7 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
     if entry.clock_behind_seconds == 0 {
         state.clock.behind = 0;
     }
+    state.clock.unsaid = false;
     let pending = state.pending.take();
     if !entry.body.is_decision() {
         // An input whose decision never came: it stays without effect, but it was seen.
@@ -255,7 +256,7 @@ fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch
                     identity_certificate.as_slice(),
                     device_ca_certificate.as_slice(),
                 );
-                enrol(state, sequence, *fingerprint, &grant, certificates);
+                enrol(state, (sequence, entry.clock()), *fingerprint, &grant, certificates);
             }
         }
         Content::Entitlement {
@@ -308,7 +309,7 @@ fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch
 /// Lets the vault in, or gives it its next device CA.
 fn enrol(
     state: &mut State,
-    sequence: LogSequence,
+    (sequence, clock): (LogSequence, u64),
     fingerprint: Fingerprint,
     grant: &EnrolmentGrant,
     (identity, device_ca): (&[u8], &[u8]),
@@ -341,6 +342,9 @@ fn enrol(
             dispatch_epoch: grant.dispatch_epoch,
         },
     };
+    if state.enrolment.is_none() {
+        state.begin_time(clock, grant.drafted_at);
+    }
     state.enrolment = Some(Arc::new(rotated));
     state.rotation = None;
     state.disabled = None;
@@ -384,6 +388,10 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
 fn correct_clock(state: &mut State, time: u64, clock: u64) {
     state.mark = time;
     state.restart_clock();
+    // Officers left it open until when this may take effect, so that the clock is not too far ahead of their time.
+    if clock > state.clock_latest() {
+        state.mark = clock;
+    }
     state.unreported.go_on_at(time);
     let now = time.max(clock);
     for account in state.accounts.values_mut() {

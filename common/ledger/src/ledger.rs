@@ -485,11 +485,8 @@ impl Ledger {
 
     /// Puts on record that the clock is not believed from here on, or is again.
     fn watch_clock(&mut self, now: Reading) {
-        let stopped = self.state.clock_stopped();
-        let (believed, expected) = match (self.state.clock_off(now), stopped) {
-            (Some(expected), None) => (false, expected),
-            (None, Some(stopped)) => (true, stopped.expected),
-            _ => return,
+        let Some((believed, expected)) = self.state.clock_due(now) else {
+            return;
         };
         let found = ClockFound {
             believed,
@@ -500,10 +497,7 @@ impl Ledger {
     }
 
     fn entry(&self, now: Reading, body: Body) -> Entry {
-        let mark = self.state.mark();
-        // A time that is not believed raises nothing.
-        let held = self.state.clock_stopped().is_some() || self.state.clock_off(now).is_some();
-        let time = if held { mark } else { now.clock.max(mark) };
+        let time = self.state.time_at(now);
         let behind = i128::from(time) - i128::from(now.clock);
         Entry {
             time,

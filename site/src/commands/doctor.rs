@@ -7,15 +7,14 @@ use std::sync::Arc;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
 use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, pin_source_warning};
-use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
 use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
 use p256::PublicKey;
 use serde::Serialize;
 
-use super::status::CLOCK_ADVICE;
 use super::{json, now};
+use crate::clock::Disbelief;
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::vault::completable;
@@ -95,7 +94,8 @@ pub(crate) fn execute(
 
 /// The log, the trust in it, and the clock beside it.
 fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
-    let (state, now) = (reading.state(), now());
+    let (state, clocks) = (reading.state(), now());
+    let now = clocks.clock;
     let size = state.size();
     checks.push(match verify(reading.view(), console) {
         Ok(()) => good(
@@ -119,21 +119,34 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
             &error.hint("import the newest trust manifest from headquarters"),
         )
     });
-    let mark = state.mark();
-    checks.push(if mark > now.saturating_add(CLOCK_BACK_SECONDS_MAX) {
-        let (clock, mark) = (rfc3339(now), rfc3339(mark));
-        let message = format!(
-            "the clock says {clock}, and the log was last written at {mark}: nothing is issued"
-        );
-        bad(
-            "clock",
-            &Error::environment("CLOCK-BACK", message).hint(CLOCK_ADVICE),
-        )
-    } else {
-        good(
-            "clock",
-            format!("{}, not before the log's last record", rfc3339(now)),
-        )
+    checks.push(match Disbelief::of(state, clocks) {
+        Some(Disbelief {
+            code,
+            message,
+            advice,
+            ..
+        }) => {
+            let message = format!("{message}: nothing is issued");
+            bad("clock", &Error::environment(code, message).hint(advice))
+        }
+        None => good("clock", format!("{}, and it is believed", rfc3339(now))),
+    });
+    checks.push(match clocks.steady {
+        Some(steady) => good(
+            "boot clock",
+            format!("{} seconds since the machine booted", steady.seconds),
+        ),
+        None => {
+            let message = "this machine does not say how long it has been running: the clock is only compared with the log";
+            let error = Error::environment("BOOT-CLOCK-UNREADABLE", message)
+                .hint("make /proc/uptime and /proc/sys/kernel/random/boot_id readable");
+            // The vault works all the same.
+            Check {
+                outcome: "warning",
+                exit: Exit::Done,
+                ..bad("boot clock", &error)
+            }
+        }
     });
     let open = completable(state);
     if open > 0 {
@@ -268,7 +281,7 @@ fn granted(store: &dyn KeyStore, state: &State, checks: &mut Vec<Check>) {
             Err(error) => bad(&label, &error.into()),
         });
     }
-    let now = now().max(state.mark());
+    let now = state.time_at(now());
     let mut seen = BTreeSet::new();
     for key in state.keys().filter(|key| key.is_in_force(now)) {
         if !seen.insert(&key.terms.label) {

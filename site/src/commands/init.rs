@@ -76,7 +76,7 @@ pub(crate) fn execute(
     let keys = arguments.keys.parse()?.absolute().map_err(|error| {
         Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
     })?;
-    let now = now();
+    let now = now().clock;
     let bytes = files::read_limited(&arguments.trust, TRUST_BYTES_MAX as u64)?;
     let beside = |name: &MediaName| {
         let beside = arguments.trust.with_file_name(name.to_string());

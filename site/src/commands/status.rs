@@ -4,15 +4,15 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Style, Table};
-use mintmark_ledger::decide::CLOCK_BACK_SECONDS_MAX;
 use mintmark_ledger::entry::{Body, Entry, LogSequence};
-use mintmark_ledger::state::{DeviceCa, Revoked, State};
+use mintmark_ledger::state::{self, DeviceCa, Revoked, State};
 use mintmark_protocol::envelope::Kind;
 use serde::Serialize;
 
 use super::entitlement::history::is_of_dispatch;
 use super::key::{self, KeyRow};
 use super::{json, now};
+use crate::clock::Disbelief;
 use crate::failure::Result;
 use crate::vault::completable;
 use crate::vault::reading::Reading;
@@ -23,10 +23,6 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 /// An expiry of the trust manifest that is nearer than this is worth a word, in days: its successor has to be carried here.
 const TRUST_DAYS_WARNED: u64 = 30;
-
-/// What to do where the clock stands behind the log.
-pub(super) const CLOCK_ADVICE: &str = "set the clock right; if it is the log's time that is wrong, ask headquarters for a \
-     clock correction (`hq site clock`) and import it";
 
 /// What `site status` is told.
 #[derive(Debug, clap::Args)]
@@ -69,7 +65,45 @@ struct Report {
     keys_missing: usize,
     /// Headquarters has seen more of this vault than this home holds.
     rolled_back: bool,
+    /// What this machine's clock says.
+    clock: String,
+    /// Whether the machine counts since it booted, so that the clock is compared with that.
+    clock_steady: bool,
+    /// The clock is not believed, and nothing is issued.
+    clock_stopped: Option<ClockStoppedRow>,
+    /// How far behind the log somebody confirmed the clock to be, in seconds; 0 once it has caught up.
+    clock_behind: u64,
     next: String,
+}
+
+/// A clock that is not believed.
+#[derive(Serialize)]
+struct ClockStoppedRow {
+    code: &'static str,
+    /// The newest time of the log, at which its time stands still; none while the log does not say so yet.
+    since: Option<String>,
+    /// The record that says so.
+    record: Option<u64>,
+    clock: String,
+    /// What it should say, or the latest that it may say; of a clock that stands behind the log, the log's newest time.
+    expected: String,
+    message: String,
+    advice: &'static str,
+}
+
+impl ClockStoppedRow {
+    fn new(state: &State, clock: u64, disbelief: &Disbelief) -> Self {
+        let logged = state.clock_stopped();
+        Self {
+            code: disbelief.code,
+            since: logged.map(|_| rfc3339(state.mark())),
+            record: logged.map(|stopped| stopped.at.number()),
+            clock: rfc3339(clock),
+            expected: rfc3339(disbelief.expected),
+            message: disbelief.message.clone(),
+            advice: disbelief.advice,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -176,7 +210,7 @@ fn expires_soon(expires: u64, now: u64) -> bool {
 fn warn_of_expiry(reading: &Reading, console: &Console) {
     let manifest = reading.facts().trust.newest().content();
     let (version, expires) = (manifest.version, rfc3339(manifest.expires_at));
-    let now = now().max(reading.state().mark());
+    let now = reading.state().time_at(now());
     if manifest.expires_at <= now {
         let text = format!(
             "trust manifest {version} expired at {expires}: nothing from headquarters is accepted before its successor"
@@ -230,9 +264,10 @@ fn refused(reading: &Reading) -> Vec<RefusedContent> {
     refused
 }
 
-fn report(reading: &Reading, now: u64) -> Report {
+fn report(reading: &Reading, clocks: state::Reading) -> Report {
     let (state, facts) = (reading.state(), reading.facts());
-    let (clock, now) = (now, now.max(state.mark()));
+    let now = state.time_at(clocks);
+    let disbelief = Disbelief::of(state, clocks);
     let manifest = facts.trust.newest().content();
     let rolled_back = reading.home().expect_newest().is_err();
     let credit = state.credit(now);
@@ -295,26 +330,24 @@ fn report(reading: &Reading, now: u64) -> Report {
         keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
         keys,
         rolled_back,
-        next: match clock_back(state, clock) {
-            Some(wait) if !rolled_back => wait,
+        clock: rfc3339(clocks.clock),
+        clock_steady: clocks.steady.is_some(),
+        clock_stopped: disbelief
+            .as_ref()
+            .map(|disbelief| ClockStoppedRow::new(state, clocks.clock, disbelief)),
+        clock_behind: state.clock_behind(),
+        // Before anything else but a rolled-back home: by the log's time, what is in force may seem to be over.
+        next: match disbelief {
+            Some(Disbelief {
+                code,
+                message,
+                advice,
+                ..
+            }) if !rolled_back => format!("{message}: nothing is issued ({code}); {advice}"),
             _ => next(state, &refused, rolled_back, manifest.expires_at, now),
         },
         refused,
     }
-}
-
-/// What to do where the clock stands behind the log; none where it does not. Before anything else but a rolled-back home:
-/// by the log's time, what is in force may seem to be over.
-fn clock_back(state: &State, clock: u64) -> Option<String> {
-    let mark = state.mark();
-    let is_behind = clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < mark;
-    (is_behind && state.is_enrolled()).then(|| {
-        format!(
-            "the clock says {}, and the log was last written at {}: nothing is issued (CLOCK-BACK); {CLOCK_ADVICE}",
-            rfc3339(clock),
-            rfc3339(mark)
-        )
-    })
 }
 
 /// What to do next, the most pressing first.
@@ -462,6 +495,7 @@ fn show(report: &Report, console: &Console) {
         "trust       version {}, until {}",
         report.trust_version, report.trust_expires
     ));
+    show_clock(report, console);
     console.line(format!(
         "dispatches  {} in epoch {epoch}",
         dispatch.sequence
@@ -511,6 +545,26 @@ fn show_device_ca(report: &Report, console: &Console) {
             "rotation    device CA {generation} waits for its grant"
         ));
         console.line(format!("enrolment_fingerprint  {fingerprint}"));
+    }
+}
+
+fn show_clock(report: &Report, console: &Console) {
+    let clock = &report.clock;
+    console.line(match &report.clock_stopped {
+        Some(ClockStoppedRow { code, .. }) => {
+            let stopped = console.styled(Style::Bad, format!("not believed ({code})"));
+            format!("clock       {clock}, {stopped}")
+        }
+        None if report.clock_behind > 0 => format!(
+            "clock       {clock}, confirmed to be up to {} seconds behind the log, whose time stands until then",
+            report.clock_behind
+        ),
+        None => format!("clock       {clock}"),
+    });
+    if !report.clock_steady {
+        console.line(
+            "            this machine does not say how long it has been running: the clock is only compared with the log",
+        );
     }
 }
 

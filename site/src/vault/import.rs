@@ -131,7 +131,7 @@ impl Vault<'_> {
         }
         // By the clock, not by the newest time of the log: the correction of a time that ran ahead must find its way in,
         // and so must what was sent before it.
-        let dispatch = match (opened, manifest.content().in_force(now())) {
+        let dispatch = match (opened, manifest.content().in_force(now().clock)) {
             (Err(error), _) => {
                 incoming.arrival = Arrival::of(self.of_another_epoch(bytes, error));
                 return Ok(incoming);

@@ -106,7 +106,7 @@ impl Vault<'_> {
     /// # Errors
     /// If the token cannot be opened, or the log cannot be written.
     pub(crate) fn tend_keys(&mut self, telling: Telling) -> Result<()> {
-        let surely = now().min(self.state().mark());
+        let surely = now().clock.min(self.state().mark());
         let plan = Plan::of(self.state(), self.time(), surely);
         if plan.wanted.is_empty() && plan.over.is_empty() {
             return Ok(());

@@ -124,7 +124,7 @@ impl Vault<'_> {
             signing_key: self.identity.sign,
             agreement_key: self.identity.agree,
             facts: facts(&store.facts(), self.identity.transport.as_ref()),
-            made_at: now(),
+            made_at: now().clock,
             transport_key: self.identity.transport.clone(),
             device_ca_generation: generation,
         })

@@ -3,24 +3,46 @@
 
 use super::{Decision, Moment};
 use crate::refusal::Refusal;
-use crate::state::State;
-use crate::state::clock::CLOCK_CONFIRM_BACK_SECONDS_MAX;
+use crate::state::{Reading, State};
 
 pub(super) fn decide(state: &State, moment: Moment) -> Decision {
-    let (clock, mark) = (moment.clock, state.mark());
+    let clock = moment.clock;
     let stopped = state.clock_stopped().is_some();
-    let behind = clock.saturating_add(state.clock_behind_max()) < mark;
-    if !stopped && !behind {
+    if !stopped && !state.clock_is_behind(clock) {
         return Decision::Refuse(Refusal::ClockBelieved);
     }
+    match within_bounds(state, clock) {
+        Ok(()) => Decision::ConfirmClock,
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+impl State {
+    /// Whether a person may confirm the clock as it is now.
+    ///
+    /// # Errors
+    /// Why not: the refusal that a confirmation would meet.
+    pub fn clock_confirmable(&self, reading: Reading) -> Result<(), Refusal> {
+        let stopped = match self.clock_due(reading) {
+            Some((believed, _)) => !believed,
+            None => self.clock_stopped().is_some(),
+        };
+        if !stopped && !self.clock_is_behind(reading.clock) {
+            return Err(Refusal::ClockBelieved);
+        }
+        within_bounds(self, reading.clock)
+    }
+}
+
+fn within_bounds(state: &State, clock: u64) -> Result<(), Refusal> {
     let latest = state.clock_latest();
-    let earliest = mark.saturating_sub(CLOCK_CONFIRM_BACK_SECONDS_MAX);
+    let earliest = state.clock_earliest();
     if clock < earliest || clock > latest {
-        return Decision::Refuse(Refusal::ClockBeyondBound {
+        return Err(Refusal::ClockBeyondBound {
             clock,
             earliest,
             latest,
         });
     }
-    Decision::ConfirmClock
+    Ok(())
 }

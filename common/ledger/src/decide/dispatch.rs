@@ -47,7 +47,12 @@ pub(super) fn judge(state: &State, moment: Moment, dispatch: &Dispatch) -> Resul
                 // The same thing again, under a new epoch say, changes nothing.
                 return Ok(());
             }
-            grant::fits(state, moment.time, dispatch.epoch, &grant, certificates)
+            // What the clock said before the vault is let in counts for nothing.
+            let time = match state.is_enrolled() {
+                true => moment.time,
+                false => moment.clock,
+            };
+            grant::fits(state, time, dispatch.epoch, &grant, certificates)
         }
         Content::Entitlement { .. } => {
             let entitlement = Entitlement::from_cbor(plaintext).map_err(malformed)?;

@@ -87,7 +87,7 @@ pub(super) fn running(state: &State, moment: Moment) -> Result<(), Refusal> {
         let expected = stopped.expected;
         return Err(Refusal::ClockJumped { clock, expected });
     }
-    if clock.saturating_add(state.clock_behind_max()) < mark {
+    if state.clock_is_behind(clock) {
         return Err(Refusal::ClockBack { clock, mark });
     }
     Ok(())

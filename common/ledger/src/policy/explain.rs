@@ -25,6 +25,10 @@ impl Policy {
             counted(self.credit.unreported_units_max, "unit"),
             counted(self.credit.unreported_days_max, "day"),
         ));
+        sentences.push(format!(
+            "After it was switched off, the vault believes a clock that is at most {} ahead of its log.",
+            counted(self.clock_gap_days_max, "day"),
+        ));
         for key in &self.keys {
             key.explain(&mut sentences);
         }

@@ -78,6 +78,7 @@ pub struct Policy {
     window_line: usize,
     credit: Credit,
     anchor_lease_max: u64,
+    clock_gap_days_max: u64,
     products: Vec<ProductPolicy>,
     keys: Vec<KeyPolicy>,
 }
@@ -228,6 +229,12 @@ impl Policy {
         self.anchor_lease_max
     }
 
+    /// How far ahead of the log the vault's clock may be after the machine was off, and how far a person may confirm it to
+    /// be, in days.
+    pub fn clock_gap_days_max(&self) -> u64 {
+        self.clock_gap_days_max
+    }
+
     /// The key sets that it asks for.
     pub fn keys(&self) -> &[KeyPolicy] {
         &self.keys
@@ -303,7 +310,7 @@ impl Policy {
             window,
             credit: self.credit,
             anchor_lease_max: self.anchor_lease_max,
-            clock_gap_days_max: None,
+            clock_gap_days_max: Some(self.clock_gap_days_max),
             products: products.collect::<Result<_, _>>()?,
             policy_digest: self.digest,
             keys: self

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use chrono::{NaiveDate, TimeDelta};
-use mintmark_protocol::entitlement::{Credit, UNITS_MAX};
+use mintmark_protocol::entitlement::{CLOCK_GAP_DAYS_MAX, Credit, UNITS_MAX};
 use mintmark_protocol::identifier::Fingerprint;
 use toml::Spanned;
 use toml::value::{Datetime, Offset};
@@ -15,6 +15,7 @@ use super::{
     ANCHOR_LEASE_DEFAULT, ANCHOR_LEASE_MAX, DAYS_MAX, POLICY_BYTES_MAX, Policy, PolicyError,
     UNREPORTED_DAYS_MAX, ValidEnd, key, product,
 };
+use crate::state::clock::CLOCK_GAP_DAYS_DEFAULT;
 
 /// What counts things: 1 to 2^48.
 pub(super) const COUNT: RangeInclusive<u64> = 1..=UNITS_MAX;
@@ -45,6 +46,10 @@ pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
         anchor_lease_max: match &document.anchor_lease_max {
             Some(lease) => number(source, lease, "anchor_lease_max", 1..=ANCHOR_LEASE_MAX)?,
             None => ANCHOR_LEASE_DEFAULT,
+        },
+        clock_gap_days_max: match &document.clock_gap_max_days {
+            Some(days) => number(source, days, "clock_gap_max_days", 1..=CLOCK_GAP_DAYS_MAX)?,
+            None => CLOCK_GAP_DAYS_DEFAULT,
         },
         keys: key::keys(source, &document.key, &products)?,
         products,

@@ -57,12 +57,12 @@ const CODES: &[(&str, &str, &str)] = &[
     (
         "CLOCK-BACK",
         "the vault's clock stood behind its log",
-        "set the clock right, then try again; if it is the log's time that is wrong, ask HQ for a clock correction",
+        "set the clock right, then try again; if it is right as it is, run `site clock confirm`, or ask HQ for a clock correction where that is refused",
     ),
     (
         "CLOCK-JUMPED",
         "the vault's clock had jumped, or stood still",
-        "set the clock right, and it goes on by itself; if the clock is right as it is, run `site clock confirm`",
+        "set the clock right, and it goes on by itself; if it is right as it is, run `site clock confirm`, or ask HQ for a clock correction where that is refused",
     ),
     (
         "CLOCK-BELIEVED",

@@ -16,6 +16,14 @@ pub(super) fn input(
     found: &mut dyn FnMut(&'static str, Severity, String, String),
 ) {
     let body = &entry.body;
+    if state.clock.unsaid && !matches!(body, Body::Clock(_)) {
+        found(
+            "CLOCK-MISMATCH",
+            Severity::Critical,
+            "what follows from the clocks of the start before".to_owned(),
+            body.kind().to_owned(),
+        );
+    }
     let first = state.size() == 0;
     if first != matches!(body, Body::Genesis(_)) {
         let (code, expected) = if first {
@@ -178,13 +186,7 @@ fn clock(
     found: &mut dyn FnMut(&'static str, Severity, String, String),
 ) {
     let steady = said.steady;
-    let off = state.clock_off(Reading { clock, steady });
-    let stopped = state.clock_stopped().map(|stopped| stopped.expected);
-    let due = match (off, stopped) {
-        (Some(expected), None) => Some((false, expected)),
-        (None, Some(expected)) => Some((true, expected)),
-        _ => None,
-    };
+    let due = state.clock_due(Reading { clock, steady });
     if due != Some((said.believed, said.expected)) {
         let words = |believed| if believed { "believed" } else { "not believed" };
         let due = due.map_or("nothing to be said of the clock", |(believed, _)| {

@@ -11,7 +11,7 @@
 //!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
 //!           31: [* [at: uint, entry]], 32: clock, 33: uint }
 //! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs, 33: anchor counter
-//! clock = { 1: [clock: unix-time, boot: bstr, seconds: uint] / null, 2: [at: uint, clock: unix-time, expected: unix-time] / null, 3: uint }
+//! clock = { 1: [clock: unix-time, boot: bstr, seconds: uint] / null, 2: [at: uint, clock: unix-time, expected: unix-time] / null, 3: uint, 4: bool }
 //! ; 21 to 23: revocations, clock corrections, re-anchors; 24: disabled; 25: rotation asked for
 //! enrolment = { 1: digest, 2: bstr, 3: [+ device-ca], 4: COSE_Key, 5: uint }
 //! device-ca = { 1: uint, 2: bstr, 3: uint, 4: revoked / null, 5: digest }   ; generation, certificate, first record, grant

@@ -2,6 +2,7 @@
 
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::policy::difference;
+use mintmark_ledger::state::clock::CLOCK_GAP_DAYS_DEFAULT;
 use mintmark_protocol::entitlement::{DeviceIdSource, Entitlement, Interval, ProductTerms};
 use mintmark_protocol::key_terms::{KeyTerms, KeyUse};
 
@@ -25,6 +26,12 @@ pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
     lines.push(format!(
         "An anchor lease would be of {} units at most; vaults of this version take none.",
         entitlement.anchor_lease_max
+    ));
+    lines.push(format!(
+        "After it was switched off, the vault believes a clock that is at most {} days ahead of its log.",
+        entitlement
+            .clock_gap_days_max
+            .unwrap_or(CLOCK_GAP_DAYS_DEFAULT)
     ));
     for product in &entitlement.products {
         lines.push(format!("{}.", product_terms(product)));

@@ -25,7 +25,7 @@ struct Report {
 pub(super) fn execute(home: Option<&Path>, console: &Console) -> Result<Exit> {
     let reading = Reading::open(home, console)?;
     let state = reading.state();
-    let now = now().max(state.mark());
+    let now = state.time_at(now());
     let granted = state.entitlements().values();
     let entitlements: Vec<Summary> = granted
         .map(|granted| Summary::new(granted, state, now))

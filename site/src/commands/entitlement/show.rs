@@ -68,7 +68,7 @@ pub(super) fn execute(id: &EntitlementId, home: Option<&Path>, console: &Console
     versions.retain(|version| version.id == id.as_str());
     let report = Report {
         schema: "mintmark/entitlement/1",
-        summary: Summary::new(granted, state, now().max(state.mark())),
+        summary: Summary::new(granted, state, state.time_at(now())),
         fingerprint: granted.fingerprint.to_string(),
         max_unreported_units: granted.terms.credit.unreported_units_max,
         max_unreported_days: granted.terms.credit.unreported_days_max,

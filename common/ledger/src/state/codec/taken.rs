@@ -121,6 +121,7 @@ pub(super) fn clock(clock: &Clock) -> Map {
         .with_nullable(1, reference)
         .with_nullable(2, stopped)
         .with(3, clock.behind)
+        .with(4, clock.unsaid)
 }
 
 fn reference_of(value: Value) -> Option<Reference> {
@@ -155,6 +156,10 @@ pub(super) fn read_clock(mut fields: Fields) -> Result<Clock, Error> {
         reference,
         stopped,
         behind: fields.uint(3)?,
+        unsaid: match fields.required(4)?.as_bool() {
+            Some(unsaid) => unsaid,
+            None => return Err(fields.wrong(4, "true or false was expected")),
+        },
     };
     fields.finish()?;
     Ok(clock)
