@@ -256,7 +256,13 @@ fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch
                     identity_certificate.as_slice(),
                     device_ca_certificate.as_slice(),
                 );
-                enrol(state, (sequence, entry.clock()), *fingerprint, &grant, certificates);
+                enrol(
+                    state,
+                    (sequence, entry.clock()),
+                    *fingerprint,
+                    &grant,
+                    certificates,
+                );
             }
         }
         Content::Entitlement {

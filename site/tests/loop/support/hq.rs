@@ -449,7 +449,7 @@ impl Hq {
                 unreported_days_max: 14,
             },
             anchor_lease_max: 256,
-        clock_gap_days_max: None,
+            clock_gap_days_max: None,
             products: vec![ProductTerms {
                 account: AccountTag::new(7).unwrap(),
                 sku: "TH-200".parse().unwrap(),

@@ -97,6 +97,7 @@ fn the_example_of_the_design_is_read_field_for_field() {
     assert_eq!(policy.digest(), Fingerprint::of(EXAMPLE.as_bytes()));
     assert_eq!(policy.window(5), Ok(Q1));
     assert_eq!(policy.anchor_lease_max(), 256);
+    assert_eq!(policy.clock_gap_days_max(), 30);
     assert_eq!(
         policy.credit(),
         Credit {

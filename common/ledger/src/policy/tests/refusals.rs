@@ -89,6 +89,10 @@ refused! {
         "policy line 3: valid_until: 1970-01-01T00:00:00+01:00 is before 1970";
     an_anchor_lease_of_nothing_is_refused: END => "valid_for_days = 90\nanchor_lease_max = 0", "POLICY-VALUE",
         "policy line 4: anchor_lease_max: 0 is not within 1 to 65536";
+    a_clock_that_may_be_no_day_ahead_is_refused: END => "valid_for_days = 90\nclock_gap_max_days = 0", "POLICY-VALUE",
+        "policy line 4: clock_gap_max_days: 0 is not within 1 to 3650";
+    a_clock_that_may_be_eleven_years_ahead_is_refused: END => "valid_for_days = 90\nclock_gap_max_days = 3651", "POLICY-VALUE",
+        "policy line 4: clock_gap_max_days: 3651 is not within 1 to 3650";
     a_policy_without_credit_is_refused_with_the_reason:
         "[credit]\nmax_unreported_units = 10\nmax_unreported_days = 14\n" => "", "POLICY-FIELD-MISSING",
         "policy line 1: [credit] is missing: a vault must know when to stop while headquarters does not see its log (audit or stop)";

@@ -193,6 +193,7 @@ fn the_example_is_explained_in_plain_words() {
             "TH-200: the certificate names \"O=Acme, OU=TH-200, serialNumber={device_id}\", is valid for 7,300 days \
              (about 20 years), and is for clientAuth.",
             "The vault makes no more under this entitlement once 20,000 units are unreported (issued and not yet acknowledged by headquarters), or one is unreported for more than 14 days.",
+            "After it was switched off, the vault believes a clock that is at most 30 days ahead of its log.",
             "A key \"service\" (HMAC-SHA-256): each device of every product gets a secret from it; at most 50,000 uses.",
             "Key \"service\" gets into the token unwrapped by the token itself, or not at all.",
         ]
@@ -251,6 +252,7 @@ fn the_summary_has_every_field_as_json() {
             "valid_until": "2027-04-01T00:00:00Z",
             "from_draft": false,
             "anchor_lease_max": 256,
+            "clock_gap_max_days": 30,
             "credit": { "max_unreported_units": 20000, "max_unreported_days": 14 },
             "products": [{
                 "sku": "TH-200",
