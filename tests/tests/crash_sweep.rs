@@ -524,29 +524,29 @@ macro_rules! sweeps {
 
 sweeps! {
     issuing_with_key_files_that_was_killed_goes_on_right, issuing_with_key_files_killed_at_every_call:
-        |sample| sweep_issue(Stores::Files, sample), 13;
+        |sample| sweep_issue(Stores::Files, sample), 23;
     issuing_with_a_token_that_was_killed_goes_on_right, issuing_with_a_token_killed_at_every_call:
-        |sample| sweep_issue(Stores::Tokens, sample), 23;
+        |sample| sweep_issue(Stores::Tokens, sample), 31;
     a_recovery_that_was_killed_is_done_by_the_next_one, a_recovery_killed_at_every_call:
-        |sample| sweep_recover(Stores::Files, sample), 13;
+        |sample| sweep_recover(Stores::Files, sample), 23;
     a_recovery_with_a_token_that_was_killed_is_done_by_the_next_one, a_recovery_with_a_token_killed_at_every_call:
         |sample| sweep_recover(Stores::Tokens, sample), 23;
     an_import_that_was_killed_is_done_by_the_next_one, an_import_killed_at_every_call:
-        |sample| sweep_import(Stores::Files, sample), 13;
+        |sample| sweep_import(Stores::Files, sample), 23;
     an_export_that_was_killed_is_done_by_the_next_one, an_export_killed_at_every_call:
-        |sample| sweep_export(Stores::Files, sample), 13;
+        |sample| sweep_export(Stores::Files, sample), 23;
     an_init_that_was_killed_leaves_no_home_or_a_whole_one, an_init_killed_at_every_call:
-        |sample| sweep_init(Stores::Files, sample), 17;
+        |sample| sweep_init(Stores::Files, sample), 37;
     an_init_with_a_token_that_was_killed_leaves_no_home_or_a_whole_one, an_init_with_a_token_killed_at_every_call:
-        |sample| sweep_init(Stores::Tokens, sample), 29;
+        |sample| sweep_init(Stores::Tokens, sample), 47;
     issuing_on_a_failing_disk_never_claims_more_than_is_durable, issuing_with_every_call_failing:
-        |sample| sweep_faults(Stores::Files, sample), 29;
+        |sample| sweep_faults(Stores::Files, sample), 47;
     a_recovery_on_a_failing_disk_is_done_by_the_next_one, a_recovery_with_every_call_failing:
-        |sample| sweep_faults_of(leave_open, &recover, sample), 41;
+        |sample| sweep_faults_of(leave_open, &recover, sample), 31;
     an_import_on_a_failing_disk_is_done_by_the_next_one, an_import_with_every_call_failing:
-        |sample| sweep_faults_of(mint_more, &import, sample), 41;
+        |sample| sweep_faults_of(mint_more, &import, sample), 31;
     an_export_on_a_failing_disk_is_done_by_the_next_one, an_export_with_every_call_failing:
-        |sample| sweep_faults_of(|world| drop(world.issue("mass").ok()), &export, sample), 41;
+        |sample| sweep_faults_of(|world| drop(world.issue("mass").ok()), &export, sample), 31;
 }
 
 /// Something for the vault to import.

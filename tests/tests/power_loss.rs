@@ -296,22 +296,22 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
-    play(&World::ready(), 10, asked("MINTMARK_SEED", 1));
+    play(&World::ready(), 6, asked("MINTMARK_SEED", 1));
 }
 
 #[test]
 fn a_power_cut_amid_an_import_loses_nothing_that_was_said() {
-    interrupt_import(6);
+    interrupt_import(4);
 }
 
 #[test]
 fn a_power_cut_amid_an_export_makes_no_second_bundle() {
-    interrupt_export(6);
+    interrupt_export(4);
 }
 
 #[test]
 fn a_power_cut_amid_init_leaves_no_home_or_a_whole_one() {
-    interrupt_init(6);
+    interrupt_init(4);
 }
 
 #[test]

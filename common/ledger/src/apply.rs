@@ -134,7 +134,7 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
             state.lineage = Some(start.lineage);
             state.boot = start.boot;
             state.rules_version = start.rules_version;
-            state.anchor = state.anchor.max(start.anchor.unwrap_or(0));
+            state.note_anchor(sequence, start.anchor);
             state.note_start(entry.clock(), start.steady);
         }
         Body::Trust(trust) => state.trust = Some(trust.clone()),
@@ -158,7 +158,7 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
             state.crls.insert(crl.generation, (sequence, *crl));
         }
         Body::Clock(found) => state.note_clock(sequence, entry.clock(), found),
-        Body::Burned(burned) => burn(state, burned),
+        Body::Burned(burned) => burn(state, sequence, burned),
         Body::Restored(restored) => restore(state, restored),
         // Decisions are applied elsewhere.
         Body::DispatchAccepted
@@ -174,8 +174,8 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
 
 /// Skips slots that may have been spent. Each counts as one that has no certificate, and as a use of each key that its
 /// device would have got a secret from.
-fn burn(state: &mut State, burned: &Burned) {
-    state.anchor = state.anchor.max(burned.anchor);
+fn burn(state: &mut State, sequence: LogSequence, burned: &Burned) {
+    state.note_burned(sequence, burned);
     for slots in &burned.slots {
         let Some(account) = state.accounts.get_mut(&slots.account) else {
             continue;
@@ -304,9 +304,10 @@ fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch
             fingerprint,
             plaintext,
         } => {
-            // What it says concerns the anchor in the token, which is not in the log.
-            if let Ok(reanchor) = Reanchor::from_cbor(plaintext) {
-                state.reanchors.follow(reanchor.number, *fingerprint);
+            if let Ok(reanchor) = Reanchor::from_cbor(plaintext)
+                && state.reanchors.follow(reanchor.number, *fingerprint)
+            {
+                state.note_reanchor();
             }
         }
     }

@@ -75,7 +75,8 @@ use mintmark_protocol::identifier::{
     DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, StationId, VaultName,
 };
 
-pub(crate) use self::decode::{BURNED_MAX, is_code};
+pub use self::decode::BURNED_MAX;
+pub(crate) use self::decode::is_code;
 
 /// The largest entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 128 << 10;

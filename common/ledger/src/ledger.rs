@@ -146,6 +146,15 @@ impl Ledger {
         self.anchor = Some(counter);
     }
 
+    /// The head of what is durable, as an anchor outside this folder keeps it.
+    pub fn floor(&self) -> Floor {
+        let head = self.log.head();
+        Floor {
+            size: head.size,
+            link: head.link,
+        }
+    }
+
     /// How many records are durable.
     pub fn size(&self) -> u64 {
         self.log.head().size

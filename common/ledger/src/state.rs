@@ -1,6 +1,7 @@
 //! What a vault's log adds up to: a pure function of its records, the same at the vault and at HQ.
 
 pub mod account;
+mod anchor;
 pub mod clock;
 pub(crate) mod codec;
 mod device_ca;
@@ -21,6 +22,7 @@ use mintmark_protocol::identifier::{
 use p256::PublicKey;
 
 pub use self::account::{Account, WindowCount};
+pub(crate) use self::anchor::AnchorStated;
 pub(crate) use self::clock::Clock;
 pub use self::clock::{ClockStopped, Reading};
 pub use self::codec::SnapshotError;
@@ -73,8 +75,7 @@ pub struct State {
     /// The newest CRL of each device CA, by generation, and the record that says so.
     pub(crate) crls: BTreeMap<u16, (LogSequence, CrlIssued)>,
     pub(crate) clock: Clock,
-    /// The highest counter of the token's anchor that the log states; 0: none.
-    pub(crate) anchor: u64,
+    pub(crate) anchor: AnchorStated,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -251,7 +252,7 @@ impl State {
             taken_back: TakenBack::default(),
             crls: BTreeMap::new(),
             clock: Clock::default(),
-            anchor: 0,
+            anchor: AnchorStated::default(),
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,
@@ -363,11 +364,6 @@ impl State {
     /// The device CA that the vault asked for and has not been granted yet.
     pub fn rotation_pending(&self) -> Option<Rotation> {
         self.rotation
-    }
-
-    /// The highest counter of the token's anchor that the log states; 0: none.
-    pub fn anchor(&self) -> u64 {
-        self.anchor
     }
 
     /// The chain of bundles to HQ.

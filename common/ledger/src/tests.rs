@@ -1,5 +1,6 @@
 //! The state machine and its engine, tested from outside and with real keys.
 
+mod anchors;
 mod clocks;
 mod crashes;
 mod decisions;

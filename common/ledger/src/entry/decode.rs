@@ -25,7 +25,7 @@ use crate::state::codec::Numbers;
 
 const WHAT: &str = "log entry";
 /// The most accounts whose slots one entry burns.
-pub(crate) const BURNED_MAX: usize = 1000;
+pub const BURNED_MAX: usize = 1000;
 
 pub(super) fn entry(bytes: &[u8]) -> Result<Entry, Error> {
     let mut fields = Fields::decode(WHAT, bytes, ENTRY_BYTES_MAX)?;

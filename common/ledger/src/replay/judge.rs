@@ -78,6 +78,7 @@ pub(super) fn input(
                 );
             }
         }
+        Body::Request(_) => fits("UNANCHORED", state.may_answer(), found),
         Body::Trust(trust) => follows(state, trust, found),
         Body::Signed(signed) if !state.reservations().contains_key(&signed.reservation) => {
             found(

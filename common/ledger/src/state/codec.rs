@@ -9,8 +9,10 @@
 //!           26: [* received], 27: [* uses], 28: [* { 1: label, 2: sku }],
 //!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
 //!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
-//!           31: [* [at: uint, entry]], 32: clock, 33: uint }
-//! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs, 33: anchor counter
+//!           31: [* [at: uint, entry]], 32: clock, 33: anchor }
+//! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs
+//! anchor = { 1: uint, 2: uint, 3: bool, 4: [* [tag: uint, first: uint, end: uint]] / null }
+//! ; highest counter of the token's anchor, the record that states it; whether it is missing; what is to be burned for that
 //! clock = { 1: [clock: unix-time, boot: bstr, seconds: uint] / null, 2: [at: uint, clock: unix-time, expected: unix-time] / null, 3: uint, 4: bool }
 //! ; 21 to 23: revocations, clock corrections, re-anchors; 24: disabled; 25: rotation asked for
 //! enrolment = { 1: digest, 2: bstr, 3: [+ device-ca], 4: COSE_Key, 5: uint }
@@ -161,7 +163,7 @@ impl State {
             .with_array(30, taken::reworks(&self.taken_back))
             .with_array(31, taken::crls(&self.crls))
             .with(32, taken::clock(&self.clock))
-            .with(33, self.anchor)
+            .with(33, taken::anchor(&self.anchor))
             .encode()
     }
 
@@ -341,7 +343,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.taken_back = taken::read_taken_back(&mut fields, 29)?;
     state.crls = taken::read_crls(&mut fields, 31)?;
     state.clock = taken::read_clock(fields.map(32, WHAT)?)?;
-    state.anchor = fields.uint(33)?;
+    state.anchor = taken::read_anchor(fields.map(33, WHAT)?)?;
     fields.finish()?;
     state.recompile();
     Ok(state)

@@ -1,7 +1,7 @@
 //! What must hold of the facts that a vault puts on record, the same where it writes them and where HQ reads them.
 
 use super::State;
-use crate::entry::{Burned, CrlIssued, Restored};
+use crate::entry::{CrlIssued, Restored};
 
 impl State {
     /// Whether a CRL is the next one of a device CA of the vault, signed by `time`, or why not.
@@ -26,36 +26,6 @@ impl State {
         }
         if crl.this_update > time {
             return Err("a CRL begins when it is signed".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Whether slots may be skipped, or why not: the next ones of each account, no more than were leased, and none beyond
-    /// what is authorised.
-    pub(crate) fn burned_fits(&self, burned: &Burned) -> Result<(), String> {
-        if burned.anchor < self.anchor {
-            return Err(format!(
-                "the anchor's counter {} is below {}, which the log states",
-                burned.anchor, self.anchor
-            ));
-        }
-        for slots in &burned.slots {
-            let tag = slots.account;
-            let Some(account) = self.account(tag) else {
-                return Err(format!("there is no account {tag}"));
-            };
-            let granted = self.entitlements.get(&account.entitlement);
-            let lease = granted.map_or(0, |granted| granted.terms.anchor_lease_max);
-            let end = account
-                .next_slot
-                .saturating_add(lease)
-                .min(account.authorised);
-            if slots.first != account.next_slot || slots.end > end {
-                return Err(format!(
-                    "slots {} to {} of account {tag} were not the ones that were leased, which are within {} to {end}",
-                    slots.first, slots.end, account.next_slot
-                ));
-            }
         }
         Ok(())
     }

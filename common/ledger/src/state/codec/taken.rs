@@ -1,4 +1,4 @@
-//! How what was taken back, the CRLs and the clock are kept in a snapshot.
+//! How what was taken back, the CRLs, the clock and what is known of the anchor are kept in a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use mintmark_protocol::cbor::{Fields, Map};
 use mintmark_protocol::entitlement::AccountTag;
 
 use super::{COUNT_MAX, Numbers, array, numbers, record};
-use crate::entry::{Body, CrlIssued, Entry, LogSequence, Steady};
+use crate::entry::{Body, BurnedSlots, CrlIssued, Entry, LogSequence, Steady};
 use crate::state::clock::{Clock, ClockStopped, Reference};
 use crate::state::withdrawn::Rework;
-use crate::state::{TakenBack, Withdrawal, Withdrawn};
+use crate::state::{AnchorStated, TakenBack, Withdrawal, Withdrawn};
 
 pub(super) fn issues(taken_back: &TakenBack) -> impl Iterator<Item = Value> {
     let issues = taken_back.issues.iter();
@@ -163,4 +163,48 @@ pub(super) fn read_clock(mut fields: Fields) -> Result<Clock, Error> {
     };
     fields.finish()?;
     Ok(clock)
+}
+
+pub(super) fn anchor(anchor: &AnchorStated) -> Map {
+    let due = anchor.due.as_ref().map(|due| {
+        let slots = due.iter();
+        array(slots.map(|slots| numbers([slots.account.number(), slots.first, slots.end])))
+    });
+    Map::new()
+        .with(1, anchor.counter)
+        .with(2, anchor.at.number())
+        .with(3, anchor.missing)
+        .with_nullable(4, due)
+}
+
+fn slots_of(value: Value) -> Option<BurnedSlots> {
+    let Numbers([tag, first, end]) = Numbers::read(value)?;
+    Some(BurnedSlots {
+        account: AccountTag::new(tag)?,
+        first,
+        end,
+    })
+}
+
+pub(super) fn read_anchor(mut fields: Fields) -> Result<AnchorStated, Error> {
+    let (counter, at) = (fields.uint(1)?, LogSequence(fields.uint(2)?));
+    let missing = fields.required(3)?.as_bool();
+    let missing = missing.ok_or_else(|| fields.wrong(3, "not a yes or no"))?;
+    let due = match fields.nullable(4)? {
+        None => None,
+        Some(value) => {
+            let slots = value.into_array().ok();
+            let slots = slots.filter(|slots| slots.len() <= COUNT_MAX);
+            let slots: Option<Vec<BurnedSlots>> =
+                slots.and_then(|slots| slots.into_iter().map(slots_of).collect());
+            Some(slots.ok_or_else(|| fields.wrong(4, "not slots of accounts"))?)
+        }
+    };
+    fields.finish()?;
+    Ok(AnchorStated {
+        counter,
+        at,
+        missing,
+        due,
+    })
 }
