@@ -197,10 +197,13 @@ fn burn(state: &mut State, sequence: LogSequence, burned: &Burned) {
 
 /// The log goes on in another lineage, whose bundles are counted from 1.
 fn restore(state: &mut State, restored: &Restored) {
-    state.lineage = Some(restored.lineage);
+    state.note_restored(restored);
+    // What HQ sent back, it has: no acknowledgement is needed for that.
+    let held = restored.held.min(restored.size);
+    state.unreported.acknowledge(held);
     state.bundles = BundleChain {
-        log_size: restored.held.min(restored.size),
-        acknowledged_log_size: state.bundles.acknowledged_log_size,
+        log_size: held,
+        acknowledged_log_size: held.max(state.bundles.acknowledged_log_size),
         ..BundleChain::default()
     };
 }
@@ -464,6 +467,10 @@ fn grant(
 }
 
 fn acknowledge(state: &mut State, acknowledgement: &Acknowledgement) {
+    // Of a lineage before, nothing is left to be acknowledged.
+    if state.lineage != Some(acknowledgement.lineage) {
+        return;
+    }
     let bundles = &mut state.bundles;
     let sequence = acknowledgement.bundle_sequence;
     if sequence <= bundles.acknowledged {

@@ -666,7 +666,7 @@ pub struct BurnedSlots {
 }
 
 /// A restore that was declared: from here on the log is of another lineage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The lineage before.
     pub parent: Lineage,
@@ -678,6 +678,9 @@ pub struct Restored {
     pub lineage: Lineage,
     /// How many records HQ holds: what the first bundle of the lineage begins after. At most `size`.
     pub held: u64,
+    /// The slot of each account below which everything may have been spent, as the token's anchor said when the restore was
+    /// declared; in order of tags.
+    pub leases: Vec<(AccountTag, u64)>,
 }
 
 #[cfg(test)]

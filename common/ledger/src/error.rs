@@ -73,6 +73,12 @@ pub enum Error {
         /// Records that the bundles before cover.
         covered: u64,
     },
+    /// Records that HQ sent back are not those of this log.
+    #[error("the log tail is not that of this log: {why}")]
+    Tail {
+        /// What is wrong.
+        why: String,
+    },
     /// The certificate of a reservation cannot be put together from its records.
     #[error("the certificate of reservation {reservation} cannot be put together: {why}")]
     Certificate {
@@ -100,6 +106,7 @@ impl Error {
             Self::ReservationWithheld { .. } => "RESERVATION-WITHHELD",
             Self::Input { .. } => "LEDGER-INPUT",
             Self::BundleSize { .. } => "BUNDLE-SIZE",
+            Self::Tail { .. } => "TAIL-MISMATCH",
             Self::Certificate { .. } => "CERTIFICATE-RECORDS",
         }
     }
@@ -113,6 +120,7 @@ impl Error {
                 .map_or(ErrorClass::Environment, Self::class),
             Self::RecordUnreadable { .. }
             | Self::GenesisMissing { .. }
+            | Self::Tail { .. }
             | Self::Certificate { .. } => ErrorClass::Integrity,
             Self::Poisoned => ErrorClass::OutcomeUnknown,
             Self::Decide(DecideError::SerialKeyMissing)
@@ -136,6 +144,10 @@ impl Error {
             | Self::Certificate { .. } => Some(
                 "Nothing was changed. Keep a copy of the folder as it is, and tell headquarters \
                  before restoring anything.",
+            ),
+            Self::Tail { .. } => Some(
+                "Nothing was added. Have headquarters export again; if it stays so, this vault and headquarters hold two \
+                 histories, and only another vault that takes its place helps.",
             ),
             Self::Poisoned => {
                 Some("Check the disk, then start again: what was stored is found out on opening.")

@@ -11,6 +11,7 @@ mod index;
 mod input;
 mod open;
 mod read;
+mod tail;
 mod verify;
 mod view;
 
@@ -18,18 +19,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{Fingerprint, KeyLabel};
+use mintmark_protocol::identifier::{Fingerprint, KeyLabel, Lineage};
 
 use self::index::Overlay;
 use self::input::{body_of, text_fits, too_large};
 pub use self::open::{Floor, Opened};
 pub use self::read::{DeviceHistory, Entries};
+pub use self::tail::Tail;
 pub use self::view::View;
 use crate::apply::{Effect, apply};
 use crate::decide::{Decision, Input, Moment, RULES_VERSION, Reservation, decide_at};
 use crate::entry::{
     Body, BundleSealed, Burned, ClockFound, CrlIssued, DeviceChanged, Dispatch, ENTRY_BYTES_MAX,
-    Entry, KeyReceipt, LogSequence, Restored, Rotation, Signed, Start, Trust, Verdict,
+    Entry, KeyReceipt, LogSequence, Rotation, Signed, Start, Trust, Verdict,
 };
 use crate::error::Error;
 use crate::index::{Batch, IndexStore};
@@ -89,8 +91,15 @@ pub enum Fact {
     Crl(CrlIssued),
     /// Slots are skipped that may have been spent.
     Burned(Burned),
-    /// The log goes on in another lineage.
-    Restored(Restored),
+    /// The log goes on in another lineage from here.
+    Restored {
+        /// The lineage in which it goes on.
+        lineage: Lineage,
+        /// How many records HQ holds.
+        held: u64,
+        /// The slot of each account below which everything may have been spent; in order of tags.
+        leases: Vec<(AccountTag, u64)>,
+    },
 }
 
 /// A reservation without a certificate, after a crash for instance: signing its pinned certificate completes it.
@@ -269,10 +278,11 @@ impl Ledger {
                 self.burned_fits(&burned)?;
                 Body::Burned(burned)
             }
-            Fact::Restored(restored) => {
-                self.restored_fits(&restored)?;
-                Body::Restored(restored)
-            }
+            Fact::Restored {
+                lineage,
+                held,
+                leases,
+            } => Body::Restored(self.restored(lineage, held, leases)?),
             Fact::BundleSealed {
                 sequence,
                 fingerprint,

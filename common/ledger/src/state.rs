@@ -8,6 +8,7 @@ mod device_ca;
 mod facts;
 mod keys;
 mod orders;
+mod restored;
 pub(crate) mod terms;
 mod unreported;
 pub(crate) mod withdrawn;
@@ -31,6 +32,7 @@ pub use self::keys::KeyState;
 pub(crate) use self::keys::{Keys, Received};
 pub use self::orders::Revoked;
 pub(crate) use self::orders::{Orders, Place};
+pub(crate) use self::restored::Restores;
 use self::terms::Compiled;
 use self::unreported::Unreported;
 pub(crate) use self::withdrawn::TakenBack;
@@ -76,6 +78,7 @@ pub struct State {
     pub(crate) crls: BTreeMap<u16, (LogSequence, CrlIssued)>,
     pub(crate) clock: Clock,
     pub(crate) anchor: AnchorStated,
+    pub(crate) restores: Restores,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -253,6 +256,7 @@ impl State {
             crls: BTreeMap::new(),
             clock: Clock::default(),
             anchor: AnchorStated::default(),
+            restores: Restores::default(),
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,

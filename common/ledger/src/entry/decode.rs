@@ -171,6 +171,7 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             root: fields.octets(5)?,
             lineage: fields.octets(6)?,
             held: fields.uint(7)?,
+            leases: leases(fields, 8)?,
         }),
         DEVICE_CHANGED => Body::DeviceChanged(DeviceChanged {
             reservation: LogSequence(fields.uint(3)?),
@@ -225,6 +226,22 @@ fn steady(fields: &mut Fields) -> Result<Option<Steady>, Error> {
         boot: boot.ok_or_else(|| fields.wrong(STEADY_BOOT, "16 bytes were expected"))?,
         seconds: fields.uint(STEADY_SECONDS)?,
     }))
+}
+
+/// Accounts, each with a slot, in order of tags.
+fn leases(fields: &mut Fields, key: i64) -> Result<Vec<(AccountTag, u64)>, Error> {
+    let mut leases: Vec<(AccountTag, u64)> = Vec::new();
+    for value in fields.array(key, BURNED_MAX)? {
+        let lease = Numbers::read(value).and_then(|Numbers([tag, end])| {
+            let tag = AccountTag::new(tag)?;
+            let follows = leases.last().is_none_or(|(last, _)| *last < tag);
+            follows.then_some((tag, end))
+        });
+        leases.push(lease.ok_or_else(|| {
+            fields.wrong(key, "account tags in order, each with a slot, were expected")
+        })?);
+    }
+    Ok(leases)
 }
 
 /// Slots of accounts, in the order of their tags, each account once.

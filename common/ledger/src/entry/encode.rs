@@ -2,6 +2,7 @@
 
 use ciborium::Value;
 use mintmark_protocol::cbor::Map;
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Fingerprint;
 
 use super::{Body, Content, Entry, KeyOutcome, LogSequence, Reserved, Steady, Submission, Verdict};
@@ -160,7 +161,8 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(4, restored.size)
             .with(5, digest(&restored.root))
             .with(6, restored.lineage.as_bytes().to_vec())
-            .with(7, restored.held),
+            .with(7, restored.held)
+            .with_array(8, leases(&restored.leases)),
         Body::DeviceChanged(changed) => start(DEVICE_CHANGED)
             .with(3, sequence(changed.reservation))
             .with(4, changed.account.number())
@@ -220,4 +222,9 @@ fn submission(submission: &Submission) -> Map {
             Map::new().with(2, digest(sha256)).with(3, code.as_str())
         }
     }
+}
+
+fn leases(leases: &[(AccountTag, u64)]) -> impl Iterator<Item = Value> {
+    let pairs = leases.iter();
+    pairs.map(|(account, end)| Value::Array([account.number(), *end].map(Value::from).to_vec()))
 }

@@ -1,5 +1,8 @@
 //! Whether the ledger may record what the vault says of its keys.
 
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::Lineage;
+
 use super::Ledger;
 use crate::entry::{
     BURNED_MAX, Burned, CrlIssued, KeyOutcome, KeyReceipt, Restored, Rotation, is_code,
@@ -38,10 +41,32 @@ impl Ledger {
             .map_err(|why| Error::Input { why })
     }
 
-    pub(super) fn restored_fits(&self, restored: &Restored) -> Result<(), Error> {
+    /// The record that the log goes on in another lineage from here.
+    pub(super) fn restored(
+        &self,
+        lineage: Lineage,
+        held: u64,
+        leases: Vec<(AccountTag, u64)>,
+    ) -> Result<Restored, Error> {
+        let why = |why: &str| Error::Input {
+            why: why.to_owned(),
+        };
+        if leases.len() > BURNED_MAX {
+            return Err(why("slots of too many accounts are in doubt"));
+        }
+        let parent = self.state.lineage();
+        let restored = Restored {
+            parent: parent.ok_or_else(|| why("the log has no genesis record"))?,
+            size: self.state.size(),
+            root: self.state.root(),
+            lineage,
+            held,
+            leases,
+        };
         self.state
-            .restored_fits(restored)
-            .map_err(|why| Error::Input { why })
+            .restored_fits(&restored)
+            .map_err(|why| Error::Input { why })?;
+        Ok(restored)
     }
 
     pub(super) fn key_fits(&self, receipt: &KeyReceipt) -> Result<(), Error> {

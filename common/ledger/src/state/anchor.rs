@@ -113,6 +113,10 @@ impl State {
             let Some(account) = self.account(tag) else {
                 return Err(format!("there is no account {tag}"));
             };
+            if let Some(fits) = self.doubt_fits(slots) {
+                fits?;
+                continue;
+            }
             let (first, end, exactly) = match &self.anchor.due {
                 Some(due) => {
                     let due = due.iter().find(|due| due.account == tag);
@@ -144,6 +148,12 @@ impl State {
     pub(crate) fn may_answer(&self) -> Result<(), String> {
         if self.anchor.missing {
             return Err("the token held no valid anchor when this process began".to_owned());
+        }
+        if let Some(slots) = self.in_doubt().first() {
+            return Err(format!(
+                "slots {} to {} of account {}, which a history that was lost may have spent, were not skipped",
+                slots.first, slots.end, slots.account
+            ));
         }
         match self.anchor.due.as_deref() {
             None | Some([]) => Ok(()),

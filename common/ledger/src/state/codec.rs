@@ -9,7 +9,9 @@
 //!           26: [* received], 27: [* uses], 28: [* { 1: label, 2: sku }],
 //!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
 //!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
-//!           31: [* [at: uint, entry]], 32: clock, 33: anchor }
+//!           31: [* [at: uint, entry]], 32: clock, 33: anchor,
+//!           34: { 1: [* lineage: bstr], 2: [* [tag: uint, slot: uint]] } }
+//! ; 34: the lineages before, and below which slots what was lost may have spent
 //! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs
 //! anchor = { 1: uint, 2: uint, 3: bool, 4: [* [tag: uint, first: uint, end: uint]] / null }
 //! ; highest counter of the token's anchor, the record that states it; whether it is missing; what is to be burned for that
@@ -31,6 +33,7 @@
 //! ```
 
 mod orders;
+mod restores;
 mod taken;
 
 use std::sync::Arc;
@@ -164,6 +167,7 @@ impl State {
             .with_array(31, taken::crls(&self.crls))
             .with(32, taken::clock(&self.clock))
             .with(33, taken::anchor(&self.anchor))
+            .with(34, restores::restores(&self.restores))
             .encode()
     }
 
@@ -344,6 +348,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.crls = taken::read_crls(&mut fields, 31)?;
     state.clock = taken::read_clock(fields.map(32, WHAT)?)?;
     state.anchor = taken::read_anchor(fields.map(33, WHAT)?)?;
+    state.restores = restores::read(fields.map(34, WHAT)?)?;
     fields.finish()?;
     state.recompile();
     Ok(state)

@@ -9,6 +9,10 @@ pub(super) fn fits(state: &State, acknowledgement: &Acknowledgement) -> Result<(
     if state.vault() != Some(&acknowledgement.vault) {
         return Err(Refusal::AckMismatch { what: "vault" });
     }
+    if state.parents().contains(&acknowledgement.lineage) {
+        // Made before the restore, of what HQ sent back since.
+        return Ok(());
+    }
     if state.lineage() != Some(acknowledgement.lineage) {
         return Err(Refusal::AckMismatch { what: "lineage" });
     }
