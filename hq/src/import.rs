@@ -126,6 +126,7 @@ impl<'a> Importer<'a> {
                     None => Ok(Taken::Held(failure)),
                 };
             }
+            Place::Over(failure) => return Ok(Taken::Refused(failure)),
             Place::Offence(offence) => return self.accuse(registry, &arrived, *offence),
             Place::Next => {}
         }
@@ -177,7 +178,7 @@ impl<'a> Importer<'a> {
         };
         let leaves = kept::Leaves::new(sql, &self.record, vault, opener);
         let mut tree = Frontier::new();
-        leaves.each(&bundle.lineage, size, |leaf| tree.append(leaf))?;
+        leaves.each(size, |leaf| tree.append(leaf))?;
         let (known, root) = (tree.size() == size, Fingerprint::new(tree.root()));
         let offence = (known && root != bundle.checkpoint.root).then(|| {
             let fingerprint = arrived.bundle.fingerprint();

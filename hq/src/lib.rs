@@ -23,6 +23,7 @@ mod outbox;
 mod record;
 mod registry;
 mod restore;
+mod restores;
 mod roots;
 mod serials;
 mod standing;

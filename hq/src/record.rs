@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Failure, files};
-use mintmark_protocol::identifier::{Lineage, OfficerId, VaultName};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, OfficerId, VaultName};
 
 use crate::{failure, home};
 
@@ -99,6 +99,20 @@ impl Record {
     ) -> PathBuf {
         self.received(vault)
             .join(format!("{lineage}-{sequence:06}.seg{number:04}"))
+    }
+
+    /// A restore that a vault declared.
+    pub(crate) fn restore(&self, vault: &VaultName, declaration: &Fingerprint) -> PathBuf {
+        let declaration = declaration.to_string();
+        self.received(vault)
+            .join(format!("restore-{}.cose", short(&declaration)))
+    }
+
+    /// A part of the tail that goes back to a vault, whose log goes on in this lineage.
+    pub(crate) fn tail(&self, vault: &VaultName, lineage: &Lineage, part: u64) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        let folder = self.0.join("sent").join(format!("{site}_{vault}"));
+        folder.join(format!("tail-{lineage}-{part:06}.cose"))
     }
 
     /// What proves something against a vault, by its file's name.

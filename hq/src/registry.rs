@@ -18,11 +18,12 @@ pub(crate) mod findings;
 pub(crate) mod officers;
 pub(crate) mod orders;
 pub(crate) mod replays;
+pub(crate) mod restores;
 pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

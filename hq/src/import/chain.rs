@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::findings::{Finding, Severity};
 use crate::forks::{BUNDLE_CHAIN, FORK};
 use crate::registry::bundles::{self, Held};
+use crate::registry::restores::{self, Restore};
 use crate::registry::vaults::Vault;
+use crate::restores::is_lost_history;
 
 /// Something that an honest vault never signs: a finding, kept with the bundle that proves it.
 pub(crate) struct Offence {
@@ -52,6 +54,8 @@ pub(crate) enum Place {
     Next,
     /// There is another one to be imported first.
     Ahead(Failure),
+    /// Its time is past, and what it holds comes in another way.
+    Over(Failure),
     /// It does not belong to this chain.
     Offence(Box<Offence>),
 }
@@ -99,14 +103,15 @@ pub(crate) fn place(
     let Bundle {
         lineage, sequence, ..
     } = bundle;
-    if *lineage != vault.lineage {
+    let closed = restores::closing(sql, name, lineage)?;
+    if *lineage != vault.lineage && closed.is_none() {
         let evidence = json!({
             "expected": vault.lineage.to_string(),
             "found": lineage.to_string(),
             "bundle": fingerprint.to_string(),
         });
         let text = format!(
-            "bundle {sequence} of {name} is of lineage {lineage}, and the vault was enrolled with {}",
+            "bundle {sequence} of {name} is of lineage {lineage}, and its log is of lineage {}",
             vault.lineage
         );
         return offence(("LINEAGE-UNKNOWN", "LINEAGE-UNKNOWN"), evidence, text);
@@ -170,6 +175,9 @@ pub(crate) fn place(
         );
         return offence((FORK, "BUNDLE-FORK"), evidence, text);
     }
+    if let Some(restore) = closed {
+        return Ok(over(vault, bundle, fingerprint, &restore));
+    }
     if *sequence > held_up_to.saturating_add(1) {
         let message = format!(
             "bundle {sequence} of {name} comes after bundle {}, which has not arrived",
@@ -182,7 +190,11 @@ pub(crate) fn place(
         ));
     }
     let previous = last.as_ref().map(|last| last.fingerprint);
-    let first = last.as_ref().map_or(0, |last| last.log_size);
+    let first = match (&last, restores::opening(sql, name, lineage)?) {
+        (Some(last), _) => last.log_size,
+        (None, Some(restore)) => restore.held,
+        (None, None) => 0,
+    };
     if bundle.previous != previous || bundle.first != first {
         let hex = |digest: Option<Fingerprint>| digest.map(|digest| digest.to_string());
         let evidence = json!({
@@ -204,4 +216,41 @@ pub(crate) fn place(
         return offence((BUNDLE_CHAIN, BUNDLE_CHAIN), evidence, text);
     }
     Ok(Place::Next)
+}
+
+/// A bundle of a lineage that ended when its vault declared a restore, and that HQ did not hold then.
+fn over(vault: &Vault, bundle: &Bundle, fingerprint: &Fingerprint, restore: &Restore) -> Place {
+    let (name, sequence, size) = (&vault.name, bundle.sequence, bundle.checkpoint.size);
+    if !is_lost_history(restore, size) {
+        let message = format!(
+            "bundle {sequence} of {name} is of lineage {}, which ended when the vault declared a restore",
+            bundle.lineage
+        );
+        return Place::Over(Failure::new(Exit::Negative, "LINEAGE-OVER", message).hint(
+            "its records come again in the bundles of the vault's new lineage; this file can go",
+        ));
+    }
+    let evidence = json!({
+        "declaration": restore.declaration.to_string(),
+        "declared_log_size": restore.size,
+        "held_log_size": restore.held,
+        "lineage": restore.lineage.to_string(),
+        "other": fingerprint.to_string(),
+        "other_lineage": bundle.lineage.to_string(),
+        "other_sequence": sequence,
+        "other_log_size": size,
+        "other_log_root": bundle.checkpoint.root.to_string(),
+    });
+    let text = format!(
+        "{name} declared that its log went on in lineage {} after {} records, and has signed, in bundle {sequence} of the \
+         lineage before, whose fingerprint is {fingerprint}, a log of {size}: the history that was lost has turned up",
+        restore.lineage,
+        restore.size.max(restore.held)
+    );
+    Place::Offence(Box::new(Offence::new(
+        vault,
+        (FORK, "BUNDLE-FORK"),
+        evidence,
+        text,
+    )))
 }

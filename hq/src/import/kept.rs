@@ -1,11 +1,13 @@
 //! Bundles that HQ holds, read from the record as they were received.
 
+use std::ops::Range;
+
 use mintmark_console::Failure;
 use mintmark_ledger::merkle::{Hash, leaf_hash};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Verified;
-use mintmark_protocol::identifier::{Fingerprint, Lineage};
+use mintmark_protocol::identifier::Fingerprint;
 use rusqlite::Connection;
 
 use super::records::Records;
@@ -77,16 +79,42 @@ impl<'a> Leaves<'a> {
         }
     }
 
-    /// Gives each of the first `count` of one history, in order; fewer if HQ holds fewer.
-    pub(crate) fn each(
+    /// Gives each record of these, in order; fewer if HQ holds fewer.
+    pub(crate) fn records(
         &self,
-        lineage: &Lineage,
-        count: u64,
-        mut take: impl FnMut(Hash),
+        range: Range<u64>,
+        mut take: impl FnMut(Vec<u8>),
     ) -> Result<(), Failure> {
+        let mut at = range.start;
+        for held in bundles::of_vault(self.sql, &self.vault.name)? {
+            if at >= range.end || held.log_size <= at || held.first > at {
+                continue;
+            }
+            let bundle = bundle(self.record, self.vault, &held)?;
+            let read = |number| segment(self.record, bundle.content(), number);
+            let mut records = Records::new(bundle.content(), &read, self.opener);
+            loop {
+                let chunk = records.chunk(CHUNK_RECORDS)?;
+                if chunk.is_empty() {
+                    break;
+                }
+                for (sequence, raw) in chunk {
+                    if sequence == at && at < range.end {
+                        take(raw);
+                        at += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each of the first `count`, in order; fewer if HQ holds fewer. Whichever lineages they are of, what HQ holds is one
+    /// history.
+    pub(crate) fn each(&self, count: u64, mut take: impl FnMut(Hash)) -> Result<(), Failure> {
         let mut at = 0;
         for held in bundles::of_vault(self.sql, &self.vault.name)? {
-            if held.lineage != *lineage || held.first != at || at >= count {
+            if held.first != at || at >= count {
                 continue;
             }
             let bundle = bundle(self.record, self.vault, &held)?;

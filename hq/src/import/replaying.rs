@@ -34,7 +34,7 @@ use crate::registry::device_cas as registry_cas;
 use crate::registry::vaults::Vault;
 use crate::registry::{bundles, findings};
 use crate::serials::Serials;
-use crate::{clock, failure};
+use crate::{clock, failure, restores};
 
 mod duplicates;
 mod whole;
@@ -243,8 +243,13 @@ impl<'a> Replaying<'a> {
             self.input = None;
             return Ok(());
         };
-        let trust = self.replay.state().trust();
-        if let Some(finding) = self.checks.entry(sequence, &entry, trust)? {
+        if let Body::Restored(restored) = &entry.body {
+            let (state, at) = (self.replay.state(), (sequence.number(), restored));
+            for finding in restores::settle(self.sql, self.vault, state, at, &self.cipher)? {
+                self.accuse(&finding)?;
+            }
+        }
+        if let Some(finding) = self.checks.entry(sequence, &entry, self.replay.state())? {
             self.sealed_differs |= matches!(entry.body, Body::BundleSealed(_));
             self.accuse(&finding)?;
         }

@@ -192,6 +192,15 @@ pub(crate) fn newest(
     one(sql, &query, params![names.0, names.1, lineage.to_string()])
 }
 
+/// The newest bundle of a vault, whichever lineage it is of: what HQ holds is one history.
+pub(crate) fn newest_of(sql: &Connection, vault: &VaultName) -> Result<Option<Held>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2
+         ORDER BY log_size DESC, sequence DESC LIMIT 1"
+    );
+    one(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
+}
+
 /// One bundle.
 pub(crate) fn find(
     sql: &Connection,
@@ -218,10 +227,10 @@ pub(crate) fn all(sql: &Connection) -> Result<Vec<Held>, Failure> {
     select(sql, &query, [])
 }
 
-/// Every bundle of a vault, by sequence.
+/// Every bundle of a vault, in the order of its log.
 pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Held>, Failure> {
     let query = format!(
-        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 ORDER BY lineage, sequence"
+        "SELECT {COLUMNS} FROM bundles WHERE site = ?1 AND vault = ?2 ORDER BY log_size, sequence"
     );
     select(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
 }

@@ -151,7 +151,7 @@ pub(crate) fn bundle_seen(
     let row: Option<(String, u64, String)> = sql
         .query_row(
             "SELECT lineage, sequence, fingerprint FROM bundles WHERE site = ?1 AND vault = ?2
-             ORDER BY imported_at DESC, sequence DESC LIMIT 1",
+             ORDER BY log_size DESC, sequence DESC LIMIT 1",
             [vault.site.as_str(), vault.vault.as_str()],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )

@@ -186,6 +186,27 @@ CREATE TABLE bundles (
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 
+-- Restores that vaults declared, in the order of their coming in. Bundles of the newest one's lineage begin at `held`.
+-- leases: JSON, pairs of account tag and slot. tail_key: the dispatch key that signed the parts of the tail, none before
+-- they were made.
+CREATE TABLE restores (
+    number INTEGER PRIMARY KEY,
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    declaration TEXT NOT NULL UNIQUE,
+    parent TEXT NOT NULL,
+    lineage TEXT NOT NULL UNIQUE,
+    size BIGINT NOT NULL,
+    held BIGINT NOT NULL,
+    held_root TEXT NOT NULL,
+    leases TEXT NOT NULL,
+    declared_at BIGINT NOT NULL,
+    imported_at BIGINT NOT NULL,
+    tail_parts BIGINT,
+    tail_key BLOB,
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
 -- What was refused and kept as evidence, the first of each place: another bundle for the same place is a fork.
 CREATE TABLE refused_bundles (
     site TEXT NOT NULL,

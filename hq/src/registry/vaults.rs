@@ -18,7 +18,10 @@ pub(crate) struct Vault {
     pub(crate) request_fingerprint: Fingerprint,
     /// The grant's draft.
     pub(crate) draft: Fingerprint,
+    /// The one that its log is of now: the newest that it declared, or the one that it began with.
     pub(crate) lineage: Lineage,
+    /// The one that its log began with.
+    pub(crate) lineage_first: Lineage,
     pub(crate) signing_key: PublicKey,
     pub(crate) agreement_key: PublicKey,
     pub(crate) device_ca_key: PublicKey,
@@ -48,7 +51,10 @@ pub(crate) struct Certificates {
 
 const COLUMNS: &str = "site, vault, state, request_fingerprint, draft, lineage, signing_key, agreement_key, \
                        key_store, identity_certificate, device_ca_certificate, requested_at, granted_at, \
-                       device_ca_key, successor";
+                       device_ca_key, successor, \
+                       (SELECT restores.lineage FROM restores \
+                        WHERE restores.site = vaults.site AND restores.vault = vaults.vault \
+                        ORDER BY number DESC LIMIT 1)";
 
 /// Notes a request; one that was not granted yet gives way to a newer one.
 pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
@@ -65,7 +71,7 @@ pub(crate) fn request(sql: &Connection, vault: &Vault) -> Result<(), Failure> {
             vault.name.vault.as_str(),
             vault.request_fingerprint.to_string(),
             vault.draft.to_string(),
-            vault.lineage.to_string(),
+            vault.lineage_first.to_string(),
             vault.signing_key.to_sec1_bytes(),
             vault.agreement_key.to_sec1_bytes(),
             vault.key_store,
@@ -228,6 +234,9 @@ fn read(row: &Row<'_>) -> Result<Vault, Failure> {
         }),
         _ => None,
     };
+    let lineage_first: Lineage = parsed("lineage", &text(5)?)?;
+    let restored: Option<String> = row.get(15).map_err(failure::sql)?;
+    let restored = restored.map(|lineage| parsed("lineage", &lineage));
     Ok(Vault {
         name: VaultName {
             site: parsed("site", &text(0)?)?,
@@ -236,7 +245,8 @@ fn read(row: &Row<'_>) -> Result<Vault, Failure> {
         granted: text(2)? == "granted",
         request_fingerprint: parsed("request_fingerprint", &text(3)?)?,
         draft: parsed("draft", &text(4)?)?,
-        lineage: parsed("lineage", &text(5)?)?,
+        lineage: restored.transpose()?.unwrap_or(lineage_first),
+        lineage_first,
         signing_key: key("signing_key", &bytes(6)?)?,
         agreement_key: key("agreement_key", &bytes(7)?)?,
         key_store: text(8)?,

@@ -262,11 +262,7 @@ fn consistency(
     };
     let record = home.record();
     let mut leaves: Vec<Hash> = Vec::new();
-    kept::Leaves::new(sql, &record, &fork.vault, opener).each(
-        &first.content().lineage,
-        large,
-        |leaf| leaves.push(leaf),
-    )?;
+    kept::Leaves::new(sql, &record, &fork.vault, opener).each(large, |leaf| leaves.push(leaf))?;
     let missing = || failure::home_corrupt("records of a bundle that is held are missing");
     let mut leaf = |at: u64| {
         let at = usize::try_from(at).map_err(|_| missing())?;

@@ -24,7 +24,7 @@ pub(super) fn run(
     let vault = vault_named(&registry.sql, named)?;
     let held = match sequence {
         Some(sequence) => bundles::find(&registry.sql, &vault.name, &vault.lineage, sequence)?,
-        None => bundles::newest(&registry.sql, &vault.name, &vault.lineage)?,
+        None => bundles::newest_of(&registry.sql, &vault.name)?,
     };
     let held = held.ok_or_else(|| {
         let what = match sequence {

@@ -8,7 +8,7 @@ use mintmark_ledger::merkle::{Frontier, leaf_hash};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Party, claim};
-use mintmark_protocol::identifier::{Fingerprint, Lineage};
+use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use rusqlite::Connection;
 use serde_json::json;
@@ -38,6 +38,7 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
         Place::Already => "held",
         Place::Next => "next",
         Place::Ahead(_) => "ahead",
+        Place::Over(failure) => return Err(failure),
         Place::Offence(offence) => {
             return Err(offence.failure.hint(
                 "keep the file, stop production at this vault and tell your security officer",
@@ -61,8 +62,7 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
         agree: &agree,
         former: Some(&ring),
     };
-    let place = (&bundle.lineage, bundle.first);
-    let before = before(&registry.sql, &home.record(), &vault, place, opener)?;
+    let before = before(&registry.sql, &home.record(), &vault, bundle.first, opener)?;
     let known = before.is_some();
     let mut tree = before.unwrap_or_default();
     append(&mut tree, Records::new(bundle, &read, opener))?;
@@ -152,11 +152,11 @@ fn before(
     sql: &Connection,
     record: &Record,
     vault: &Vault,
-    (lineage, first): (&Lineage, u64),
+    first: u64,
     opener: Opener<'_>,
 ) -> Result<Option<Frontier>, Failure> {
     let mut tree = Frontier::new();
-    kept::Leaves::new(sql, record, vault, opener).each(lineage, first, |leaf| tree.append(leaf))?;
+    kept::Leaves::new(sql, record, vault, opener).each(first, |leaf| tree.append(leaf))?;
     Ok((tree.size() == first).then_some(tree))
 }
 

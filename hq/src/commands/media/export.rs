@@ -13,8 +13,8 @@ use crate::approvals::amendment;
 use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
-use crate::registry::{self, dispatches, vaults};
-use crate::{acknowledgements, trust};
+use crate::registry::{self, dispatches, restores as declared, vaults};
+use crate::{acknowledgements, restores, trust};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -28,6 +28,7 @@ pub(super) fn run(
     let stick = Stick::open(dir)?;
     if !dry_run {
         acknowledgements::seal_owed(&home, &mut registry, console)?;
+        restores::seal_owed(&home, &mut registry, console)?;
     }
     // What is written, in the order in which readers need it.
     let mut owed = Vec::new();
@@ -63,6 +64,23 @@ pub(super) fn run(
     let open_epoch = trust::newest(&home)?.map(|newest| newest.content().dispatch_epoch);
     let mut over = Vec::new();
     for vault in vaults::serving(&registry.sql)? {
+        if let Some(restore) = declared::pending(&registry.sql, &vault.name)?
+            && let Some((parts, _)) = restore.tail
+        {
+            for part in 1..=parts {
+                let path = record.tail(&vault.name, &restore.lineage, part);
+                let name = MediaName::Tail {
+                    vault: vault.name.clone(),
+                    part,
+                };
+                owed.push((
+                    name,
+                    Kind::LogTail.to_string(),
+                    format!("tail-{part:06}"),
+                    path,
+                ));
+            }
+        }
         for sent in dispatches::unseen(&registry.sql, &vault.name)? {
             let (epoch, sequence) = (sent.epoch, sent.sequence);
             let path = record.dispatch(&vault.name, epoch, sequence);

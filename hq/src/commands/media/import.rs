@@ -9,6 +9,7 @@ use mintmark_protocol::enrolment::{EnrolmentRequest, REQUEST_BYTES_MAX};
 use mintmark_protocol::envelope::{Kind, Verified, claim};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
 use mintmark_protocol::media::MediaName;
+use mintmark_protocol::restore::RESTORE_BYTES_MAX;
 use mintmark_protocol::segment::SEGMENT_FILE_BYTES_MAX;
 use mintmark_protocol::trust::{Role as TrustRole, TRUST_BYTES_MAX, TrustManifest};
 
@@ -20,7 +21,7 @@ use crate::home::Home;
 use crate::import::{Importer, RefusedThere, Taken, records};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, device_cas, vaults};
-use crate::{failure, trust};
+use crate::{failure, restores, trust};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -225,8 +226,14 @@ fn at_hq(
     let ring = Keyring::new(&home.config, console)?;
     let mut items = manifests::take_back(home, &mut registry, stick, &found, dry_run, console)?;
     let importer = Importer::new(home, &ring, console, dry_run)?;
+    let mut declared = Vec::new();
     for Found { name, path } in found {
         let item = match name {
+            // What else the vault sent comes first: what HQ holds is what it sends back.
+            MediaName::Restore { vault } => {
+                declared.push((vault, path));
+                continue;
+            }
             MediaName::Approval { id, .. } => {
                 approval(home, &mut registry, stick, path, id.to_string(), dry_run)?
             }
@@ -243,6 +250,16 @@ fn at_hq(
             _ => continue,
         };
         items.push(item);
+    }
+    for (vault, path) in declared {
+        items.push(declaration(
+            home,
+            &mut registry,
+            &ring,
+            stick,
+            (path, &vault),
+            dry_run,
+        )?);
     }
     if dry_run {
         registry.forget()?;
@@ -345,6 +362,36 @@ fn enrolment(
         outcome,
         failure,
         findings: None,
+        refused_there: Vec::new(),
+        note: None,
+    })
+}
+
+/// A vault declares that its home was put back from an older copy.
+fn declaration(
+    home: &Home,
+    registry: &mut Registry,
+    ring: &Keyring<'_>,
+    stick: &Stick,
+    (path, vault): (String, &VaultName),
+    dry_run: bool,
+) -> Result<Item, Failure> {
+    let taken = match stick.read(&path, RESTORE_BYTES_MAX) {
+        Ok(bytes) => restores::take(home, registry, ring, vault, &bytes, dry_run)?,
+        Err(failure) => restores::Taken::Refused(failure),
+    };
+    let (outcome, failure, findings) = match taken {
+        restores::Taken::Imported(found) => ("imported", None, Some(found)),
+        restores::Taken::Already => ("already", None, None),
+        restores::Taken::Refused(failure) => (refusal(&failure), Some(failure), None),
+    };
+    Ok(Item {
+        file: path,
+        kind: Kind::RestoreDeclaration.to_string(),
+        id: vault.to_string(),
+        outcome,
+        failure,
+        findings,
         refused_there: Vec::new(),
         note: None,
     })

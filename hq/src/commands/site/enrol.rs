@@ -96,6 +96,7 @@ impl Request {
             // Set once the draft is made.
             draft: asked.fingerprint,
             lineage: self.content.lineage,
+            lineage_first: self.content.lineage,
             signing_key: self.content.signing_key,
             agreement_key: self.content.agreement_key,
             device_ca_key: self.device_ca_key,
@@ -216,7 +217,7 @@ pub(super) fn succeed(
 pub(super) fn succession(sql: &Connection, old: &VaultName) -> Result<Succession, Failure> {
     let vault = orders::serving(sql, old)?;
     let replay = replays::load(sql, old)?;
-    let newest = bundles::newest(sql, old, &vault.lineage)?;
+    let newest = bundles::newest_of(sql, old)?;
     let mut write_offs = Vec::new();
     for granted in accounts::all(sql, Some(&old.site))? {
         let tag = AccountTag::new(granted.tag).filter(|_| granted.vault == *old);

@@ -177,7 +177,7 @@ pub(super) fn reanchor(
     let home = Home::change_hq(home)?;
     let registry = home.registry()?;
     let vault = orders::serving(&registry.sql, &resolve(&registry.sql, named)?)?;
-    let newest = bundles::newest(&registry.sql, &vault.name, &vault.lineage)?;
+    let newest = bundles::newest_of(&registry.sql, &vault.name)?;
     drop(registry);
     let newest = newest.ok_or_else(|| {
         failure::usage(

@@ -1,0 +1,467 @@
+//! Restores of vaults: a vault's home was put back from an older copy, and its token knows that more had been done. The
+//! vault declares it; headquarters notes which slots may be spent twice, and sends back what it holds of the log.
+//!
+//! The log goes on in another lineage, after the last record that headquarters holds. What belonged to the lineage before
+//! and turns up later is the history that was lost after all: evidence of a fork.
+
+use std::collections::BTreeMap;
+
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_ledger::entry::Restored;
+use mintmark_ledger::serial::SerialCipher;
+use mintmark_ledger::state::State;
+use mintmark_protocol::encryption::{Opener, random};
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::log_tail::LogTail;
+use mintmark_protocol::restore::RestoreDeclaration;
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::findings::{Finding, Severity};
+use crate::forks::FORK;
+use crate::home::Home;
+use crate::import::kept::Leaves;
+use crate::import::records;
+use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
+use crate::record::Record;
+use crate::registry::accounts::{self, Granted};
+use crate::registry::restores::{self, Restore};
+use crate::registry::vaults::{self, Vault};
+use crate::registry::{self, Registry, findings, replays};
+use crate::serials::Serials;
+use crate::{clock, failure, trust};
+
+/// The finding of a restore: which slots and serials may be spent twice.
+pub(crate) const RESTORE_DECLARED: &str = "RESTORE-DECLARED";
+/// The finding of a log that goes on in another way than its vault declared.
+const RESTORE_MISMATCH: &str = "RESTORE-MISMATCH";
+
+/// Serials that one finding names; its ranges of slots are always complete.
+const SERIALS_MAX: u64 = 200_000;
+/// How much of the records one part of a tail holds, in bytes.
+const PART_BYTES_MAX: usize = 4 << 20;
+/// How many records one part of a tail holds.
+const PART_RECORDS_MAX: usize = 1 << 15;
+
+/// What became of a declaration.
+pub(crate) enum Taken {
+    /// It is noted; so many findings came of it.
+    Imported(u64),
+    /// It was noted before.
+    Already,
+    /// It is not believed, or of no use any more.
+    Refused(Failure),
+}
+
+/// Takes in a declaration that came as that of `name`.
+pub(crate) fn take(
+    home: &Home,
+    registry: &mut Registry,
+    ring: &Keyring<'_>,
+    name: &VaultName,
+    bytes: &[u8],
+    dry_run: bool,
+) -> Result<Taken, Failure> {
+    let record = home.record();
+    let vault = vaults::find(&registry.sql, name)?.filter(|vault| vault.granted);
+    let Some(vault) = vault else {
+        return Ok(Taken::Refused(failure::refused(
+            "VAULT-UNKNOWN",
+            format!("the vault {name} is not enrolled here"),
+            "check which stick this is; a vault is let in with `hq site enrol` and `hq site grant`",
+        )));
+    };
+    let declared = match RestoreDeclaration::open(bytes, name, &vault.signing_key) {
+        Ok(declared) => declared,
+        Err(error) => return Ok(Taken::Refused(records::untrusted(error))),
+    };
+    let fingerprint = declared.fingerprint();
+    let declaration = declared.content();
+    let known = restores::of_vault(&registry.sql, name)?;
+    if known.iter().any(|known| known.declaration == fingerprint) {
+        return Ok(Taken::Already);
+    }
+    if let Some(successor) = &vault.successor {
+        return Ok(Taken::Refused(failure::refused(
+            "VAULT-REPLACED",
+            format!("{name} declares a restore, and {successor} took its place"),
+            "let that vault work; this one gets nothing more",
+        )));
+    }
+    if let Some(newest) = known.last()
+        && declaration.declared_at < newest.declared_at
+    {
+        return Ok(Taken::Refused(failure::refused(
+            "RESTORE-OVER",
+            format!("{name} has declared another restore since"),
+            "import the newest stick of that vault; this file can go",
+        )));
+    }
+    let taken_lineage = declaration.lineage == vault.lineage
+        || declaration.lineage == vault.lineage_first
+        || restores::knows(&registry.sql, name, &declaration.lineage)?;
+    let known_parent = declaration.parent == vault.lineage
+        || declaration.parent == vault.lineage_first
+        || restores::knows(&registry.sql, name, &declaration.parent)?;
+    if taken_lineage || !known_parent {
+        let text = format!(
+            "{name} declares a restore of lineage {} into {}, and its log is of lineage {}",
+            declaration.parent, declaration.lineage, vault.lineage
+        );
+        let evidence = json!({
+            "declaration": fingerprint.to_string(),
+            "expected": vault.lineage.to_string(),
+            "found": declaration.parent.to_string(),
+            "lineage": declaration.lineage.to_string(),
+        });
+        let codes = ("LINEAGE-UNKNOWN", "LINEAGE-UNKNOWN");
+        return accuse(
+            registry,
+            &record,
+            &vault,
+            (bytes, &fingerprint),
+            codes,
+            evidence,
+            text,
+            dry_run,
+        );
+    }
+    let replay = replays::load(&registry.sql, name)?;
+    let state = replay.state();
+    let (held, held_root) = (state.size(), state.root());
+    // Where the vault has no more than HQ, HQ knows whether it is the same; where it has more, of the lineage in force,
+    // the vault compares what HQ holds with its own.
+    let root = if declaration.size <= held {
+        root_at(&registry.sql, &record, &vault, ring, declaration.size)?
+    } else {
+        (declaration.parent == vault.lineage).then_some(declaration.root)
+    };
+    if root != Some(declaration.root) {
+        let text = format!(
+            "{name} declares a restore of {} records with the root {}, and its log as headquarters holds it, {held} records, \
+             did not begin so: its log has two histories",
+            declaration.size, declaration.root
+        );
+        let evidence = json!({
+            "declaration": fingerprint.to_string(),
+            "log_size": declaration.size,
+            "expected_root": root.map(|root| root.to_string()),
+            "found_root": declaration.root.to_string(),
+            "held_log_size": held,
+            "held_log_root": held_root.to_string(),
+        });
+        let codes = (FORK, "RESTORE-FORK");
+        return accuse(
+            registry,
+            &record,
+            &vault,
+            (bytes, &fingerprint),
+            codes,
+            evidence,
+            text,
+            dry_run,
+        );
+    }
+    let restore = Restore {
+        number: 0,
+        vault: name.clone(),
+        declaration: fingerprint,
+        parent: vault.lineage,
+        lineage: declaration.lineage,
+        size: declaration.size,
+        held,
+        held_root,
+        leases: declaration.leases.clone(),
+        declared_at: declaration.declared_at,
+        imported_at: clock::now_unix(),
+        tail: None,
+    };
+    let cipher = Serials::new(ring).of(&vault)?;
+    if !dry_run {
+        record.keep(&record.restore(name, &fingerprint), bytes)?;
+    }
+    let sql = registry.savepoint()?;
+    restores::add(&sql, &restore)?;
+    let granted = accounts::granted(&sql, name)?;
+    let finding = in_doubt(&vault, &restore, state, &granted, &cipher);
+    let new = findings::add(&sql, &finding, clock::now_unix())?;
+    sql.commit().map_err(failure::sql)?;
+    Ok(Taken::Imported(u64::from(new)))
+}
+
+/// Keeps a declaration as evidence, and says what it proves.
+#[allow(clippy::too_many_arguments)]
+fn accuse(
+    registry: &mut Registry,
+    record: &Record,
+    vault: &Vault,
+    (bytes, fingerprint): (&[u8], &Fingerprint),
+    (finding_code, code): (&str, &'static str),
+    evidence: serde_json::Value,
+    text: String,
+    dry_run: bool,
+) -> Result<Taken, Failure> {
+    if !dry_run {
+        let path = record.evidence(&vault.name, &format!("{fingerprint}.cose"));
+        record.keep(&path, bytes)?;
+    }
+    let finding = Finding {
+        vault: vault.name.clone(),
+        lineage: vault.lineage,
+        log_sequence: None,
+        code: finding_code.to_owned(),
+        severity: Severity::Critical,
+        serials: Vec::new(),
+        evidence,
+        text: text.clone(),
+    };
+    let sql = registry.savepoint()?;
+    findings::add(&sql, &finding, clock::now_unix())?;
+    sql.commit().map_err(failure::sql)?;
+    Ok(Taken::Refused(
+        Failure::new(Exit::Integrity, code, text).hint(
+            "the declaration is kept as evidence, and nothing is sent back: stop production at this vault, tell your security \
+             officer, and let another vault take its place (`hq site succeed`)",
+        ),
+    ))
+}
+
+/// Which slots may be spent twice: those below what the token had leased and not in the log as `state` has it.
+fn in_doubt(
+    vault: &Vault,
+    restore: &Restore,
+    state: &State,
+    granted: &BTreeMap<AccountTag, Granted>,
+    cipher: &SerialCipher,
+) -> Finding {
+    let mut serials = Vec::new();
+    let mut accounts = Vec::new();
+    let mut units: u64 = 0;
+    for (tag, lease) in &restore.leases {
+        let first = state.account(*tag).map_or(0, |account| account.next_slot);
+        let account = granted.get(tag);
+        // Nobody accepts a unit beyond what was granted.
+        let end = account.map_or(0, |account| account.units).min(*lease);
+        if first >= end {
+            continue;
+        }
+        units = units.saturating_add(end - first);
+        for slot in first..end {
+            if serials.len() as u64 >= SERIALS_MAX {
+                break;
+            }
+            serials.push(hex::encode(cipher.serial(*tag, slot, 0)));
+        }
+        accounts.push(json!({
+            "account": tag.number(),
+            "entitlement": account.map(|account| account.entitlement.as_str()),
+            "product": account.map(|account| account.sku.as_str()),
+            "first_slot": first,
+            "end_slot": end,
+        }));
+    }
+    let text = match units {
+        0 => format!(
+            "the home of {} was put back from an older copy; by what its token says, nothing was lost that could be spent \
+             twice",
+            vault.name
+        ),
+        units => format!(
+            "the home of {} was put back from an older copy; {units} units may have been spent that are not in its log, and \
+             are skipped",
+            vault.name
+        ),
+    };
+    Finding {
+        vault: vault.name.clone(),
+        lineage: restore.lineage,
+        log_sequence: None,
+        code: RESTORE_DECLARED.to_owned(),
+        severity: Severity::Major,
+        evidence: json!({
+            "declaration": restore.declaration.to_string(),
+            "parent": restore.parent.to_string(),
+            "lineage": restore.lineage.to_string(),
+            "log_size": restore.size,
+            "held_log_size": restore.held,
+            "units": units,
+            "serials_left_out": units.saturating_sub(serials.len() as u64),
+            "accounts": accounts,
+        }),
+        serials,
+        text,
+    }
+}
+
+/// A log goes on in another lineage, as its replay has it: `state` is that before the record. What the declaration could not
+/// know is known now: where the vault had more than headquarters, those records came with this.
+///
+/// Returns new findings.
+pub(crate) fn settle(
+    sql: &Connection,
+    vault: &Vault,
+    state: &State,
+    (sequence, restored): (u64, &Restored),
+    cipher: &SerialCipher,
+) -> Result<Vec<Finding>, Failure> {
+    let words = |parent: &dyn std::fmt::Display,
+                 lineage: &dyn std::fmt::Display,
+                 held,
+                 leases: &[(AccountTag, u64)]| {
+        let leases: Vec<_> = leases
+            .iter()
+            .map(|(tag, end)| format!("{tag}: {end}"))
+            .collect();
+        format!(
+            "lineage {lineage} after {parent}, {held} records held by headquarters, slots leased: {}",
+            leases.join(", ")
+        )
+    };
+    let found = words(
+        &restored.parent,
+        &restored.lineage,
+        restored.held,
+        &restored.leases,
+    );
+    let restore = restores::opening(sql, &vault.name, &restored.lineage)?;
+    let expected = match &restore {
+        Some(restore) => words(
+            &restore.parent,
+            &restore.lineage,
+            restore.held,
+            &restore.leases,
+        ),
+        None => "no restore, since none was declared".to_owned(),
+    };
+    let Some(restore) = restore.filter(|_| expected == found) else {
+        let finding = Finding::of_record(
+            &vault.name,
+            vault.lineage,
+            sequence,
+            RESTORE_MISMATCH,
+            (expected, found),
+        );
+        return Ok(vec![finding]);
+    };
+    if restore.size > restore.held {
+        restores::withdraw_finding(sql, RESTORE_DECLARED, &restore.declaration)?;
+        let granted = accounts::granted(sql, &vault.name)?;
+        return Ok(vec![in_doubt(vault, &restore, state, &granted, cipher)]);
+    }
+    Ok(Vec::new())
+}
+
+/// The root of the first `size` records, as HQ holds them; none if it does not hold as many.
+fn root_at(
+    sql: &Connection,
+    record: &Record,
+    vault: &Vault,
+    ring: &Keyring<'_>,
+    size: u64,
+) -> Result<Option<Fingerprint>, Failure> {
+    let audit = ring.agreement(AUDIT)?;
+    let agree = keyring::agree(&*audit);
+    let opener = Opener {
+        public_key: audit.public_key(),
+        agree: &agree,
+        former: Some(ring),
+    };
+    let mut tree = mintmark_ledger::merkle::Frontier::new();
+    Leaves::new(sql, record, vault, opener).each(size, |leaf| tree.append(leaf))?;
+    Ok((tree.size() == size).then(|| Fingerprint::new(tree.root())))
+}
+
+/// Makes the tails that vaults wait for: with the dispatch key of the newest manifest, so that a vault can verify them.
+pub(crate) fn seal_owed(
+    home: &Home,
+    registry: &mut Registry,
+    console: &Console,
+) -> Result<(), Failure> {
+    let mut owed = Vec::new();
+    for vault in vaults::serving(&registry.sql)? {
+        if let Some(restore) = restores::pending(&registry.sql, &vault.name)? {
+            owed.push((vault, restore));
+        }
+    }
+    if owed.is_empty() {
+        return Ok(());
+    }
+    let manifest = trust::in_force(home)?;
+    let key = manifest.content().dispatch_key.to_sec1_bytes();
+    owed.retain(|(_, restore)| restore.tail.as_ref().is_none_or(|(_, by)| **by != *key));
+    if owed.is_empty() {
+        return Ok(());
+    }
+    let ring = Keyring::new(&home.config, console)?;
+    let signer = ring.signer(DISPATCH)?;
+    let audit = ring.agreement(AUDIT)?;
+    let agree = keyring::agree(&*audit);
+    let opener = Opener {
+        public_key: audit.public_key(),
+        agree: &agree,
+        former: Some(&ring),
+    };
+    let record = home.record();
+    for (vault, restore) in owed {
+        let first = restore.size.min(restore.held);
+        let mut parts: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
+        let mut bytes = 0;
+        let mut count = 0;
+        let leaves = Leaves::new(&registry.sql, &record, &vault, opener);
+        leaves.records(first..restore.held, |raw| {
+            count += 1;
+            let full = |part: &Vec<Vec<u8>>| {
+                part.len() >= PART_RECORDS_MAX
+                    || (!part.is_empty() && bytes + raw.len() > PART_BYTES_MAX)
+            };
+            if parts.last().is_none_or(full) {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += raw.len();
+            if let Some(part) = parts.last_mut() {
+                part.push(raw);
+            }
+        })?;
+        if count != restore.held - first {
+            return Err(failure::home_corrupt(format!(
+                "records of {} that headquarters holds are missing",
+                vault.name
+            )));
+        }
+        let (mut at, total) = (first, parts.len() as u64);
+        for (part, records) in (1..).zip(parts) {
+            let count = records.len() as u64;
+            let tail = LogTail {
+                salt: random().map_err(failure::protocol)?,
+                vault: vault.name.clone(),
+                declaration: restore.declaration,
+                part,
+                parts: total,
+                log_size: restore.held,
+                log_root: restore.held_root,
+                first: at,
+                records,
+            };
+            let sealed = tail
+                .seal(
+                    manifest.content(),
+                    &vault.agreement_key,
+                    &keyring::sign(&*signer),
+                )
+                .map_err(failure::protocol)?;
+            record.replace(&record.tail(&vault.name, &restore.lineage, part), &sealed)?;
+            at += count;
+        }
+        let transaction = registry.transaction()?;
+        restores::set_tail(&transaction, &restore, total, &key)?;
+        registry::commit(transaction)?;
+    }
+    Ok(())
+}
+
+/// The lost history turns up after all: a bundle of a lineage that a declaration closed, beyond what the vault had then.
+pub(crate) fn is_lost_history(restore: &Restore, log_size: u64) -> bool {
+    log_size > restore.size.max(restore.held)
+}
