@@ -112,7 +112,7 @@ pub enum Error {
     },
     /// A key algorithm's name is not known.
     #[error(
-        "`{found}` is not a key algorithm; there are P-256, P-384, Ed25519, RSA-2048, RSA-3072, RSA-4096"
+        "`{found}` is not a key algorithm; there are P-256, P-384, Ed25519, RSA-2048, RSA-3072, RSA-4096, RSA"
     )]
     KeyAlgorithmUnknown {
         /// The name as written.

@@ -32,6 +32,17 @@ impl Policy {
         let Self::Check { file, against } = self;
         let policy = read(&file)?;
         let now = now_unix();
+        // What is wrong with the window is a warning here, and its error at the draft.
+        match policy.check_compiles(now) {
+            Err(
+                error @ (PolicyError::DeviceIds { .. }
+                | PolicyError::Entitlement { .. }
+                | PolicyError::Subject { .. }),
+            ) => {
+                return Err(wrong(&file, &error));
+            }
+            _ => {}
+        }
         let mut words = policy.explain(now);
         let warnings = policy.warnings(now);
         for warning in &warnings {

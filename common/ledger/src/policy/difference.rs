@@ -304,11 +304,20 @@ fn product(all: &mut Changes, before: &ProductTerms, after: &ProductTerms) {
     );
 }
 
-/// The most ranges that a line names; the list itself is what `approval show` and `--json` are for.
+/// The most ranges that a line names; a file of the policy has them all.
 const RANGES_SHOWN_MAX: usize = 8;
 
 /// A list of device identifiers in words: how many, and which, as far as that fits.
 pub fn listed_words(listed: &DeviceIds) -> String {
+    let plural = if listed.devices() == 1 { "" } else { "s" };
+    format!(
+        "the {} listed device identifier{plural} {}",
+        grouped(listed.devices()),
+        ranges(listed)
+    )
+}
+
+fn ranges(listed: &DeviceIds) -> String {
     let ranges = listed.ranges();
     let shown: Vec<String> = ranges
         .iter()
@@ -321,37 +330,26 @@ pub fn listed_words(listed: &DeviceIds) -> String {
         (1, Some(last)) => format!(", {last}"),
         (more, Some(last)) => format!(", and {} more up to {last}", grouped(more)),
     };
-    let plural = if listed.devices() == 1 { "" } else { "s" };
-    format!(
-        "the {} listed device identifier{plural} {}{more}",
-        grouped(listed.devices()),
-        shown.join(", ")
-    )
+    shown.join(", ") + &more
 }
 
-/// What came into a list and what left it: hundreds of ranges side by side show nobody what changed.
+/// What came into a list and what left it: two long lists side by side show nobody what changed.
 fn listed(all: &mut Changes, before: Option<&DeviceIds>, after: Option<&DeviceIds>) {
+    let field = "listed device identifiers";
     let (Some(known), Some(next)) = (before, after) else {
-        let words = |listed: &Option<&DeviceIds>| match listed {
-            None => "no list".to_owned(),
+        return all.compare(field, &before, &after, |listed| match listed {
+            None => "without a list".to_owned(),
             Some(listed) => listed_words(listed),
-        };
-        return all.compare("listed device identifiers", &before, &after, words);
+        });
     };
-    if known == next {
-        return;
+    let count = |listed: &u128| grouped(*listed);
+    all.compare(field, &known.devices(), &next.devices(), count);
+    let none = || Some("none".to_owned());
+    if let Some(came) = next.without(known) {
+        all.add(Some("newly listed"), none(), Some(ranges(&came)));
     }
-    all.compare("listed device identifiers", &before, &after, |listed| {
-        listed.map_or_else(String::new, listed_words)
-    });
-    for (field, gone, from) in [
-        ("newly listed", next, known),
-        ("no longer listed", known, next),
-    ] {
-        if let Some(difference) = gone.without(from) {
-            let (none, words) = (String::from("none"), listed_words(&difference));
-            all.add(Some(field), Some(none), Some(words));
-        }
+    if let Some(gone) = known.without(next) {
+        all.add(Some("no longer listed"), none(), Some(ranges(&gone)));
     }
 }
 

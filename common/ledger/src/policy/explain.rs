@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use mintmark_protocol::entitlement::Interval;
 
+use super::difference::listed_words;
 use super::{KeyPolicy, KeyUse, Policy, ProductPolicy, SECONDS_PER_DAY};
 
 impl Policy {
@@ -119,10 +120,16 @@ impl ProductPolicy {
 
     fn explain_identifiers(&self) -> String {
         let (sku, source) = (&self.sku, self.device_id_source.as_str());
+        let listed = |and: &str| match &self.device_ids {
+            None => String::new(),
+            Some(listed) => format!("{and} is one of {}", listed_words(listed)),
+        };
         let Some(pattern) = &self.device_id_pattern else {
-            return format!(
-                "{sku}: the device identifier, in the request's {source}, may be anything."
-            );
+            let what = match &self.device_ids {
+                None => " may be anything".to_owned(),
+                Some(_) => listed(""),
+            };
+            return format!("{sku}: the device identifier, in the request's {source},{what}.");
         };
         let language = pattern.language();
         let such_as = language.example.map_or_else(
@@ -130,7 +137,8 @@ impl ProductPolicy {
             |example| format!(", such as {example}"),
         );
         format!(
-            "{sku}: the device identifier, in the request's {source}, matches {pattern}{such_as}."
+            "{sku}: the device identifier, in the request's {source}, matches {pattern}{such_as}{}.",
+            listed(", and")
         )
     }
 

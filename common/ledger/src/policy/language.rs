@@ -1,6 +1,8 @@
 //! Which device identifiers a pattern matches: an example of them, and how many there may be. It is for the people who
 //! review a policy; no decision is made of it.
 
+use std::collections::BTreeSet;
+
 use mintmark_protocol::identifier::{DEVICE_ID_BYTES_MAX, DeviceId};
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::primitives::StateID;
@@ -40,7 +42,7 @@ struct Place {
 }
 
 /// The automaton without its empty moves, over the alphabet of device identifiers.
-struct Paths {
+pub(super) struct Paths {
     /// One for each state of the automaton.
     places: Vec<Place>,
     start: usize,
@@ -49,7 +51,7 @@ struct Paths {
 }
 
 impl Paths {
-    fn of(nfa: &NFA) -> Self {
+    pub(super) fn of(nfa: &NFA) -> Self {
         let is_allowed = |byte: &u8| char::from(*byte).to_string().parse::<DeviceId>().is_ok();
         let mut alphabet: Vec<u8> = (0..=u8::MAX).filter(is_allowed).collect();
         alphabet.sort_by_key(|byte| (!byte.is_ascii_alphanumeric(), *byte));
@@ -60,6 +62,27 @@ impl Paths {
             start: nfa.start_anchored().as_usize(),
             alphabet,
         }
+    }
+
+    /// Where every text begins.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Where one more byte leads to.
+    pub(super) fn step(&self, places: &BTreeSet<usize>, byte: u8) -> BTreeSet<usize> {
+        let places = places.iter().filter_map(|place| self.places.get(*place));
+        let steps = places.flat_map(|place| &place.steps);
+        steps
+            .filter(|step| (step.start..=step.end).contains(&byte))
+            .map(|step| step.next)
+            .collect()
+    }
+
+    /// Whether a text may end in one of these places.
+    pub(super) fn ends(&self, places: &BTreeSet<usize>) -> bool {
+        let mut places = places.iter().filter_map(|place| self.places.get(*place));
+        places.any(|place| place.ends)
     }
 
     /// For each length of rest, for each place: in how many ways a rest of that length leads from there to the end.

@@ -13,12 +13,15 @@ mod explain;
 mod hours;
 mod key;
 mod language;
+mod listed;
 mod parse;
 mod pattern;
 mod product;
 mod source;
 mod summary;
 mod warning;
+
+use std::collections::BTreeMap;
 
 use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm, SubjectTemplate};
 use mintmark_protocol::device_ids::DeviceIds;
@@ -53,6 +56,10 @@ pub const ANCHOR_LEASE_DEFAULT: u64 = 256;
 /// The most re-issues of one device: the issue number in a serial has two bytes.
 pub const REISSUES_MAX: u32 = 65_535;
 const SECONDS_PER_DAY: u64 = 86_400;
+/// A name that no other is longer than.
+const LONGEST_NAME: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+/// About the bytes of a key that is delivered to a vault.
+const KEY_DELIVERY_BYTES: usize = 512;
 
 /// The number of the UTC hour that a time falls into: whole hours since 1970. `units_per_hour` counts in these fixed
 /// windows (00:00:00 to 00:59:59 UTC and so on), not in the last sixty minutes.
@@ -333,6 +340,36 @@ impl Policy {
 }
 
 impl Policy {
+    /// Whether an entitlement drafted at `now` (Unix seconds) would be one that vaults read, whoever it is for: a vault of
+    /// the longest name.
+    ///
+    /// # Errors
+    /// Those of [`Policy::compile`], but for a missing key.
+    pub fn check_compiles(&self, now: u64) -> Result<(), PolicyError> {
+        // safe: both are 32 characters of the alphabet of identifiers.
+        let (Ok(site), Ok(vault)) = (LONGEST_NAME.parse(), LONGEST_NAME.parse()) else {
+            return Ok(());
+        };
+        let last = AccountTag::new((1 << 48) - 1);
+        let tags: BTreeMap<&Sku, AccountTag> = (1_u64..)
+            .zip(&self.products)
+            .filter_map(|(number, product)| {
+                let tag = AccountTag::new(last?.number().saturating_sub(number))?;
+                Some((&product.sku, tag))
+            })
+            .collect();
+        let draft = Draft {
+            vault: &VaultName { site, vault },
+            version: u64::MAX,
+            drafted_at: now,
+            approve_until: u64::MAX,
+            salt: [0; 32],
+            accounts: &|sku| tags[sku],
+            keys: &|_, _| Some(([0; 32], vec![0; KEY_DELIVERY_BYTES])),
+        };
+        self.compile(&draft).map(drop)
+    }
+
     /// What makes the entitlement too large: the longest of its lists, as far as it is a list.
     fn too_large(&self, entitlement: &Entitlement, bytes: usize) -> PolicyError {
         let listed = |product: &ProductTerms| product.device_ids.as_ref().map(|d| d.ranges().len());

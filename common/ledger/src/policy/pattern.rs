@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::identifier::DEVICE_ID_BYTES_MAX;
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
 use regex_automata::nfa::thompson::{Compiler, NFA, WhichCaptures};
@@ -17,6 +18,7 @@ use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 use super::language::Language;
+use super::listed::{Counting, Matched};
 
 /// The longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 256;
@@ -67,6 +69,12 @@ impl DeviceIdPattern {
     pub fn language(&self) -> Language {
         let count = || Language::of(self.engine.get_nfa());
         self.language.get_or_init(count).clone()
+    }
+
+    /// How many identifiers of a list match; none if the pattern is too entangled to count them. As slow as
+    /// [`Self::language`].
+    pub(super) fn matched(&self, listed: &DeviceIds) -> Option<Matched> {
+        Counting::new(self.engine.get_nfa()).matched(listed)
     }
 }
 

@@ -57,6 +57,10 @@ pub struct ProductSummary {
     pub device_id_pattern: Option<String>,
     /// A shortest device identifier that matches; null without a pattern, or if none does.
     pub device_id_example: Option<String>,
+    /// The device identifiers that it may have, single ones and ranges `first..last`, in order; null: any.
+    pub device_ids: Option<Vec<String>>,
+    /// How many of them there are, as a text, since there may be more than a number of JSON can hold; null without a list.
+    pub device_ids_listed: Option<String>,
     /// `serialNumber` or `commonName`.
     pub device_id_source: &'static str,
     /// The keys that devices may have.
@@ -178,6 +182,14 @@ impl Policy {
             device_id_example: pattern
                 .and_then(|pattern| pattern.language().example)
                 .map(|example| example.to_string()),
+            device_ids: product
+                .device_ids
+                .as_ref()
+                .map(|listed| listed.ranges().iter().map(ToString::to_string).collect()),
+            device_ids_listed: product
+                .device_ids
+                .as_ref()
+                .map(|listed| listed.devices().to_string()),
             device_id_source: product.device_id_source.as_str(),
             key_algorithms: product
                 .key_algorithms

@@ -5,7 +5,7 @@ use mintmark_protocol::entitlement::Interval;
 use mintmark_protocol::identifier::StationId;
 use serde::Serialize;
 
-use super::capacity::{Room, room};
+use super::capacity::{Room, room as room_of};
 use super::explain::{counted, grouped, moment};
 use super::{KeyPolicy, KeyUse, Policy, ProductPolicy};
 
@@ -35,14 +35,6 @@ impl Policy {
     /// What is allowed and looks unintended, for an entitlement drafted at `now` (Unix seconds).
     pub fn warnings(&self, now: u64) -> Vec<Warning> {
         let mut warnings = Warnings(Vec::new());
-        if self
-            .products
-            .iter()
-            .any(|product| product.reissues_per_device > 0)
-        {
-            let text = "reissues_per_device is agreed on and not used yet: vaults of this version re-issue for no other key.";
-            warnings.add("REISSUES-UNSUPPORTED", text.to_owned());
-        }
         for product in &self.products {
             product.doubt_stations(&mut warnings);
         }
@@ -171,13 +163,17 @@ impl ProductPolicy {
                 Vec::new()
             }),
         };
-        let room = room(&intervals, self.units_per_hour, self.units_per_day).unwrap_or(Room {
+        let room = room_of(&intervals, self.units_per_hour, self.units_per_day).unwrap_or(Room {
             units: self.units,
             units_of_a_day: 0,
         });
         if room.units < self.units && !intervals.is_empty() {
+            let left = match self.working_hours {
+                Some(_) => "the working hours that are left of the window",
+                None => "what is left of the window",
+            };
             let text = format!(
-                "{sku}: the rates leave room for {} in what is left of the window, and {} are granted.",
+                "{sku}: the rates leave room for {} in {left}, and {} are granted.",
                 counted(room.units, "unit"),
                 grouped(self.units)
             );
@@ -194,6 +190,9 @@ impl ProductPolicy {
             );
             warnings.add("CREDIT-BELOW-DAY", text);
         }
+        // What the hours of any one day leave room for.
+        let most_of_day = room_of(&intervals, self.units_per_hour, None)
+            .map_or(u64::MAX, |room| room.units_of_a_day);
         let never = match (self.units_per_day, self.units_per_hour) {
             (Some(day), Some(hour)) if hour >= day => {
                 Some(("units_per_hour", "units_per_day is no higher"))
@@ -201,6 +200,10 @@ impl ProductPolicy {
             (Some(day), Some(hour)) if hour.saturating_mul(24) <= day => {
                 Some(("units_per_day", "24 hours at units_per_hour are no more"))
             }
+            (Some(day), Some(_)) if !intervals.is_empty() && most_of_day <= day => Some((
+                "units_per_day",
+                "the working hours of a day at units_per_hour are no more",
+            )),
             (Some(day), _) if day >= self.units => {
                 Some(("units_per_day", "there are no more units in all"))
             }
@@ -234,7 +237,11 @@ impl ProductPolicy {
 
     fn doubt_identifiers(&self, warnings: &mut Warnings) {
         let sku = &self.sku;
+        self.doubt_listed(warnings);
         let Some(pattern) = &self.device_id_pattern else {
+            if self.device_ids.is_some() {
+                return;
+            }
             let text = format!(
                 "{sku} has no device_id_pattern: any text that a certificate can hold is a device identifier."
             );
@@ -254,6 +261,44 @@ impl ProductPolicy {
                 counted(self.units, "unit")
             );
             warnings.add("PATTERN-TOO-NARROW", text);
+        }
+    }
+
+    fn doubt_listed(&self, warnings: &mut Warnings) {
+        let Some(listed) = &self.device_ids else {
+            return;
+        };
+        let sku = &self.sku;
+        let devices = listed.devices();
+        let matched = self
+            .device_id_pattern
+            .as_ref()
+            .and_then(|pattern| Some((pattern, pattern.matched(listed)?)));
+        let mut usable = devices;
+        if let Some((pattern, matched)) = matched
+            && let Some(other) = matched.first_other
+        {
+            usable = matched.devices;
+            let text = format!(
+                "{sku}: {} of the {} listed device identifiers do not match {pattern}, such as {other}: these devices \
+                 will be refused.",
+                grouped(devices.saturating_sub(usable)),
+                grouped(devices)
+            );
+            warnings.add("DEVICE-IDS-FORBIDDEN", text);
+        }
+        if usable < u128::from(self.units) {
+            let allowed = if usable < devices {
+                "are listed and match"
+            } else {
+                "are listed"
+            };
+            let text = format!(
+                "{sku}: {} device identifiers {allowed}, and {} are granted: the rest cannot be made.",
+                grouped(usable),
+                counted(self.units, "unit")
+            );
+            warnings.add("DEVICE-IDS-TOO-FEW", text);
         }
     }
 

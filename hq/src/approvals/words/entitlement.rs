@@ -1,7 +1,7 @@
 //! An entitlement's terms in words, and what an amendment changes.
 
 use mintmark_console::time::rfc3339;
-use mintmark_ledger::policy::difference;
+use mintmark_ledger::policy::{difference, listed_words};
 use mintmark_ledger::state::clock::CLOCK_GAP_DAYS_DEFAULT;
 use mintmark_protocol::entitlement::{DeviceIdSource, Entitlement, Interval, ProductTerms};
 use mintmark_protocol::key_terms::{KeyTerms, KeyUse};
@@ -57,7 +57,11 @@ fn product_terms(product: &ProductTerms) -> String {
     }
     match &product.device_id_pattern {
         Some(pattern) => parts.push(format!("identifiers matching `{pattern}`")),
-        None => parts.push("any identifier".to_owned()),
+        None if product.device_ids.is_none() => parts.push("any identifier".to_owned()),
+        None => {}
+    }
+    if let Some(listed) = &product.device_ids {
+        parts.push(format!("only {}", listed_words(listed)));
     }
     if product.device_id_source != DeviceIdSource::SerialNumber {
         parts.push(format!(

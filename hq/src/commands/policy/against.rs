@@ -1,7 +1,8 @@
 //! `hq policy check --against`: what a policy would have refused of what vaults were asked before.
 //!
 //! The log that headquarters holds is run again with the policy in place of whatever the vault was granted: the log's
-//! own beginning and enrolment, then each of its requests, decided by the rules that vaults have.
+//! own beginning and enrolment, what officers ended, then each request and each order on a device, decided by the rules that
+//! vaults have. What the vault decided itself stands beside it, so that it is known which devices would not exist.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,16 +13,19 @@ use mintmark_ledger::decide::{
     Decision, DeviceRecord, Input, Lookup, LookupError, Submitted, decide,
 };
 use mintmark_ledger::entry::{
-    Body, Content, Dispatch, Entry, KeyOutcome, KeyReceipt, LogSequence, Request, Signed,
-    Submission, Verdict,
+    Body, Content, DeviceOrder, Dispatch, Entry, KeyOutcome, KeyReceipt, LogSequence, Request,
+    Signed, Submission, Verdict,
 };
 use mintmark_ledger::policy::{Draft, Policy as PolicyFile};
+use mintmark_ledger::refusal::Refusal;
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::entitlement::{AccountTag, Credit, DeviceIdSource, Entitlement, Interval};
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku};
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -51,31 +55,133 @@ pub(super) struct Trial {
 struct Tally {
     requests: u64,
     issued: u64,
+    /// Those of `issued` that would have spent a unit; the others are further certificates of devices that were made.
+    units: u64,
     /// Answered with the certificate that was issued before.
     existing: u64,
-    refused: BTreeMap<String, u64>,
-    examples: Vec<Value>,
+    refused: BTreeMap<String, Refusals>,
+    /// Requests that the vault made a device for.
+    made: u64,
+    /// Requests that the vault refused, and that would have been issued.
+    newly_issued: u64,
+    /// What was said of devices: scrap, void, rework.
+    orders: u64,
+    orders_refused: BTreeMap<String, u64>,
+    /// Of devices that were made, and of others.
+    examples: [Vec<Value>; 2],
+}
+
+/// How often one rule would have refused.
+#[derive(Clone, Copy, Default)]
+struct Refusals {
+    count: u64,
+    /// Requests that the vault made a device for.
+    made: u64,
+}
+
+/// What the vault itself made of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// A device got its first certificate.
+    Made,
+    /// A device got another one.
+    MadeAgain,
+    Existing,
+    Refused,
+}
+
+impl Past {
+    fn of(decision: &Body) -> Option<Self> {
+        match decision {
+            Body::Reserved(reserved) if reserved.issue == 0 => Some(Self::Made),
+            Body::Reserved(_) => Some(Self::MadeAgain),
+            Body::Existing { .. } => Some(Self::Existing),
+            Body::Refused(_) => Some(Self::Refused),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Made | Self::MadeAgain => "issued",
+            Self::Existing => "existing",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What would have become of a request, until it is known what did.
+enum Tried {
+    Issued,
+    Existing,
+    Refused { code: String, example: Value },
 }
 
 impl Tally {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.issued += other.issued;
+        self.units += other.units;
         self.existing += other.existing;
-        for (code, count) in &other.refused {
-            *self.refused.entry(code.clone()).or_default() += count;
+        self.made += other.made;
+        self.newly_issued += other.newly_issued;
+        self.orders += other.orders;
+        for (code, refusals) in &other.refused {
+            let sum = self.refused.entry(code.clone()).or_default();
+            sum.count += refusals.count;
+            sum.made += refusals.made;
         }
-        let room = EXAMPLES_MAX.saturating_sub(self.examples.len());
-        self.examples
-            .extend(other.examples.iter().take(room).cloned());
+        for (code, count) in &other.orders_refused {
+            *self.orders_refused.entry(code.clone()).or_default() += count;
+        }
+        for (all, more) in self.examples.iter_mut().zip(&other.examples) {
+            let room = EXAMPLES_MAX.saturating_sub(all.len());
+            all.extend(more.iter().take(room).cloned());
+        }
+    }
+
+    fn count(&mut self, tried: Tried, past: Option<Past>) {
+        let made = past == Some(Past::Made);
+        self.made += u64::from(made);
+        match tried {
+            Tried::Issued => self.newly_issued += u64::from(past == Some(Past::Refused)),
+            Tried::Existing => {}
+            Tried::Refused { code, mut example } => {
+                let refusals = self.refused.entry(code).or_default();
+                refusals.count += 1;
+                refusals.made += u64::from(made);
+                example["outcome"] = past.map(Past::as_str).into();
+                let [of_made, others] = &mut self.examples;
+                let examples = if made { of_made } else { others };
+                if examples.len() < EXAMPLES_MAX {
+                    examples.push(example);
+                }
+            }
+        }
+    }
+
+    /// Devices that were made at a request that would have been refused.
+    fn made_refused(&self) -> u64 {
+        self.refused.values().map(|refusals| refusals.made).sum()
+    }
+
+    /// Those of devices that were made first.
+    fn examples(&self) -> impl Iterator<Item = &Value> {
+        self.examples.iter().flatten().take(EXAMPLES_MAX)
     }
 
     fn to_json(&self, site: &str, vault: Option<&str>) -> Value {
         let refused: Vec<_> = self
             .refused
             .iter()
+            .map(|(code, of)| json!({ "code": code, "count": of.count, "made": of.made }))
+            .collect();
+        let orders_refused: Vec<_> = self
+            .orders_refused
+            .iter()
             .map(|(code, count)| json!({ "code": code, "count": count }))
             .collect();
+        let examples: Vec<_> = self.examples().collect();
         json!({
             "site": site,
             "vault": vault,
@@ -83,7 +189,13 @@ impl Tally {
             "issued": self.issued,
             "existing": self.existing,
             "refused": refused,
-            "examples": self.examples,
+            "examples": examples,
+            "units": self.units,
+            "made": self.made,
+            "made_refused": self.made_refused(),
+            "newly_issued": self.newly_issued,
+            "orders": self.orders,
+            "orders_refused": orders_refused,
         })
     }
 }
@@ -163,15 +275,47 @@ impl Trial {
                 total.requests,
                 total.issued,
                 total.existing,
-                total.refused.values().sum::<u64>(),
+                total.refused.values().map(|of| of.count).sum::<u64>(),
             ),
         ];
-        let counted = total.refused.iter();
+        if total.made > 0 {
+            words.push(format!(
+                "  Would have been refused: {} of {} devices that were made.",
+                total.made_refused(),
+                total.made
+            ));
+        }
+        if total.newly_issued > 0 {
+            words.push(format!(
+                "  Would have been issued: {} that the vault refused.",
+                total.newly_issued
+            ));
+        }
+        words.extend(total.refused.iter().map(|(code, of)| match of.made {
+            0 => format!("  {code}: {}", of.count),
+            made => format!(
+                "  {code}: {}, {made} of them of devices that were made",
+                of.count
+            ),
+        }));
+        if total.orders > 0 {
+            let refused: u64 = total.orders_refused.values().sum();
+            let orders = total.orders;
+            words.push(format!(
+                "  Of {orders} orders on devices (scrap, void, rework), {refused} would have been refused."
+            ));
+        }
+        let counted = total.orders_refused.iter();
         words.extend(counted.map(|(code, count)| format!("  {code}: {count}")));
-        words.extend(total.examples.iter().map(|example| {
+        words.extend(total.examples().map(|example| {
             let text = |name: &str| example[name].as_str().unwrap_or("-").to_owned();
             let (time, vault, device) = (text("time"), text("vault"), text("device_id"));
-            format!("    {time}  {vault}  {device}  {}", text("code"))
+            let past = match example["outcome"].as_str() {
+                Some("issued") => "  was issued",
+                Some("refused") => "  was refused",
+                _ => "",
+            };
+            format!("    {time}  {vault}  {device}  {}{past}", text("code"))
         }));
         words
     }
@@ -248,12 +392,14 @@ fn try_on(
             .collect(),
         state: State::new(),
         devices: Devices::default(),
-        grant: None,
+        dispatch: None,
+        tried: None,
         tally: Tally::default(),
     };
     log.each(vault, |raw, sequence, entry| {
         trial.record(raw, sequence, entry)
     })?;
+    trial.settle(None);
     Ok(trial.tally)
 }
 
@@ -303,33 +449,74 @@ struct Replaying<'a> {
     sources: BTreeMap<Sku, DeviceIdSource>,
     state: State,
     devices: Devices,
-    /// A grant whose acceptance comes next.
-    grant: Option<(Vec<u8>, Entry)>,
+    /// A dispatch that matters, or a confirmation of the clock, whose acceptance comes next.
+    dispatch: Option<(Vec<u8>, Entry)>,
+    /// The request before, until it is known what the vault made of it.
+    tried: Option<Tried>,
     tally: Tally,
 }
 
 impl Replaying<'_> {
     fn record(&mut self, raw: &[u8], sequence: u64, entry: Entry) -> Result<(), Failure> {
-        let grant = self.grant.take();
+        let dispatched = self.dispatch.take();
+        self.settle(Past::of(&entry.body));
         match &entry.body {
-            Body::Genesis(_) | Body::Start(_) | Body::Trust(_) => {
+            // What the vault found of its clock holds whatever the policy.
+            Body::Genesis(_)
+            | Body::Start(_)
+            | Body::Trust(_)
+            | Body::Rotation(_)
+            | Body::Clock(_) => {
                 apply(&mut self.state, raw, &entry);
             }
             Body::Dispatch(dispatch) => {
-                if let Verdict::Authentic(Content::Grant { .. }) = dispatch.content {
-                    self.grant = Some((raw.to_vec(), entry));
+                if let Verdict::Authentic(content) = &dispatch.content
+                    && matters(content)
+                {
+                    self.dispatch = Some((raw.to_vec(), entry));
                 }
             }
-            Body::DispatchAccepted => {
-                if let Some((asked, dispatch)) = grant {
+            Body::ClockConfirm { .. } => self.dispatch = Some((raw.to_vec(), entry)),
+            Body::DispatchAccepted | Body::ClockConfirmed => {
+                if let Some((asked, dispatch)) = dispatched {
                     apply(&mut self.state, &asked, &dispatch);
                     apply(&mut self.state, raw, &entry);
-                    self.come_into_force(entry.time);
+                    if self.state.is_enrolled() {
+                        self.come_into_force(entry.time);
+                    }
                 }
             }
             Body::Request(request) => self.request(raw, sequence, &entry, request)?,
+            Body::Device(order) => self.order(raw, &entry, order)?,
             // What was decided, signed, reported and sent is decided anew or passed over.
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// It is known what the vault made of the request before, if it made anything of it.
+    fn settle(&mut self, past: Option<Past>) {
+        if let Some(tried) = self.tried.take() {
+            self.tally.count(tried, past);
+        }
+    }
+
+    /// What somebody at the vault said of a device. Of one that would not have been made nothing could have been said.
+    fn order(&mut self, raw: &[u8], entry: &Entry, order: &DeviceOrder) -> Result<(), Failure> {
+        self.tally.orders += 1;
+        let input = Input::Device(order);
+        let cipher = Some(&self.cipher);
+        let decision = decide(&self.state, &self.devices, cipher, entry.clock(), input);
+        let decision = decision.map_err(failure::home_corrupt)?;
+        match &decision {
+            Decision::ChangeDevice(_) => {
+                apply(&mut self.state, raw, entry);
+                self.write(entry.time, decision.to_body());
+            }
+            other => {
+                let code = other.refusal().map_or("", Refusal::code).to_owned();
+                *self.tally.orders_refused.entry(code).or_default() += 1;
+            }
         }
         Ok(())
     }
@@ -408,15 +595,17 @@ impl Replaying<'_> {
             &self.state,
             &self.devices,
             Some(&self.cipher),
-            entry.time,
+            entry.clock(),
             input,
         )
         .map_err(failure::home_corrupt)?;
         match decision {
             Decision::Reserve(_) => {
                 self.tally.issued += 1;
+                self.tried = Some(Tried::Issued);
                 apply(&mut self.state, raw, entry);
                 if let Some(Effect::Reserved(device)) = self.write(entry.time, decision.to_body()) {
+                    self.tally.units += u64::from(device.issue == 0);
                     let signed = Body::Signed(Signed {
                         reservation: device.reservation,
                         signature: [0; 64],
@@ -425,22 +614,23 @@ impl Replaying<'_> {
                     self.write(entry.time, signed);
                 }
             }
-            Decision::Existing { .. } => self.tally.existing += 1,
+            Decision::Existing { .. } => {
+                self.tally.existing += 1;
+                self.tried = Some(Tried::Existing);
+            }
             // Nobody asks these of a request.
             Decision::ChangeDevice(_) | Decision::ConfirmClock => {}
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
-                let code = refusal.code();
-                *self.tally.refused.entry(code.to_owned()).or_default() += 1;
-                if self.tally.examples.len() < EXAMPLES_MAX {
-                    self.tally.examples.push(json!({
-                        "vault": self.vault,
-                        "product": request.product.as_str(),
-                        "device_id": csr.ok().and_then(|csr| self.device_id(&request.product, &csr)),
-                        "time": rfc3339(entry.time),
-                        "code": code,
-                        "log_sequence": sequence,
-                    }));
-                }
+                let code = refusal.code().to_owned();
+                let example = json!({
+                    "vault": self.vault,
+                    "product": request.product.as_str(),
+                    "device_id": csr.ok().and_then(|csr| self.device_id(&request.product, &csr)),
+                    "time": rfc3339(entry.time),
+                    "code": code,
+                    "log_sequence": sequence,
+                });
+                self.tried = Some(Tried::Refused { code, example });
             }
             Decision::AcceptDispatch => {}
         }
@@ -456,6 +646,20 @@ impl Replaying<'_> {
             None => serial.or(name),
         };
         id.map(|id| id.to_string())
+    }
+}
+
+/// Whether what HQ sent holds under whatever policy: that the vault was let in, and what officers ended. An entitlement
+/// that they ended is none of the policy's, even where it has its name.
+fn matters(content: &Content) -> bool {
+    match content {
+        Content::Grant { .. } => true,
+        Content::Revocation { plaintext, .. } => Revocation::from_cbor(plaintext)
+            .is_ok_and(|revocation| !matches!(revocation.target, Target::Entitlement(_))),
+        Content::Entitlement { .. }
+        | Content::Acknowledgement { .. }
+        | Content::ClockCorrection { .. }
+        | Content::Reanchor { .. } => false,
     }
 }
 

@@ -37,6 +37,8 @@ struct Terms {
     units_per_day: Option<u64>,
     units_per_hour: Option<u64>,
     device_id_pattern: Option<String>,
+    /// Single identifiers and ranges `first..last`, in order; null: any.
+    device_ids: Option<Vec<String>>,
     device_id_source: &'static str,
     key_algorithms: Vec<String>,
     reissues_per_device: u32,
@@ -134,6 +136,10 @@ fn show(report: &Report, console: &Console) {
             "  device id    {pattern} (from {})",
             terms.device_id_source
         ));
+        for (at, range) in terms.device_ids.iter().flatten().enumerate() {
+            let what = if at == 0 { "listed" } else { "" };
+            console.line(format!("  {what:<12} {range}"));
+        }
         console.line(format!(
             "  keys         {}",
             terms.key_algorithms.join(", ")
@@ -179,6 +185,10 @@ impl From<&ProductTerms> for Terms {
             units_per_day: terms.units_per_day,
             units_per_hour: terms.units_per_hour,
             device_id_pattern: terms.device_id_pattern.clone(),
+            device_ids: terms
+                .device_ids
+                .as_ref()
+                .map(|listed| listed.ranges().iter().map(ToString::to_string).collect()),
             device_id_source: terms.device_id_source.as_str(),
             key_algorithms: terms.key_algorithms.clone(),
             reissues_per_device: terms.reissues_per_device,

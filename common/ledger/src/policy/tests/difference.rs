@@ -1,5 +1,6 @@
 //! What officers are told of an amendment: one line for each of its terms.
 
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::entitlement::DeviceIdSource;
 
 use super::*;
@@ -201,4 +202,35 @@ fn a_change_is_shown_to_programs_field_by_field() {
         changes,
         serde_json::json!([{ "of": "TH-200", "field": "units", "before": "50,000", "after": "60,000" }])
     );
+}
+
+#[test]
+fn a_list_that_changes_is_told_by_what_came_and_what_went() {
+    let list = |entries: &[&str]| {
+        let ranges = entries.iter().map(|entry| entry.parse().unwrap()).collect();
+        Some(DeviceIds::new(ranges).unwrap())
+    };
+    let mut before = example();
+    let mut after = before.clone();
+    before.products[0].device_ids = list(&["A-1..A-5", "B"]);
+    let lines = |before: &Entitlement, after: &Entitlement| -> Vec<String> {
+        let changes = difference(before, after);
+        changes.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        lines(&before, &after),
+        [
+            "TH-200: listed device identifiers without a list instead of the 6 listed device identifiers A-1..A-5, B"
+        ]
+    );
+    after.products[0].device_ids = list(&["A-2..A-9"]);
+    assert_eq!(
+        lines(&before, &after),
+        [
+            "TH-200: listed device identifiers 8 instead of 6",
+            "TH-200: newly listed A-6..A-9 instead of none",
+            "TH-200: no longer listed A-1, B instead of none",
+        ]
+    );
+    assert_eq!(lines(&before, &before), [] as [&str; 0]);
 }

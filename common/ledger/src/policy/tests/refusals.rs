@@ -132,7 +132,21 @@ refused! {
     an_unknown_source_of_identifiers_is_refused: UNITS => "units = 100\ndevice_id_source = \"CN\"", "POLICY-VALUE",
         "policy line 10: device_id_source: `CN` is not serialNumber or commonName";
     an_unknown_key_algorithm_is_refused: "[\"P-256\"]" => "[\"P-256\", \"P-255\"]", "POLICY-KEY-ALGORITHM",
-        "policy line 10: key_algorithms: `P-255` is not a key algorithm; there are P-256, P-384, Ed25519, RSA-2048, RSA-3072, RSA-4096";
+        "policy line 10: key_algorithms: `P-255` is not a key algorithm; there are P-256, P-384, Ed25519, RSA-2048, RSA-3072, RSA-4096, RSA";
+    a_list_that_names_a_device_twice_is_refused:
+        UNITS => "units = 100\ndevice_ids = [\"A-1..A-5\", \"A-3\"]", "POLICY-DEVICE-IDS",
+        "policy line 10: device_ids: A-3 is listed twice";
+    an_empty_list_is_refused: UNITS => "units = 100\ndevice_ids = []", "POLICY-DEVICE-IDS",
+        "policy line 10: device_ids: no device identifier is listed";
+    a_range_that_is_none_is_refused_with_its_line:
+        UNITS => "units = 100\ndevice_ids = [\n\"A-1\",\n\"A-2..B-3\",\n]", "POLICY-DEVICE-IDS",
+        "policy line 12: device_ids: A-2..B-3: both ends must be the same but for the digits that they end in";
+    a_range_beyond_ten_millions_is_refused:
+        UNITS => "units = 100\ndevice_ids = [\"A-00000000..A-99999999\"]", "POLICY-DEVICE-IDS",
+        "policy line 10: device_ids: A-00000000..A-99999999 holds 100000000 device identifiers, and a range has at most 10000000";
+    a_list_of_what_is_no_device_identifier_is_refused:
+        UNITS => "units = 100\ndevice_ids = [\"A_1\"]", "POLICY-DEVICE-IDS",
+        format!("policy line 10: device_ids: {}", "A_1".parse::<mintmark_protocol::identifier::DeviceId>().unwrap_err());
     a_key_algorithm_named_twice_is_refused: "[\"P-256\"]" => "[\"P-256\", \"P-256\"]", "POLICY-KEY-ALGORITHM",
         "policy line 10: key_algorithms: P-256 is named twice";
     a_product_without_a_key_algorithm_is_refused: "[\"P-256\"]" => "[]", "POLICY-KEY-ALGORITHM",
@@ -339,4 +353,36 @@ fn no_text_makes_the_reader_panic() {
             let _ = Policy::parse(&format!("{}{byte}{}", &EXAMPLE[..at], &EXAMPLE[at + 1..]));
         }
     }
+}
+
+#[test]
+fn a_list_that_no_entitlement_has_room_for_is_refused_with_its_size_and_what_to_do() {
+    let list = |count: usize| {
+        let many: Vec<String> = (0..count)
+            .map(|n| format!("\"TH200-{:08}\"", 2 * n))
+            .collect();
+        let text = format!("units = 100\ndevice_ids = [{}]", many.join(", "));
+        let policy = Policy::parse(&LEAST.replacen(UNITS, &text, 1)).unwrap();
+        policy.check_compiles(Q1.from)
+    };
+    list(5000).unwrap();
+    let error = list(7000).unwrap_err();
+    assert_eq!(error.code(), "POLICY-DEVICE-IDS");
+    let text = error.to_string();
+    let start = "policy line 10: device_ids: 7,000 entries of TH-200 are listed one by one or in ranges, and the \
+                 entitlement is too large: it would have 112";
+    assert!(text.starts_with(start), "{text}");
+    assert!(
+        text.ends_with("bytes, and at most 98304 are read"),
+        "{text}"
+    );
+    assert!(error.hint().unwrap().contains("use ranges"));
+    // As ranges they fit, and millions of them.
+    let text = format!(
+        "{UNITS}\ndevice_ids = [\"TH200-00000000..TH200-09999999\", \"TH200-10000000..TH200-19999999\"]"
+    );
+    let policy = Policy::parse(&LEAST.replacen(UNITS, &text, 1)).unwrap();
+    policy.check_compiles(Q1.from).unwrap();
+    let listed = policy.products()[0].device_ids.as_ref().unwrap();
+    assert_eq!((listed.ranges().len(), listed.devices()), (1, 20_000_000));
 }

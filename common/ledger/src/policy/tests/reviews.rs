@@ -28,6 +28,71 @@ fn a_sound_policy_raises_no_doubt() {
 }
 
 #[test]
+fn a_list_that_is_long_enough_raises_no_doubt_with_a_pattern_or_without() {
+    let list = "units = 100\ndevice_ids = [\"TH200-00000001..TH200-00000100\"]";
+    assert_eq!(warnings(&[("units = 100", list)]), [] as [&str; 0]);
+    let pattern = "device_id_pattern = \"TH200-[0-9]{8}\"";
+    let without = [("units = 100", list), (pattern, "")];
+    assert_eq!(warnings(&without), [] as [&str; 0]);
+}
+
+#[test]
+fn a_list_that_its_pattern_forbids_in_part_is_told_in_numbers_with_an_example() {
+    let listed = "units = 100\ndevice_id_pattern = \"TH200-[0-9]{8}\"\ndevice_ids = [\"TH200-00000001..TH200-00000090\", \
+                  \"TH200-100..TH200-109\"]";
+    let text = LEAST.replace("units = 100", listed);
+    let warnings = Policy::parse(&text).unwrap().warnings(Q1.from);
+    let texts: Vec<_> = warnings
+        .iter()
+        .filter(|warning| warning.code.starts_with("DEVICE-IDS"))
+        .map(|warning| warning.text.as_str())
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "TH-200: 10 of the 100 listed device identifiers do not match TH200-[0-9]{8}, such as TH200-100: these \
+             devices will be refused.",
+            "TH-200: 90 device identifiers are listed and match, and 100 units are granted: the rest cannot be made.",
+        ]
+    );
+}
+
+#[test]
+fn a_list_is_explained_and_summed_up() {
+    let explained = |lines: &str| {
+        let text = LEAST.replace("units = 100", &format!("units = 100\n{lines}"));
+        let policy = Policy::parse(&text).unwrap();
+        let sentence = policy.explain(Q1.from).remove(2);
+        let summary = serde_json::to_value(policy.summary(Q1.from)).unwrap();
+        (sentence, summary["products"][0].clone())
+    };
+    let list = "device_ids = [\"TH200-00000199\", \"TH200-00000100..TH200-00000198\", \"A\"]";
+    let (sentence, summary) = explained(list);
+    assert_eq!(
+        sentence,
+        "TH-200: the device identifier, in the request's serialNumber, is one of the 101 listed device identifiers A, \
+         TH200-00000100..TH200-00000199."
+    );
+    assert_eq!(
+        summary["device_ids"],
+        serde_json::json!(["A", "TH200-00000100..TH200-00000199"])
+    );
+    assert_eq!(summary["device_ids_listed"], "101");
+    let pattern = format!("device_id_pattern = \"TH200-[0-9]{{8}}\"\n{list}");
+    assert_eq!(
+        explained(&pattern).0,
+        "TH-200: the device identifier, in the request's serialNumber, matches TH200-[0-9]{8}, such as \
+         TH200-00000000, and is one of the 101 listed device identifiers A, TH200-00000100..TH200-00000199."
+    );
+    let many: Vec<String> = (0..12).map(|n| format!("\"X{:02}\"", 2 * n)).collect();
+    let (sentence, _) = explained(&format!("device_ids = [{}]", many.join(", ")));
+    assert!(
+        sentence.ends_with("the 12 listed device identifiers X00, X02, X04, X06, X08, X10, X12, X14, and 4 more up to X22."),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn stations_that_name_the_console_raise_no_doubt() {
     let stations = "units = 100\nstations = [\"line-1\", \"console\"]";
     assert_eq!(warnings(&[("units = 100", stations)]), [] as [&str; 0]);
@@ -75,6 +140,22 @@ fn each_doubt_has_its_code() {
             "PATTERN-MATCHES-NOTHING",
         ),
         ("[0-9]{8}", "[0-9]", "PATTERN-TOO-NARROW"),
+        (
+            units,
+            "units = 100\ndevice_ids = [\"TH200-00000001..TH200-00000099\"]",
+            "DEVICE-IDS-TOO-FEW",
+        ),
+        (
+            units,
+            "units = 100\ndevice_ids = [\"TH200-00000001..TH200-00000200\", \"GW1\"]",
+            "DEVICE-IDS-FORBIDDEN",
+        ),
+        (
+            units,
+            "units = 100\nunits_per_day = 40\nunits_per_hour = 4\nworking_hours = { zone = \"UTC\", days = [\"mon\"], \
+             from = \"08:00\", to = \"18:00\" }",
+            "RATE-NEVER-BINDS",
+        ),
         (
             "extended_key_usage = [\"clientAuth\"]",
             "",
@@ -214,14 +295,14 @@ fn the_example_is_explained_in_plain_words() {
 
 #[test]
 fn the_example_asks_for_more_than_its_hours_allow() {
-    // 26 days of 16 hours at 200 an hour, and 2,000 a day: 52,000 units; so nothing is doubted but what is not built yet.
+    // 26 days of 16 hours at 200 an hour, and 2,000 a day: 52,000 units; so nothing is doubted but the station.
     let codes: Vec<_> = Policy::parse(EXAMPLE)
         .unwrap()
         .warnings(Q1.from)
         .iter()
         .map(|w| w.code)
         .collect();
-    assert_eq!(codes, ["REISSUES-UNSUPPORTED", "STATIONS-UNSUPPORTED"]);
+    assert_eq!(codes, ["STATIONS-UNSUPPORTED"]);
     // From the middle of February half of them are left.
     let late = Policy::parse(EXAMPLE)
         .unwrap()
@@ -261,6 +342,8 @@ fn the_summary_has_every_field_as_json() {
                 "units_per_hour": 200,
                 "device_id_pattern": "TH200-[0-9]{8}",
                 "device_id_example": "TH200-00000000",
+                "device_ids": null,
+                "device_ids_listed": null,
                 "device_id_source": "serialNumber",
                 "key_algorithms": ["P-256"],
                 "reissues_per_device": 1,
