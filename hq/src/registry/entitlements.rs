@@ -68,6 +68,26 @@ pub(crate) fn add(
 /// Frees the account tags of an entitlement from others that headquarters gave them to, not knowing that its vault has
 /// them; and frees its products from other tags.
 pub(crate) fn release_tags(sql: &Connection, terms: &Entitlement) -> Result<(), Failure> {
+    // What was sent with such a tag, not knowing better, the vault refuses.
+    let holds = |other: &Entitlement| {
+        let mut products = other.products.iter();
+        products.any(|product| {
+            terms
+                .products
+                .iter()
+                .any(|of| of.account == product.account)
+        })
+    };
+    for listed in all(sql)? {
+        let other = &listed.terms;
+        if listed.state == "sent"
+            && other.vault == terms.vault
+            && other.id != terms.id
+            && holds(other)
+        {
+            refuse(sql, &listed.draft)?;
+        }
+    }
     for product in &terms.products {
         sql.execute(
             "DELETE FROM accounts WHERE site = ?1 AND vault = ?2
