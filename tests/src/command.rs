@@ -53,6 +53,16 @@ impl Tool {
         self
     }
 
+    /// Has it run on a machine whose clocks are wrong.
+    #[must_use]
+    pub fn machine(mut self, machine: &clock::Machine) -> Self {
+        self.clock_seconds = 0;
+        let variables = machine.environment();
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.environment.extend(variables);
+        self
+    }
+
     /// Without `--json`.
     #[must_use]
     #[track_caller]
