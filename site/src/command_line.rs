@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 use crate::commands::{
-    audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media, recover,
-    rotate, status,
+    audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media,
+    recover, rotate, status,
 };
 
 /// Makes device certificates within what headquarters has granted, without a network

@@ -174,12 +174,15 @@ pub enum Refusal {
         mark: u64,
     },
     /// The clock is not believed: it differs from what the machine counts, or is further ahead than the policy bounds.
-    #[error("the clock says {}, and should say {} or so: it jumped, or stands still", time(*.clock), time(*.expected))]
+    #[error("the clock says {}, and should say {} {}", time(*.clock), time(*.expected),
+        if *.latest { "at the latest: it is too far ahead of the log" } else { "or so: it was set, or stood still" })]
     ClockJumped {
         /// The clock, Unix seconds.
         clock: u64,
         /// What it should say, or the latest that it may say, Unix seconds.
         expected: u64,
+        /// Whether it is the latest.
+        latest: bool,
     },
     /// There is nothing to confirm.
     #[error("the clock is believed as it is")]

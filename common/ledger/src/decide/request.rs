@@ -85,7 +85,11 @@ pub(super) fn running(state: &State, moment: Moment) -> Result<(), Refusal> {
     let (clock, mark) = (moment.clock, state.mark());
     if let Some(stopped) = state.clock_stopped() {
         let expected = stopped.expected;
-        return Err(Refusal::ClockJumped { clock, expected });
+        return Err(Refusal::ClockJumped {
+            clock,
+            expected,
+            latest: clock > expected && expected == state.clock_latest(),
+        });
     }
     if state.clock_is_behind(clock) {
         return Err(Refusal::ClockBack { clock, mark });
