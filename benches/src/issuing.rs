@@ -1,6 +1,5 @@
 //! The measurements of issuing, in an order in which noise of the machine cancels.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -19,6 +18,9 @@ const BATCH: u32 = 100_000;
 
 /// How often a lone request is timed.
 const LONE: u32 = 7;
+
+/// Requests that are answered one by one.
+const ONE_BY_ONE: u32 = 50;
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -40,6 +42,10 @@ pub(crate) struct Report {
     pub(crate) steady_to_ceiling: f64,
     /// The ceiling's processor time per certificate to that of issuing: the same ratio where other programs are running.
     pub(crate) processor_to_ceiling: f64,
+    /// The median of what issuing takes to what it takes over a log in memory; to be at most 1.05.
+    pub(crate) log_to_memory: f64,
+    /// The same in processor time.
+    pub(crate) log_to_memory_processor: f64,
     /// Costs by size of the index.
     pub(crate) index: Vec<Size>,
     /// Processor time per certificate in the largest index to that in the smallest; to be at most 1.2.
@@ -50,6 +56,8 @@ pub(crate) struct Report {
     pub(crate) memory_bytes: u64,
     /// The median of `site issue` of one request, the whole command, in milliseconds.
     pub(crate) command_milliseconds: f64,
+    /// The median of one request by itself in a vault that is open, from its file to its certificate's, in milliseconds.
+    pub(crate) request_milliseconds: f64,
     /// The peer.
     pub(crate) openssl_ca: Peer,
     /// The verification libraries.
@@ -70,6 +78,12 @@ pub(crate) struct Round {
     processor_microseconds: f64,
     /// That of the ceiling to it.
     processor_ratio: f64,
+    /// Certificates per second over a log in memory.
+    in_memory: f64,
+    /// What issuing took to what it took over a log in memory.
+    log_ratio: f64,
+    /// The same in processor time.
+    log_processor_ratio: f64,
 }
 
 /// What a certificate costs in an index of some size.
@@ -96,12 +110,13 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
     for round in 1..=options.rounds {
         let vault = format!("round-{round}");
         scene.vault(&vault);
-        scene.settle();
         let ceiling_before = scene.ceiling("warm");
         let run = scene.issue(binaries, &vault, &folder);
         let ceiling_after = scene.ceiling("warm");
-        fs::remove_dir_all(scene.path(&vault)).unwrap();
         memory_bytes = memory_bytes.max(run.memory_bytes);
+        let bare = format!("bare-{round}");
+        scene.vault(&bare);
+        let in_memory = scene.issue_in_memory(&bare, &folder);
         let ceiling = f64::midpoint(ceiling_before.rate, ceiling_after.rate);
         let processor = f64::midpoint(
             ceiling_before.processor_microseconds,
@@ -123,17 +138,22 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
             steady_ratio: steady / ceiling,
             processor_microseconds,
             processor_ratio: processor / processor_microseconds,
+            in_memory: f64::from(options.csrs) / in_memory.whole.as_secs_f64(),
+            log_ratio: run.whole.as_secs_f64() / in_memory.whole.as_secs_f64(),
+            log_processor_ratio: processor_microseconds / processor_of(&in_memory, 0),
         });
     }
-    fs::remove_dir_all(&folder).unwrap();
 
     let mut lone = Vec::new();
     for number in 0..LONE {
-        let requests = scene.path("lone");
+        let requests = scene.path(&format!("lone-{number}"));
         requests::write(&requests, 9_000_000 + number, 1);
         lone.push(scene.issue(binaries, "warm", &requests).whole.as_secs_f64() * 1e3);
-        fs::remove_dir_all(&requests).unwrap();
     }
+    let requests = scene.path("one-by-one");
+    requests::write(&requests, 9_100_000, ONE_BY_ONE);
+    let one_by_one = scene.one_by_one("warm", &requests).into_iter();
+    let one_by_one = median(one_by_one.map(|took| took.as_secs_f64() * 1e3).collect());
 
     let index = sizes(&scene, binaries, options.index_max, &mut memory_bytes, &say);
     let ends = index.first().zip(index.last()).filter(|_| index.len() > 1);
@@ -149,6 +169,8 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         issuing_rate: median_of(|round| round.issuing),
         issuing_to_ceiling: median_of(|round| round.ratio),
         steady_to_ceiling: median_of(|round| round.steady_ratio),
+        log_to_memory: median_of(|round| round.log_ratio),
+        log_to_memory_processor: median_of(|round| round.log_processor_ratio),
         flat: ends
             .map(|(small, large)| large.processor_microseconds / small.processor_microseconds),
         flat_elapsed: ends
@@ -156,6 +178,7 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         index,
         memory_bytes,
         command_milliseconds: median(lone),
+        request_milliseconds: one_by_one,
         openssl_ca: openssl_ca::measure(&scene, "warm"),
         verification: libraries::measure(),
         rounds,
@@ -189,11 +212,9 @@ fn sizes(
             true => 2 * WINDOW,
             false => BATCH.min(level - certificates),
         };
-        let requests = scene.path("requests");
+        let requests = scene.path(&format!("requests-{certificates}"));
         requests::write(&requests, certificates, count);
-        scene.settle();
         let run = scene.issue(binaries, "warm", &requests);
-        fs::remove_dir_all(&requests).unwrap();
         *memory_bytes = (*memory_bytes).max(run.memory_bytes);
         if measured {
             levels.next();

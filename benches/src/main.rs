@@ -16,6 +16,7 @@
 mod ceiling;
 mod issuing;
 mod libraries;
+mod memory_log;
 mod openssl_ca;
 mod report;
 mod requests;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use mintmark_console::{Console, GlobalOptions};
+use mintmark_ledger::log::LogStore;
 
 /// Where the tests' library looks for the built binaries.
 const BINARIES: &str = "MINTMARK_BINARIES";
@@ -49,6 +52,12 @@ enum What {
         #[arg(long)]
         keys: String,
     },
+    /// `site issue` over a log in memory: for this program itself
+    #[command(hide = true)]
+    InMemory(Order),
+    /// One request after another in one vault: for this program itself
+    #[command(hide = true)]
+    OneByOne(Order),
     /// Makes vaults and requests and leaves them there, to look at `site issue` with other tools
     Prepare {
         /// How many vaults
@@ -57,6 +66,27 @@ enum What {
         #[command(flatten)]
         options: Options,
     },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Order {
+    #[arg(long)]
+    home: PathBuf,
+    #[arg(long)]
+    csr: PathBuf,
+    #[arg(long)]
+    output: PathBuf,
+}
+
+impl Order {
+    fn of_site(&self) -> mintmark_site::bench::Order<'_> {
+        mintmark_site::bench::Order {
+            home: &self.home,
+            product: "TH-200",
+            csr: &self.csr,
+            output: &self.output,
+        }
+    }
 }
 
 /// How much is measured.
@@ -98,7 +128,32 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&pace).unwrap());
             return ExitCode::SUCCESS;
         }
+        Some(What::InMemory(_) | What::OneByOne(_)) => Options::default(),
     };
+    let console = |json| {
+        let options = GlobalOptions {
+            json,
+            ..GlobalOptions::default()
+        };
+        Console::new("mintmark-benches", &options)
+    };
+    match &arguments.what {
+        Some(What::InMemory(order)) => {
+            let console = console(true);
+            let log = |folder: &Path| -> Box<dyn LogStore> {
+                Box::new(memory_log::MemoryLog::copy_of(folder))
+            };
+            mintmark_site::bench::issue_over(log, order.of_site(), &console).unwrap();
+            return ExitCode::SUCCESS;
+        }
+        Some(What::OneByOne(order)) => {
+            let console = console(false);
+            let took = mintmark_site::bench::issue_one_by_one(order.of_site(), &console).unwrap();
+            println!("{}", serde_json::to_string(&took).unwrap());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     let Some(binaries) = std::env::var_os(BINARIES) else {
         return again(&options);
     };

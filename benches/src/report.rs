@@ -43,6 +43,12 @@ pub(crate) fn table(report: &Report) -> String {
         ratio(report.processor_to_ceiling),
         "",
     );
+    row(
+        "log on, to a log in memory (time)".to_owned(),
+        format!("processor {:.2}", report.log_to_memory_processor),
+        ratio(report.log_to_memory),
+        "at most 1.05",
+    );
     for size in &report.index {
         row(
             format!("a certificate with {} in the index", size.certificates),
@@ -62,6 +68,12 @@ pub(crate) fn table(report: &Report) -> String {
             "at most 1.2",
         );
     }
+    row(
+        "one request by itself in an open vault".to_owned(),
+        format!("{:.1} ms", report.request_milliseconds),
+        String::new(),
+        "a few ms",
+    );
     row(
         "site issue of one request, whole command".to_owned(),
         format!("{:.0} ms", report.command_milliseconds),

@@ -1,5 +1,6 @@
 //! Where it is measured: a world with headquarters and as many vaults as are asked for, each with a token of its own.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ extended_key_usage = ["clientAuth"]
 /// Headquarters, and the vaults so far.
 pub(crate) struct Scene {
     world: World,
+    outgoing: Cell<u32>,
 }
 
 /// One run of `site issue`.
@@ -53,7 +55,10 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let world = World::empty(Stores::Tokens);
         world.ceremony(&OFFICERS, "");
-        Self { world }
+        Self {
+            world,
+            outgoing: Cell::new(0),
+        }
     }
 
     /// A new vault that may issue.
@@ -94,14 +99,26 @@ impl Scene {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// `site issue` of a file or folder of requests into a new folder, which is removed again.
+    /// `site issue` of a file or folder of requests into a new folder.
     pub(crate) fn issue(&self, binaries: &Path, vault: &str, requests: &Path) -> Run {
-        let output = self.path("issued");
         let mut command = self.command(binaries.join("site"));
+        command.args(["issue", "--json", "--product", "TH-200"]);
+        self.run(command, vault, requests)
+    }
+
+    /// The same over a log in memory. The vault is of no more use afterwards.
+    pub(crate) fn issue_in_memory(&self, vault: &str, requests: &Path) -> Run {
+        let mut command = self.command(std::env::current_exe().unwrap());
+        command.arg("in-memory");
+        self.run(command, vault, requests)
+    }
+
+    fn run(&self, mut command: Command, vault: &str, requests: &Path) -> Run {
+        let output = self.outgoing();
+        self.settle();
+        command.arg("--home").arg(self.path(vault));
         command
-            .arg("--home")
-            .arg(self.path(vault))
-            .args(["issue", "--json", "--product", "TH-200", "--csr"])
+            .arg("--csr")
             .arg(requests)
             .arg("--output")
             .arg(&output);
@@ -112,12 +129,44 @@ impl Scene {
             run.at.len() * 2,
             "a certificate and a chain for each"
         );
-        fs::remove_dir_all(output).unwrap();
         run
     }
 
+    /// How long each request of a folder takes by itself in a vault that is open.
+    pub(crate) fn one_by_one(&self, vault: &str, requests: &Path) -> Vec<Duration> {
+        let mut command = self.command(std::env::current_exe().unwrap());
+        command
+            .arg("one-by-one")
+            .arg("--home")
+            .arg(self.path(vault));
+        command
+            .arg("--csr")
+            .arg(requests)
+            .arg("--output")
+            .arg(self.outgoing());
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let last = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .rfind(|line| !line.is_empty());
+        serde_json::from_slice(last.unwrap()).unwrap()
+    }
+
+    /// A folder that is not there yet. Nothing is removed before the end: a file system that was just given files back is
+    /// slow to make new ones (ext4 keeps from using an inode again for minutes, and looks at each).
+    fn outgoing(&self) -> PathBuf {
+        let number = self.outgoing.get();
+        self.outgoing.set(number + 1);
+        self.path(&format!("issued-{number}"))
+    }
+
     /// Waits until the disk has nothing left to do.
-    pub(crate) fn settle(&self) {
+    fn settle(&self) {
         assert!(Command::new("sync").status().unwrap().success());
     }
 }

@@ -1,10 +1,12 @@
 //! Certificates on their way out: only what the log durably holds comes here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use mintmark_console::files::{self, Folder};
+use mintmark_console::files::{self, Folder, Unplaced};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, to_pem};
 use mintmark_protocol::device_secret::{DEVICE_SECRET_BYTES_MAX, object_id};
 use mintmark_protocol::envelope::{self, Kind};
@@ -24,6 +26,82 @@ const FILES_SYNCED_ALONE_MAX: usize = 8;
 pub(crate) struct Output {
     folder: Folder,
     path: PathBuf,
+    /// Names that were decided on and that nothing stands under yet.
+    on_the_way: OnTheWay,
+    /// What may stand here; of other names it need not be asked.
+    there: Mutex<Names>,
+}
+
+/// Digests of the names that were in the folder when it was opened and that were written since. What somebody else puts
+/// there meanwhile is not overwritten either: files get their names only where nothing has them.
+#[derive(Default)]
+struct Names {
+    digests: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Names {
+    fn add(&mut self, name: &OsStr) {
+        self.digests.insert(self.hasher.hash_one(name));
+    }
+
+    fn may_hold(&self, name: &OsStr) -> bool {
+        self.digests.contains(&self.hasher.hash_one(name))
+    }
+}
+
+/// Names of files that are being written.
+#[derive(Default)]
+struct OnTheWay {
+    names: Mutex<HashSet<OsString>>,
+    landed: Condvar,
+}
+
+impl OnTheWay {
+    fn names(&self) -> MutexGuard<'_, HashSet<OsString>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add<'a>(&self, names: impl Iterator<Item = &'a OsString>) {
+        self.names().extend(names.cloned());
+    }
+
+    fn remove<'a>(&self, names: impl Iterator<Item = &'a OsString>) {
+        let mut known = self.names();
+        for name in names {
+            known.remove(name);
+        }
+        drop(known);
+        self.landed.notify_all();
+    }
+
+    /// Waits until what is being written under a name stands there, or never will.
+    fn wait_for(&self, name: &OsStr) {
+        let mut names = self.names();
+        while names.contains(name) {
+            names = self
+                .landed
+                .wait(names)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Certificates whose names are decided on and whose files are written, but do not last yet. Dropped, they are gone.
+pub(crate) struct Consignment<'a> {
+    output: &'a Output,
+    placed: Vec<Result<Placed>>,
+    plan: Plan,
+    /// The files that are to be new, in the order of the plan; none of them while they are so few that each is better
+    /// synced by itself.
+    begun: Vec<std::result::Result<Unplaced<'a>, files::Error>>,
+}
+
+impl Drop for Consignment<'_> {
+    fn drop(&mut self) {
+        self.begun.clear();
+        self.output.on_the_way.remove(self.plan.names());
+    }
 }
 
 /// One certificate to write.
@@ -105,20 +183,90 @@ impl Output {
         folder.remove(&probe)?;
         // What a killed process was writing here was never a certificate; it is written again where it is asked for.
         folder.remove_abandoned_parts()?;
+        let mut there = Names::default();
+        folder.each_name(|name| there.add(name))?;
         Ok(Self {
             folder,
             path: path.to_owned(),
+            on_the_way: OnTheWay::default(),
+            there: Mutex::new(there),
         })
     }
 
     /// Writes certificates and secrets; what came of each stands in its place.
+    #[cfg(test)]
     pub(crate) fn deliver(&self, parcels: Vec<Parcel<'_>>) -> Vec<Result<Delivered>> {
+        let mut landed = self.land(vec![self.consign(parcels)]);
+        landed.pop().unwrap_or_default()
+    }
+
+    /// Decides on the names of certificates and secrets, and writes what is new beside them. One thread at a time does
+    /// this, so that names are given in the order of the parcels.
+    pub(crate) fn consign(&self, parcels: Vec<Parcel<'_>>) -> Consignment<'_> {
         let mut plan = Plan::default();
-        let placed: Vec<Result<Placed>> = parcels
+        let placed = parcels
             .into_iter()
             .map(|parcel| self.place(&mut plan, parcel))
             .collect();
-        let mut failed = self.write(&plan);
+        self.on_the_way.add(plan.names());
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        plan.names().for_each(|name| there.add(name));
+        drop(there);
+        let mut begun = Vec::new();
+        if plan.missing.len() > FILES_SYNCED_ALONE_MAX {
+            let files = plan.missing.iter();
+            let begin = |(name, bytes): (&OsString, &Vec<u8>)| {
+                self.folder.begin_public_new(name.clone(), bytes)
+            };
+            begun = files.map(begin).collect();
+        }
+        Consignment {
+            output: self,
+            placed,
+            plan,
+            begun,
+        }
+    }
+
+    /// Makes consignments of this folder last and gives their files their names; what came of each parcel stands in its
+    /// place.
+    pub(crate) fn land(
+        &self,
+        mut consignments: Vec<Consignment<'_>>,
+    ) -> Vec<Vec<Result<Delivered>>> {
+        let begun: Vec<_> = consignments
+            .iter_mut()
+            .flat_map(|consignment| std::mem::take(&mut consignment.begun))
+            .collect();
+        let mut placed = self.folder.place_all(begun).into_iter();
+        consignments
+            .into_iter()
+            .map(|mut consignment| {
+                let missing = &consignment.plan.missing;
+                let written: Vec<_> = match missing.len() > FILES_SYNCED_ALONE_MAX {
+                    true => placed.by_ref().take(missing.len()).collect(),
+                    false => {
+                        let write = |(name, bytes): (&OsString, &Vec<u8>)| {
+                            self.folder.write_public_new(name, bytes)
+                        };
+                        missing.iter().map(write).collect()
+                    }
+                };
+                let names = missing.keys().cloned().zip(written);
+                let failed = names.filter_map(|(name, written)| Some((name, written.err()?)));
+                let failed = self.replace(&consignment.plan, failed.collect());
+                let placed = std::mem::take(&mut consignment.placed);
+                self.delivered(placed, failed)
+            })
+            .collect()
+    }
+
+    /// What came of each, where these files could not be written.
+    fn delivered(
+        &self,
+        placed: Vec<Result<Placed>>,
+        mut failed: BTreeMap<OsString, files::Error>,
+    ) -> Vec<Result<Delivered>> {
         placed
             .into_iter()
             .map(|placed| {
@@ -151,6 +299,11 @@ impl Output {
                 })
             })
             .collect()
+    }
+
+    fn may_be_there(&self, name: &OsStr) -> bool {
+        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        there.may_hold(name)
     }
 
     /// The path of a file as people write it: `certs/a.pem`, never `./certs/a.pem`.
@@ -268,6 +421,7 @@ impl Output {
                 false => Err(self.taken(&name)),
             };
         }
+        self.on_the_way.wait_for(&name);
         let there = self
             .folder
             .read_limited(&name, DEVICE_SECRET_BYTES_MAX as u64);
@@ -297,6 +451,10 @@ impl Output {
         if let Some(planned) = plan.planned(name) {
             return Ok(Standing::Text(planned.clone()));
         }
+        if !self.may_be_there(name) {
+            return Ok(Standing::Nothing);
+        }
+        self.on_the_way.wait_for(name);
         match self.folder.read_limited(name, EXISTING_BYTES_MAX) {
             Ok(there) => Ok(Standing::Text(there)),
             Err(error) if error.is_missing() => Ok(Standing::Nothing),
@@ -309,22 +467,12 @@ impl Output {
         }
     }
 
-    /// Writes what is planned, and gives what could not be written.
-    fn write(&self, plan: &Plan) -> BTreeMap<OsString, files::Error> {
-        let missing = &plan.missing;
-        let written: Vec<_> = if missing.len() > FILES_SYNCED_ALONE_MAX {
-            let files: Vec<(&OsString, &Vec<u8>)> = missing.iter().collect();
-            self.folder.write_public_new_all(&files)
-        } else {
-            let write =
-                |(name, bytes): (&OsString, &Vec<u8>)| self.folder.write_public_new(name, bytes);
-            missing.iter().map(write).collect()
-        };
-        let mut failed: BTreeMap<OsString, files::Error> = missing
-            .keys()
-            .zip(written)
-            .filter_map(|(name, written)| Some((name.clone(), written.err()?)))
-            .collect();
+    /// Writes what takes the place of something, and gives what could not be written, this included.
+    fn replace(
+        &self,
+        plan: &Plan,
+        mut failed: BTreeMap<OsString, files::Error>,
+    ) -> BTreeMap<OsString, files::Error> {
         for (name, bytes) in &plan.replaced {
             // What gives way is kept as a copy, or does not give way.
             let copy = plan.copies.get(name);
@@ -382,6 +530,11 @@ impl Plan {
     /// What will stand under a name that this plan is about.
     fn planned(&self, name: &OsStr) -> Option<&Vec<u8>> {
         self.missing.get(name).or(self.replaced.get(name))
+    }
+
+    /// The names under which something will stand.
+    fn names(&self) -> impl Iterator<Item = &OsString> {
+        self.missing.keys().chain(self.replaced.keys())
     }
 
     /// Takes one step in, and gives the name of the copy that it makes, if any.

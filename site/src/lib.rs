@@ -8,6 +8,8 @@
 //! - Media are hostile: no link is followed, nothing is read beyond its ceiling, no name is believed.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod clock;
 mod command_line;
 mod commands;

@@ -9,6 +9,7 @@ mod import;
 mod issue;
 pub(crate) mod key_set;
 pub(crate) mod keyring;
+mod line;
 pub(crate) mod reading;
 mod rolled_back;
 pub(crate) mod rotation;
@@ -36,6 +37,7 @@ pub(crate) use device_secret::SealedSecret;
 pub(crate) use dispatch::EPOCH_OVER;
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
+pub(crate) use line::{Answered, BATCH_MAX, Inlet, Outlet, Promise, Requests};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::{SOFTWARE, now};
@@ -132,6 +134,15 @@ impl<'c> Vault<'c> {
             opened,
             home,
             _lock: lock,
+        })
+    }
+
+    /// The same vault over another ledger, made of its own.
+    #[cfg(feature = "bench")]
+    pub(crate) fn over_ledger(self, make: impl FnOnce(Ledger) -> Result<Ledger>) -> Result<Self> {
+        Ok(Self {
+            ledger: make(self.ledger)?,
+            ..self
         })
     }
 

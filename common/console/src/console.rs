@@ -183,6 +183,19 @@ impl Console {
         self.write(&printable_json(serde_json::to_string(value)?))
     }
 
+    /// Writes many values as JSON Lines, as [`Console::json_line`] does, with one call of the operating system.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn json_lines<T: Serialize>(&self, values: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut text = String::new();
+        for value in values {
+            text.push_str(&printable_json(serde_json::to_string(&value)?));
+            text.push('\n');
+        }
+        self.write_bytes(text.as_bytes())
+    }
+
     /// Writes a line of text to standard output.
     ///
     /// Should that fail, [`run`](crate::run()) reports it when the command ends.

@@ -12,7 +12,7 @@ mod medium;
 mod part;
 
 pub use error::{Error, Kind, Operation};
-pub use folder::{Entry, EntryKind, Folder};
+pub use folder::{Entry, EntryKind, Folder, Unplaced};
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

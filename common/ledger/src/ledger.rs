@@ -174,6 +174,11 @@ impl Ledger {
         !self.staged.is_empty()
     }
 
+    /// How many records are staged.
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
     /// Requests that were answered and not logged since the last bundle, because the cap was reached.
     pub fn requests_unlogged(&self) -> u64 {
         self.requests_unlogged

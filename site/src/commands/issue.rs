@@ -5,38 +5,47 @@ mod tally;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::{self, Scope};
 
 use mintmark_console::{Console, Exit, files};
 use mintmark_ledger::ledger::Outcome;
+use mintmark_ledger::refusal::Refusal;
 use mintmark_pki::to_pem;
-use mintmark_protocol::identifier::Sku;
+use mintmark_protocol::identifier::{DeviceId, Sku};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use self::tally::{Tally, serial};
-use crate::delivery::{Delivered, Output, Parcel, Superseded};
+use crate::delivery::{Consignment, Delivered, Output, Parcel, Superseded};
 use crate::failure::Result;
 use crate::home::Home;
 use crate::submission::{Submission, Submissions};
-use crate::vault::{Answer, GROUP_MAX, Issued, Unit, Vault};
+use crate::vault::{
+    Answer, Answered, BATCH_MAX, GROUP_MAX, Inlet, Issued, Outlet, Promise, Requests, SealedSecret,
+    Unit, Vault,
+};
 
 /// The most bytes of requests that a dry run decides on together, with what the ledger adds to each: it keeps them all
 /// in memory.
 const REHEARSAL_BYTES_MAX: usize = 12 << 20;
 const REHEARSAL_OVERHEAD_BYTES: usize = 4096;
 
+/// How many batches are written and wait for the sync that is under way.
+const CONSIGNMENTS_MAX: usize = 64;
+
 /// What `site issue` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The product
     #[arg(long, value_name = "SKU")]
-    product: Sku,
+    pub(crate) product: Sku,
     /// A certification request, or a folder of them; PEM or DER
     #[arg(long, value_name = "FILE|DIR")]
-    csr: PathBuf,
+    pub(crate) csr: PathBuf,
     /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem, and secrets for the devices, as
     /// <stem>.<key>.secret.cose; a certificate there that the new one takes the place of becomes <stem>.issue-<n>.pem
     #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Say what would be issued, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -50,13 +59,23 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let home = Home::open(home)?;
     let submissions = Submissions::find(&arguments.csr, console)?;
-    let mut vault = Vault::open(home, console)?;
+    let vault = Vault::open(home, console)?;
+    execute_with(vault, arguments, &submissions, console)
+}
+
+/// Issues with a vault that is open, and closes it.
+pub(crate) fn execute_with(
+    mut vault: Vault<'_>,
+    arguments: &Arguments,
+    submissions: &Submissions,
+    console: &Console,
+) -> Result<Exit> {
     let total = submissions.names().len();
     let mut tally = Tally::new(&arguments.product, total, console);
     if arguments.dry_run {
-        rehearse(&mut vault, arguments, &submissions, &mut tally)?;
+        rehearse(&mut vault, arguments, submissions, &mut tally)?;
     } else {
-        let issued = issue(&mut vault, arguments, &submissions, &mut tally);
+        let issued = issue(&mut vault, arguments, submissions, &mut tally);
         if let Err(error) = issued.and_then(|()| vault.close()) {
             let missing = [tally.unwritten(), tally.secrets_missing()];
             for missing in missing.into_iter().flatten() {
@@ -76,6 +95,18 @@ pub(crate) fn execute(
     }
 }
 
+/// Answers what was submitted, with a vault that stays open.
+#[cfg(feature = "bench")]
+pub(crate) fn answer(
+    vault: &mut Vault<'_>,
+    arguments: &Arguments,
+    submissions: &Submissions,
+    console: &Console,
+) -> Result<()> {
+    let mut tally = Tally::new(&arguments.product, submissions.names().len(), console);
+    issue(vault, arguments, submissions, &mut tally)
+}
+
 fn issue(
     vault: &mut Vault<'_>,
     arguments: &Arguments,
@@ -89,46 +120,244 @@ fn issue(
         false => None,
     };
     let issuers = issuers(vault)?;
-    for names in submissions.names().chunks(GROUP_MAX) {
-        let read = read(submissions, names);
-        let readable: Vec<&Submission> =
-            read.iter().filter_map(|read| read.as_ref().ok()).collect();
-        let (answers, failed) = vault.issue(&arguments.product, &readable)?;
-        let mut delivered = match &output {
-            Some(output) => deliver(vault, arguments, output, &issuers, names, &read, &answers),
-            None => Vec::new(),
-        }
-        .into_iter();
-        let mut answers = answers.into_iter();
-        for (name, read) in names.iter().zip(&read) {
-            let file = submissions.path(name);
-            let row = match read {
-                Err(error) => tally.unreadable(&file, error),
-                Ok(submission) => match answers.next() {
-                    Some(Answer::Issued(issued)) => {
-                        tally.certified(&file, "issued", &issued, delivered.next())
-                    }
-                    Some(Answer::Existing(issued)) => {
-                        tally.certified(&file, "existing", &issued, delivered.next())
-                    }
-                    Some(Answer::Refused(refusal)) => {
-                        let device_id = vault.device_id(&arguments.product, submission);
-                        tally.refused(&file, submission, device_id, refusal.into())
-                    }
-                    Some(Answer::Open) | None => {
-                        tally.open();
-                        continue;
-                    }
-                },
-            };
-            tally.add(row)?;
-        }
-        if let Some(error) = failed {
-            // What is finished is finished, and what is reserved stays so.
-            return Err(error.with_units_open(tally.opened()));
-        }
+    let failed = thread::scope(|threads| {
+        let mut counter = Counter {
+            product: &arguments.product,
+            submissions,
+            tally: &mut *tally,
+            round: output
+                .as_ref()
+                .map(|output| round(threads, output, &issuers)),
+        };
+        vault.issue(&arguments.product, submissions, &mut counter)
+    })?;
+    match failed {
+        // What is finished is finished, and what is reserved stays so.
+        Some(error) => Err(error.with_units_open(tally.opened())),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+impl Inlet for Submissions {
+    type Unreadable = files::Error;
+
+    fn batches(&self) -> usize {
+        self.names().len().div_ceil(BATCH_MAX)
+    }
+
+    fn read(&self, batch: usize) -> Requests<files::Error> {
+        let names = batch_of(self, batch).iter();
+        names.map(|name| Submissions::read(self, name)).collect()
+    }
+}
+
+/// The names of a batch.
+fn batch_of(submissions: &Submissions, batch: usize) -> &[OsString] {
+    let mut batches = submissions.names().chunks(BATCH_MAX);
+    batches.nth(batch).unwrap_or_default()
+}
+
+/// Where certificates are handed out: what was released goes on its round, and is reported when it is back.
+struct Counter<'a, 'c> {
+    product: &'a Sku,
+    submissions: &'a Submissions,
+    tally: &'a mut Tally<'c>,
+    /// Where certificates are written; none before enrolment.
+    round: Option<Sender<Released>>,
+}
+
+/// What is known of a request once it is released.
+enum Told {
+    Unreadable(files::Error),
+    Refused(Submission, Option<DeviceId>, Refusal),
+    /// By the next certificate.
+    Certified(&'static str),
+    Open,
+}
+
+/// A batch whose certificates are to be written.
+struct Released {
+    batch: usize,
+    told: Vec<Told>,
+    certified: Vec<Certified>,
+    delivered: Promise<Submissions, Landed>,
+}
+
+/// A certificate that is to be written, with what goes with it.
+struct Certified {
+    file: OsString,
+    issued: Issued,
+    secrets: Vec<SealedSecret>,
+}
+
+/// A batch whose certificates are written, or could not be.
+struct Landed {
+    batch: usize,
+    told: Vec<Told>,
+    certified: Vec<(Issued, Option<Result<Delivered>>)>,
+}
+
+impl Outlet<Submissions> for Counter<'_, '_> {
+    type Delivered = Landed;
+
+    fn release(
+        &mut self,
+        vault: &Vault<'_>,
+        answered: Answered<Submissions>,
+        delivered: Promise<Submissions, Landed>,
+    ) -> Result<()> {
+        let Answered {
+            batch,
+            requests,
+            answers,
+        } = answered;
+        let readable = requests.iter().filter_map(|request| request.as_ref().ok());
+        let units: Vec<(&Submission, &Issued)> = readable
+            .zip(&answers)
+            .filter_map(|(submission, answer)| match answer {
+                Answer::Issued(issued) | Answer::Existing(issued) => Some((submission, issued)),
+                Answer::Refused(_) | Answer::Open => None,
+            })
+            .collect();
+        let mut secrets = vault.seal_secrets(self.product, &units).into_iter();
+        let mut answers = answers.into_iter();
+        let (mut told, mut certified) = (Vec::new(), Vec::new());
+        for (name, request) in batch_of(self.submissions, batch).iter().zip(requests) {
+            let submission = match request {
+                Err(error) => {
+                    told.push(Told::Unreadable(error));
+                    continue;
+                }
+                Ok(submission) => submission,
+            };
+            let (outcome, issued) = match answers.next() {
+                Some(Answer::Issued(issued)) => ("issued", issued),
+                Some(Answer::Existing(issued)) => ("existing", issued),
+                Some(Answer::Refused(refusal)) => {
+                    let device_id = vault.device_id(self.product, &submission);
+                    told.push(Told::Refused(submission, device_id, refusal));
+                    continue;
+                }
+                Some(Answer::Open) | None => {
+                    told.push(Told::Open);
+                    continue;
+                }
+            };
+            told.push(Told::Certified(outcome));
+            certified.push(Certified {
+                file: name.clone(),
+                issued,
+                secrets: secrets.next().unwrap_or_default(),
+            });
+        }
+        let released = Released {
+            batch,
+            told,
+            certified,
+            delivered,
+        };
+        match &self.round {
+            // Should nobody be there any more, the broken promise says so.
+            Some(round) => drop(round.send(released)),
+            None => released.landed(Vec::new()),
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, landed: Landed) -> Result<()> {
+        let mut certified = landed.certified.into_iter();
+        let names = batch_of(self.submissions, landed.batch);
+        for (name, told) in names.iter().zip(landed.told) {
+            let file = self.submissions.path(name);
+            let row = match told {
+                Told::Unreadable(error) => self.tally.unreadable(&file, &error),
+                Told::Refused(submission, device_id, refusal) => {
+                    self.tally
+                        .refused(&file, &submission, device_id, refusal.into())
+                }
+                Told::Certified(outcome) => match certified.next() {
+                    Some((issued, delivered)) => {
+                        self.tally.certified(&file, outcome, &issued, delivered)
+                    }
+                    None => continue,
+                },
+                Told::Open => {
+                    self.tally.open();
+                    continue;
+                }
+            };
+            self.tally.add(row);
+        }
+        self.tally.print()
+    }
+}
+
+impl Released {
+    fn landed(self, results: Vec<Result<Delivered>>) {
+        let mut results = results.into_iter();
+        let issued = self.certified.into_iter().map(|certified| certified.issued);
+        let certified = issued.map(|issued| (issued, results.next())).collect();
+        self.delivered.deliver(Landed {
+            batch: self.batch,
+            told: self.told,
+            certified,
+        });
+    }
+}
+
+/// Begins the round of certificates: one thread writes their files, another makes them last and gives them their names.
+/// Whatever waits there shares a sync.
+fn round<'scope, 'env>(
+    threads: &'scope Scope<'scope, 'env>,
+    output: &'env Output,
+    issuers: &'env BTreeMap<u16, String>,
+) -> Sender<Released> {
+    let (round, released) = channel::<Released>();
+    let (written, consigned) = sync_channel::<(Released, Consignment<'env>)>(CONSIGNMENTS_MAX);
+    threads.spawn(move || {
+        for mut released in released {
+            let consignment = output.consign(parcels(&mut released.certified, issuers));
+            if written.send((released, consignment)).is_err() {
+                return;
+            }
+        }
+    });
+    threads.spawn(move || {
+        while let Ok(first) = consigned.recv() {
+            let waiting = std::iter::once(first).chain(consigned.try_iter());
+            let (released, consignments): (Vec<_>, Vec<_>) = waiting.unzip();
+            for (released, results) in released.into_iter().zip(output.land(consignments)) {
+                released.landed(results);
+            }
+        }
+    });
+    round
+}
+
+/// The certificates of a batch, and the secrets that go with them, as they are written.
+fn parcels<'a>(
+    certified: &'a mut [Certified],
+    issuers: &'a BTreeMap<u16, String>,
+) -> Vec<Parcel<'a>> {
+    let issuer_pem = |generation: u16| issuers.get(&generation).map_or("", String::as_str);
+    let parcel = |certified: &'a mut Certified| {
+        let issued = &certified.issued;
+        let earlier = issued.earlier.iter().map(|before| Superseded {
+            issue: before.issue,
+            der: &before.der,
+            issuer_pem: issuer_pem(before.device_ca),
+            spki_sha256: before.spki_sha256,
+        });
+        Parcel {
+            file: &certified.file,
+            serial: serial(&issued.unit).unwrap_or_default(),
+            der: &issued.der,
+            issuer_pem: issuer_pem(issued.device_ca),
+            secrets: std::mem::take(&mut certified.secrets),
+            earlier: earlier.collect(),
+        }
+    };
+    certified.iter_mut().map(parcel).collect()
 }
 
 /// Reads a group of files and verifies their proofs of possession, on every processor.
@@ -154,57 +383,6 @@ fn issuers(vault: &Vault<'_>) -> Result<BTreeMap<u16, String>> {
             ))
         })
         .collect()
-}
-
-/// Writes the certificates of a group, and the secrets that go with them.
-fn deliver(
-    vault: &Vault<'_>,
-    arguments: &Arguments,
-    output: &Output,
-    issuers: &BTreeMap<u16, String>,
-    names: &[OsString],
-    read: &[std::result::Result<Submission, files::Error>],
-    answers: &[Answer],
-) -> Vec<Result<Delivered>> {
-    let readable = names
-        .iter()
-        .zip(read)
-        .filter_map(|(name, read)| Some((name, read.as_ref().ok()?)));
-    let certified: Vec<(&OsString, &Submission, &Issued)> = readable
-        .zip(answers)
-        .filter_map(|((name, submission), answer)| match answer {
-            Answer::Issued(issued) | Answer::Existing(issued) => Some((name, submission, issued)),
-            Answer::Refused(_) | Answer::Open => None,
-        })
-        .collect();
-    let units: Vec<(&Submission, &Issued)> = certified
-        .iter()
-        .map(|(_, submission, issued)| (*submission, *issued))
-        .collect();
-    let secrets = vault.seal_secrets(&arguments.product, &units);
-    let issuer_pem = |generation: u16| issuers.get(&generation).map_or("", String::as_str);
-    let parcels = certified
-        .iter()
-        .zip(secrets)
-        .map(|((name, _, issued), secrets)| Parcel {
-            file: name,
-            serial: serial(&issued.unit).unwrap_or_default(),
-            der: &issued.der,
-            issuer_pem: issuer_pem(issued.device_ca),
-            secrets,
-            earlier: issued
-                .earlier
-                .iter()
-                .map(|before| Superseded {
-                    issue: before.issue,
-                    der: &before.der,
-                    issuer_pem: issuer_pem(before.device_ca),
-                    spki_sha256: before.spki_sha256,
-                })
-                .collect(),
-        })
-        .collect();
-    output.deliver(parcels)
 }
 
 fn rehearse(
@@ -247,8 +425,9 @@ fn rehearse(
                     }
                 },
             };
-            tally.add(row)?;
+            tally.add(row);
         }
+        tally.print()?;
     }
     Ok(())
 }

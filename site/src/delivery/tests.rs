@@ -25,10 +25,7 @@ fn reissued<'a>(file: &'a str) -> Parcel<'a> {
 }
 
 fn output(path: &Path) -> Output {
-    Output {
-        folder: Folder::open(path).unwrap(),
-        path: path.to_owned(),
-    }
+    Output::open(path).unwrap()
 }
 
 fn name(delivered: &Result<Delivered>) -> (String, bool) {
@@ -161,6 +158,8 @@ fn paths_are_shown_as_people_write_them() {
         let output = Output {
             folder: Folder::open("/").unwrap(),
             path: PathBuf::from(path),
+            on_the_way: OnTheWay::default(),
+            there: Mutex::default(),
         };
         assert_eq!(output.shown(OsStr::new("a.pem")), Path::new(shown));
     }

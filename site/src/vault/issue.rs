@@ -22,7 +22,6 @@ use mintmark_pki::Certificate;
 use mintmark_protocol::identifier::{
     DeviceId, EntitlementId, Fingerprint, KeyLabel, Sku, StationId,
 };
-use p256::ecdsa::Signature;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::device_secret::{SecretDue, SecretsDue};
@@ -195,74 +194,148 @@ impl Vault<'_> {
         }
     }
 
-    /// Answers a group of requests for one product, each in its place.
+    /// Step 1: decides on requests, in their order, and stages what is decided.
     ///
     /// # Errors
-    /// What keeps all of them from being answered. If the token fails on some, those stay open, and the error stands
-    /// beside the answers.
-    pub(crate) fn issue(
+    /// What keeps the ledger from deciding.
+    pub(super) fn reserve<'s>(
         &mut self,
         product: &Sku,
-        submissions: &[&Submission],
-    ) -> Result<(Vec<Answer>, Option<Error>)> {
-        // The keys first: without them nothing must be reserved.
-        if self.state().is_enrolled() {
-            self.keyring()?;
-        }
-        let outcomes = self.decide(product, submissions)?;
-        self.ledger.commit()?;
-        let mut reserved = Vec::new();
-        let mut pending = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
+        submissions: impl Iterator<Item = &'s Submission>,
+    ) -> Result<Reserving> {
+        let mut pending = Vec::new();
+        for outcome in self.decide(product, submissions)? {
             pending.push(match outcome {
-                Outcome::Reserved(reservation) => {
-                    let unit = Unit::from(reservation.reserved());
-                    // A re-issue that a device CA forced counts no use; its device gets what its key came with before.
-                    let secrets = match reservation.reserved().issue {
-                        0 => Some(SecretDue::of(reservation.reserved())),
-                        _ => None,
-                    };
-                    let sequence = reservation.sequence();
-                    reserved.push(reservation);
-                    Pending::New(sequence, unit, secrets)
-                }
+                Outcome::Reserved(reservation) => Pending::Reserved(Box::new(reservation)),
                 Outcome::Existing { reservation } => Pending::Existing(reservation),
                 Outcome::Refused(refusal) => Pending::Refused(refusal),
                 Outcome::Accepted | Outcome::DeviceChanged(_) => return Err(accepted_request()),
             });
         }
-        let (mut certificates, failed) = self.complete(reserved).map_err(Error::leaving_open)?;
-        let mut answers = Vec::with_capacity(pending.len());
-        for (pending, submission) in pending.into_iter().zip(submissions) {
-            answers.push(match pending {
+        Ok(Reserving {
+            product: product.clone(),
+            pending,
+        })
+    }
+
+    /// How many records are staged.
+    pub(super) fn staged(&self) -> usize {
+        self.ledger.staged()
+    }
+
+    /// Steps 2 and 4: what is staged becomes durable, reservations and signatures alike.
+    ///
+    /// # Errors
+    /// As [`Ledger::commit`].
+    pub(super) fn commit(&mut self) -> Result<()> {
+        Ok(self.ledger.commit()?)
+    }
+
+    /// Step 3, once what is reserved is durable: what is to be signed, and with which key. Where a key is missing, the
+    /// unit stays open, and why is said.
+    pub(super) fn signing(
+        &mut self,
+        reserving: Reserving,
+    ) -> (Signing, Vec<SigningJob>, Option<Error>) {
+        let Reserving { product, pending } = reserving;
+        let mut reserved = Vec::new();
+        let pending = pending.into_iter().map(|pending| match pending {
+            Pending::Reserved(reservation) => {
+                let unit = Unit::from(reservation.reserved());
+                // A re-issue that a device CA forced counts no use; its device gets what its key came with before.
+                let secrets = match reservation.reserved().issue {
+                    0 => Some(SecretDue::of(reservation.reserved())),
+                    _ => None,
+                };
+                let sequence = reservation.sequence();
+                reserved.push(*reservation);
+                Pending::New(Box::new(New {
+                    sequence,
+                    unit,
+                    secrets,
+                    der: None,
+                }))
+            }
+            other => other,
+        });
+        let pending = pending.collect();
+        let (ready, failed) = match self.keyring() {
+            _ if reserved.is_empty() => (Vec::new(), None),
+            Err(error) => (Vec::new(), Some(error)),
+            Ok(_) => self.with_signers(reserved),
+        };
+        let jobs = ready.into_iter();
+        let jobs = jobs.map(|(reservation, signer)| SigningJob {
+            reservation,
+            signer,
+        });
+        (Signing { product, pending }, jobs.collect(), failed)
+    }
+
+    /// Step 4: stages signatures that the key store has verified. Gives the first failure of the token, if any: what it
+    /// concerns stays reserved.
+    ///
+    /// # Errors
+    /// What the ledger failed with.
+    pub(super) fn record(
+        &mut self,
+        signing: &mut Signing,
+        signatures: Vec<Signature>,
+    ) -> Result<Option<Error>> {
+        let mut failed = None;
+        let mut certificates = Certificates::new();
+        for Signature {
+            reservation,
+            outcome,
+        } in signatures
+        {
+            match outcome {
+                Ok((signature, der)) => {
+                    let sequence = reservation.sequence();
+                    self.expect_issuer(sequence, &der)?;
+                    reservation.record(&mut self.ledger, signature.to_bytes().into())?;
+                    certificates.insert(sequence, der);
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        for pending in &mut signing.pending {
+            if let Pending::New(new) = pending {
+                new.der = certificates.remove(&new.sequence);
+            }
+        }
+        Ok(failed)
+    }
+
+    /// What has to be done between records of a group becoming durable and its certificates being released.
+    ///
+    /// # Errors
+    /// What keeps these certificates, and everything after them, from being released.
+    // The one place for what outlasts the home, such as an anchor in the token; until there is one, nothing is done.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    pub(crate) fn before_release(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The answers to a batch whose records are durable, each in its place.
+    ///
+    /// # Errors
+    /// What keeps earlier answers from being found.
+    pub(super) fn answers<'s>(
+        &self,
+        signing: Signing,
+        submissions: impl Iterator<Item = &'s Submission>,
+    ) -> Result<Vec<Answer>> {
+        let Signing { product, pending } = signing;
+        let answer = |(pending, submission): (Pending, &Submission)| {
+            Ok(match pending {
                 Pending::Refused(refusal) => Answer::Refused(refusal),
-                Pending::New(sequence, unit, secrets) => match certificates.remove(&sequence) {
-                    Some(der) => {
-                        let mut issued = Issued {
-                            unit,
-                            der,
-                            device_ca: self.device_ca_of(sequence)?.generation,
-                            secrets: Vec::new(),
-                            keys_over: BTreeMap::new(),
-                            earlier: Vec::new(),
-                        };
-                        match secrets {
-                            Some(secrets) => issued.secrets = secrets,
-                            None => {
-                                let device_id = &issued.unit.device_id;
-                                let history = self.ledger.device(Some(product), device_id)?;
-                                let SecretsDue { due, over } =
-                                    self.secrets_due(&history, submission);
-                                (issued.secrets, issued.keys_over) = (due, over);
-                                issued.earlier = self.earlier(&history, sequence)?;
-                            }
-                        }
-                        Answer::Issued(issued)
-                    }
-                    None => Answer::Open,
-                },
+                Pending::Reserved(_) => Answer::Open,
+                Pending::New(new) => self.answer(&product, submission, *new)?,
                 Pending::Existing(sequence) => {
-                    match self.existing(product, submission, sequence)? {
+                    match self.existing(&product, submission, sequence)? {
                         Some(issued) => Answer::Existing(issued),
                         None => self
                             .state()
@@ -270,9 +343,34 @@ impl Vault<'_> {
                             .map_or(Answer::Open, Answer::Refused),
                     }
                 }
-            });
+            })
+        };
+        pending.into_iter().zip(submissions).map(answer).collect()
+    }
+
+    fn answer(&self, product: &Sku, submission: &Submission, new: New) -> Result<Answer> {
+        let Some(der) = new.der else {
+            return Ok(Answer::Open);
+        };
+        let mut issued = Issued {
+            unit: new.unit,
+            der,
+            device_ca: self.device_ca_of(new.sequence)?.generation,
+            secrets: Vec::new(),
+            keys_over: BTreeMap::new(),
+            earlier: Vec::new(),
+        };
+        match new.secrets {
+            Some(secrets) => issued.secrets = secrets,
+            None => {
+                let device_id = &issued.unit.device_id;
+                let history = self.ledger.device(Some(product), device_id)?;
+                let SecretsDue { due, over } = self.secrets_due(&history, submission);
+                (issued.secrets, issued.keys_over) = (due, over);
+                issued.earlier = self.earlier(&history, new.sequence)?;
+            }
         }
-        Ok((answers, failed))
+        Ok(Answer::Issued(issued))
     }
 
     /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.
@@ -281,14 +379,18 @@ impl Vault<'_> {
         product: &Sku,
         submissions: &[&Submission],
     ) -> Result<Vec<Outcome>> {
-        self.decide(product, submissions)
+        self.decide(product, submissions.iter().copied())
     }
 
     /// Step 1.
-    fn decide(&mut self, product: &Sku, submissions: &[&Submission]) -> Result<Vec<Outcome>> {
+    fn decide<'s>(
+        &mut self,
+        product: &Sku,
+        submissions: impl Iterator<Item = &'s Submission>,
+    ) -> Result<Vec<Outcome>> {
         self.serials()?;
         let station = StationId::console();
-        let mut outcomes = Vec::with_capacity(submissions.len());
+        let mut outcomes = Vec::new();
         for submission in submissions {
             let submission = match submission {
                 Submission::Verified(csr) => Submitted::Verified(csr),
@@ -318,7 +420,7 @@ impl Vault<'_> {
             return Ok((certificates, Some(error)));
         }
         let (pinned, mut failed) = self.with_signers(pinned);
-        let signatures: Vec<std::result::Result<Signature, mintmark_keys::Error>> = pinned
+        let signatures: Vec<std::result::Result<_, mintmark_keys::Error>> = pinned
             .par_iter()
             .map(|(pinned, signer)| signer.sign(pinned.tbs()))
             .collect();
@@ -482,11 +584,70 @@ impl Vault<'_> {
 /// How many reservations are signed and recorded together.
 pub(crate) const GROUP_MAX: usize = 512;
 
+/// A batch that is decided, and perhaps not durable yet.
+pub(super) struct Reserving {
+    product: Sku,
+    pending: Vec<Pending>,
+}
+
+/// A batch whose reservations are durable.
+pub(super) struct Signing {
+    product: Sku,
+    pending: Vec<Pending>,
+}
+
+/// A reservation that is durable, and the key that is to sign what it pins. Any thread may do that.
+pub(super) struct SigningJob {
+    reservation: Reservation,
+    signer: Arc<dyn Signer>,
+}
+
+/// What came of it.
+pub(super) struct Signature {
+    reservation: Reservation,
+    /// The signature, and the certificate, DER.
+    outcome: Result<(p256::ecdsa::Signature, Vec<u8>)>,
+}
+
+impl SigningJob {
+    /// Has the token sign. It verifies each signature before it gives it.
+    pub(super) fn sign(self) -> Signature {
+        let Self {
+            reservation,
+            signer,
+        } = self;
+        let signed = || {
+            let signature = signer.sign(reservation.tbs())?;
+            Ok((
+                signature,
+                mintmark_pki::assemble(reservation.tbs(), &signature)?,
+            ))
+        };
+        let outcome = signed();
+        Signature {
+            reservation,
+            outcome,
+        }
+    }
+}
+
 enum Pending {
-    /// With the secrets that go with it; none of a re-issue, of which its history tells.
-    New(LogSequence, Unit, Option<Vec<SecretDue>>),
+    /// Before it is durable.
+    Reserved(Box<Reservation>),
+    /// Afterwards.
+    New(Box<New>),
     Existing(LogSequence),
     Refused(Refusal),
+}
+
+/// A unit that was spent on a request.
+struct New {
+    sequence: LogSequence,
+    unit: Unit,
+    /// The secrets that go with it; none of a re-issue, of which its history tells.
+    secrets: Option<Vec<SecretDue>>,
+    /// Its certificate, once there is one.
+    der: Option<Vec<u8>>,
 }
 
 /// A number of reservations, in words.

@@ -7,6 +7,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -21,6 +22,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Folder {
     descriptor: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file of a folder that is written, has no name yet and does not last yet; see [`Folder::begin_public_new`].
+#[must_use]
+pub struct Unplaced<'a> {
+    part: Part<'a>,
     path: PathBuf,
 }
 
@@ -124,6 +132,20 @@ impl Folder {
         Ok(entries)
     }
 
+    /// Calls `each` with every name in the folder, in no order.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn each_name(&self, mut each: impl FnMut(&OsStr)) -> Result<(), Error> {
+        let failed = |error: Errno| Error::new(Operation::List, &self.path, error);
+        for entry in Dir::read_from(&self.descriptor).map_err(failed)? {
+            each(OsStr::from_bytes(
+                entry.map_err(failed)?.file_name().to_bytes(),
+            ));
+        }
+        Ok(())
+    }
+
     /// See [`read_limited`](super::read_limited).
     ///
     /// # Errors
@@ -197,30 +219,55 @@ impl Folder {
         &self,
         files: &[(impl AsRef<OsStr>, impl AsRef<[u8]>)],
     ) -> Vec<Result<(), Error>> {
-        let operation = Operation::Write;
-        let mut parts: Vec<Result<(Part<'_>, PathBuf), Error>> = files
+        let begun = files
             .iter()
-            .map(|(name, bytes)| {
-                let (name, path) = self.named(operation, name.as_ref())?;
-                let content = Content::Bytes(bytes.as_ref());
-                match Part::write_unsynced(self, operation, name, &content, FILE_MODE_PUBLIC) {
-                    Ok(part) => Ok((part, path)),
-                    Err(error) => Err(Error::new(operation, &path, error)),
-                }
+            .map(|(name, bytes)| self.begin_public_new(name.as_ref(), bytes.as_ref()));
+        self.place_all(begun.collect())
+    }
+
+    /// Writes a new file that everybody may read (mode 0644), which has neither its name yet nor lasts: both are for
+    /// [`Folder::place_all`]. Dropped before that, it is removed.
+    ///
+    /// # Errors
+    /// As the operating system refuses.
+    pub fn begin_public_new<'a>(
+        &'a self,
+        name: impl Into<Cow<'a, OsStr>>,
+        bytes: &[u8],
+    ) -> Result<Unplaced<'a>, Error> {
+        let operation = Operation::Write;
+        let name = name.into();
+        let (_, path) = self.named(operation, &name)?;
+        let content = Content::Bytes(bytes);
+        match Part::write_unsynced(self, operation, name, &content, FILE_MODE_PUBLIC) {
+            Ok(part) => Ok(Unplaced { part, path }),
+            Err(error) => Err(Error::new(operation, &path, error)),
+        }
+    }
+
+    /// Makes files of this folder last and gives them their names, with two syncs for all of them, of which the first is
+    /// of the whole file system. What came of each stands in its place.
+    ///
+    /// # Errors
+    /// As [`write_public_new`](super::write_public_new), for each file by itself.
+    pub fn place_all(&self, files: Vec<Result<Unplaced<'_>, Error>>) -> Vec<Result<(), Error>> {
+        let failed = |path: &Path, errno: Errno| Error::new(Operation::Write, path, errno);
+        let synced = match files.iter().any(Result::is_ok) {
+            true => syncfs(&self.descriptor),
+            false => Ok(()),
+        };
+        let placed: Vec<Result<PathBuf, Error>> = files
+            .into_iter()
+            .map(|file| {
+                let Unplaced { part, path } = file?;
+                synced.map_err(|errno| failed(&path, errno))?;
+                part.place(&path).map(|()| path)
             })
             .collect();
-        let failed = |path: &Path, errno: Errno| Error::new(operation, path, errno);
-        if let Err(errno) = syncfs(&self.descriptor) {
-            parts = parts
-                .into_iter()
-                .map(|part| part.and_then(|(_, path)| Err(failed(&path, errno))))
-                .collect();
-        }
-        let placed: Vec<Result<PathBuf, Error>> = parts
-            .into_iter()
-            .map(|part| part.and_then(|(part, path)| part.place(&path).map(|()| path)))
-            .collect();
-        let synced = self.sync();
+        let synced = match placed.iter().any(Result::is_ok) {
+            true => self.sync(),
+            false => Ok(()),
+        };
         placed
             .into_iter()
             .map(|placed| placed.and_then(|path| synced.map_err(|errno| failed(&path, errno))))
@@ -327,7 +374,7 @@ impl Folder {
         settle: impl FnOnce(Part<'a>, &Path) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (name, path) = self.named(operation, name)?;
-        let part = Part::write(self, operation, name, content, mode)
+        let part = Part::write(self, operation, Cow::Borrowed(name), content, mode)
             .map_err(|error| Error::new(operation, &path, error))?;
         settle(part, &path)?;
         self.sync()

@@ -6,6 +6,7 @@ use rustix::fs::{
     renameat_with, unlinkat,
 };
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,7 +26,7 @@ pub(super) enum Content<'a> {
 pub(super) struct Part<'a> {
     folder: &'a Folder,
     operation: Operation,
-    name: &'a OsStr,
+    name: Cow<'a, OsStr>,
     part_name: OsString,
     settled: bool,
 }
@@ -39,7 +40,7 @@ impl<'a> Part<'a> {
     pub(super) fn write(
         folder: &'a Folder,
         operation: Operation,
-        name: &'a OsStr,
+        name: Cow<'a, OsStr>,
         content: &Content<'_>,
         mode: u32,
     ) -> io::Result<Self> {
@@ -52,7 +53,7 @@ impl<'a> Part<'a> {
     pub(super) fn write_unsynced(
         folder: &'a Folder,
         operation: Operation,
-        name: &'a OsStr,
+        name: Cow<'a, OsStr>,
         content: &Content<'_>,
         mode: u32,
     ) -> io::Result<Self> {
@@ -62,11 +63,11 @@ impl<'a> Part<'a> {
     fn begin(
         folder: &'a Folder,
         operation: Operation,
-        name: &'a OsStr,
+        name: Cow<'a, OsStr>,
         content: &Content<'_>,
         mode: u32,
     ) -> io::Result<(Self, File)> {
-        let (descriptor, part_name) = create(folder, name)?;
+        let (descriptor, part_name) = create(folder, &name)?;
         let part = Self {
             folder,
             operation,
@@ -118,7 +119,7 @@ impl<'a> Part<'a> {
 
     fn rename(&mut self) -> Result<(), Errno> {
         let folder = self.folder.descriptor();
-        renameat(folder, &self.part_name, folder, self.name)?;
+        renameat(folder, &self.part_name, folder, &*self.name)?;
         self.settled = true;
         Ok(())
     }
@@ -129,7 +130,7 @@ impl<'a> Part<'a> {
             folder,
             &self.part_name,
             folder,
-            self.name,
+            &*self.name,
             RenameFlags::NOREPLACE,
         )?;
         self.settled = true;
@@ -138,7 +139,13 @@ impl<'a> Part<'a> {
 
     fn link_new(&mut self) -> Result<(), Errno> {
         let folder = self.folder.descriptor();
-        match linkat(folder, &self.part_name, folder, self.name, AtFlags::empty()) {
+        match linkat(
+            folder,
+            &self.part_name,
+            folder,
+            &*self.name,
+            AtFlags::empty(),
+        ) {
             // No links either, as on FAT.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => self.claim_new(),
             // The other name goes when this is dropped.
@@ -151,9 +158,9 @@ impl<'a> Part<'a> {
     /// A crash between the two leaves the empty file behind. That is the lesser evil: it fails to parse, whereas a
     /// check before a plain rename could silently overwrite what came between.
     fn claim_new(&mut self) -> Result<(), Errno> {
-        create_new(self.folder, self.name)?;
+        create_new(self.folder, &self.name)?;
         self.rename().inspect_err(|_| {
-            let _ = unlinkat(self.folder.descriptor(), self.name, AtFlags::empty());
+            let _ = unlinkat(self.folder.descriptor(), &*self.name, AtFlags::empty());
         })
     }
 }

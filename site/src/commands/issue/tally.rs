@@ -64,6 +64,8 @@ pub(super) struct Tally<'a> {
     secrets_missing_because: Option<Error>,
     hinted: BTreeSet<String>,
     exit: Exit,
+    /// Rows that are not printed yet; of use to programs alone.
+    rows: Vec<Row>,
 }
 
 impl<'a> Tally<'a> {
@@ -83,6 +85,7 @@ impl<'a> Tally<'a> {
             secrets_missing_because: None,
             hinted: BTreeSet::new(),
             exit: Exit::Done,
+            rows: Vec::new(),
         }
     }
 
@@ -277,8 +280,8 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Reports a row.
-    pub(super) fn add(&mut self, mut row: Row) -> Result<()> {
+    /// Counts a row, which the next [`Tally::print`] prints.
+    pub(super) fn add(&mut self, mut row: Row) {
         row.message = row
             .error
             .as_ref()
@@ -289,13 +292,27 @@ impl<'a> Tally<'a> {
             _ => self.refused += 1,
         }
         self.progress.advance(1);
-        if self.console.is_json() {
+        self.rows.push(row);
+    }
+
+    /// Prints the rows that were added since.
+    pub(super) fn print(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        if self.console.is_json() && !rows.is_empty() {
             self.console
-                .json_line(&row)
+                .json_lines(&rows)
                 .map_err(|error| Failure::output(&error))?;
         }
+        for row in rows {
+            self.explain(row);
+        }
+        Ok(())
+    }
+
+    /// Says why a request got nothing, or why what it got is not there.
+    fn explain(&mut self, row: Row) {
         let Some(error) = row.error else {
-            return Ok(());
+            return;
         };
         if row.outcome == "refused" {
             self.exit = self.exit.worst(error.exit());
@@ -321,7 +338,6 @@ impl<'a> Tally<'a> {
         {
             self.console.note(format!("{}: {hint}", failure.code));
         }
-        Ok(())
     }
 
     /// Units are spent and their certificates are not where the caller looks for them.
