@@ -58,7 +58,8 @@ fn every_command_explains_itself_and_those_of_the_contract_are_there() {
         assert!(hq.contains(command), "hq {command} is not in {hq:?}");
     }
     let site = names(World::site);
-    let wanted = "init, media import, media export, media inspect, status, issue, device show, entitlement list, \
+    let wanted = "init, media import, media export, media inspect, status, issue, device show, device scrap, device void, \
+         device rework, crl issue, entitlement list, \
          entitlement show, audit list, audit show, audit verify, audit log, recover, doctor, clock confirm, completion, manual";
     for command in wanted.split(", ") {
         assert!(site.contains(command), "site {command} is not in {site:?}");

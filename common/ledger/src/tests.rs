@@ -15,3 +15,4 @@ mod golden;
 mod keys;
 mod model;
 mod orders;
+mod withdrawals;

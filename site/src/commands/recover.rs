@@ -65,7 +65,7 @@ fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exi
     let (view, state) = (reading.view(), reading.state());
     verify(view, console)?;
     let asked = rebuild.then_some("it was asked for");
-    let open = state.reservations().iter().map(|(sequence, open)| {
+    let open = state.unsettled().map(|(sequence, open)| {
         let account = state.account(open.account);
         Open {
             sequence: sequence.number(),
@@ -82,7 +82,7 @@ fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exi
         index_rebuilt: asked.or(view.index_complaint()?),
         torn_bytes: view.torn_bytes(),
         completed: 0,
-        unresolved: state.reservations().len(),
+        unresolved: state.unsettled().count(),
         log_size: state.size(),
         open: open.collect(),
     };
@@ -148,7 +148,7 @@ pub(crate) fn execute(
         index_rebuilt: vault.opened().index_rebuilt.clone(),
         torn_bytes: vault.opened().torn_bytes,
         completed: completion.completed,
-        unresolved: vault.state().reservations().len(),
+        unresolved: vault.state().unsettled().count(),
         log_size: vault.state().size(),
     };
     vault.close().map_err(|error| error.with_units_open(open))?;

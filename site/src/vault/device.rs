@@ -20,9 +20,8 @@ impl Vault<'_> {
         Ok(self.ledger.device(product, device_id)?)
     }
 
-    /// Decides on a device order, and puts it on record. Neither the token nor its PIN is needed for that, so that a line
-    /// that stands still for want of them does not keep a scrapped device good. Nothing that was interrupted is completed
-    /// first: a unit that came to nothing would have its certificate then.
+    /// Decides on a device order, and puts it on record. Nothing that was interrupted is completed first: a unit that came to
+    /// nothing would have its certificate then.
     pub(crate) fn order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
         let refusal = self.rehearse_order(order)?;
         self.ledger.commit()?;

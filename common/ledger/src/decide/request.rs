@@ -234,8 +234,7 @@ impl Case<'_> {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let given_up = Some(&known.spki_sha256);
-        if let Some(refusal) = self.secret_taken(terms, &keys, &known.device_id, given_up)? {
+        if let Some(refusal) = self.secret_taken(terms, &keys, &known.device_id)? {
             return Ok(Err(refusal));
         }
         Ok(self.issue_again(known, terms, keys, issuer, serials))
@@ -362,7 +361,7 @@ impl Case<'_> {
             Ok(keys) => keys,
             Err(in_the_way) => return Ok(Err(in_the_way)),
         };
-        if let Some(refusal) = self.secret_taken(terms, &keys, device_id, None)? {
+        if let Some(refusal) = self.secret_taken(terms, &keys, device_id)? {
             return Ok(Err((rule::KEY_DEVICE, refusal)));
         }
         if let Err(in_the_way) = self.affordable(terms, product, account) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mintmark_protocol::entitlement::AccountTag;
 
-use super::{SECONDS_PER_DAY, State};
+use super::{OpenReservation, SECONDS_PER_DAY, State};
 use crate::decide::DeviceRecord;
 use crate::entry::{CrlIssued, DeviceAction, DeviceChanged, LogSequence};
 use crate::refusal::Refusal;
@@ -127,6 +127,13 @@ impl State {
     /// Since when a unit is scrapped or voided; none while it is not.
     pub fn unit_ended(&self, account: AccountTag, slot: u64) -> Option<&Withdrawn> {
         self.taken_back.ended(account, slot)
+    }
+
+    /// What is reserved and not signed for, that of units which were scrapped or voided aside: nothing comes of those.
+    pub fn unsettled(&self) -> impl Iterator<Item = (&LogSequence, &OpenReservation)> {
+        self.reservations
+            .iter()
+            .filter(|(_, open)| self.unit_ended(open.account, open.slot).is_none())
     }
 
     /// The record that allowed the unit's device another certificate, which it has not got yet.

@@ -8,7 +8,8 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::revocation::Target;
 
 use super::fixture::*;
-use crate::entry::{Body, KeyOutcome, LogSequence, Rotation, Verdict};
+use super::withdrawals::order;
+use crate::entry::{Body, CrlIssued, DeviceAction, KeyOutcome, LogSequence, Rotation, Verdict};
 use crate::state::State;
 
 /// What happens next.
@@ -43,6 +44,14 @@ enum Step {
     Disable,
     /// The entitlement is revoked.
     Revoke,
+    /// A device is scrapped, voided, or allowed another certificate.
+    Order {
+        action: DeviceAction,
+        product: usize,
+        device: u8,
+    },
+    /// A device CA signs a CRL, by generation.
+    Crl { generation: u16 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -65,6 +74,14 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..8_u16).prop_map(|n| Step::RevokeDeviceCa { generation: 1 + n / 7 }),
         2 => Just(Step::Disable),
         1 => Just(Step::Revoke),
+        24 => (0..DeviceAction::ALL.len(), 0..2_usize, 0..8_u8).prop_map(|(action, product, device)| {
+            Step::Order { action: DeviceAction::ALL[action], product, device }
+        }),
+        // A device that is allowed another certificate comes with another key.
+        16 => (0..2_usize, 0..8_u8, 0..4_u8, any::<bool>()).prop_map(|(product, device, key, sign)| {
+            Step::Request { product, device, key: device * 4 + key + 150, sign }
+        }),
+        4 => (1..3_u16).prop_map(|generation| Step::Crl { generation }),
     ]
 }
 
@@ -72,6 +89,8 @@ const PRODUCTS: [&str; 2] = ["TH-200", "TH-300"];
 const UNITS_PER_HOUR: u64 = 3;
 const CREDIT: u64 = 6;
 const KEY_USES: u64 = 4;
+/// Of the first product; the second has none.
+const REWORKS: u64 = 2;
 
 /// A spent unit.
 struct Unit {
@@ -79,6 +98,7 @@ struct Unit {
     time: u64,
     reported: bool,
     signed: bool,
+    ended: Option<DeviceAction>,
 }
 
 /// The newest certificate of a device, or what is reserved for one.
@@ -89,6 +109,9 @@ struct Issue {
     /// The generation of the device CA.
     device_ca: u16,
     signed: bool,
+    /// Reworks that were allowed, and whether the last of them is open.
+    reworks: u64,
+    rework_open: bool,
 }
 
 /// The model: plain lists, and every rule written out once more.
@@ -100,6 +123,10 @@ struct Model {
     /// By (product, device).
     devices: BTreeMap<(usize, u8), Issue>,
     keys: BTreeSet<u8>,
+    /// What stands on CRLs: generation of the device CA, unit, issue number.
+    withdrawn: BTreeSet<(u16, usize, u16)>,
+    /// How many CRLs each device CA signed, and how much stood on the newest.
+    crls: BTreeMap<u16, (u64, usize)>,
     /// The hour into which time was set back after a later one was used, by product.
     full_hour: [Option<u64>; 2],
     received: bool,
@@ -134,6 +161,16 @@ impl Model {
     fn answer(&self, now: u64, product: usize, device: u8, key: u8) -> &'static str {
         let revoked = self.revoked.then_some("ENTITLEMENT-REVOKED");
         match self.devices.get(&(product, device)) {
+            Some(known) if self.ended(known).is_some() => return self.ended(known).unwrap(),
+            Some(known) if known.rework_open => {
+                if known.key != key && self.keys.contains(&key) {
+                    return "KEY-REUSED";
+                }
+                if let Some(code) = self.stopped().or(revoked) {
+                    return code;
+                }
+                return self.key_in_the_way(product).unwrap_or("reissued");
+            }
             Some(known) if known.key != key => return "DEVICE-KEY-CHANGED",
             Some(known) if self.revoked_device_cas.contains(&known.device_ca) => {
                 return self.stopped().or(revoked).unwrap_or("reissued");
@@ -151,12 +188,8 @@ impl Model {
         if let Some(code) = self.stopped().or(revoked) {
             return code;
         }
-        // Only the first product has a key.
-        if product == 0 && !self.received {
-            return "KEY-NOT-RECEIVED";
-        }
-        if product == 0 && self.uses >= KEY_USES {
-            return "KEY-USES-EXHAUSTED";
+        if let Some(code) = self.key_in_the_way(product) {
+            return code;
         }
         let count =
             |of: &dyn Fn(&Unit) -> bool| self.spent.iter().filter(|unit| of(unit)).count() as u64;
@@ -171,6 +204,57 @@ impl Model {
             return "CREDIT-UNITS-EXHAUSTED";
         }
         "issued"
+    }
+
+    fn key_in_the_way(&self, product: usize) -> Option<&'static str> {
+        // Only the first product has a key.
+        if product == 0 && !self.received {
+            Some("KEY-NOT-RECEIVED")
+        } else if product == 0 && self.uses >= KEY_USES {
+            Some("KEY-USES-EXHAUSTED")
+        } else {
+            None
+        }
+    }
+
+    fn ended(&self, issue: &Issue) -> Option<&'static str> {
+        match self.spent[issue.unit].ended? {
+            DeviceAction::Scrap => Some("DEVICE-SCRAPPED"),
+            _ => Some("DEVICE-VOIDED"),
+        }
+    }
+
+    /// What is decided on a device order; what it does is done.
+    fn order(&mut self, action: DeviceAction, at: (usize, u8)) -> &'static str {
+        let Some(known) = self.devices.get(&at) else {
+            return "DEVICE-UNKNOWN";
+        };
+        if let Some(code) = self.ended(known) {
+            return code;
+        }
+        let unit = known.unit;
+        if action != DeviceAction::Void && !self.spent[unit].signed {
+            return "DEVICE-UNRESOLVED";
+        }
+        if action == DeviceAction::Rework {
+            let revoked = self.revoked.then_some("ENTITLEMENT-REVOKED");
+            let allowed = if at.0 == 0 { REWORKS } else { 0 };
+            let open = known.rework_open.then_some("REWORK-OPEN");
+            if let Some(code) = self.stopped().or(open).or(revoked) {
+                return code;
+            }
+            if known.reworks >= allowed {
+                return "REWORK-EXHAUSTED";
+            }
+            let known = self.devices.get_mut(&at).unwrap();
+            known.rework_open = true;
+            known.reworks += 1;
+            return "device-changed";
+        }
+        self.withdrawn.insert((known.device_ca, unit, known.number));
+        self.devices.get_mut(&at).unwrap().rework_open = false;
+        self.spent[unit].ended = Some(action);
+        "device-changed"
     }
 
     /// Time goes on at `now`, which may be earlier.
@@ -190,6 +274,12 @@ impl Model {
     /// A reservation was made, for `device` of `product`.
     fn reserve(&mut self, now: u64, at: (usize, u8), key: u8, signed: bool) {
         let before = self.devices.get(&at);
+        let reworked = before.is_some_and(|before| before.rework_open);
+        let reworks = before.map_or(0, |before| before.reworks);
+        if let Some(before) = before.filter(|_| reworked) {
+            let superseded = (before.device_ca, before.unit, before.number);
+            self.withdrawn.insert(superseded);
+        }
         let (unit, number) = before.map_or((self.spent.len(), 0), |b| (b.unit, b.number + 1));
         if number == 0 {
             self.spent.push(Unit {
@@ -197,8 +287,11 @@ impl Model {
                 time: now,
                 reported: false,
                 signed: false,
+                ended: None,
             });
-            self.keys.insert(key);
+        }
+        self.keys.insert(key);
+        if number == 0 || reworked {
             self.uses += u64::from(at.0 == 0);
         }
         let device_ca = self.device_cas;
@@ -208,6 +301,8 @@ impl Model {
             number,
             device_ca,
             signed,
+            reworks,
+            rework_open: false,
         };
         self.spent[unit].signed |= signed;
         self.devices.insert(at, issue);
@@ -217,7 +312,8 @@ impl Model {
     fn complete(&mut self) {
         for issue in self.devices.values_mut() {
             let dead = self.revoked_device_cas.contains(&issue.device_ca);
-            if !self.revoked && !self.disabled && !dead {
+            let ended = self.spent[issue.unit].ended.is_some();
+            if !self.revoked && !self.disabled && !dead && !ended {
                 issue.signed = true;
                 self.spent[issue.unit].signed = true;
             }
@@ -230,6 +326,7 @@ fn terms(version: u64, units: [u64; 2]) -> mintmark_protocol::entitlement::Entit
     for (at, name) in PRODUCTS.into_iter().enumerate() {
         let mut product = product(at as u64 + 1, name, units[at]);
         product.units_per_hour = Some(UNITS_PER_HOUR);
+        product.reissues_per_device = if at == 0 { REWORKS as u32 } else { 0 };
         products.push(product);
     }
     let mut entitlement = entitlement("both", products);
@@ -318,6 +415,30 @@ proptest! {
                     prop_assert_eq!(vault.revoke(target), Ok(()));
                     model.revoked = true;
                 }
+                Step::Order { action, product, device } => {
+                    let expected = model.order(action, (product, device));
+                    let result = order(&mut vault, action, PRODUCTS[product], &format!("D{device}"));
+                    let told = result.err().unwrap_or("device-changed".to_owned());
+                    prop_assert_eq!(told, expected);
+                }
+                Step::Crl { generation } => {
+                    if generation <= model.device_cas {
+                        let on_it = model.withdrawn.iter().filter(|(ca, ..)| *ca == generation).count();
+                        prop_assert_eq!(vault.state.crl_entries(generation).count(), on_it);
+                        let said = model.crls.entry(generation).or_default();
+                        prop_assert_eq!(vault.state.crl_is_behind(generation), on_it > said.1);
+                        *said = (said.0 + 1, on_it);
+                        let crl = CrlIssued {
+                            generation,
+                            number: said.0,
+                            sha256: Fingerprint::of(b"a CRL"),
+                            this_update: vault.state.mark(),
+                            next_update: vault.state.crl_next_update(vault.now),
+                        };
+                        vault.write(Body::Crl(crl));
+                        prop_assert!(!vault.state.crl_is_behind(generation));
+                    }
+                }
                 Step::Complete => {
                     let open: Vec<_> = vault.state.reservations().iter()
                         .filter(|(at, _)| vault.state.withheld(**at).is_none())
@@ -338,7 +459,8 @@ proptest! {
                     };
                     let first = reserved.issue == 0;
                     prop_assert_eq!(if first { "issued" } else { "reissued" }, expected);
-                    let uses = usize::from(first && product == 0);
+                    let reworked = model.devices.get(&(product, device)).is_some_and(|d| d.rework_open);
+                    let uses = usize::from((first || reworked) && product == 0);
                     prop_assert_eq!(reserved.keys.len(), uses);
                     if first {
                         let before = model.spent.iter().filter(|unit| unit.product == product).count();
@@ -354,18 +476,25 @@ proptest! {
             }
             for (at, _) in PRODUCTS.into_iter().enumerate() {
                 let account = vault.state.account(tag(at as u64 + 1)).unwrap();
-                let units = |signed| {
-                    model.spent.iter().filter(|u| u.product == at && u.signed == signed).count() as u64
+                let units = |ended, signed| {
+                    let of = |unit: &&Unit| unit.product == at && unit.ended == ended;
+                    model.spent.iter().filter(of).filter(|unit| unit.signed == signed).count() as u64
                 };
-                prop_assert_eq!(account.good, units(true));
-                prop_assert_eq!(account.unresolved, units(false));
-                prop_assert_eq!(account.authorised, account.spent() + account.unspent());
+                let both = |ended| units(Some(ended), true) + units(Some(ended), false);
+                prop_assert_eq!(account.good, units(None, true));
+                prop_assert_eq!(account.unresolved, units(None, false));
+                prop_assert_eq!(account.scrapped, both(DeviceAction::Scrap));
+                prop_assert_eq!(account.voided, both(DeviceAction::Void));
+                let ended = account.scrapped + account.voided;
+                let sum = account.good + ended + account.unresolved + account.unspent();
+                prop_assert_eq!(account.authorised, sum);
             }
             let unreported = model.spent.iter().filter(|unit| !unit.reported).count() as u64;
             prop_assert_eq!(vault.state.units_unreported(), unreported);
             prop_assert_eq!(vault.state.units(), model.spent.len() as u64);
             prop_assert_eq!(vault.state.keys().next().unwrap().uses, model.uses);
             prop_assert_eq!(vault.state.disabled_at().is_some(), model.disabled);
+            prop_assert_eq!(vault.state.withdrawn().count(), model.withdrawn.len());
         }
         let (replay, divergences) = replay(&vault.records);
         prop_assert_eq!(divergences, vec![]);
@@ -406,6 +535,23 @@ fn whole_log() -> Vec<Vec<u8>> {
     let _ = vault.request("TH-300", &csr("D1", 2));
     let _ = vault.request("TH-300", &csr("D3", 3));
     let _ = vault.entitle(&terms(9, [9, 9]));
+    assert_eq!(
+        order(&mut vault, DeviceAction::Rework, "TH-200", "D0"),
+        Ok(())
+    );
+    vault.issue("TH-200", &csr("D0", 10));
+    assert_eq!(
+        order(&mut vault, DeviceAction::Scrap, "TH-300", "D1"),
+        Ok(())
+    );
+    assert!(order(&mut vault, DeviceAction::Void, "TH-300", "D1").is_err());
+    vault.write(Body::Crl(CrlIssued {
+        generation: 1,
+        number: 1,
+        sha256: Fingerprint::of(b"a CRL"),
+        this_update: vault.now,
+        next_update: vault.now + DAY,
+    }));
     vault.write(Body::Start(start(2)));
     vault.write(Body::Rotation(Rotation {
         generation: 2,
@@ -413,7 +559,7 @@ fn whole_log() -> Vec<Vec<u8>> {
     }));
     vault.rotate();
     assert_eq!(vault.revoke(device_ca(1)), Ok(()));
-    vault.issue("TH-200", &csr("D0", 0));
+    vault.issue("TH-200", &csr("D0", 10));
     let _ = vault.request("TH-300", &csr("D3", 3));
     let correction = clock_content(&clock_correction(1, vault.now));
     assert_eq!(vault.import(Verdict::Authentic(correction)), Ok(()));

@@ -1,4 +1,4 @@
-//! `site device scrap|void|rework ID`: what somebody at the vault says of a device. It needs no PIN.
+//! `site device scrap|void|rework ID`: what somebody at the vault says of a device.
 
 use std::path::Path;
 
@@ -60,7 +60,9 @@ pub(super) fn execute(
 ) -> Result<Exit> {
     if !is_reason(&arguments.reason) {
         let message = "a reason is 1 to 200 characters of plain text, in one line";
-        return Err(Error::usage("REASON-INVALID", message));
+        return Err(
+            Error::usage("REASON-INVALID", message).hint("shorten it, or leave out line breaks")
+        );
     }
     let home = Home::open(home)?;
     let mut vault = Vault::open(home, console)?;

@@ -2,7 +2,7 @@
 
 use mintmark_pki::KeyAlgorithm;
 use mintmark_protocol::entitlement::ProductTerms;
-use mintmark_protocol::identifier::{DeviceId, Fingerprint, KeyLabel};
+use mintmark_protocol::identifier::{DeviceId, KeyLabel};
 
 use super::{Case, DecideError};
 use crate::policy::{day_window, hour_window};
@@ -98,14 +98,12 @@ impl Case<'_> {
     }
 
     /// Whether one of these keys gave its secret to another device already: a secret is of the key and the device id, so
-    /// one id is one device for all the products that share a key. A device that gives up its key for another one is
-    /// known elsewhere by the one that it gives up.
+    /// one id is one device for all the products that share a key.
     pub(super) fn secret_taken(
         &self,
         terms: &AccountTerms,
         keys: &[KeyLabel],
         device_id: &DeviceId,
-        given_up: Option<&Fingerprint>,
     ) -> Result<Option<Refusal>, DecideError> {
         for label in keys {
             for other in self.state.keys.products(label) {
@@ -116,7 +114,6 @@ impl Case<'_> {
                 let known = known.map_err(DecideError::Lookup)?;
                 if let Some(known) = known
                     && known.spki_sha256 != self.spki_sha256
-                    && given_up != Some(&known.spki_sha256)
                 {
                     return Ok(Some(Refusal::KeyDeviceTaken {
                         entitlement: terms.entitlement.id.clone(),
