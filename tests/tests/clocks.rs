@@ -59,7 +59,7 @@ fn confirm(world: &World, machine: &Machine, options: &str) -> Tool {
 #[track_caller]
 fn reported(world: &World) -> Vec<String> {
     world.carry_home("berlin").exits_done();
-    let shown = world.hq("audit log berlin/v1").ok().lines();
+    let shown = world.hq("audit log --site berlin").ok().lines();
     world.carry_out("berlin").exits_done();
     let report = world.reconcile_run().exits_done().json();
     assert_eq!(report["balanced"], true, "{report}");
@@ -149,7 +149,7 @@ fn a_person_confirms_a_clock_and_confirms_it_back_if_that_was_wrong() {
     );
     assert_eq!(code(world.issue("2").machine(&ahead)), "CLOCK-JUMPED");
     confirm(&world, &ahead, "").fails(2, "CONFIRMATION-REQUIRED");
-    confirm(&world, &ahead, "--confirm berlin").fails(2, "CONFIRMATION-MISMATCH");
+    confirm(&world, &ahead, "--confirm berlin").fails(3, "CONFIRMATION-MISMATCH");
     let done = confirm(&world, &ahead, "--confirm berlin/v1")
         .exits(0)
         .json();

@@ -238,7 +238,10 @@ fn leases(fields: &mut Fields, key: i64) -> Result<Vec<(AccountTag, u64)>, Error
             follows.then_some((tag, end))
         });
         leases.push(lease.ok_or_else(|| {
-            fields.wrong(key, "account tags in order, each with a slot, were expected")
+            fields.wrong(
+                key,
+                "account tags in order, each with a slot, were expected",
+            )
         })?);
     }
     Ok(leases)

@@ -153,10 +153,14 @@ impl State {
     /// A start states both clocks; if they fit what is known, later readings are measured from here.
     pub(crate) fn note_start(&mut self, clock: u64, steady: Option<Steady>) {
         let reading = Reading { clock, steady };
+        if !self.is_enrolled() {
+            // Only the clock by which the vault is let in counts.
+            self.restart_clock();
+        }
         self.clock.unsaid = self.clock_due(reading).is_some();
         let believed = self.clock.stopped.is_none() && self.clock_off(reading).is_none();
         // A clock that was reset is set right within the boot, and must not be held to what it said before.
-        if believed && !self.clock_is_behind(clock) {
+        if believed && !(self.is_enrolled() && self.clock_is_behind(clock)) {
             self.refer_to(clock, steady);
         }
     }
@@ -178,8 +182,10 @@ impl State {
     /// Headquarters let the vault in: what its clock said before counts no more, since nothing was issued by it. That the
     /// grant was drafted before now is sure, but for a day by which the clocks may differ.
     pub(crate) fn begin_time(&mut self, clock: u64, drafted_at: u64) {
-        self.restart_clock();
         self.mark = clock.max(drafted_at.saturating_sub(SECONDS_PER_DAY));
+        if self.clock_is_behind(clock) {
+            self.restart_clock();
+        }
     }
 
     /// A person said that the clock is right.

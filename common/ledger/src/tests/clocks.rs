@@ -339,7 +339,7 @@ fn what_the_clock_said_before_the_vault_was_let_in_counts_for_nothing() {
         assert_eq!(vault.state.mark(), mark, "{before}");
         let first = entitlement("first", vec![product(1, "TH-200", 100)]);
         assert_eq!(vault.entitle(&first), Ok(()));
-        let right = reading(NEW_YEAR + HOUR, boot(1, 180));
+        let right = reading(NEW_YEAR + HOUR, boot(1, 120 + HOUR));
         assert_eq!(asks(&mut vault, right, 1), "reserved", "{before}");
         assert_eq!(vault.findings(), []);
     }

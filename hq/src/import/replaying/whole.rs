@@ -138,9 +138,11 @@ impl Replaying<'_> {
             Body::Reserved(reserved) => self.serials_of(reserved),
             _ => Vec::new(),
         };
+        // While a vault does not believe its clock, the time of its log stands still, as the rules have it.
+        let seen = entry.time.max(entry.clock());
         if entry.time > self.latest() {
             self.gather_ahead(sequence.number(), entry.time, serials);
-        } else if entry.time.saturating_add(DAY_SECONDS) < self.dispatched_at {
+        } else if seen.saturating_add(DAY_SECONDS) < self.dispatched_at {
             let words = (
                 format!(
                     "no time before {}, when HQ made a dispatch that the vault had seen by then",
