@@ -1,5 +1,6 @@
 //! The vault: the one owner of a home, in which every effect has its order.
 
+pub(crate) mod anchor;
 mod bundle;
 mod crl;
 mod device;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mintmark_console::{Console, Exit};
+use mintmark_keys::KeyStore;
 use mintmark_ledger::decide::Input;
 use mintmark_ledger::entry::{Genesis, LogSequence};
 use mintmark_ledger::ledger::{Ledger, Opened, Outcome, View};
@@ -40,16 +42,20 @@ pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
 pub(crate) use line::{Answered, BATCH_MAX, Inlet, Outlet, Promise, Requests};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
-use crate::commands::{SOFTWARE, now};
+use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{Home, HomeLock, LOG};
 use crate::submission::Submission;
-use keyring::{Identity, Keyring};
+use anchor::{Anchor, FIRST_COUNTER, Found, Holding, Trouble};
+use keyring::{Identity, Keyring, open_store};
 use trust::{TrustChain, TrustPoint};
 
-/// Makes the log of a new vault in its home.
-pub(crate) fn create_ledger(home: &Path, genesis: Genesis, now: u64) -> Result<()> {
-    Ok(Ledger::create(home, genesis, now)?.close()?)
+/// Makes the log of a new vault in its home, and gives the first anchor of it.
+pub(crate) fn create_ledger(home: &Path, genesis: Genesis, now: u64) -> Result<Anchor> {
+    let ledger = Ledger::create(home, genesis, now)?;
+    let anchor = Anchor::of(&ledger, FIRST_COUNTER, |_| 0)?;
+    ledger.close()?;
+    Ok(anchor)
 }
 
 /// A vault that this process may change.
@@ -59,6 +65,7 @@ pub(crate) struct Vault<'c> {
     ledger: Ledger,
     trust: TrustChain,
     identity: Identity,
+    anchor: Holding,
     keyring: OnceCell<Keyring>,
     serials: OnceCell<SerialCipher>,
     /// The device CAs that were needed so far, by generation.
@@ -70,15 +77,49 @@ pub(crate) struct Vault<'c> {
 }
 
 impl<'c> Vault<'c> {
-    /// Opens a vault to change it. The token is opened when it is first needed. What HQ has not acknowledged is read
-    /// again: it must still be reported, and nothing is built on a log of which that cannot be done.
+    /// Opens a vault to change it, and its token. The log must be the one that the token knows, before anything is added to
+    /// it. What HQ has not acknowledged is read again: it must still be reported, and nothing is built on a log of which
+    /// that cannot be done.
+    ///
+    /// # Errors
+    /// HOME-OLDER-THAN-ANCHOR and the codes that begin with ANCHOR if the home and the token do not fit each other; what the
+    /// token and the log fail with.
     pub(crate) fn open(home: Home, console: &'c Console) -> Result<Self> {
+        Self::enter(home, Trouble::expect_none, console)
+    }
+
+    /// As [`Vault::open`], also where the token lost the anchor: messages are carried then, and nothing else is done, until
+    /// officers vouch for the log.
+    pub(crate) fn open_to_carry(home: Home, console: &'c Console) -> Result<Self> {
+        let vault = Self::enter(home, |_, _| Ok(()), console)?;
+        if let Some(error) = vault.anchor_trouble() {
+            let failure = error.failure();
+            console.warn_coded(&failure.code, &failure.message);
+            if let Some(hint) = &failure.hint {
+                console.note(hint);
+            }
+        }
+        Ok(vault)
+    }
+
+    /// Opens it if `may` allows so, whatever is wrong with its anchor.
+    fn enter(
+        home: Home,
+        may: impl FnOnce(Option<Trouble>, &State) -> Result<()>,
+        console: &'c Console,
+    ) -> Result<Self> {
         let lock = home.lock()?;
         home.expect_newest()?;
-        let (ledger, opened) = Ledger::open(home.path(), SOFTWARE)?;
+        let token = Token::open(&home, console)?;
+        // Before anything is touched.
+        let view = View::open(home.path())?;
+        let trouble = token.examine(&home, view.state())?;
+        may(trouble, view.state())?;
+        drop(view);
+        let (ledger, opened) = anchor::open_ledger(&home, &token.found)?;
         let acknowledged = ledger.state().bundles().acknowledged_log_size;
         ledger.verify_from(LogSequence(acknowledged))?;
-        Self::over(home, lock, ledger, opened, console)
+        Self::over(home, lock, (token, trouble), (ledger, opened), console)
     }
 
     /// As [`Vault::open`], after the whole log was read again. With `rebuild`, what follows from the log is made again.
@@ -89,52 +130,62 @@ impl<'c> Vault<'c> {
     pub(crate) fn open_recovering(home: Home, rebuild: bool, console: &'c Console) -> Result<Self> {
         let lock = home.lock()?;
         home.expect_newest()?;
+        let token = Token::open(&home, console)?;
         // Before anything is touched.
         let view = View::open(home.path())?;
         reading::verify(&view, console)?;
+        let trouble = token.examine(&home, view.state())?;
+        Trouble::expect_none(trouble, view.state())?;
         let open = completable(view.state());
         drop(view);
         let opened = || -> Result<(Ledger, Opened)> {
-            let (ledger, before) = Ledger::open(home.path(), SOFTWARE)?;
+            let (ledger, before) = anchor::open_ledger(&home, &token.found)?;
             if !rebuild {
                 return Ok((ledger, before));
             }
             ledger.close()?;
             let aside = home.set_derived_aside()?;
-            let (ledger, mut opened) = Ledger::open(home.path(), SOFTWARE)?;
+            let (ledger, mut opened) = anchor::open_ledger(&home, &token.found)?;
             aside.discard()?;
             (opened.torn_bytes, opened.torn_kept) = (before.torn_bytes, before.torn_kept);
             Ok((ledger, opened))
         };
-        let (ledger, opened) = opened().map_err(|error| match error.exit() {
+        let opened = opened().map_err(|error| match error.exit() {
             Exit::Environment => error.with_units_open(open),
             _ => error,
         })?;
-        Self::over(home, lock, ledger, opened, console)
+        Self::over(home, lock, (token, trouble), opened, console)
     }
 
     fn over(
         home: Home,
         lock: HomeLock,
-        ledger: Ledger,
-        opened: Opened,
+        (token, trouble): (Token, Option<Trouble>),
+        (ledger, opened): (Ledger, Opened),
         console: &'c Console,
     ) -> Result<Self> {
         reading::report_opening(&opened, console);
-        let facts = Facts::read(&home, ledger.state())?;
-        Ok(Self {
+        let Facts {
+            name,
+            trust,
+            identity,
+        } = Facts::read(&home, ledger.state())?;
+        let mut vault = Self {
             console,
-            name: facts.name,
+            name,
             ledger,
-            trust: facts.trust,
-            identity: facts.identity,
+            trust,
+            identity,
+            anchor: Holding::new(token.store),
             keyring: OnceCell::new(),
             serials: OnceCell::new(),
             issuers: RefCell::default(),
             opened,
             home,
             _lock: lock,
-        })
+        };
+        vault.take_up_anchor(token.found, trouble)?;
+        Ok(vault)
     }
 
     /// The same vault over another ledger, made of its own.
@@ -166,8 +217,11 @@ impl<'c> Vault<'c> {
         })
     }
 
-    /// Ends the work: what follows from the log is kept, so that opening is quick the next time.
-    pub(crate) fn close(self) -> Result<()> {
+    /// Ends the work: the token's anchor is brought up to the log, and what follows from the log is kept, so that opening is
+    /// quick the next time. A process that ends without it has not stopped cleanly, and what it had leased is burned at the
+    /// next start.
+    pub(crate) fn close(mut self) -> Result<()> {
+        self.stop_cleanly()?;
         Ok(self.ledger.close()?)
     }
 
@@ -178,8 +232,7 @@ impl<'c> Vault<'c> {
                 Some(ca) => (ca.generation, *self.issuer(ca.generation)?.public_key()),
                 None => (FIRST_GENERATION, self.identity.device_ca),
             };
-            let uri = &self.home.config().keys;
-            Keyring::open(uri, &self.identity, device_ca, self.console)
+            Keyring::of(Arc::clone(self.anchor.store()), &self.identity, device_ca)
         })
     }
 
@@ -231,6 +284,32 @@ impl<'c> Vault<'c> {
     /// clock is not believed.
     fn time(&self) -> u64 {
         self.state().time_at(now())
+    }
+}
+
+/// The token of a home, open, and what it holds in the place of the anchor.
+struct Token {
+    store: Arc<dyn KeyStore>,
+    found: Found,
+}
+
+impl Token {
+    /// Opens it. Whoever cannot do so where units are reserved without a certificate is told so.
+    fn open(home: &Home, console: &Console) -> Result<Self> {
+        let open = || {
+            let store = open_store(&home.config().keys, console)?;
+            let found = anchor::find(&*store)?;
+            Ok(Self { store, found })
+        };
+        open().map_err(|error: Error| match View::open(home.path()) {
+            Ok(view) => error.with_units_open(completable(view.state())),
+            Err(_) => error,
+        })
+    }
+
+    /// What is wrong with the anchor, by what the log says.
+    fn examine(&self, home: &Home, state: &State) -> Result<Option<Trouble>> {
+        anchor::examine(home, state, &*self.store, &self.found)
     }
 }
 

@@ -12,6 +12,7 @@ use mintmark_ledger::ledger::View;
 use mintmark_ledger::log::{FileLog, LogStore};
 use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::CertificationRequest;
+use mintmark_protocol::cbor::{Fields, Map};
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
 use crate::{World, request};
@@ -176,6 +177,41 @@ impl Liar {
         let records: Vec<Vec<u8>> = entries.iter().map(Entry::to_cbor).collect();
         let head = log.head();
         log.append(&head, &records).unwrap();
+        drop(log);
+        self.anchor();
+    }
+
+    /// Has the token say that this is the log: whoever has its PIN can.
+    fn anchor(&self) {
+        const LABEL: &str = "mintmark-anchor";
+        let view = self.view();
+        let state = view.state();
+        let (log, _) = FileLog::open_read_only(&self.home.join("log"), None).unwrap();
+        let vault = state.vault().unwrap();
+        let mut counter = state.anchor();
+        for value in self.keys.data(LABEL).unwrap() {
+            let mut fields = Fields::decode("anchor", &value, value.len()).unwrap();
+            counter = counter.max(fields.uint(2).unwrap());
+            self.keys.remove_data(LABEL, &value).unwrap();
+        }
+        let bounds = state.accounts();
+        let bounds = bounds.flat_map(|account| [account.tag.number(), account.next_slot]);
+        let bounds: Vec<u64> = bounds.collect();
+        let map = || {
+            Map::new()
+                .with(1, 1)
+                .with(2, counter + 1)
+                .with(3, vault.site.as_str())
+                .with(4, vault.vault.as_str())
+                .with(5, state.lineage().unwrap().as_bytes().to_vec())
+                .with(6, log.head().size)
+                .with(7, state.root().as_bytes().to_vec())
+                .with(8, log.head().link.to_vec())
+                .with_array(9, bounds.iter().copied())
+        };
+        let digest = Fingerprint::of(&map().encode());
+        let value = map().with(10, digest.as_bytes().to_vec()).encode();
+        self.keys.add_data(LABEL, &value).unwrap();
     }
 }
 

@@ -395,6 +395,18 @@ impl World {
         self.hq("media import $D/media").run()
     }
 
+    /// A copy of the vault `berlin/v1` that knows nothing of the first: its home in `$D/NAME`, and the key files beside.
+    pub fn clone_vault(&self, name: &str) {
+        let keys = self.path("keys/berlin");
+        files::copy(&self.path("berlin"), &self.path(name));
+        files::copy(&keys, &self.path("keys").join(name));
+        let config = self.path(name).join("config.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        let (from, to) = (keys, self.path("keys").join(name));
+        let text = text.replace(from.to_str().unwrap(), to.to_str().unwrap());
+        fs::write(&config, text).unwrap();
+    }
+
     /// Writes requests for the devices of these numbers into `$D/csr/NAME`.
     pub fn requests(&self, name: &str, numbers: impl IntoIterator<Item = u32>) {
         request::write_many(&self.path("csr").join(name), numbers);

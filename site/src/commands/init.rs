@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::failure::{Error, Result};
 use crate::home::{Creation, locate, refuse_existing};
 use crate::vault::keyring::{DEVICE_CA, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, create_store};
-use crate::vault::{self, trust};
+use crate::vault::{self, anchor, trust};
 
 /// The longest common name, in characters (RFC 5280 appendix A.1).
 const COMMON_NAME_MAX: usize = 64;
@@ -109,6 +109,7 @@ pub(crate) fn execute(
 
     let creation = Creation::begin(&home)?;
     let store = create_store(&keys, console)?;
+    anchor::refuse_existing(&*store)?;
     let request = request(&*store, &name, &manifest, now, console)?;
     let signer = store.signer(VAULT_SIGN)?;
     let (sealed, fingerprint) = request.seal(&|message| Ok(signer.sign(message)?))?;
@@ -130,8 +131,10 @@ pub(crate) fn execute(
         enrolment_fingerprint: fingerprint,
         software: SOFTWARE.to_owned(),
     };
-    vault::create_ledger(creation.path(), genesis, now)?;
+    let first = vault::create_ledger(creation.path(), genesis, now)?;
     creation.settle()?;
+    // A home without an anchor that never had one gets it when it is first opened; an anchor without a home is in the way.
+    anchor::write_first(&*store, &first)?;
     let report = Report {
         enrolment_fingerprint: Some(fingerprint.to_string()),
         lineage: Some(request.lineage.to_string()),

@@ -76,7 +76,9 @@ pub(crate) fn execute_with(
         rehearse(&mut vault, arguments, submissions, &mut tally)?;
     } else {
         let issued = issue(&mut vault, arguments, submissions, &mut tally);
-        if let Err(error) = issued.and_then(|()| vault.close()) {
+        // What could be done is done: it ends as cleanly as it can, whatever stopped the rest.
+        let closed = vault.close();
+        if let Err(error) = issued.and(closed) {
             let missing = [tally.unwritten(), tally.secrets_missing()];
             for missing in missing.into_iter().flatten() {
                 console.report(missing.failure());

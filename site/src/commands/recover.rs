@@ -135,6 +135,7 @@ pub(crate) fn execute(
     }
     let home = Home::open(home)?;
     let mut vault = Vault::open_recovering(home, arguments.rebuild, console)?;
+    vault.begin()?;
     let completion = match vault.complete_unfinished() {
         Ok(completion) => completion,
         Err(error) => return Err(error.with_units_open(completable(vault.state()))),

@@ -14,6 +14,7 @@ use super::key::{self, KeyRow};
 use super::{json, now};
 use crate::clock::Disbelief;
 use crate::failure::Result;
+use crate::vault::anchor::burned_in_words;
 use crate::vault::completable;
 use crate::vault::reading::Reading;
 
@@ -42,6 +43,8 @@ struct Report {
     lineage: Option<String>,
     log_size: u64,
     log_root: String,
+    /// The token's anchor as the log states it; the token itself is not asked.
+    anchor: Option<AnchorRow>,
     enrolled: bool,
     enrolment_fingerprint: Option<String>,
     trust_version: u64,
@@ -119,6 +122,17 @@ struct AccountRow {
     voided: u64,
     unresolved: u64,
     unspent: u64,
+    /// Of the unresolved units, those that were leased and may have been spent.
+    burned: u64,
+    /// What that means, where there are any.
+    burned_because: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AnchorRow {
+    counter: u64,
+    /// How many records there were when that was stated.
+    log_size: u64,
 }
 
 /// What headquarters sent and this vault refused.
@@ -283,6 +297,8 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
         voided: account.voided,
         unresolved: account.unresolved,
         unspent: account.unspent(),
+        burned: account.burned,
+        burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
     });
     let genesis = state.genesis();
     let mut device_cas: Vec<DeviceCaRow> =
@@ -308,6 +324,10 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
         lineage: state.lineage().map(|lineage| lineage.to_string()),
         log_size: state.size(),
         log_root: state.root().to_string(),
+        anchor: state.anchor_stated_at().map(|at| AnchorRow {
+            counter: state.anchor(),
+            log_size: at.number(),
+        }),
         enrolled: state.is_enrolled(),
         enrolment_fingerprint: genesis.map(|genesis| genesis.enrolment_fingerprint.to_string()),
         trust_version: manifest.version,
@@ -509,9 +529,24 @@ fn show(report: &Report, console: &Console) {
         "log         {} records, root {}",
         report.log_size, report.log_root
     ));
+    if let Some(AnchorRow { counter, log_size }) = &report.anchor {
+        console.line(format!(
+            "anchor      version {counter}, stated at record {log_size}"
+        ));
+    }
     if !report.accounts.is_empty() {
         console.line("");
         console.table(&accounts(report, console));
+    }
+    for account in &report.accounts {
+        if let Some(because) = &account.burned_because {
+            let AccountRow {
+                product,
+                entitlement,
+                ..
+            } = account;
+            console.line(format!("{product}, {entitlement}: {because}"));
+        }
     }
     if !report.keys.is_empty() {
         console.line("");

@@ -196,6 +196,8 @@ impl Vault<'_> {
         let outcome = self.ledger.submit(None, now(), Input::Dispatch(&input))?;
         if effort == Effort::Import {
             self.ledger.commit()?;
+            // Where officers vouched for the log, before anything else comes.
+            self.reanchor()?;
         }
         incoming.arrival = match outcome {
             Outcome::Refused(refusal) => Arrival::Refused(refusal.into()),

@@ -3,7 +3,8 @@
 //! 1. decide, and reserve a unit for each request that the ledger allows;
 //! 2. make that durable: from here on the unit is spent, on exactly the certificate that the reservation pins;
 //! 3. sign what is pinned, in parallel; the key store verifies each signature before it returns it;
-//! 4. record the signatures, and make that durable: only now may anybody see a certificate.
+//! 4. record the signatures, and make that durable;
+//! 5. where no lease covers the units, write the next anchor into the token: only now may anybody see a certificate.
 //!
 //! What is interrupted after 2 is completed by the same steps 3 and 4, here, before anything else is done: it gives the
 //! same certificates for the same units.
@@ -184,6 +185,11 @@ impl Vault<'_> {
 
     /// Completes what is reserved, and stops if that is not possible: for commands that go on to other things.
     pub(crate) fn settle(&mut self) -> Result<()> {
+        self.begin()?;
+        if self.anchor_trouble().is_some() {
+            // Nothing is released before officers vouch for the log.
+            return Ok(());
+        }
         let failed = match self.complete_unfinished() {
             Ok(completion) => completion.failed,
             Err(error) => Some(error),
@@ -259,6 +265,12 @@ impl Vault<'_> {
             other => other,
         });
         let pending = pending.collect();
+        if reserved
+            .iter()
+            .any(|reservation| reservation.reserved().issue > 0)
+        {
+            self.anchor.expose();
+        }
         let (ready, failed) = match self.keyring() {
             _ if reserved.is_empty() => (Vec::new(), None),
             Err(error) => (Vec::new(), Some(error)),
@@ -307,16 +319,6 @@ impl Vault<'_> {
             }
         }
         Ok(failed)
-    }
-
-    /// What has to be done between records of a group becoming durable and its certificates being released.
-    ///
-    /// # Errors
-    /// What keeps these certificates, and everything after them, from being released.
-    // The one place for what outlasts the home, such as an anchor in the token; until there is one, nothing is done.
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    pub(crate) fn before_release(&mut self) -> Result<()> {
-        Ok(())
     }
 
     /// The answers to a batch whose records are durable, each in its place.

@@ -104,18 +104,15 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
-    /// Opens the store and finds the keys in it: of the device CAs, that of the generation `device_ca`, which has this
-    /// public key.
+    /// Finds the keys in an open store: of the device CAs, that of the generation `device_ca`, which has this public key.
     ///
     /// # Errors
     /// VAULT-KEY-CHANGED if a key is another one than this vault was enrolled with; what the store fails with.
-    pub(crate) fn open(
-        uri: &KeyUri,
+    pub(crate) fn of(
+        store: Arc<dyn KeyStore>,
         identity: &Identity,
         device_ca: (u16, PublicKey),
-        console: &Console,
     ) -> Result<Self> {
-        let store = open_store(uri, console)?;
         let (sign, agree) = (store.signer(VAULT_SIGN)?, store.agreement(VAULT_AGREE)?);
         expect_same(VAULT_SIGN, sign.public_key(), &identity.sign)?;
         expect_same(VAULT_AGREE, agree.public_key(), &identity.agree)?;
@@ -180,7 +177,7 @@ impl Keyring {
     }
 }
 
-fn expect_same(label: &str, found: &PublicKey, expected: &PublicKey) -> Result<()> {
+pub(crate) fn expect_same(label: &str, found: &PublicKey, expected: &PublicKey) -> Result<()> {
     if found == expected {
         return Ok(());
     }

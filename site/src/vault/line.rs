@@ -377,10 +377,6 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
         D: 'scope,
     {
         vault.commit().map_err(|error| self.grave(error))?;
-        let recorded = |stage: &Stage<I>| matches!(stage, Stage::Recorded(..));
-        if self.stages.iter().any(recorded) {
-            vault.before_release().map_err(Error::leaving_open)?;
-        }
         for (batch, stage) in (self.first..).zip(&mut self.stages) {
             *stage = match stage.take() {
                 Stage::Reserved(requests, reserving) => {
@@ -403,7 +399,8 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
                 other => other,
             };
         }
-        Ok(())
+        // Of what is signed now, too: then nothing waits for the token any more when its signatures are on record.
+        vault.before_release().map_err(Error::leaving_open)
     }
 
     /// Releases what is done, in the order of batches.

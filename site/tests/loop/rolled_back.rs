@@ -35,11 +35,13 @@ fn seen(bundle: &Verified<Bundle>) -> BundleSeen {
     }
 }
 
-/// A vault that issued and reported, a copy of its home from before it did, and the report as HQ holds it.
+/// A vault that issued and reported, a copy of its home and of its key files from before it did, and the report as HQ holds
+/// it. Key files that stayed would tell at once.
 fn reported() -> (Vault, Hq, Verified<Bundle>) {
     let (vault, mut hq) = (Vault::new(), Hq::new(1));
     vault.enrol(&mut hq, 3);
     copy(&vault.home(), &vault.path("older"));
+    copy(&vault.keys(), &vault.path("older-keys"));
     vault.request("a.csr", "A1", 11);
     vault.issue().expect(0);
     let items = vault.export().expect(0).json()["items"].clone();
@@ -48,11 +50,13 @@ fn reported() -> (Vault, Hq, Verified<Bundle>) {
     (vault, hq, bundle)
 }
 
-/// Exchanges the home and the copy.
+/// Exchanges the home and the key files with the copy.
 fn exchange(vault: &Vault) {
-    fs::rename(vault.home(), vault.path("newest")).unwrap();
-    fs::rename(vault.path("older"), vault.home()).unwrap();
-    fs::rename(vault.path("newest"), vault.path("older")).unwrap();
+    for (name, older) in [("home", "older"), ("keys", "older-keys")] {
+        fs::rename(vault.path(name), vault.path("newest")).unwrap();
+        fs::rename(vault.path(older), vault.path(name)).unwrap();
+        fs::rename(vault.path("newest"), vault.path(older)).unwrap();
+    }
 }
 
 /// The home refuses to go on, keeps the dispatch, and can still be looked at.

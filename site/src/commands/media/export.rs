@@ -29,7 +29,7 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let home = Home::open(home)?;
     require(&arguments.dir)?;
-    let mut vault = Vault::open(home, console)?;
+    let mut vault = Vault::open_to_carry(home, console)?;
     let carried = if arguments.dry_run {
         let mut planned = vault.carry(Carrier::Nowhere)?;
         planned.extend(vault.next_bundle()?);

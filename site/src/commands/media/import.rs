@@ -41,7 +41,7 @@ pub(crate) fn execute(
     let survey = medium.survey(Interest::Vault(&home.config().vault))?;
     survey.warn(console);
     let files = in_order(&survey.files);
-    let mut vault = Vault::open(home, console)?;
+    let mut vault = Vault::open_to_carry(home, console)?;
     let effort = if arguments.dry_run {
         Effort::Rehearse
     } else {

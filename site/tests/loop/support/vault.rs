@@ -128,15 +128,31 @@ impl Vault {
         vault
     }
 
-    /// The same vault in another place, with a copy of its token; key files stay where they are.
+    /// The same vault in another place, with a copy of its token or its key files.
     pub(crate) fn fork(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["home", "stick", "csr", "trust.cose", "tokens"] {
+        for name in [
+            "home",
+            "stick",
+            "csr",
+            "trust.cose",
+            "tokens",
+            "keys",
+            "pin",
+        ] {
             if self.path(name).exists() {
                 super::copy(&self.path(name), folder.path());
             }
         }
-        let (keys, name) = (self.keys.clone(), self.name.clone());
+        let moved = |text: &str| {
+            let (from, to) = (self.folder.path(), folder.path());
+            text.replace(from.to_str().unwrap(), to.to_str().unwrap())
+        };
+        let (keys, name) = (moved(&self.keys), self.name.clone());
+        let config = folder.path().join("home/config.toml");
+        if config.exists() {
+            std::fs::write(&config, moved(&read(&config))).unwrap();
+        }
         let mut vault = Self {
             folder,
             name,

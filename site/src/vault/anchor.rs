@@ -1,0 +1,737 @@
+//! The anchor: what the vault's token knows of its log. A home folder can be copied and put back; the token is elsewhere,
+//! and what it holds only ever moves on. So a home that is older than its token is found out before anything is added to it.
+//!
+//! ```cddl
+//! anchor = {
+//!   1: 1,                              ; format version
+//!   2: 1..18446744073709551615,        ; counter: each anchor has a higher one than the one before
+//!   3: identifier,                     ; site
+//!   4: identifier,                     ; vault
+//!   5: lineage,
+//!   6: uint,                           ; records of the log that were durable
+//!   7: digest,                         ; their Merkle root
+//!   8: bstr .size 32,                  ; the link behind the last of them
+//!   9: [* (uint, uint)],               ; account tag, and the slot below which everything may be spent; in order of tags
+//!   10: digest,                        ; SHA-256 of this map without its last field: what is torn is told from what is whole
+//! }
+//! ```
+//!
+//! The value never leaves the token. It is kept under [`LABEL`] by [`Alternating`]: the new one is made and read back before
+//! the old one goes.
+//!
+//! The order of things. An anchor names a head that is durable, and slots beyond what is spent there: the lease. Nothing is
+//! released whose slot is beyond it; before that, the next anchor is written. A clean stop writes one without a lease. So at
+//! the next start, slots below the bound that the log has not spent were leased to a process that did not stop cleanly, or to
+//! another copy of the home: nobody here knows which of them were released, and all of them are burned.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mintmark_console::Exit;
+use mintmark_keys::{Alternating, KeyStore, Purpose};
+use mintmark_ledger::StorageError;
+use mintmark_ledger::entry::{BURNED_MAX, Burned, BurnedSlots};
+use mintmark_ledger::ledger::{Fact, Floor, Ledger, Opened};
+use mintmark_ledger::state::{Account, State};
+use mintmark_protocol::cbor::{Fields, Map};
+use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
+
+use super::keyring::{Identity, VAULT_SIGN, expect_same};
+use super::{Facts, Vault};
+use crate::commands::{SOFTWARE, now};
+use crate::failure::{Error, Result};
+use crate::home::Home;
+
+/// The label of the anchor in the token.
+pub(crate) const LABEL: &str = "mintmark-anchor";
+
+/// The code of a home that is older than its token, or another one.
+pub(crate) const HOME_OLDER: &str = "HOME-OLDER-THAN-ANCHOR";
+/// The code of an anchor that somebody else wrote meanwhile.
+const ANCHOR_MOVED: &str = "ANCHOR-MOVED";
+/// The code of units that were burned.
+const LEASE_BURNED: &str = "LEASE-BURNED";
+
+/// The counter of the first anchor.
+pub(super) const FIRST_COUNTER: u64 = 1;
+
+/// The largest anchor, in bytes.
+const BYTES_MAX: usize = 60 * 1024;
+/// The most accounts of one anchor.
+const BOUNDS_MAX: usize = 3000;
+const DIGEST: i64 = 10;
+const WHAT: &str = "anchor";
+
+/// A lease that is spent within this is followed by one of twice the size.
+const LEASE_GROWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the token knows of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    /// Higher than that of the anchor before.
+    pub(crate) counter: u64,
+    /// Whose.
+    pub(crate) vault: VaultName,
+    /// The history.
+    pub(crate) lineage: Lineage,
+    /// How many records of it were durable.
+    pub(crate) size: u64,
+    /// Their Merkle root.
+    pub(crate) root: Fingerprint,
+    /// The link behind the last of them.
+    pub(crate) link: [u8; 32],
+    /// The slot of each account below which everything may be spent. An account that is not here had no lease, and its
+    /// entitlement was over.
+    pub(crate) bounds: BTreeMap<AccountTag, u64>,
+}
+
+impl Anchor {
+    fn map(&self) -> Map {
+        let bounds = self.bounds.iter();
+        Map::new()
+            .with(1, mintmark_protocol::FORMAT_VERSION)
+            .with(2, self.counter)
+            .with(3, self.vault.site.as_str())
+            .with(4, self.vault.vault.as_str())
+            .with(5, self.lineage.as_bytes().to_vec())
+            .with(6, self.size)
+            .with(7, self.root.as_bytes().to_vec())
+            .with(8, self.link.to_vec())
+            .with_array(9, bounds.flat_map(|(tag, bound)| [tag.number(), *bound]))
+    }
+
+    /// As the token holds it.
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
+        let digest = Fingerprint::of(&self.map().encode());
+        self.map().with(DIGEST, digest.as_bytes().to_vec()).encode()
+    }
+
+    /// Reads what the token holds; none of what is torn, or is no anchor.
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Option<Self> {
+        let anchor = Self::read(bytes).ok()?;
+        // Whatever departs from it in a single bit, the digest included, is another value.
+        (anchor.to_cbor() == bytes).then_some(anchor)
+    }
+
+    fn read(bytes: &[u8]) -> std::result::Result<Self, mintmark_protocol::Error> {
+        let mut fields = Fields::decode(WHAT, bytes, BYTES_MAX)?;
+        fields.format_version(1)?;
+        let counter = fields.uint(2)?;
+        if counter == 0 {
+            return Err(fields.wrong(2, "counted from 1"));
+        }
+        let numbers = fields.array(9, 2 * BOUNDS_MAX)?;
+        let numbers = numbers
+            .iter()
+            .map(|value| u64::try_from(value.as_integer()?).ok());
+        let numbers: Option<Vec<u64>> = numbers.collect();
+        let (pairs, rest) = numbers.as_deref().unwrap_or(&[0]).as_chunks();
+        let bounds = pairs
+            .iter()
+            .map(|[tag, bound]| Some((AccountTag::new(*tag)?, *bound)));
+        let bounds: Option<BTreeMap<_, _>> = bounds.collect();
+        let bounds = bounds.filter(|_| rest.is_empty());
+        let anchor = Self {
+            counter,
+            vault: VaultName {
+                site: fields.parse(3)?,
+                vault: fields.parse(4)?,
+            },
+            lineage: fields.octets(5)?,
+            size: fields.uint(6)?,
+            root: fields.octets(7)?,
+            link: fields.octets(8)?,
+            bounds: bounds.ok_or_else(|| fields.wrong(9, "accounts and slots were expected"))?,
+        };
+        let _: [u8; 32] = fields.octets(DIGEST)?;
+        fields.finish()?;
+        Ok(anchor)
+    }
+
+    /// What the log has to hold.
+    pub(crate) fn floor(&self) -> Floor {
+        Floor {
+            size: self.size,
+            link: self.link,
+        }
+    }
+
+    /// The anchor of a log of which nothing is staged. `bound` says below which slot of an account everything may be spent.
+    pub(crate) fn of(
+        ledger: &Ledger,
+        counter: u64,
+        bound: impl Fn(&Account) -> u64,
+    ) -> Result<Self> {
+        let (state, floor) = (ledger.state(), ledger.floor());
+        let (Some(vault), Some(lineage)) = (state.vault(), state.lineage()) else {
+            return Err(Error::unknown(
+                "INTERNAL",
+                "a log without a beginning has no anchor",
+            ));
+        };
+        let bounds = state.accounts().filter_map(|account| {
+            let bound = bound(account).max(account.next_slot);
+            let counts = bound > account.next_slot || is_live(state, account);
+            counts.then_some((account.tag, bound))
+        });
+        Ok(Self {
+            counter,
+            vault: vault.clone(),
+            lineage,
+            size: floor.size,
+            root: state.root(),
+            link: floor.link,
+            bounds: bounds.collect(),
+        })
+    }
+}
+
+/// Whether a unit of the account may still be spent, by the log's own time.
+fn is_live(state: &State, account: &Account) -> bool {
+    let granted = state.entitlements().get(&account.entitlement);
+    granted.is_some_and(|granted| {
+        granted.revoked.is_none() && granted.terms.window.until > state.mark()
+    })
+}
+
+/// The counter of a value that is whole.
+fn counter_of(value: &[u8]) -> Option<u64> {
+    Anchor::from_cbor(value).map(|anchor| anchor.counter)
+}
+
+/// What a key store holds in the place of the anchor.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing that is whole.
+    None,
+    /// The anchor.
+    Anchor(Box<Anchor>),
+    /// Two that contradict each other, of one counter.
+    Contested(u64),
+}
+
+/// Looks for the anchor in a key store.
+///
+/// # Errors
+/// What the store fails with.
+pub(crate) fn find(store: &dyn KeyStore) -> Result<Found> {
+    match Alternating::new(store, LABEL).read(counter_of) {
+        Ok(found) => {
+            let anchor = found.and_then(|(_, value)| Anchor::from_cbor(&value));
+            Ok(anchor.map_or(Found::None, |anchor| Found::Anchor(Box::new(anchor))))
+        }
+        Err(mintmark_keys::Error::DataChanged { counter, .. }) => {
+            Ok(Found::Contested(counter.unwrap_or(0)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses a key store that serves another vault.
+///
+/// # Errors
+/// ANCHOR-EXISTS.
+pub(crate) fn refuse_existing(store: &dyn KeyStore) -> Result<()> {
+    let whose = match find(store)? {
+        Found::None => return Ok(()),
+        Found::Anchor(anchor) => {
+            let Anchor { vault, lineage, .. } = &*anchor;
+            format!("vault {vault}, lineage {lineage}")
+        }
+        Found::Contested(_) => "some vault, in two versions".to_owned(),
+    };
+    let message = format!("the key store holds the anchor of another log already: {whose}");
+    Err(Error::environment("ANCHOR-EXISTS", message).hint(format!(
+        "give this vault a token or a folder of its own; if that vault will never be used again, remove the data objects \
+         {LABEL} with the token's own tool, or the files of that name from the folder"
+    )))
+}
+
+/// Writes the first anchor of a log that was just made.
+///
+/// # Errors
+/// What the store fails with.
+pub(crate) fn write_first(store: &dyn KeyStore, anchor: &Anchor) -> Result<()> {
+    let written = Alternating::new(store, LABEL).write(None, &anchor.to_cbor(), counter_of);
+    written.map_err(|error| of_writing(error, anchor.counter))
+}
+
+/// Opens the log, which has to hold what its anchor knows: nothing in the home is changed otherwise.
+pub(super) fn open_ledger(home: &Home, found: &Found) -> Result<(Ledger, Opened)> {
+    let anchor = match found {
+        Found::Anchor(anchor) if anchor.vault == home.config().vault => Some(anchor),
+        _ => None,
+    };
+    let floor = anchor.map(|anchor| anchor.floor());
+    match (Ledger::open_knowing(home.path(), SOFTWARE, floor), anchor) {
+        (Ok(opened), _) => Ok(opened),
+        (Err(mintmark_ledger::Error::Storage(error)), Some(anchor))
+            if matches!(
+                error,
+                StorageError::LogRolledBack { .. } | StorageError::LogForked { .. }
+            ) =>
+        {
+            Err(older(&error, anchor))
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Holds what a key store has in the place of the anchor against the log. Nothing is changed yet.
+///
+/// # Errors
+/// ANCHOR-OF-ANOTHER; VAULT-KEY-CHANGED; what the store fails with.
+pub(super) fn examine(
+    home: &Home,
+    state: &State,
+    store: &dyn KeyStore,
+    found: &Found,
+) -> Result<Option<Trouble>> {
+    let stated = state.anchor();
+    let trouble = match found {
+        Found::Anchor(anchor) => {
+            let (vault, lineage) = (&anchor.vault, anchor.lineage);
+            if *vault != home.config().vault || Some(lineage) != state.lineage() {
+                expect_own(store, &Facts::read(home, state)?.identity)?;
+                return Err(of_another(anchor));
+            }
+            if anchor.counter >= stated {
+                return Ok(None);
+            }
+            Trouble::RolledBack {
+                held: anchor.counter,
+                stated,
+            }
+        }
+        // A log that never had one has none to miss: an interruption came between the making of the two.
+        Found::None if stated == 0 => return Ok(None),
+        Found::None => Trouble::Missing { stated },
+        Found::Contested(counter) => Trouble::Contested { counter: *counter },
+    };
+    expect_own(store, &Facts::read(home, state)?.identity)?;
+    Ok(Some(trouble))
+}
+
+/// Before anything is said of an anchor: that this is the vault's own token at all.
+fn expect_own(store: &dyn KeyStore, identity: &Identity) -> Result<()> {
+    match store.find(VAULT_SIGN, Purpose::Sign)? {
+        Some(key) => expect_same(VAULT_SIGN, &key, &identity.sign),
+        None => Ok(()),
+    }
+}
+
+/// A lease that this process took.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    units: u64,
+    taken: Instant,
+}
+
+/// Why a vault has no anchor. Officers' re-anchor ends it; until then messages are carried, and nothing else is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    Missing { stated: u64 },
+    RolledBack { held: u64, stated: u64 },
+    Contested { counter: u64 },
+}
+
+impl Trouble {
+    /// The highest counter that the token holds.
+    fn held(self) -> u64 {
+        match self {
+            Self::Missing { .. } => 0,
+            Self::RolledBack { held, .. } => held,
+            Self::Contested { counter } => counter,
+        }
+    }
+
+    /// Whether it stops the vault: not where officers vouched for the log, and it only has to be done yet.
+    fn stops(self, state: &State) -> bool {
+        state.leases_unknown().is_none()
+    }
+
+    /// As an error, where it stops the vault.
+    ///
+    /// # Errors
+    /// ANCHOR-MISSING, ANCHOR-ROLLED-BACK, ANCHOR-MOVED.
+    pub(super) fn expect_none(trouble: Option<Self>, state: &State) -> Result<()> {
+        match trouble.filter(|trouble| trouble.stops(state)) {
+            Some(trouble) => Err(trouble.error()),
+            None => Ok(()),
+        }
+    }
+
+    fn error(self) -> Error {
+        let (code, message) = match self {
+            Self::Missing { stated } => (
+                "ANCHOR-MISSING",
+                format!(
+                    "the token holds no valid anchor of this vault, and held one before: the log states version {stated}"
+                ),
+            ),
+            Self::RolledBack { held, stated } => (
+                "ANCHOR-ROLLED-BACK",
+                format!(
+                    "the token's anchor is version {held}, and the log states version {stated}: the token was put back from \
+                     an older copy"
+                ),
+            ),
+            Self::Contested { counter } => (
+                ANCHOR_MOVED,
+                format!(
+                    "the token holds two anchors of version {counter}: two homes were used with it at the same time"
+                ),
+            ),
+        };
+        Error::integrity(code, message).hint(
+            "put the vault's own token back, and never run two copies of a home; if its anchor is lost, run `site media \
+             export DIR`, have officers vouch for the log (`hq site reanchor`), and import what comes back: nothing is \
+             issued until then",
+        )
+    }
+}
+
+/// The anchor as this process knows it, and what it leases.
+pub(super) struct Holding {
+    store: Arc<dyn KeyStore>,
+    /// As it was read or written last.
+    current: Option<Anchor>,
+    trouble: Option<Trouble>,
+    /// Below which slot of each account things may be released.
+    bounds: BTreeMap<AccountTag, u64>,
+    leases: BTreeMap<AccountTag, Lease>,
+    /// Something was logged that no lease covers: only an anchor of at least that size does.
+    exposed: bool,
+}
+
+impl Holding {
+    pub(super) fn new(store: Arc<dyn KeyStore>) -> Self {
+        Self {
+            store,
+            current: None,
+            trouble: None,
+            bounds: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            exposed: false,
+        }
+    }
+
+    /// The key store.
+    pub(super) fn store(&self) -> &Arc<dyn KeyStore> {
+        &self.store
+    }
+
+    /// Something was logged whose release no lease covers, a re-issue for instance.
+    pub(super) fn expose(&mut self) {
+        self.exposed = true;
+    }
+
+    /// The anchor that has to be written before anything of the log may be released, none if a lease covers it all. The log
+    /// must have nothing staged. What it gives can be [written](Holding::write) while other things are done, before
+    /// [`Holding::wrote`].
+    fn due(&self, ledger: &Ledger) -> Result<Option<Anchor>> {
+        let state = ledger.state();
+        let covers = |account: &Account| account.next_slot <= self.bound(account);
+        if self.current.is_some() && !self.exposed && state.accounts().all(covers) {
+            return Ok(None);
+        }
+        let next = Anchor::of(ledger, self.next_counter(), |account| {
+            self.lease(state, account)
+        });
+        next.map(Some)
+    }
+
+    fn bound(&self, account: &Account) -> u64 {
+        self.bounds.get(&account.tag).copied().unwrap_or(0)
+    }
+
+    fn next_counter(&self) -> u64 {
+        let current = self.current.as_ref();
+        current.map_or(FIRST_COUNTER, |anchor| anchor.counter.saturating_add(1))
+    }
+
+    /// The end of the next lease of an account: of one whose lease is spent, as much again as what is spent now needs, or
+    /// more if it went quickly; of any other, what it has.
+    fn lease(&self, state: &State, account: &Account) -> u64 {
+        let bound = self.bound(account);
+        let end = if account.next_slot > bound {
+            account.next_slot.saturating_add(self.ahead(account))
+        } else {
+            bound
+        };
+        end.min(state.lease_end(account))
+    }
+
+    /// How many slots are leased beyond those that are spent. At first none: the lease is the group that is waiting for it.
+    fn ahead(&self, account: &Account) -> u64 {
+        match self.leases.get(&account.tag) {
+            Some(lease) if lease.taken.elapsed() < LEASE_GROWS_WITHIN => {
+                lease.units.saturating_mul(2)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Puts the next anchor into the token.
+    fn write(&self, next: &Anchor) -> Result<()> {
+        let old = self.current.as_ref().map(Anchor::to_cbor);
+        let written = Alternating::new(&*self.store, LABEL).write(
+            old.as_deref(),
+            &next.to_cbor(),
+            counter_of,
+        );
+        written.map_err(|error| of_writing(error, next.counter))
+    }
+
+    /// The token holds this anchor now; it was made of this state.
+    fn wrote(&mut self, next: Anchor, state: &State) {
+        let taken = Instant::now();
+        for account in state.accounts() {
+            let before = self.bound(account);
+            let bound = next.bounds.get(&account.tag).copied();
+            let bound = bound.unwrap_or(account.next_slot);
+            if account.next_slot > before && self.current.is_some() {
+                let spent = account.next_slot - before;
+                let units = bound.saturating_sub(account.next_slot).max(spent);
+                let units = units.min(state.anchor_lease_max(account));
+                self.leases.insert(account.tag, Lease { units, taken });
+            }
+            self.bounds.insert(account.tag, bound);
+        }
+        self.exposed = false;
+        self.current = Some(next);
+    }
+}
+
+impl Vault<'_> {
+    /// Takes up what was found and [examined](examine), before anything is added to the log. What was leased and is not
+    /// accounted for is burned: nothing of that is durable yet.
+    pub(super) fn take_up_anchor(&mut self, found: Found, trouble: Option<Trouble>) -> Result<()> {
+        self.anchor.trouble = trouble;
+        match found {
+            Found::Anchor(anchor) if trouble.is_none() => self.hold(*anchor),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a valid anchor up.
+    fn hold(&mut self, anchor: Anchor) -> Result<()> {
+        let state = self.ledger.state();
+        let slots = match state.leases_unknown() {
+            Some(due) => due.to_vec(),
+            None => leased(state, &anchor),
+        };
+        let counter = anchor.counter;
+        self.anchor.exposed = self.ledger.size() > anchor.size;
+        self.anchor.bounds = anchor.bounds.clone();
+        for account in state.accounts() {
+            // What is in the log and not in the anchor, the next anchor covers, whatever its slots.
+            let bound = self.anchor.bounds.entry(account.tag).or_default();
+            *bound = account.next_slot.max(*bound);
+        }
+        self.anchor.current = Some(anchor);
+        self.ledger.set_anchor(counter);
+        self.burn(counter, &slots)
+    }
+
+    /// Puts on record that slots may have been spent. It is durable with the next group.
+    fn burn(&mut self, anchor: u64, slots: &[BurnedSlots]) -> Result<()> {
+        let mut units = 0_u64;
+        for slots in slots.chunks(BURNED_MAX) {
+            let counts = slots
+                .iter()
+                .map(|slots| slots.end.saturating_sub(slots.first));
+            units = counts.fold(units, u64::saturating_add);
+            let slots = slots.to_vec();
+            self.ledger
+                .record(now(), Fact::Burned(Burned { anchor, slots }))?;
+        }
+        if units > 0 {
+            self.console.warn_coded(
+                LEASE_BURNED,
+                format!(
+                    "{}; only headquarters grants them again",
+                    burned_in_words(units)
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Why this vault may do nothing but carry messages, if that is so.
+    pub(super) fn anchor_trouble(&self) -> Option<Error> {
+        let trouble = self.anchor.trouble?;
+        trouble.stops(self.state()).then(|| trouble.error())
+    }
+
+    /// Before anything else is done that changes something: what opening found is put right, and durable.
+    ///
+    /// # Errors
+    /// What the token or the log fails with.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        if self.state().leases_unknown().is_some() {
+            self.reanchor()?;
+        }
+        self.ledger.commit()?;
+        if self.anchor.current.is_none() && self.anchor.trouble.is_none() {
+            self.write_anchor()?;
+        }
+        Ok(())
+    }
+
+    /// After officers vouched for the head of a log whose anchor is lost: the token gets a new one, above every one that the
+    /// log states, and all that could have been leased is burned.
+    ///
+    /// # Errors
+    /// What the token or the log fails with.
+    pub(crate) fn reanchor(&mut self) -> Result<()> {
+        let Some(trouble) = self.anchor.trouble else {
+            return Ok(());
+        };
+        let Some(due) = self.state().leases_unknown().map(<[_]>::to_vec) else {
+            return Ok(());
+        };
+        self.ledger.commit()?;
+        let counter = self.state().anchor().max(trouble.held());
+        let leased: BTreeMap<_, _> = due.iter().map(|slots| (slots.account, slots.end)).collect();
+        // If nothing comes after this, the next start burns what this one leases.
+        let anchor = Anchor::of(&self.ledger, counter.saturating_add(1), |account| {
+            leased.get(&account.tag).copied().unwrap_or(0)
+        })?;
+        Alternating::new(&*self.anchor.store, LABEL)
+            .replace(&anchor.to_cbor(), counter_of)
+            .map_err(|error| of_writing(error, anchor.counter))?;
+        self.anchor.trouble = None;
+        self.hold(anchor)?;
+        self.console
+            .note("officers vouched for this vault's log: its token has a new anchor");
+        Ok(self.ledger.commit()?)
+    }
+
+    /// Nothing beyond a lease is released: where something is, the next anchor is written first.
+    ///
+    /// # Errors
+    /// ANCHOR-MOVED if somebody else wrote one meanwhile: another home uses the token, and nothing may be released. What the
+    /// token or the log fails with.
+    pub(crate) fn before_release(&mut self) -> Result<()> {
+        // An anchor names what is durable.
+        self.ledger.commit()?;
+        let Some(next) = self.anchor.due(&self.ledger)? else {
+            return Ok(());
+        };
+        self.anchor.write(&next)?;
+        self.anchor.wrote(next, self.ledger.state());
+        Ok(())
+    }
+
+    /// The end of the work: the anchor is brought up to the log, and what is left of leases is given back.
+    ///
+    /// # Errors
+    /// As [`Vault::before_release`].
+    pub(super) fn stop_cleanly(&mut self) -> Result<()> {
+        if self.state().leases_unknown().is_some() {
+            self.reanchor()?;
+        }
+        self.ledger.commit()?;
+        if self.anchor.trouble.is_some() {
+            return Ok(());
+        }
+        self.write_anchor().map_err(|error| match error.exit() {
+            Exit::Environment => {
+                let message = &error.failure().message;
+                let message = format!(
+                    "what was done is on record, and the anchor in the token could not be brought up to it: {message}"
+                );
+                error.saying(message).leaving_open()
+            }
+            _ => error,
+        })
+    }
+
+    /// Writes an anchor of the whole log that leases nothing, unless the token holds it.
+    fn write_anchor(&mut self) -> Result<()> {
+        let next = Anchor::of(&self.ledger, self.anchor.next_counter(), |_| 0)?;
+        let stands = self.anchor.current.as_ref().is_some_and(|current| {
+            (current.floor(), &current.bounds) == (next.floor(), &next.bounds)
+        });
+        if stands {
+            return Ok(());
+        }
+        self.anchor.write(&next)?;
+        self.anchor.wrote(next, self.ledger.state());
+        Ok(())
+    }
+}
+
+/// What an anchor leased and the log has not spent.
+fn leased(state: &State, anchor: &Anchor) -> Vec<BurnedSlots> {
+    let accounts = state.accounts();
+    let leases = accounts.filter_map(|account| {
+        let first = account.next_slot;
+        let end = (*anchor.bounds.get(&account.tag)?).min(state.lease_end(account));
+        let account = account.tag;
+        (first < end).then_some(BurnedSlots {
+            account,
+            first,
+            end,
+        })
+    });
+    leases.collect()
+}
+
+/// What became of leased units, for people.
+pub(crate) fn burned_in_words(units: u64) -> String {
+    match units {
+        1 => "1 unit was leased when the vault did not stop cleanly; it counts as unresolved"
+            .to_owned(),
+        _ => format!(
+            "{units} units were leased when the vault did not stop cleanly; they count as unresolved"
+        ),
+    }
+}
+
+fn of_writing(error: mintmark_keys::Error, counter: u64) -> Error {
+    match error {
+        mintmark_keys::Error::DataChanged { .. } => {
+            let message = format!(
+                "somebody else wrote the anchor of this vault before this process wrote version {counter}: another home is \
+                 used with the same token"
+            );
+            Error::integrity(ANCHOR_MOVED, message).cause(error).hint(
+                "stop every copy of this home, and go on in one alone: the one that runs without HOME-OLDER-THAN-ANCHOR; what \
+                 this one made since then was not released",
+            )
+        }
+        error => error.into(),
+    }
+}
+
+fn older(error: &StorageError, anchor: &Anchor) -> Error {
+    let Anchor { counter, size, .. } = anchor;
+    let message = match error {
+        StorageError::LogForked { .. } => format!(
+            "the token knows another log than this home's: its anchor, version {counter}, names {size} records that are not \
+             these"
+        ),
+        _ => format!(
+            "this home is older than what its token knows: its anchor, version {counter}, names {size} records, and the log \
+             has fewer"
+        ),
+    };
+    Error::integrity(HOME_OLDER, message).cause(error).hint(
+        "put the newest copy of the home back; if there is none, run `site recover --declare-restore`; never run two copies \
+         of a home",
+    )
+}
+
+fn of_another(anchor: &Anchor) -> Error {
+    let Anchor { vault, lineage, .. } = anchor;
+    let message = format!(
+        "the anchor in the token is that of vault {vault}, lineage {lineage}: this home is another"
+    );
+    Error::integrity("ANCHOR-OF-ANOTHER", message).hint(
+        "put the token back that belongs to this home, or correct --home or SITE_HOME, or `keys` in the home's config.toml",
+    )
+}
