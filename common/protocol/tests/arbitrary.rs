@@ -15,9 +15,11 @@ use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Verified, claim};
 use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::segment::{Segment, SegmentFacts};
 use mintmark_protocol::trust::{Role, TrustManifest};
 use proptest::prelude::*;
@@ -35,6 +37,8 @@ static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         grant_bytes(),
         entitlement_bytes(),
         acknowledgement_bytes(),
+        restore_declaration_bytes(),
+        log_tail_bytes(),
         dispatch_bytes(),
         sealed.bytes,
         sealed.segments[0].clone(),
@@ -69,6 +73,8 @@ fn read_with_everything(bytes: &[u8]) -> bool {
     let _ = Entitlement::from_cbor(bytes);
     let _ = EnrolmentGrant::from_cbor(bytes);
     let _ = Acknowledgement::from_cbor(bytes);
+    let _ = RestoreDeclaration::from_cbor(bytes);
+    let _ = LogTail::from_cbor(bytes);
     let _ = TrustManifest::from_cbor(bytes);
     let _ = MediaName::parse(&String::from_utf8_lossy(bytes));
     [
@@ -79,6 +85,9 @@ fn read_with_everything(bytes: &[u8]) -> bool {
         key.open(|opener| EnrolmentGrant::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         key.open(|opener| Entitlement::open(bytes, &PINNED, &vault, opener))
+            .is_ok(),
+        open_restore_declaration(bytes).is_ok(),
+        key.open(|opener| LogTail::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         key.open(|opener| Acknowledgement::open(bytes, &PINNED, &vault, opener))
             .is_ok(),

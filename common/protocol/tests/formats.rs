@@ -89,7 +89,7 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 16] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
@@ -104,6 +104,8 @@ const KINDS: [&str; 14] = [
     "audit-segment",
     "key-delivery",
     "device-secret",
+    "restore-declaration",
+    "log-tail",
 ];
 
 /// The specification with one of its rules as the first, which is the one that counts.
@@ -129,6 +131,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("re-anchor-message", reanchor_bytes()),
         ("device-secret-message", device_secret_bytes()),
         ("acknowledgement-message", acknowledgement_bytes()),
+        ("restore-declaration-message", restore_declaration_bytes()),
+        ("log-tail-message", log_tail_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
@@ -174,6 +178,8 @@ fn every_plaintext_matches_its_rule() {
     }
     matches("entitlement", &entitlement().to_cbor()).unwrap();
     matches("acknowledgement", &acknowledgement().to_cbor()).unwrap();
+    matches("restore-declaration", &restore_declaration().to_cbor()).unwrap();
+    matches("log-tail", &log_tail().to_cbor()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
     let plaintext = forge::decrypt(&file, &audit_key());
     assert_eq!(

@@ -14,6 +14,7 @@ use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
@@ -141,6 +142,22 @@ fn a_damaged_reanchor_is_refused() {
 fn a_damaged_device_secret_is_refused() {
     refuses_all_damage(&device_secret_bytes(), |bytes| {
         open_device_secret(bytes).map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_restore_declaration_is_refused() {
+    refuses_all_damage(&restore_declaration_bytes(), |bytes| {
+        open_restore_declaration(bytes).map(drop)
+    });
+}
+
+#[test]
+fn a_damaged_log_tail_is_refused() {
+    let (pinned, key, vault) = (pinned(), vault_agree(), vault());
+    refuses_all_damage(&log_tail_bytes(), |bytes| {
+        key.open(|opener| LogTail::open(bytes, &pinned, &vault, opener))
+            .map(drop)
     });
 }
 

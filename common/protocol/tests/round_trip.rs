@@ -132,6 +132,55 @@ fn approvals_are_collected_in_any_order_and_twice_to_the_same_bytes() {
 }
 
 #[test]
+fn a_restore_declaration_arrives() {
+    let opened = open_restore_declaration(&restore_declaration_bytes()).unwrap();
+    assert_eq!(*opened.content(), restore_declaration());
+    assert_eq!(
+        opened.fingerprint(),
+        Fingerprint::of(&restore_declaration().to_cbor())
+    );
+}
+
+#[test]
+fn a_restore_goes_on_in_a_lineage_of_its_own_and_its_leases_are_in_order() {
+    for spoil in [
+        (|declaration| declaration.lineage = declaration.parent)
+            as fn(&mut mintmark_protocol::restore::RestoreDeclaration),
+        |declaration| declaration.leases.reverse(),
+        |declaration| declaration.leases = vec![declaration.leases[0]; 2],
+    ] {
+        let mut declaration = restore_declaration();
+        spoil(&mut declaration);
+        let key = vault_sign();
+        let bytes = declaration.seal(&key.public, &|m| key.sign(m)).unwrap();
+        assert_eq!(
+            open_restore_declaration(&bytes).unwrap_err().code(),
+            "MESSAGE-SHAPE"
+        );
+    }
+}
+
+#[test]
+fn a_log_tail_arrives_at_the_vault_and_at_headquarters() {
+    let opened = open_log_tail(&log_tail_bytes()).unwrap();
+    assert_eq!(*opened.content(), log_tail());
+    let other = vault_sign();
+    let opened = other.open(|opener| {
+        mintmark_protocol::log_tail::LogTail::open(&log_tail_bytes(), &pinned(), &vault(), opener)
+    });
+    assert_eq!(opened.unwrap_err().code(), "NOT-RECIPIENT");
+}
+
+#[test]
+fn a_part_of_a_tail_is_one_of_its_parts() {
+    for part in [0, 3] {
+        let tail = mintmark_protocol::log_tail::LogTail { part, ..log_tail() };
+        let read = mintmark_protocol::log_tail::LogTail::from_cbor(&tail.to_cbor());
+        assert_eq!(read.unwrap_err().code(), "MESSAGE-SHAPE");
+    }
+}
+
+#[test]
 fn an_acknowledgement_arrives() {
     let opened = open_acknowledgement(&acknowledgement_bytes()).unwrap();
     assert_eq!(*opened.content(), acknowledgement());

@@ -27,7 +27,9 @@ use mintmark_protocol::key_delivery::KeyFacts;
 use mintmark_protocol::key_terms::{KeyAlgorithm, KeyTerms, KeyUse};
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::{SegmentBuilder, SegmentFacts};
 use mintmark_protocol::succession::{Succession, WriteOff};
@@ -592,6 +594,59 @@ pub fn acknowledgement_bytes() -> Vec<u8> {
             dispatch_key().sign(m)
         })
         .unwrap()
+}
+
+pub fn restore_declaration() -> RestoreDeclaration {
+    let tag = |number| mintmark_protocol::entitlement::AccountTag::new(number).unwrap();
+    RestoreDeclaration {
+        vault: vault(),
+        parent: lineage(),
+        size: 1200,
+        root: Fingerprint::of(b"root at 1200"),
+        lineage: mintmark_protocol::identifier::Lineage::new([0x77; 16]),
+        declared_at: 1_800_070_000,
+        anchor: 17,
+        anchored_size: 1250,
+        leases: vec![(tag(1), 410), (tag(3), 12)],
+    }
+}
+
+pub fn restore_declaration_bytes() -> Vec<u8> {
+    let key = vault_sign();
+    restore_declaration()
+        .seal(&key.public, &|m| key.sign(m))
+        .unwrap()
+}
+
+pub fn open_restore_declaration(bytes: &[u8]) -> Result<Verified<RestoreDeclaration>, Error> {
+    RestoreDeclaration::open(bytes, &vault(), &vault_sign().public)
+}
+
+/// A part of the tail that answers the declaration.
+pub fn log_tail() -> LogTail {
+    LogTail {
+        salt: [6; 32],
+        vault: vault(),
+        declaration: Fingerprint::of(&restore_declaration().to_cbor()),
+        part: 1,
+        parts: 2,
+        log_size: 1234,
+        log_root: Fingerprint::of(b"root"),
+        first: 1200,
+        records: vec![vec![0xa1, 0x00, 0x01], b"record".to_vec()],
+    }
+}
+
+pub fn log_tail_bytes() -> Vec<u8> {
+    log_tail()
+        .seal(&manifest(), &vault_agree().public, &|m| {
+            dispatch_key().sign(m)
+        })
+        .unwrap()
+}
+
+pub fn open_log_tail(bytes: &[u8]) -> Result<Verified<LogTail>, Error> {
+    vault_agree().open(|opener| LogTail::open(bytes, &pinned(), &vault(), opener))
 }
 
 pub fn open_acknowledgement(bytes: &[u8]) -> Result<Verified<Acknowledgement>, Error> {
