@@ -297,14 +297,14 @@ fn in_doubt(
 /// A log goes on in another lineage, as its replay has it: `state` is that before the record. What the declaration could not
 /// know is known now: where the vault had more than headquarters, those records came with this.
 ///
-/// Returns new findings.
+/// Gives what is wrong with it.
 pub(crate) fn settle(
     sql: &Connection,
     vault: &Vault,
     state: &State,
     (sequence, restored): (u64, &Restored),
     cipher: &SerialCipher,
-) -> Result<Vec<Finding>, Failure> {
+) -> Result<Option<Finding>, Failure> {
     let words = |parent: &dyn std::fmt::Display,
                  lineage: &dyn std::fmt::Display,
                  held,
@@ -342,14 +342,16 @@ pub(crate) fn settle(
             RESTORE_MISMATCH,
             (expected, found),
         );
-        return Ok(vec![finding]);
+        return Ok(Some(finding));
     };
     if restore.size > restore.held {
         restores::withdraw_finding(sql, RESTORE_DECLARED, &restore.declaration)?;
         let granted = accounts::granted(sql, &vault.name)?;
-        return Ok(vec![in_doubt(vault, &restore, state, &granted, cipher)]);
+        // It is no new one: it takes the place of the one that came with the declaration.
+        let narrowed = in_doubt(vault, &restore, state, &granted, cipher);
+        findings::add(sql, &narrowed, clock::now_unix())?;
     }
-    Ok(Vec::new())
+    Ok(None)
 }
 
 /// The root of the first `size` records, as HQ holds them; none if it does not hold as many.

@@ -245,7 +245,7 @@ impl<'a> Replaying<'a> {
         };
         if let Body::Restored(restored) = &entry.body {
             let (state, at) = (self.replay.state(), (sequence.number(), restored));
-            for finding in restores::settle(self.sql, self.vault, state, at, &self.cipher)? {
+            if let Some(finding) = restores::settle(self.sql, self.vault, state, at, &self.cipher)? {
                 self.accuse(&finding)?;
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mintmark_console::Failure;
 use mintmark_ledger::serial::serial_of;
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::VaultName;
 use rusqlite::Connection;
 use serde_json::json;
@@ -60,6 +61,9 @@ pub(super) fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<F
         let Some(lineage) = replay.state().lineage() else {
             continue;
         };
+        let tag = AccountTag::new(account.tag);
+        let burned = tag.and_then(|tag| replay.state().account(tag));
+        let burned = burned.map_or(0, |account| account.burned).min(count);
         found.push(Finding {
             vault: account.vault.clone(),
             lineage,
@@ -71,13 +75,17 @@ pub(super) fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<F
                 "product": account.sku.as_str(),
                 "entitlement": account.entitlement.as_str(),
                 "unresolved": count,
+                "burned": burned,
                 "devices": devices,
             }),
             text: format!(
                 "{count} units of {} from {} are spent and have no certificate; {}",
                 account.sku,
                 account.entitlement,
-                if withheld {
+                if burned == count {
+                    "the vault's token had leased them, nobody knows whether they were spent, and they are skipped: only a \
+                     new entitlement or an amendment grants them again"
+                } else if withheld {
                     "what officers revoked keeps them from getting one: only a new entitlement grants them again"
                 } else {
                     "have the site run `site recover` and export again"
