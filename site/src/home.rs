@@ -41,6 +41,8 @@ const INDEX: &str = "index";
 const SNAPSHOT: &str = "state.snapshot";
 /// The dispatch that proves this home not to be the newest copy.
 pub(crate) const ROLLED_BACK: &str = "rolled-back.cose";
+/// A restore that was declared and that headquarters has not answered.
+pub(crate) const RESTORE: &str = "restore.cose";
 /// The enrolment request, as sealed.
 pub(crate) const ENROLMENT: &str = "enrol.cose";
 /// Trust manifests, as received.

@@ -12,6 +12,7 @@ pub(crate) mod key_set;
 pub(crate) mod keyring;
 mod line;
 pub(crate) mod reading;
+pub(crate) mod restore;
 mod rolled_back;
 pub(crate) mod rotation;
 pub(crate) mod trust;
@@ -225,7 +226,7 @@ impl<'c> Vault<'c> {
         Ok(self.ledger.close()?)
     }
 
-    /// The keys, opened when first asked for.
+    /// The keys, looked for when they are first needed.
     pub(crate) fn keyring(&self) -> Result<&Keyring> {
         remember(&self.keyring, || {
             let device_ca = match self.state().device_cas().last() {

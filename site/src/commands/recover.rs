@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mintmark_console::{Align, Console, Exit, Table};
 use mintmark_ledger::serial::serial_of;
+use mintmark_protocol::restore::RestoreDeclaration;
 use serde::Serialize;
 
 use super::json;
@@ -11,7 +12,7 @@ use crate::failure::Result;
 use crate::home::Home;
 use crate::vault::key_set::Telling;
 use crate::vault::reading::{Reading, verify};
-use crate::vault::{Vault, completable};
+use crate::vault::{Vault, completable, restore};
 
 /// What `site recover` is told.
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,13 @@ pub(crate) struct Arguments {
     /// Make the index again from the log, even if it seems to be in order
     #[arg(long)]
     rebuild: bool,
+    /// Declare that this home was put back from an older copy, and ask headquarters for what is missing of the log
+    #[arg(long, conflicts_with = "rebuild")]
+    declare_restore: bool,
+    /// With --declare-restore: the vault, as SITE/VAULT, or the lineage of its log, typed once more; for where there is no
+    /// terminal
+    #[arg(long, value_name = "VAULT", requires = "declare_restore")]
+    confirm: Option<String>,
     /// Say what is open and whether the index is in order, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -130,6 +138,9 @@ pub(crate) fn execute(
     home: Option<&Path>,
     console: &Console,
 ) -> Result<Exit> {
+    if arguments.declare_restore {
+        return declare(arguments, home, console);
+    }
     if arguments.dry_run {
         return rehearse(arguments.rebuild, home, console);
     }
@@ -165,4 +176,92 @@ pub(crate) fn execute(
         Some(error) => Err(error.with_units_open(open)),
         None => Ok(Exit::Done),
     }
+}
+
+/// A restore, as it was or would be declared.
+#[derive(Serialize)]
+struct Declaration {
+    schema: &'static str,
+    dry_run: bool,
+    /// `declared`, or `already`.
+    outcome: &'static str,
+    site: String,
+    vault: String,
+    parent: String,
+    lineage: String,
+    log_size: u64,
+    log_root: String,
+    anchor: u64,
+    anchored_log_size: u64,
+    /// Accounts of which the token leased more than the log has spent.
+    leases: Vec<LeaseRow>,
+}
+
+#[derive(Serialize)]
+struct LeaseRow {
+    account: u64,
+    end_slot: u64,
+}
+
+/// Declares that the home was put back from an older copy.
+fn declare(arguments: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
+    let home = Home::open(home)?;
+    let confirm = |declaration: &RestoreDeclaration| {
+        let parent = declaration.parent.to_string();
+        let given = arguments.confirm.as_deref();
+        if given == Some(parent.as_str()) {
+            return Ok(());
+        }
+        let vault = declaration.vault.to_string();
+        let what = format!(
+            "end the history of {vault} that is missing here after {} records: nothing is issued before headquarters \
+             answers, and what turns up of that history is evidence of a fork",
+            declaration.size
+        );
+        Ok(console.confirm_identifier(&what, &vault, given)?)
+    };
+    let declared = restore::declare(&home, arguments.dry_run, confirm, console)?;
+    let declaration = declared.declaration;
+    let leases = declaration.leases.iter().map(|(account, end)| LeaseRow {
+        account: account.number(),
+        end_slot: *end,
+    });
+    let report = Declaration {
+        schema: "mintmark/restore/1",
+        dry_run: arguments.dry_run,
+        outcome: if declared.already {
+            "already"
+        } else {
+            "declared"
+        },
+        site: declaration.vault.site.to_string(),
+        vault: declaration.vault.vault.to_string(),
+        parent: declaration.parent.to_string(),
+        lineage: declaration.lineage.to_string(),
+        log_size: declaration.size,
+        log_root: declaration.root.to_string(),
+        anchor: declaration.anchor,
+        anchored_log_size: declaration.anchored_size,
+        leases: leases.collect(),
+    };
+    if console.is_json() {
+        json(console, &report)?;
+    } else {
+        console.line(format!("vault                  {}", declaration.vault));
+        console.line(format!("lineage before         {}", report.parent));
+        console.line(format!("records there are      {}", report.log_size));
+        console.line(format!(
+            "records the token saw  {}",
+            report.anchored_log_size
+        ));
+        console.line(format!("accounts in doubt      {}", report.leases.len()));
+    }
+    if arguments.dry_run {
+        console.note("nothing was changed");
+    } else {
+        console.note(
+            "run `site media export DIR`, carry it to headquarters, and import what comes back; nothing is issued until then",
+        );
+    }
+    Ok(Exit::Done)
 }

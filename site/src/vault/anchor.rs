@@ -197,7 +197,7 @@ fn is_live(state: &State, account: &Account) -> bool {
 }
 
 /// The counter of a value that is whole.
-fn counter_of(value: &[u8]) -> Option<u64> {
+pub(super) fn counter_of(value: &[u8]) -> Option<u64> {
     Anchor::from_cbor(value).map(|anchor| anchor.counter)
 }
 
@@ -315,7 +315,7 @@ pub(super) fn examine(
 }
 
 /// Before anything is said of an anchor: that this is the vault's own token at all.
-fn expect_own(store: &dyn KeyStore, identity: &Identity) -> Result<()> {
+pub(super) fn expect_own(store: &dyn KeyStore, identity: &Identity) -> Result<()> {
     match store.find(VAULT_SIGN, Purpose::Sign)? {
         Some(key) => expect_same(VAULT_SIGN, &key, &identity.sign),
         None => Ok(()),
@@ -421,6 +421,11 @@ impl Holding {
     /// The key store.
     pub(super) fn store(&self) -> &Arc<dyn KeyStore> {
         &self.store
+    }
+
+    /// The counter of the anchor that the token holds, as this process knows it.
+    pub(super) fn counter(&self) -> u64 {
+        self.current.as_ref().map_or(0, |anchor| anchor.counter)
     }
 
     /// Something was logged whose release no lease covers, a re-issue for instance.
@@ -575,6 +580,7 @@ impl Vault<'_> {
             self.reanchor()?;
         }
         self.ledger.commit()?;
+        self.burn_doubt()?;
         if self.anchor.current.is_none() && self.anchor.trouble.is_none() {
             self.write_anchor()?;
         }
@@ -692,7 +698,7 @@ pub(crate) fn burned_in_words(units: u64) -> String {
     }
 }
 
-fn of_writing(error: mintmark_keys::Error, counter: u64) -> Error {
+pub(super) fn of_writing(error: mintmark_keys::Error, counter: u64) -> Error {
     match error {
         mintmark_keys::Error::DataChanged { .. } => {
             let message = format!(
@@ -726,7 +732,7 @@ fn older(error: &StorageError, anchor: &Anchor) -> Error {
     )
 }
 
-fn of_another(anchor: &Anchor) -> Error {
+pub(super) fn of_another(anchor: &Anchor) -> Error {
     let Anchor { vault, lineage, .. } = anchor;
     let message = format!(
         "the anchor in the token is that of vault {vault}, lineage {lineage}: this home is another"

@@ -52,7 +52,7 @@ pub(crate) enum Effort {
 
 impl Arrival {
     /// A verdict on the file, sorted by whether it can change.
-    fn of(error: Error) -> Self {
+    pub(super) fn of(error: Error) -> Self {
         match error.exit() {
             _ if error.code() == dispatch::EPOCH_OVER => Self::Over(error),
             mintmark_console::Exit::Environment => Self::Held(error),
@@ -282,7 +282,7 @@ fn file_name(id: &str) -> String {
     format!("{id}.cose")
 }
 
-fn trust_expired(error: mintmark_protocol::Error) -> Error {
+pub(super) fn trust_expired(error: mintmark_protocol::Error) -> Error {
     Error::environment(
         "TRUST-EXPIRED",
         "the newest trust manifest of this vault has expired",

@@ -20,6 +20,10 @@ pub(crate) const HOME_ROLLED_BACK: &str = "HOME-ROLLED-BACK";
 /// HOME-ROLLED-BACK if this home did not seal it.
 pub(super) fn expect_sealed(state: &State, seen: &BundleSeen) -> Result<()> {
     let (chain, sequence) = (state.bundles(), seen.sequence);
+    // Of a lineage before, HQ sent back all that it holds.
+    if state.parents().contains(&seen.lineage) {
+        return Ok(());
+    }
     let why = if state.lineage() != Some(seen.lineage) {
         format!(
             "headquarters names bundle {sequence} of lineage {}, which is not this home's",
@@ -66,8 +70,9 @@ impl Home {
     /// Whether this home is known not to be the newest copy; what stands there is the evidence.
     ///
     /// # Errors
-    /// HOME-ROLLED-BACK if it is.
+    /// RESTORE-PENDING if that was declared, and HOME-ROLLED-BACK if it was not.
     pub(crate) fn expect_newest(&self) -> Result<()> {
+        self.expect_restored()?;
         let path = self.path().join(ROLLED_BACK);
         match std::fs::symlink_metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -8,7 +8,7 @@ use super::{Item, show};
 use crate::failure::Result;
 use crate::home::Home;
 use crate::medium::{Medium, require};
-use crate::vault::{Carried, Carrier, Placed, Vault};
+use crate::vault::{Carried, Carrier, Placed, Vault, restore};
 
 /// What `site media export` is told.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,11 @@ pub(crate) fn execute(
 ) -> Result<Exit> {
     let home = Home::open(home)?;
     require(&arguments.dir)?;
+    if let Some(carried) = declared(&home, arguments)? {
+        console.note("a restore was declared: nothing else goes out before headquarters answers");
+        let items: Vec<Item> = carried.into_iter().map(item).collect();
+        return show(&items, console);
+    }
     let mut vault = Vault::open_to_carry(home, console)?;
     let carried = if arguments.dry_run {
         let mut planned = vault.carry(Carrier::Nowhere)?;
@@ -50,6 +55,17 @@ pub(crate) fn execute(
     }
     let items: Vec<Item> = carried.into_iter().map(item).collect();
     show(&items, console)
+}
+
+/// The restore that was declared, if headquarters has not answered it.
+fn declared(home: &Home, arguments: &Arguments) -> Result<Option<Vec<Carried>>> {
+    if home.restore_declared()?.is_none() {
+        return Ok(None);
+    }
+    if arguments.dry_run {
+        return restore::carry(home, Carrier::Nowhere);
+    }
+    restore::carry(home, Carrier::Medium(&Medium::create(&arguments.dir)?))
 }
 
 fn item(carried: Carried) -> Item {

@@ -14,7 +14,7 @@ use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
 use crate::vault::key_set::Telling;
-use crate::vault::{Arrival, EPOCH_OVER, Effort, HOME_ROLLED_BACK, Incoming, Vault};
+use crate::vault::{Arrival, EPOCH_OVER, Effort, HOME_ROLLED_BACK, Incoming, Vault, restore};
 
 /// The most files of a dry run: the ledger keeps what they bring in memory until then.
 const REHEARSAL_FILES_MAX: usize = 64;
@@ -41,14 +41,29 @@ pub(crate) fn execute(
     let survey = medium.survey(Interest::Vault(&home.config().vault))?;
     survey.warn(console);
     let files = in_order(&survey.files);
-    let mut vault = Vault::open_to_carry(home, console)?;
     let effort = if arguments.dry_run {
         Effort::Rehearse
     } else {
-        vault.settle()?;
         Effort::Import
     };
-    let mut items = Vec::new();
+    // Before the log is opened to add to it: a restore that was declared comes first.
+    let answer = restore::resume(&home, &medium, &survey.files, effort, console)?;
+    let answered = answer.items.into_iter();
+    let mut items: Vec<Item> = answered
+        .map(|(file, incoming)| item(&file, incoming))
+        .collect();
+    if !answer.done {
+        let exit = show(&items, console)?;
+        if effort == Effort::Rehearse {
+            console.note("nothing was changed");
+            return Ok(exit);
+        }
+        return home.expect_restored().map(|()| exit);
+    }
+    let mut vault = Vault::open_to_carry(home, console)?;
+    if effort == Effort::Import {
+        vault.settle()?;
+    }
     let mut stopped = None;
     for (at, file) in files.into_iter().enumerate() {
         if effort == Effort::Rehearse && at >= REHEARSAL_FILES_MAX {
@@ -84,6 +99,7 @@ pub(crate) fn execute(
             if let Err(error) = vault.tend_keys(Telling::News) {
                 stopped = Some(error);
             } else {
+                vault.burn_doubt()?;
                 vault.close()?;
             }
         }
@@ -173,6 +189,10 @@ fn import(
             }
         }
     };
+    Ok(item(file, incoming))
+}
+
+fn item(file: &MediumFile, incoming: Incoming) -> Item {
     let Incoming { kind, id, arrival } = incoming;
     let (outcome, error): (_, Option<Error>) = match arrival {
         Arrival::Imported => ("imported", None),
@@ -182,13 +202,13 @@ fn import(
         // Whoever carries an old medium has done nothing wrong, and there is nothing to be put right.
         Arrival::Over(error) => {
             let item = Item::new(file.path(), kind, id, "already", Some(error));
-            return Ok(Item {
+            return Item {
                 error: None,
                 ..item
-            });
+            };
         }
     };
-    Ok(Item::new(file.path(), kind, id, outcome, error))
+    Item::new(file.path(), kind, id, outcome, error)
 }
 
 #[cfg(test)]
