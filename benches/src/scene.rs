@@ -11,10 +11,12 @@ use crate::ceiling::Pace;
 use mintmark_tests::world::OFFICERS;
 use mintmark_tests::{Stores, World, stores};
 
-/// Limits that are never reached.
+/// Limits that are never reached, and a lease of the token's anchor for a line of this speed: each costs a write into the
+/// token, and 256 units are some milliseconds here.
 const POLICY: &str = r#"schema = 1
 id = "th200"
 valid_for_days = 90
+anchor_lease_max = 4096
 [credit]
 max_unreported_units = 9000000
 max_unreported_days = 90
