@@ -1,5 +1,8 @@
 //! `site status`: what may be made, what was made, and what to do next. It needs no PIN.
 
+mod outlook;
+mod store;
+
 use std::path::Path;
 
 use mintmark_console::time::rfc3339;
@@ -9,6 +12,8 @@ use mintmark_ledger::state::{self, DeviceCa, Revoked, State};
 use mintmark_protocol::envelope::Kind;
 use serde::Serialize;
 
+use self::outlook::Outlook;
+use self::store::Store;
 use super::entitlement::history::is_of_dispatch;
 use super::key::{self, KeyRow};
 use super::{json, now};
@@ -35,6 +40,8 @@ struct Report {
     site: String,
     vault: String,
     accounts: Vec<AccountRow>,
+    /// Of the same accounts, in the same order: rates, windows, forecast.
+    outlook: Vec<OutlookRow>,
     /// By the most generous of the entitlements that can still spend.
     credit_units: u64,
     credit_until: Option<String>,
@@ -77,7 +84,66 @@ struct Report {
     clock_stopped: Option<ClockStoppedRow>,
     /// How far behind the log somebody confirmed the clock to be, in seconds; 0 once it has caught up.
     clock_behind: u64,
+    /// The key store, as it is seen without its PIN.
+    hsm: Store,
+    media: MediaRow,
+    /// What to do next, the most pressing first: the first of `next_steps`.
     next: String,
+    next_steps: Vec<String>,
+}
+
+/// What waits to be carried.
+#[derive(Serialize)]
+struct MediaRow {
+    /// Sealed bundles that headquarters has not acknowledged: every export carries them.
+    bundles_waiting: u64,
+    /// Something was logged that no bundle holds yet: the next export seals one.
+    bundle_needed: bool,
+    /// Every export carries the enrolment request until the grant is here.
+    enrolment_request: bool,
+    /// The same of the request for the next device CA.
+    rotation_request: bool,
+    /// Units that headquarters has not acknowledged.
+    units_unreported: u64,
+    /// The dispatch that comes next from headquarters; what comes before its turn stays on its medium.
+    dispatch_next: u64,
+}
+
+impl MediaRow {
+    fn of(state: &State, now: u64) -> Self {
+        let bundles = state.bundles();
+        Self {
+            bundles_waiting: bundles.sequence.saturating_sub(bundles.acknowledged),
+            bundle_needed: state.is_enrolled() && state.needs_bundle(now),
+            enrolment_request: !state.is_enrolled(),
+            rotation_request: state.rotation_pending().is_some(),
+            units_unreported: state.units_unreported(),
+            dispatch_next: state.next_dispatch().sequence,
+        }
+    }
+
+    fn words(&self) -> String {
+        let mut parts = Vec::new();
+        if self.enrolment_request {
+            parts.push("the enrolment request".to_owned());
+        }
+        if self.rotation_request {
+            parts.push("the request for a device CA".to_owned());
+        }
+        match self.bundles_waiting {
+            0 => {}
+            1 => parts.push("1 bundle".to_owned()),
+            many => parts.push(format!("{many} bundles")),
+        }
+        if self.bundle_needed {
+            parts.push("what no bundle holds yet".to_owned());
+        }
+        if parts.is_empty() {
+            "nothing to carry to headquarters".to_owned()
+        } else {
+            format!("to carry to headquarters: {}", parts.join(", "))
+        }
+    }
 }
 
 /// A clock that is not believed.
@@ -126,6 +192,17 @@ struct AccountRow {
     burned: u64,
     /// What that means, where there are any.
     burned_because: Option<String>,
+}
+
+/// What one account may still make.
+#[derive(Serialize)]
+struct OutlookRow {
+    product: String,
+    entitlement: String,
+    #[serde(skip)]
+    unspent: u64,
+    #[serde(flatten)]
+    outlook: Outlook,
 }
 
 #[derive(Serialize)]
@@ -300,17 +377,45 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
         burned: account.burned,
         burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
     });
+    let outlook = state.accounts().map(|account| OutlookRow {
+        product: account.sku.to_string(),
+        entitlement: account.entitlement.to_string(),
+        unspent: account.unspent(),
+        outlook: Outlook::new(state, account, now),
+    });
+    let outlook: Vec<OutlookRow> = outlook.collect();
+    let hsm = Store::look(&reading.home().config().keys);
     let genesis = state.genesis();
     let mut device_cas: Vec<DeviceCaRow> =
         state.device_cas().iter().map(DeviceCaRow::from).collect();
     let device_ca = device_cas.pop();
     let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
     let refused = refused(reading);
+    // Before anything else but a rolled-back home: by the log's time, what is in force may seem to be over.
+    let next_steps = match &disbelief {
+        Some(Disbelief {
+            code,
+            message,
+            advice,
+            ..
+        }) if !rolled_back => vec![format!(
+            "{message}: nothing is issued ({code}); {advice}"
+        )],
+        _ => next(
+            state,
+            &refused,
+            rolled_back,
+            manifest.expires_at,
+            now,
+            (&outlook, &hsm),
+        ),
+    };
     Report {
         schema: "mintmark/status/1",
         site: facts.name.site.to_string(),
         vault: facts.name.vault.to_string(),
         accounts: accounts.collect(),
+        outlook,
         credit_units: credit.units,
         credit_until: credit.until.map(rfc3339),
         credit: state
@@ -357,67 +462,68 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
             .as_ref()
             .map(|disbelief| ClockStoppedRow::new(state, clocks.clock, disbelief)),
         clock_behind: state.clock_behind(),
-        // Before anything else but a rolled-back home: by the log's time, what is in force may seem to be over.
-        next: match disbelief {
-            Some(Disbelief {
-                code,
-                message,
-                advice,
-                ..
-            }) if !rolled_back => format!("{message}: nothing is issued ({code}); {advice}"),
-            _ => next(state, &refused, rolled_back, manifest.expires_at, now),
-        },
+        hsm,
+        media: MediaRow::of(state, now),
+        next: next_steps.first().cloned().unwrap_or_default(),
+        next_steps,
         refused,
     }
 }
 
-/// What to do next, the most pressing first.
+/// What to do next, the most pressing first: what keeps everything else from being done stands alone.
 fn next(
     state: &State,
     refused: &[RefusedContent],
     rolled_back: bool,
     trust_expires: u64,
     now: u64,
-) -> String {
+    (outlook, hsm): (&[OutlookRow], &Store),
+) -> Vec<String> {
     let export = "run `site media export DIR` and carry it to headquarters";
     if rolled_back {
-        return "this home is older than what headquarters has seen: put the newest copy back, or ask headquarters; \
-                never run both copies"
-            .to_owned();
+        return vec![
+            "this home is older than what headquarters has seen: put the newest copy back, or ask headquarters; \
+             never run both copies"
+                .to_owned(),
+        ];
     }
+    let mut steps = Vec::new();
     if trust_expires <= now {
-        return "the trust manifest has expired: import a newer one from headquarters".to_owned();
-    }
-    if !state.is_enrolled() {
-        return format!(
-            "not enrolled: {export}, read the enrolment fingerprint out there, and import what comes back"
+        steps.push(
+            "the trust manifest has expired: import a newer one from headquarters".to_owned(),
         );
     }
+    if !state.is_enrolled() {
+        steps.push(format!(
+            "not enrolled: {export}, read the enrolment fingerprint out there, and import what comes back"
+        ));
+        steps.extend(see_to(hsm));
+        return steps;
+    }
+    // What is wrong with the keys is found by whatever needs them; first things first all the same.
+    steps.extend(see_to(hsm));
     let count = completable(state);
     if count > 0 {
-        return format!("run `site recover`: {count} reserved, without a certificate yet");
+        steps.push(format!(
+            "run `site recover`: {count} reserved, without a certificate yet"
+        ));
     }
     let ca_revoked = state
         .device_cas()
         .last()
         .is_some_and(|ca| ca.revoked.is_some());
     match state.rotation_pending() {
-        Some(rotation) => {
-            return format!(
-                "device CA {} was asked for: {export}, read its enrolment fingerprint out there, and import the grant \
-                 that comes back",
-                rotation.generation
-            );
-        }
-        None if state.disabled_at().is_some() => {
-            return format!(
-                "headquarters disabled this vault: {export}; when officers ask for another device CA, run `site rotate`"
-            );
-        }
-        None if ca_revoked => {
-            return "the device CA was revoked: run `site rotate`, then `site media export DIR`"
-                .to_owned();
-        }
+        Some(rotation) => steps.push(format!(
+            "device CA {} was asked for: {export}, read its enrolment fingerprint out there, and import the grant \
+             that comes back",
+            rotation.generation
+        )),
+        None if state.disabled_at().is_some() => steps.push(format!(
+            "headquarters disabled this vault: {export}; when officers ask for another device CA, run `site rotate`"
+        )),
+        None if ca_revoked => steps.push(
+            "the device CA was revoked: run `site rotate`, then `site media export DIR`".to_owned(),
+        ),
         None => {}
     }
     if let Some(RefusedContent {
@@ -426,11 +532,46 @@ fn next(
         code,
     }) = refused.first()
     {
-        return format!(
+        steps.push(format!(
             "what headquarters sent as {kind} {id} was refused ({code}): {export}, where it is seen, and import what \
              comes back"
-        );
+        ));
     }
+    let stops = state.disabled_at().is_some() || ca_revoked;
+    match spending(state, now, export) {
+        Err(step) => steps.push(step),
+        Ok(soon) => {
+            steps.extend(soon);
+            let missing: Vec<KeyRow> = state
+                .keys()
+                .map(|key| KeyRow::new(&key, now))
+                .filter(KeyRow::is_absent)
+                .collect();
+            if let Some(KeyRow { key, code, .. }) = missing.first() {
+                steps.push(match code {
+                    Some(code) => format!(
+                        "key {key} is not in the token ({code}): run `site recover`, which says why"
+                    ),
+                    None => format!(
+                        "key {key} is not in the token yet: run `site recover`, which takes it in"
+                    ),
+                });
+            }
+            if !stops {
+                steps.push(issue(state, outlook));
+            }
+        }
+    }
+    steps
+}
+
+/// Somebody has to look at the key store.
+fn see_to(hsm: &Store) -> Option<String> {
+    (!hsm.is_ok()).then(|| format!("see to the key store: {}", hsm.words()))
+}
+
+/// What keeps every unit from being spent; or else what will soon.
+fn spending(state: &State, now: u64, export: &str) -> std::result::Result<Option<String>, String> {
     let live = || {
         state
             .entitlements()
@@ -438,46 +579,44 @@ fn next(
             .filter(|granted| granted.terms.window.until > now && granted.revoked.is_none())
     };
     if live().next().is_none() {
-        return format!(
+        return Err(format!(
             "no entitlement is live: {export}, and import the entitlement that comes back"
-        );
+        ));
     }
     if state.credits(now).next().is_none() {
-        return format!("every unit is spent: {export}, and ask for an amendment");
+        return Err(format!(
+            "every unit is spent: {export}, and ask for an amendment"
+        ));
     }
     let mut credits = state.credits(now).map(|(_, credit)| credit);
     if credits.all(|credit| credit.is_used_up(now)) {
-        return format!("the credit is used up: {export}, and import its acknowledgement");
+        return Err(format!(
+            "the credit is used up: {export}, and import its acknowledgement"
+        ));
+    }
+    if live().all(|granted| granted.terms.window.from > now) {
+        return Err("wait: no entitlement has begun yet".to_owned());
     }
     let until = state.credit(now).until;
     let days_left = until.map(|until| until.saturating_sub(now) / SECONDS_PER_DAY);
-    if days_left.is_some_and(|days| days < DAYS_WARNED) {
-        return format!("the credit ends soon: {export}, and import its acknowledgement");
-    }
-    if live().all(|granted| granted.terms.window.from > now) {
-        return "wait: no entitlement has begun yet".to_owned();
-    }
-    let missing: Vec<KeyRow> = state
-        .keys()
-        .map(|key| KeyRow::new(&key, now))
-        .filter(KeyRow::is_absent)
+    let soon = days_left.is_some_and(|days| days < DAYS_WARNED);
+    Ok(soon.then(|| format!("the credit ends soon: {export}, and import its acknowledgement")))
+}
+
+/// The line may go on, now or from when its rates and hours let it.
+fn issue(state: &State, outlook: &[OutlookRow]) -> String {
+    let spendable = || outlook.iter().filter(|row| row.unspent > 0);
+    let waits: Option<Vec<&str>> = spendable()
+        .map(|row| row.outlook.hours_next().or_else(|| row.outlook.waits()))
         .collect();
-    if let Some(KeyRow { key, code, .. }) = missing.first() {
-        return match code {
-            Some(code) => format!(
-                "key {key} is not in the token ({code}): run `site recover`, which says why"
-            ),
-            None => {
-                format!("key {key} is not in the token yet: run `site recover`, which takes it in")
-            }
-        };
-    }
-    let unreported = state.units_unreported();
-    match unreported {
-        0 => "issue with `site issue`".to_owned(),
-        count => {
-            format!("issue with `site issue`; {count} units are not reported to headquarters yet")
-        }
+    let waits = waits.and_then(|waits| waits.into_iter().min());
+    let issue = match waits {
+        Some(from) => format!("wait until {from}, and issue with `site issue`"),
+        None => "issue with `site issue`".to_owned(),
+    };
+    match state.units_unreported() {
+        0 => issue,
+        count => format!("{issue}; {count} units are not reported to headquarters yet"),
     }
 }
 
@@ -530,10 +669,16 @@ fn show(report: &Report, console: &Console) {
         report.log_size, report.log_root
     ));
     if let Some(AnchorRow { counter, log_size }) = &report.anchor {
-        console.line(format!(
-            "anchor      version {counter}, stated at record {log_size}"
-        ));
+        console.line(format!("anchor      version {counter}, stated at record {log_size}"));
     }
+    let store = report.hsm.words();
+    let store = if report.hsm.is_ok() {
+        store
+    } else {
+        console.styled(Style::Bad, store)
+    };
+    console.line(format!("keys        {store}"));
+    console.line(format!("media       {}", report.media.words()));
     if !report.accounts.is_empty() {
         console.line("");
         console.table(&accounts(report, console));
@@ -548,12 +693,22 @@ fn show(report: &Report, console: &Console) {
             console.line(format!("{product}, {entitlement}: {because}"));
         }
     }
+    for row in &report.outlook {
+        console.line("");
+        console.line(format!("{} of {}", row.product, row.entitlement));
+        for line in row.outlook.words() {
+            console.line(format!("  {line}"));
+        }
+    }
     if !report.keys.is_empty() {
         console.line("");
         console.table(&key::table(&report.keys, console));
     }
     console.line("");
-    console.line(format!("next: {}", report.next));
+    for (at, step) in report.next_steps.iter().enumerate() {
+        let what = if at == 0 { "next" } else { "then" };
+        console.line(format!("{what}: {step}"));
+    }
 }
 
 fn show_device_ca(report: &Report, console: &Console) {
