@@ -1,7 +1,7 @@
 //! The state machine and its engine, tested from outside and with real keys.
 
-mod anchors;
 mod clocks;
+mod anchors;
 mod crashes;
 mod decisions;
 mod device_cas;
@@ -15,4 +15,5 @@ mod golden;
 mod keys;
 mod model;
 mod orders;
+mod restores;
 mod withdrawals;
