@@ -202,6 +202,18 @@ fn a_machine_that_was_off_for_longer_than_the_bound_needs_officers() {
     assert_eq!(status(&world, &off)["clock_stopped"], Value::Null);
     assert_eq!(code(world.issue("3").machine(&off)), "issued");
     reported(&world);
+    // A policy that is tried on this log has the time of it corrected, too.
+    world.write("trial.toml", POLICY);
+    let check = "policy check $D/trial.toml --against berlin";
+    let tried = &world.hq(check).run().json()["against"];
+    assert_eq!(
+        (&tried["requests"], &tried["issued"]),
+        (&4.into(), &3.into()),
+        "{tried}"
+    );
+    let refused = tried["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), 1, "{tried}");
+    assert_eq!(refused[0]["code"], "CLOCK-JUMPED");
 }
 
 #[test]
