@@ -649,16 +649,15 @@ impl Replaying<'_> {
     }
 }
 
-/// Whether what HQ sent holds under whatever policy: that the vault was let in, and what officers ended. An entitlement
-/// that they ended is none of the policy's, even where it has its name.
+/// Whether what HQ sent holds under whatever policy: that the vault was let in, what time officers said it is, and what they
+/// ended. An entitlement that they ended is none of the policy's, even where it has its name.
 fn matters(content: &Content) -> bool {
     match content {
-        Content::Grant { .. } => true,
+        Content::Grant { .. } | Content::ClockCorrection { .. } => true,
         Content::Revocation { plaintext, .. } => Revocation::from_cbor(plaintext)
             .is_ok_and(|revocation| !matches!(revocation.target, Target::Entitlement(_))),
         Content::Entitlement { .. }
         | Content::Acknowledgement { .. }
-        | Content::ClockCorrection { .. }
         | Content::Reanchor { .. } => false,
     }
 }
