@@ -41,7 +41,13 @@ pub(crate) fn measure(scene: &Scene, vault: &str) -> Peer {
     fs::create_dir_all(folder.join("certs")).unwrap();
     fs::write(folder.join("index.txt"), "").unwrap();
     fs::write(folder.join("ca.cnf"), CONFIGURATION).unwrap();
-    requests::write(&folder.join("requests"), 0, CERTIFICATES);
+    fs::create_dir(folder.join("requests")).unwrap();
+    for number in 0..CERTIFICATES {
+        // It reads PEM alone.
+        let pem = mintmark_pki::to_pem("CERTIFICATE REQUEST", &requests::der(number));
+        let name = format!("requests/{}.csr", requests::device_id(number));
+        fs::write(folder.join(name), pem).unwrap();
+    }
     let pin = fs::read_to_string(stores::pin_file(&scene.path(""), vault)).unwrap();
     let uri = format!("pkcs11:token={vault};object=device-ca;type=private;pin-value={pin}");
     let token = ENGINES.iter().any(|engine| Path::new(engine).exists())
