@@ -401,7 +401,7 @@ fn each_device_ca_signs_what_it_certified() {
     // A bundle for each of the two.
     let bundles = |world: &World| rows(&world.log("berlin"), "bundle-sealed").len();
     let before = bundles(&world);
-    world.site("media export $D/media").ok();
+    expect_counts(&world, [2, 2, 0, 0, 36]);
     assert_eq!(bundles(&world), before + 2);
 }
 
@@ -450,10 +450,10 @@ fn an_order_that_is_killed_at_any_sync_is_given_again_and_counts_once() {
     let (scrapped, voided) = (u64::from(scrapped), u64::from(voided));
     let good = 60 - scrapped - voided;
     expect_counts(&world, [good, scrapped, voided, 0, 340]);
-    let orders = rows(&world.log("berlin"), "device")
-        .iter()
-        .filter(|row| row["outcome"] == "accepted")
-        .count() as u64;
+    let log = world.log("berlin");
+    let orders = [rows(&log, "scrap"), rows(&log, "void")].concat();
+    let orders = orders.iter().filter(|row| row["outcome"] == "accepted");
+    let orders = orders.count() as u64;
     assert_eq!(orders, scrapped + voided);
 }
 
@@ -486,6 +486,11 @@ fn a_crl_whose_signing_or_carrying_is_killed_at_any_sync_is_numbered_once() {
     killed_everywhere(&world, |_| (world.site("crl issue --output $D/v.pem"), 0));
     expect_crl(&world, "device-ca-berlin_v1.pem", "PEM", "v.pem");
     let exported = killed_everywhere(&world, |number| {
+        // What is not acknowledged goes out each time: it would never come to an end.
+        if number % 4 == 1 {
+            world.hq("media import $D/media").ok();
+            world.carry_out("berlin").exits_done();
+        }
         order(&world, "scrap", number).ok();
         (world.site("media export $D/media"), 0)
     });

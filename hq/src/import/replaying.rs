@@ -332,12 +332,6 @@ impl<'a> Replaying<'a> {
         Some(*issuer.public_key())
     }
 
-    /// The device CA in force at the end of the log, as HQ granted it.
-    fn issuer(&self) -> Option<&Issuer> {
-        let device_ca = self.replay.state().device_cas().last()?;
-        self.device_cas.get(&device_ca.generation)
-    }
-
     /// The serials of a reservation: the one that belongs to its unit, and the one that is written.
     fn serials_of(&self, reserved: &Reserved) -> Vec<String> {
         let Reserved {

@@ -36,7 +36,7 @@ pub struct DeviceHistory {
     pub slot: u64,
     /// The issue number.
     pub issue: u16,
-    /// The keys from which the device got a secret each; none of a re-issue.
+    /// The keys from which the device got a secret each; none of a re-issue that a device CA forced.
     pub keys: Vec<KeyLabel>,
     /// The certificate's serial number.
     pub serial: Option<Serial>,
