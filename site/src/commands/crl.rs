@@ -76,11 +76,11 @@ pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console)
     };
     let generations = vault.state().device_cas().iter().map(|ca| ca.generation);
     let others: Vec<u16> = generations.filter(|other| *other != generation).collect();
-    let written = der.as_deref().map(|der| write(arguments, der));
-    if !arguments.dry_run {
+    if let Some(der) = der {
+        // The token knows of its number before anybody else does.
         vault.close()?;
+        write(arguments, &der)?;
     }
-    written.transpose()?;
     let report = report(arguments, &issued, revoked, others);
     if console.is_json() {
         return json(console, &report);

@@ -23,6 +23,7 @@ impl Vault<'_> {
     /// Decides on a device order, and puts it on record. Nothing that was interrupted is completed first: a unit that came to
     /// nothing would have its certificate then.
     pub(crate) fn order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
+        self.begin()?;
         let refusal = self.rehearse_order(order)?;
         self.ledger.commit()?;
         Ok(refusal)
