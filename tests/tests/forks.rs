@@ -6,7 +6,7 @@ use std::fs;
 
 use mintmark_protocol::fork::ForkProof;
 use mintmark_tests::shape::expect;
-use mintmark_tests::{Run, World};
+use mintmark_tests::{Run, World, files};
 use serde_json::Value;
 
 const CLONE: &str = "--home $D/clone";
