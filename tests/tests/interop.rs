@@ -13,6 +13,7 @@ use mintmark_protocol::KeyFailure;
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
+use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
 use mintmark_protocol::enrolment::EnrolmentRequest;
 use mintmark_protocol::entitlement::{
@@ -256,7 +257,13 @@ fn entitlement() -> Entitlement {
                 extended_key_usage: vec!["clientAuth".to_owned()],
             },
             device_id_source: DeviceIdSource::SerialNumber,
-            device_ids: None,
+            device_ids: Some(
+                DeviceIds::new(vec![
+                    "TH200-00000100..TH200-00000199".parse().unwrap(),
+                    "TH200-00000001".parse().unwrap(),
+                ])
+                .unwrap(),
+            ),
         }],
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),
@@ -362,6 +369,7 @@ fn an_entitlement_verifies_and_decrypts_with_the_key_file_that_we_wrote() {
         "validity_days": null,
         "extended_key_usage": ["clientAuth"],
         "device_id_source": "serialNumber",
+        "device_ids": [["TH200-00000001"], ["TH200-00000100", "TH200-00000199"]],
     });
     assert_eq!(read["products"], json!([product]));
 
@@ -590,6 +598,7 @@ fn made_by_python(world: &World, approvers: &[&str]) -> PathBuf {
             "key_algorithms": ["P-256"],
             "reissues_per_device": 0,
             "device_id_source": "serialNumber",
+            "device_ids": [["TH200-00000001", "TH200-00000003"]],
             "subject": "O=Acme, OU=TH-200, serialNumber={device_id}",
             "validity_days": 7300,
             "extended_key_usage": ["clientAuth"],

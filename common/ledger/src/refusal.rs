@@ -280,8 +280,8 @@ pub enum Refusal {
         sku: Sku,
         /// The device.
         device_id: DeviceId,
-        /// How many device ids are listed.
-        listed: u128,
+        /// How many device ids are listed; 2^64 - 1 for as many or more.
+        listed: u64,
     },
     /// Outside of working hours.
     #[error("entitlement {entitlement} has no working hours for {sku} now{}",

@@ -62,7 +62,7 @@ fn a_policy_is_tried_on_what_a_site_was_asked() {
         (&tried["issued"], &tried["existing"]),
         (&json!(2), &json!(1))
     );
-    let once = |code: &str| json!({ "code": code, "count": 1 });
+    let once = |code: &str| json!({ "code": code, "count": 1, "made": 1 });
     assert_eq!(
         tried["refused"],
         json!([

@@ -229,7 +229,7 @@ impl Case<'_> {
                     entitlement,
                     sku,
                     device_id: device_id.clone(),
-                    listed: listed.devices(),
+                    listed: u64::try_from(listed.devices()).unwrap_or(u64::MAX),
                 },
             ));
         }
