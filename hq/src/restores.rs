@@ -305,33 +305,22 @@ pub(crate) fn settle(
     (sequence, restored): (u64, &Restored),
     cipher: &SerialCipher,
 ) -> Result<Option<Finding>, Failure> {
-    let words = |parent: &dyn std::fmt::Display,
-                 lineage: &dyn std::fmt::Display,
-                 held,
-                 leases: &[(AccountTag, u64)]| {
+    // That it follows the lineage before, the replay has judged.
+    let words = |held, leases: &[(AccountTag, u64)]| {
         let leases: Vec<_> = leases
             .iter()
             .map(|(tag, end)| format!("{tag}: {end}"))
             .collect();
         format!(
-            "lineage {lineage} after {parent}, {held} records held by headquarters, slots leased: {}",
+            "lineage {}, {held} records held by headquarters, slots leased: {}",
+            restored.lineage,
             leases.join(", ")
         )
     };
-    let found = words(
-        &restored.parent,
-        &restored.lineage,
-        restored.held,
-        &restored.leases,
-    );
+    let found = words(restored.held, &restored.leases);
     let restore = restores::opening(sql, &vault.name, &restored.lineage)?;
     let expected = match &restore {
-        Some(restore) => words(
-            &restore.parent,
-            &restore.lineage,
-            restore.held,
-            &restore.leases,
-        ),
+        Some(restore) => words(restore.held, &restore.leases),
         None => "no restore, since none was declared".to_owned(),
     };
     let Some(restore) = restore.filter(|_| expected == found) else {
