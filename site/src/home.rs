@@ -9,6 +9,8 @@
 //! trust/trust-000001.cose            every trust manifest, as received
 //! received/dispatch-1-000001.cose    every dispatch, as received
 //! outbox/                            every bundle and its segments, as sealed
+//! restore.cose                       the restore that was declared, until headquarters has answered it
+//! restored-1.cose                    the first one that was answered; and so on
 //! log/  index/  state.snapshot        the record, and what follows from it
 //! rolled-back.cose                   there if HQ has seen more than this home holds: the dispatch that proves it
 //! ```
