@@ -33,15 +33,13 @@ impl Policy {
         let policy = read(&file)?;
         let now = now_unix();
         // What is wrong with the window is a warning here, and its error at the draft.
-        match policy.check_compiles(now) {
-            Err(
-                error @ (PolicyError::DeviceIds { .. }
-                | PolicyError::Entitlement { .. }
-                | PolicyError::Subject { .. }),
-            ) => {
-                return Err(wrong(&file, &error));
-            }
-            _ => {}
+        if let Err(
+            error @ (PolicyError::DeviceIds { .. }
+            | PolicyError::Entitlement { .. }
+            | PolicyError::Subject { .. }),
+        ) = policy.check_compiles(now)
+        {
+            return Err(wrong(&file, &error));
         }
         let mut words = policy.explain(now);
         let warnings = policy.warnings(now);
