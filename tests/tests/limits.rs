@@ -360,7 +360,10 @@ fn credit_ends_by_units_and_by_days_and_an_acknowledgement_brings_it_back() {
     assert_eq!(ask(&world, "TH200-00000002"), "issued");
     assert_eq!(ask(&world, "TH200-00000003"), "CREDIT-UNITS-EXHAUSTED");
     let told_units = told(&world, "TH200-00000003");
-    assert!(told_units.contains("carry an export to headquarters"), "{told_units}");
+    assert!(
+        told_units.contains("carry an export to headquarters"),
+        "{told_units}"
+    );
     replays(&world);
     world.carry_out("berlin").exits_done();
     assert_eq!(ask(&world, "TH200-00000003"), "issued");
@@ -396,6 +399,48 @@ fn a_device_is_made_again_as_often_as_its_policy_says_and_spends_no_unit() {
     );
     assert_eq!(ask(&world, "TH200-00000002"), "QUOTA-EXHAUSTED");
     replays(&world);
+}
+
+#[test]
+fn a_rework_is_tried_too_and_its_unit_is_counted_once() {
+    let policy = POLICY.replace("units = 1000", "units = 1000\nreissues_per_device = 1");
+    let world = World::with_policy(&policy);
+    assert_eq!(ask(&world, "TH200-00000001"), "issued");
+    let rework = "device rework TH200-00000001 --confirm TH200-00000001 --reason repaired";
+    world.site(rework).ok();
+    assert_eq!(ask(&world, "TH200-00000001"), "issued");
+    replays(&world);
+    let tried = |policy: &str| {
+        world.write("tried.toml", policy);
+        let json = world
+            .hq("policy check $D/tried.toml --against berlin")
+            .ok()
+            .json();
+        let tried = json["against"].clone();
+        let numbers = [
+            "requests",
+            "issued",
+            "units",
+            "made",
+            "made_refused",
+            "orders",
+        ];
+        (numbers.map(|name| tried[name].as_u64().unwrap()), tried)
+    };
+    let (numbers, same) = tried(&policy);
+    assert_eq!(numbers, [2, 2, 1, 1, 0, 1], "{same}");
+    assert_eq!(same["orders_refused"], serde_json::json!([]));
+    // Without re-issues the order would have been refused, and what it allowed as well: no new device is lost by it.
+    let (numbers, without) = tried(POLICY);
+    assert_eq!(numbers, [2, 1, 1, 1, 0, 1], "{without}");
+    assert_eq!(
+        without["orders_refused"],
+        serde_json::json!([{ "code": "REWORK-EXHAUSTED", "count": 1 }])
+    );
+    assert_eq!(
+        without["refused"],
+        serde_json::json!([{ "code": "DEVICE-KEY-CHANGED", "count": 1, "made": 0 }])
+    );
 }
 
 #[test]
