@@ -13,13 +13,14 @@ const NOT_CODES: [&str; 9] = [
 ];
 
 /// Codes of one word, which a scan for codes cannot tell from other words in capitals.
-const ONE_WORD: [&str; 6] = [
+const ONE_WORD: [&str; 7] = [
     "USAGE",
     "INTERNAL",
     "RANDOM",
     "FINDINGS",
     "FORK",
     "UNRESOLVED",
+    "UNANCHORED",
 ];
 
 /// Where each code stands in the programs' sources, their tests left out.
