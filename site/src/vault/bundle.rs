@@ -60,7 +60,12 @@ impl Carrier<'_> {
     }
 
     /// As `place`, and what this vault put there before is no conflict.
-    pub(super) fn place_over(self, name: &MediaName, bytes: &[u8], before: &[Vec<u8>]) -> Result<Placed> {
+    pub(super) fn place_over(
+        self,
+        name: &MediaName,
+        bytes: &[u8],
+        before: &[Vec<u8>],
+    ) -> Result<Placed> {
         let Self::Medium(medium) = self else {
             return Ok(Placed::Planned);
         };

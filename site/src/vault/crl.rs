@@ -45,7 +45,7 @@ impl Vault<'_> {
     /// The time by which CRLs are made: that of the log where the clock is not believed.
     pub(super) fn crl_time(&self) -> u64 {
         let state = self.state();
-        let held = state.clock_stopped().is_some() || state.clock_off(now().into()).is_some();
+        let held = state.clock_stopped().is_some() || state.clock_off(now()).is_some();
         match held {
             true => state.mark(),
             false => self.time(),
