@@ -738,6 +738,7 @@ pub(super) fn of_another(anchor: &Anchor) -> Error {
         "the anchor in the token is that of vault {vault}, lineage {lineage}: this home is another"
     );
     Error::integrity("ANCHOR-OF-ANOTHER", message).hint(
-        "put the token back that belongs to this home, or correct --home or SITE_HOME, or `keys` in the home's config.toml",
+        "put the token back that belongs to this home, or correct --home or SITE_HOME, or `keys` in the home's config.toml; if \
+         this is a copy from before a restore that was declared, `site recover --declare-restore`",
     )
 }
