@@ -133,8 +133,12 @@ impl<'a> Importer<'a> {
         let sql = registry.savepoint()?;
         let outcome = self.replay(&sql, &arrived);
         match outcome {
-            Ok(Ok((found, refused))) => {
-                self.keep(&arrived)?;
+            Ok(Ok(Replayed {
+                found,
+                refused,
+                crl_of,
+            })) => {
+                self.keep(&arrived, crl_of)?;
                 sql.commit().map_err(failure::sql)?;
                 Ok(Taken::Imported { found, refused })
             }
@@ -260,15 +264,20 @@ impl<'a> Importer<'a> {
         }
         replaying.compare_with_bundle(bundle)?;
         replaying.close(bundle)?;
-        let (replay, found) = (replaying.replay(), replaying.found());
+        let (replay, found, crl_of) = (replaying.replay(), replaying.found(), replaying.crl_of());
         bundles::add(sql, &arrived.held(replay.state().mark()))?;
         accounts::update(sql, &vault.name, replay.state())?;
         replays::keep(sql, &vault.name, replay)?;
-        Ok(Ok((found, replaying.into_refused())))
+        Ok(Ok(Replayed {
+            found,
+            refused: replaying.into_refused(),
+            crl_of,
+        }))
     }
 
-    /// Keeps a bundle and its segments in the record. A file that is there is of an import that was not finished.
-    fn keep(&self, arrived: &Arrived<'_>) -> Result<(), Failure> {
+    /// Keeps a bundle and its segments in the record. A file that is there is of an import that was not finished. A CRL
+    /// with which nothing is wrong is the newest that the log states for its device CA: it takes the place of the one before.
+    fn keep(&self, arrived: &Arrived<'_>, crl_of: Option<u16>) -> Result<(), Failure> {
         if self.dry_run {
             return Ok(());
         }
@@ -279,6 +288,10 @@ impl<'a> Importer<'a> {
                 .record
                 .segment(name, &bundle.lineage, bundle.sequence, number);
             self.record.replace(&path, &file)?;
+        }
+        if let Some((generation, crl)) = crl_of.zip(bundle.crl.as_deref()) {
+            let path = self.record.device_ca_crl(name, generation);
+            self.record.replace(&path, crl)?;
         }
         let path = self.record.bundle(name, &bundle.lineage, bundle.sequence);
         self.record.replace(&path, arrived.bytes)
@@ -315,8 +328,15 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// What a replay found: how many findings count, and what the vault refused.
-type Replayed = (u64, Vec<RefusedThere>);
+/// What a replay found.
+struct Replayed {
+    /// How many findings count.
+    found: u64,
+    /// What the vault refused.
+    refused: Vec<RefusedThere>,
+    /// The device CA whose CRL is to be kept.
+    crl_of: Option<u16>,
+}
 
 /// A bundle that its vault signed, and where the rest of it is.
 struct Arrived<'a> {

@@ -141,6 +141,13 @@ impl Record {
         self.0.join("ca").join(name)
     }
 
+    /// The newest CRL of a device CA, by its generation, that came with a bundle and says what the log says.
+    pub(crate) fn device_ca_crl(&self, vault: &VaultName, generation: u16) -> PathBuf {
+        let VaultName { site, vault } = vault;
+        let name = format!("crl-{site}_{vault}-g{generation}.der");
+        self.0.join("ca").join(name)
+    }
+
     /// The certificate by the root before that leads to the root of this number, from 2.
     pub(crate) fn root_link(&self, number: u64) -> PathBuf {
         self.0.join("ca").join(format!("root-link-{number}.der"))
@@ -166,7 +173,7 @@ impl Record {
         }
     }
 
-    /// Writes an object in the place of one that never left this machine.
+    /// Writes an object in the place of one that never left this machine, or that it is the next version of.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         if let Some(folder) = path.parent() {
             home::make_folder(folder)?;

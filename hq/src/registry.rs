@@ -10,6 +10,7 @@ use crate::failure;
 pub(crate) mod accounts;
 pub(crate) mod bundles;
 pub(crate) mod device_cas;
+pub(crate) mod device_orders;
 pub(crate) mod devices;
 pub(crate) mod dispatches;
 pub(crate) mod drafts;
@@ -23,7 +24,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
-use mintmark_pki::{Certificate, to_pem};
+use mintmark_ledger::state::State;
+use mintmark_pki::{Certificate, Crl, Issuer, to_pem};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::revocation::Target;
 use serde_json::{Value, json};
 
 use super::say;
 use crate::home::Home;
-use crate::registry::{Registry, device_cas, vaults};
-use crate::{failure, roots};
+use crate::record::Record;
+use crate::registry::{Registry, device_cas, orders, replays, vaults};
+use crate::roots::Root;
+use crate::{clock, failure, roots};
 
 /// The certificates of the root, of device CAs and of vaults.
 #[derive(Debug, Subcommand)]
@@ -26,7 +30,7 @@ pub(super) enum Ca {
         /// `root`, or as `hq ca list` names it, such as `device-ca-berlin_v1`.
         name: String,
     },
-    /// Write them as PEM files, each device CA with its chain too, and the root's CRL.
+    /// Write them as PEM files, each device CA with its chain and its newest CRL too, and the root's CRL.
     Export {
         /// The folder; it is made if the folder it is in is there.
         #[arg(long, value_name = "DIR")]
@@ -37,18 +41,70 @@ pub(super) enum Ca {
     },
 }
 
+/// The code of a CRL that does not say what its vault's log says.
+const CRL_BEHIND: &str = "CRL-BEHIND";
+/// The code of a CRL that is past half its life.
+const CRL_AGEING: &str = "CRL-AGEING";
+/// The code of a CRL that is over.
+const CRL_EXPIRED: &str = "CRL-EXPIRED";
+
+/// How much of a CRL's life is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// Half or more.
+    Current,
+    /// Less than half.
+    PastHalf,
+    /// Nothing.
+    Expired,
+}
+
+impl Age {
+    fn of(crl: &Crl, now: u64) -> Self {
+        let (from, until) = (crl.this_update_unix(), crl.next_update_unix());
+        let half = from.saturating_add(until.saturating_sub(from) / 2);
+        match now {
+            now if now >= until => Self::Expired,
+            now if now >= half => Self::PastHalf,
+            _ => Self::Current,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::PastHalf => "past-half",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// One certificate, under the name of its file.
 struct Named {
     name: String,
     kind: &'static str,
     vault: Option<VaultName>,
     certificate: Certificate,
+    /// The newest CRL that it signed, as far as HQ holds it.
+    crl: Option<Crl>,
+    /// What its vault's log says that this CRL does not.
+    behind: Option<String>,
+    /// Whether the root's CRL ends everything that it certified.
+    revoked: bool,
 }
 
 impl Ca {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let home = Home::read_hq(home)?;
         let certificates = certificates(&home, &home.registry()?)?;
+        let of_interest = |named: &&Named| match &self {
+            Self::Show { name } => named.name == *name,
+            Self::List | Self::Export { .. } => true,
+        };
+        let now = clock::now_unix();
+        for named in certificates.iter().filter(of_interest) {
+            named.warn(now, console);
+        }
         match self {
             Self::List => list(&certificates, console),
             Self::Show { name } => show(&certificates, &name, console),
@@ -80,6 +136,9 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
             kind: "root",
             vault: None,
             certificate: root.issuer.certificate().clone(),
+            crl: Some(root_crl(&record, root)?),
+            behind: None,
+            revoked: false,
         });
     }
     for root in roots.iter().rev() {
@@ -91,6 +150,9 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
                 kind: "root-link",
                 vault: None,
                 certificate: read(&record.read(&path)?)?,
+                crl: None,
+                behind: None,
+                revoked: false,
             });
         }
     }
@@ -101,11 +163,13 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
         let VaultName { site, vault: id } = &vault.name;
         let device_cas = device_cas::granted(&registry.sql, &vault.name)?;
         let newest = device_cas.last().map(|device_ca| device_ca.generation);
+        let replay = replays::load(&registry.sql, &vault.name)?;
         for device_ca in device_cas.iter().rev() {
             let Some(der) = &device_ca.certificate else {
                 continue;
             };
             let generation = device_ca.generation;
+            let crl = device_ca_crl(&record, &vault.name, generation, der)?;
             let mut stem = format!("{site}_{id}");
             if Some(generation) != newest {
                 stem += &format!("-g{generation}");
@@ -115,6 +179,9 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
                 kind: "device-ca",
                 vault: Some(vault.name.clone()),
                 certificate: read(der)?,
+                behind: behind(replay.state(), generation, crl.as_ref()),
+                revoked: is_revoked(registry, &vault.name, der)?,
+                crl,
             });
         }
         all.push(Named {
@@ -122,9 +189,59 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
             kind: "identity",
             vault: Some(vault.name.clone()),
             certificate: read(&certificates.identity)?,
+            crl: None,
+            behind: None,
+            revoked: false,
         });
     }
     Ok(all)
+}
+
+fn root_crl(record: &Record, root: &Root) -> Result<Crl, Failure> {
+    let der = record.read(&record.root_crl_of(root.number))?;
+    Crl::from_der(&der, &root.issuer).map_err(failure::home_corrupt)
+}
+
+/// The newest CRL of a device CA that came home; none if none did.
+fn device_ca_crl(
+    record: &Record,
+    vault: &VaultName,
+    generation: u16,
+    certificate: &[u8],
+) -> Result<Option<Crl>, Failure> {
+    let path = record.device_ca_crl(vault, generation);
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let issuer = Issuer::from_certificate_der(certificate).map_err(failure::home_corrupt)?;
+    let crl = Crl::from_der(&record.read(&path)?, &issuer).map_err(failure::home_corrupt)?;
+    Ok(Some(crl))
+}
+
+fn is_revoked(registry: &Registry, vault: &VaultName, certificate: &[u8]) -> Result<bool, Failure> {
+    let target = Target::DeviceCa(Fingerprint::of(certificate));
+    orders::is_revoked(&registry.sql, vault, &target)
+}
+
+/// What the log says of a device CA's certificates that its newest CRL here does not say.
+fn behind(state: &State, generation: u16, held: Option<&Crl>) -> Option<String> {
+    let taken_back = state.crl_entries(generation).count();
+    let Some(held) = held else {
+        return (taken_back > 0).then(|| {
+            format!("{taken_back} of its certificates were taken back, and no CRL of it is here")
+        });
+    };
+    let stated = state.crl(generation).map_or(0, |(_, crl)| crl.number);
+    if stated != held.number() {
+        let number = held.number();
+        return Some(format!(
+            "its log states CRL {stated}, and the one here is {number}"
+        ));
+    }
+    let said = held.revoked().len();
+    (taken_back != said).then(|| {
+        format!("{taken_back} of its certificates were taken back, and its newest CRL names {said}")
+    })
 }
 
 impl Named {
@@ -132,7 +249,47 @@ impl Named {
         to_pem("CERTIFICATE", self.certificate.der())
     }
 
+    /// Says what whoever relies on its CRL should know.
+    fn warn(&self, now: u64, console: &Console) {
+        if self.revoked {
+            return;
+        }
+        let carry = match self.kind {
+            "root" => "",
+            _ => ": have the site run `site media export`, and import what it brings",
+        };
+        if let Some(behind) = &self.behind {
+            console.warn_coded(CRL_BEHIND, format!("{}: {behind}{carry}", self.name));
+        }
+        let Some(crl) = &self.crl else {
+            return;
+        };
+        let (name, number, until) = (&self.name, crl.number(), rfc3339(crl.next_update_unix()));
+        match Age::of(crl, now) {
+            Age::Current => {}
+            Age::PastHalf => console.warn_coded(
+                CRL_AGEING,
+                format!("{name}: more than half of the life of CRL {number} is over, which ends at {until}{carry}"),
+            ),
+            Age::Expired => console.warn_coded(
+                CRL_EXPIRED,
+                format!("{name}: CRL {number} ended at {until}: whoever checks it accepts nothing{carry}"),
+            ),
+        }
+    }
+
     fn to_json(&self) -> Value {
+        let now = clock::now_unix();
+        let crl = self.crl.as_ref().map(|crl| {
+            json!({
+                "number": crl.number(),
+                "this_update": rfc3339(crl.this_update_unix()),
+                "next_update": rfc3339(crl.next_update_unix()),
+                "revoked": crl.revoked().len(),
+                "status": Age::of(crl, now).as_str(),
+                "sha256": Fingerprint::of(crl.der()).to_string(),
+            })
+        });
         json!({
             "name": self.name,
             "type": self.kind,
@@ -144,6 +301,9 @@ impl Named {
             "not_before": rfc3339(self.certificate.not_before_unix()),
             "not_after": rfc3339(self.certificate.not_after_unix()),
             "fingerprint": self.fingerprint().to_string(),
+            "crl": crl,
+            "crl_behind": self.behind,
+            "revoked": self.revoked,
         })
     }
 
@@ -160,12 +320,13 @@ fn list(certificates: &[Named], console: &Console) -> Result<Exit, Failure> {
     }
     // Serials and whole fingerprints would double the width: `hq ca show` and JSON have them.
     let mut table =
-        Table::new(["NAME", "SUBJECT", "FINGERPRINT"].map(|header| (header, Align::Left)));
+        Table::new(["NAME", "SUBJECT", "FINGERPRINT", "CRL"].map(|header| (header, Align::Left)));
     for named in certificates {
         table.row([
             named.name.clone(),
             named.certificate.subject(),
             format!("{:.16}...", named.fingerprint().to_string()),
+            named.crl.as_ref().map(crl_in_words).unwrap_or_default(),
         ]);
     }
     console.table(&table);
@@ -187,6 +348,10 @@ fn show(certificates: &[Named], name: &str, console: &Console) -> Result<Exit, F
     json["schema"] = "mintmark/ca/1".into();
     json["certificate"] = named.pem().into();
     let certificate = &named.certificate;
+    let crl = named.crl.as_ref().map(|crl| {
+        let (words, count) = (crl_in_words(crl), crl.revoked().len());
+        format!("crl          {words}, with {count} certificates")
+    });
     let lines = [
         format!("name         {}", named.name),
         format!("subject      {}", certificate.subject()),
@@ -198,9 +363,18 @@ fn show(certificates: &[Named], name: &str, console: &Console) -> Result<Exit, F
             rfc3339(certificate.not_after_unix())
         ),
         format!("fingerprint  {}", named.fingerprint()),
-        named.pem().trim_end().to_owned(),
     ];
-    say(console, &json, lines)
+    let lines = lines.into_iter().chain(crl);
+    say(
+        console,
+        &json,
+        lines.chain([named.pem().trim_end().to_owned()]),
+    )
+}
+
+fn crl_in_words(crl: &Crl) -> String {
+    let until = rfc3339(crl.next_update_unix());
+    format!("{} until {until}", crl.number())
 }
 
 fn export(
@@ -221,6 +395,9 @@ fn export(
             let root = to_pem("CERTIFICATE", root.issuer.certificate_der());
             let chain = format!("{}{root}", named.pem());
             pems.push((format!("chain-{stem}.pem"), chain));
+            if let Some(crl) = &named.crl {
+                pems.push((format!("crl-{stem}.pem"), to_pem("X509 CRL", crl.der())));
+            }
         }
     }
     let record = home.record();

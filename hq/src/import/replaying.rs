@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::DecideError;
-use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved, Submission};
+use mintmark_ledger::entry::{Body, DeviceOrder, Entry, LogSequence, Reserved, Submission};
 use mintmark_ledger::replay::Replay;
 use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
@@ -32,10 +32,11 @@ use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
 use crate::registry::vaults::Vault;
-use crate::registry::{bundles, findings};
+use crate::registry::{bundles, device_orders, findings};
 use crate::serials::Serials;
 use crate::{clock, failure, restores};
 
+mod crl;
 mod duplicates;
 mod whole;
 
@@ -102,6 +103,10 @@ pub(super) struct Replaying<'a> {
     /// The vault that took the place of this one, and since when: what comes of this one now was not known then.
     replaced: Option<whole::Replaced>,
     certified_again: CertifiedAgain<'a>,
+    /// The device CA whose CRL the bundle brings, if nothing is wrong with that.
+    crl_of: Option<u16>,
+    /// What somebody at the vault said of a device, if the decision on it follows.
+    order: Option<DeviceOrder>,
     /// Findings that were too many to keep, by code.
     left_out: BTreeMap<String, u64>,
     /// The gravest of those.
@@ -150,6 +155,8 @@ impl<'a> Replaying<'a> {
             dispatched_at: dispatched_at.unwrap_or_default(),
             doubtful: Vec::new(),
             sealed_differs: false,
+            crl_of: None,
+            order: None,
             left_out: BTreeMap::new(),
             left_out_severity: Severity::Note,
         })
@@ -190,6 +197,11 @@ impl<'a> Replaying<'a> {
     /// New findings that make a verdict negative.
     pub(super) fn found(&self) -> u64 {
         self.found
+    }
+
+    /// The device CA, by its generation, whose CRL the bundle brings, if nothing is wrong with that.
+    pub(super) fn crl_of(&self) -> Option<u16> {
+        self.crl_of
     }
 
     /// What HQ sent and the vault refused.
@@ -241,11 +253,13 @@ impl<'a> Replaying<'a> {
         }
         let Some(entry) = replayed.entry else {
             self.input = None;
+            self.order = None;
             return Ok(());
         };
         if let Body::Restored(restored) = &entry.body {
             let (state, at) = (self.replay.state(), (sequence.number(), restored));
-            if let Some(finding) = restores::settle(self.sql, self.vault, state, at, &self.cipher)? {
+            if let Some(finding) = restores::settle(self.sql, self.vault, state, at, &self.cipher)?
+            {
                 self.accuse(&finding)?;
             }
         }
@@ -304,8 +318,16 @@ impl<'a> Replaying<'a> {
             }
             None => {}
         }
-        if matches!(entry.body, Body::Dispatch(_)) {
-            self.input = Some(entry);
+        let order = self.order.take();
+        match entry.body {
+            Body::Dispatch(_) => self.input = Some(entry),
+            Body::Device(order) => self.order = Some(order),
+            Body::DeviceChanged(changed) => {
+                if let Some(order) = &order {
+                    device_orders::add(self.sql, name, sequence, &changed, order)?;
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

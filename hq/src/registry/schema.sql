@@ -254,6 +254,20 @@ CREATE INDEX devices_by_id ON devices (device_id, reservation);
 CREATE INDEX devices_by_key ON devices (key_prefix, reservation);
 CREATE INDEX devices_by_slot ON devices (site, vault, account, slot, issue, reservation);
 
+-- What somebody at a vault said of a device: that it was scrapped, voided, or is to be made again. One row for each order
+-- that the log carried out, by the record of that; the reservation is that of the issue which it concerns.
+CREATE TABLE device_orders (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    record BIGINT NOT NULL,
+    reservation BIGINT NOT NULL,
+    action TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (site, vault, record),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+CREATE INDEX device_orders_by_reservation ON device_orders (site, vault, reservation, record);
+
 -- What departs from the rules. Of one about no single record, log_sequence is -1.
 CREATE TABLE findings (
     id INTEGER PRIMARY KEY,

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure, files, printable};
+use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::serial::{SERIAL_BYTES, Serial};
+use mintmark_ledger::state::State;
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate, Issuer, verify_chain};
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{DeviceId, EntitlementId, Fingerprint, OfficerId, VaultName};
@@ -20,7 +22,9 @@ use crate::home::Home;
 use crate::keyring::Keyring;
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{Registry, accounts, device_cas, entitlements, findings, orders, replays};
+use crate::registry::{
+    Registry, accounts, device_cas, device_orders, entitlements, findings, orders, replays,
+};
 use crate::roots::{self, Root};
 use crate::serials::{self, Serials};
 
@@ -81,8 +85,10 @@ pub(super) fn run(home: Option<&Path>, asked: &str, console: &Console) -> Result
         .iter()
         .any(|traced| !traced.accounted || traced.findings.iter().any(Finding::counts));
     // A device that was certified again has a good certificate beside the former one.
-    let revoked = traced.last().is_some_and(|newest| newest.revoked);
-    Ok(if accused || revoked {
+    let ended = traced
+        .last()
+        .is_some_and(|newest| newest.revoked || newest.withdrawn.is_some());
+    Ok(if accused || ended {
         Exit::Negative
     } else {
         Exit::Done
@@ -225,16 +231,39 @@ impl Tracing<'_> {
     }
 
     /// Whether the device CA that a unit was certified by is no longer good.
-    fn is_revoked(&self, unit: &Unit) -> Result<bool, Failure> {
+    fn is_revoked(&self, unit: &Unit, state: &State) -> Result<bool, Failure> {
         let (sql, vault) = (&self.registry.sql, &unit.vault);
-        let replay = replays::load(sql, vault)?;
-        let device_ca = replay.state().device_ca_of(unit.record.reservation);
+        let device_ca = state.device_ca_of(unit.record.reservation);
         match device_ca {
             Some(device_ca) => {
                 orders::is_revoked(sql, vault, &Target::DeviceCa(device_ca.fingerprint()))
             }
             None => Ok(false),
         }
+    }
+
+    /// Since when and why an issue is no longer good by what was done at its vault.
+    fn withdrawal(&self, unit: &Unit, state: &State) -> Result<Option<Ended>, Failure> {
+        let DeviceRecord {
+            account,
+            slot,
+            issue,
+            reservation,
+            ..
+        } = unit.record;
+        let withdrawn = state.withdrawal(account, slot, issue);
+        // Of a slot that was spent twice, it is said of one of the two.
+        let Some(withdrawn) = withdrawn.filter(|withdrawn| withdrawn.reservation == reservation)
+        else {
+            return Ok(None);
+        };
+        let reason = device_orders::reason(&self.registry.sql, &unit.vault, withdrawn)?;
+        Ok(Some(Ended {
+            status: withdrawn.why.as_str(),
+            at: withdrawn.time,
+            record: withdrawn.at.number(),
+            reason,
+        }))
     }
 
     fn trace(&self, unit: Unit) -> Result<Traced, Failure> {
@@ -251,10 +280,12 @@ impl Tracing<'_> {
         };
         let mut findings = findings::naming(sql, &serial)?;
         CertifiedAgain::new(sql).explain(&mut findings)?;
+        let replay = replays::load(sql, &unit.vault)?;
         Ok(Traced {
             findings,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
-            revoked: self.is_revoked(&unit)?,
+            revoked: self.is_revoked(&unit, replay.state())?,
+            withdrawn: self.withdrawal(&unit, replay.state())?,
             unit,
             serial,
             entitlement,
@@ -293,6 +324,18 @@ fn approvers(
     Ok(sent.map_or_else(Vec::new, |listed| listed.approvers))
 }
 
+/// That an issue is no longer good by what was done at its vault.
+struct Ended {
+    /// Scrapped, voided or superseded.
+    status: &'static str,
+    /// Since when, Unix seconds.
+    at: u64,
+    /// The record of the log that says so.
+    record: u64,
+    /// Why, as somebody at the vault wrote it.
+    reason: Option<String>,
+}
+
 /// A unit with everything that is known of it.
 struct Traced {
     unit: Unit,
@@ -304,16 +347,33 @@ struct Traced {
     accounted: bool,
     /// Whether the device CA that certified it is revoked.
     revoked: bool,
+    /// Whether its vault took it back, or made its device again.
+    withdrawn: Option<Ended>,
 }
 
 impl Traced {
     fn status(&self) -> &'static str {
-        match self.unit.issued_at {
+        match (self.unit.issued_at, &self.withdrawn) {
             _ if !self.accounted => "unaccounted",
-            Some(_) if self.revoked => "revoked",
-            Some(_) => "good",
-            None => "unresolved",
+            (_, Some(ended)) => ended.status,
+            (Some(_), None) if self.revoked => "revoked",
+            (Some(_), None) => "good",
+            (None, None) => "unresolved",
         }
+    }
+
+    /// Since when it is no longer good and why, for people.
+    fn ended_in_words(&self) -> String {
+        let Some(ended) = &self.withdrawn else {
+            return String::new();
+        };
+        let reason = ended.reason.as_ref();
+        let reason = reason.map_or(String::new(), |reason| format!(": {}", printable(reason)));
+        format!(
+            " since {} (record {}){reason}",
+            rfc3339(ended.at),
+            ended.record
+        )
     }
 
     fn codes(&self) -> Vec<&str> {
@@ -325,6 +385,7 @@ impl Traced {
 
     fn to_json(&self) -> Value {
         let Unit { vault, record, .. } = &self.unit;
+        let ended = self.withdrawn.as_ref();
         json!({
             "serial": self.serial,
             "slot": record.slot,
@@ -334,6 +395,9 @@ impl Traced {
             "status": self.status(),
             "reserved_at": rfc3339(self.unit.reserved_at),
             "issued_at": self.unit.issued_at.map(rfc3339),
+            "ended_at": ended.map(|ended| rfc3339(ended.at)),
+            "ended_by": ended.map(|ended| ended.record),
+            "reason": ended.and_then(|ended| ended.reason.as_deref()),
             "entitlement": self.entitlement.as_ref().map(EntitlementId::as_str),
             "approvers": self.approvers.iter().map(OfficerId::as_str).collect::<Vec<_>>(),
             "site": vault.site.as_str(),
@@ -351,7 +415,7 @@ impl Traced {
         let mut lines = vec![
             format!("device       {} of {}", record.device_id, record.sku),
             format!("serial       {}", self.serial),
-            format!("status       {}", self.status()),
+            format!("status       {}{}", self.status(), self.ended_in_words()),
             format!(
                 "issued       {} at {vault}",
                 rfc3339(self.unit.issued_at.unwrap_or(self.unit.reserved_at))

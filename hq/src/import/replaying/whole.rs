@@ -6,7 +6,6 @@ use mintmark_console::Failure;
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::entry::{Body, Entry, LogSequence, Reserved};
-use mintmark_pki::Crl;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{Sku, VaultId, VaultName};
@@ -228,7 +227,7 @@ impl Replaying<'_> {
             severity: Severity::Major,
             ..Finding::of_record(&name, lineage, last, code, words)
         };
-        let mut wrong = Vec::new();
+        let (mut wrong, mut crl_of) = (Vec::new(), None);
         let previous = bundle.sequence.saturating_sub(1);
         let sealed = state.bundles();
         if sealed.sequence != previous
@@ -253,18 +252,16 @@ impl Replaying<'_> {
         }
         if let Some(crl) = &bundle.crl {
             // Each device CA of the vault signs its own, and each goes home with a bundle in its turn.
-            let mut found = Some("one by a device CA that HQ did not grant".to_owned());
-            for issuer in self.device_cas.values() {
-                match Crl::from_der(crl, issuer) {
-                    Ok(_) => {
-                        found = None;
-                        break;
-                    }
-                    Err(error) => found = Some(format!("{}: {error}", error.code())),
+            match self.check_crl(crl) {
+                Ok(generation) => crl_of = Some(generation),
+                Err(mut fault) => {
+                    fault.serials.truncate(SERIALS_PER_FINDING_MAX);
+                    wrong.push(Finding {
+                        serials: fault.serials,
+                        ..finding(fault.code, fault.words)
+                    });
                 }
             }
-            let expected = "a revocation list by a device CA of the vault".to_owned();
-            wrong.extend(found.map(|found| finding("CRL-INVALID", (expected, found))));
         }
         if state.awaits_decision() {
             let words = (
@@ -277,6 +274,7 @@ impl Replaying<'_> {
             });
         }
         let ahead = bundle.sealed_at > self.latest();
+        self.crl_of = crl_of;
         let (logged, claimed) = (state.mark(), bundle.checkpoint.time);
         if logged != claimed {
             let time = mintmark_console::time::rfc3339;
