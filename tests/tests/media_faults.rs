@@ -23,7 +23,11 @@ struct Export {
 }
 
 /// Both homes, and how they are named while they are kept.
-const HOMES: [(&str, &str); 2] = [("hq", "kept-hq"), ("berlin", "kept-berlin")];
+const HOMES: [(&str, &str); 3] = [
+    ("hq", "kept-hq"),
+    ("berlin", "kept-berlin"),
+    ("keys/berlin", "kept-keys"),
+];
 
 /// Of the calls that read a stick, every fifth is tried: about five read one file.
 const READ_STEP: usize = 5;

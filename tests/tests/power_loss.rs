@@ -73,8 +73,15 @@ fn expect_kept(world: &World, known: &Known, at: &str) {
     }
 }
 
+/// Where the vault's token is: it loses its power together with the home.
+fn token(world: &World) -> impl Iterator<Item = PathBuf> {
+    let places = ["keys/berlin", "tokens"].map(|name| world.path(name));
+    places.into_iter().filter(|place| place.exists())
+}
+
 fn play(world: &World, rounds: u64, seed: u64) {
-    let below: Vec<PathBuf> = ["berlin", "out"].map(|name| world.path(name)).to_vec();
+    let mut below: Vec<PathBuf> = ["berlin", "out"].map(|name| world.path(name)).to_vec();
+    below.extend(token(world));
     let mut known = Known::default();
     let (mut rebuilt, mut torn, mut moments) = (0, 0, 0);
     for round in 0..rounds {
@@ -203,7 +210,9 @@ fn interrupt_import(rounds: u64) {
         assert_eq!(status.exit, 0, "{at}: {status}");
         status.json()["accounts"].as_array().unwrap().len()
     };
-    interrupt(&[world.path("berlin")], &import, rounds, |said, at| {
+    let mut below = vec![world.path("berlin")];
+    below.extend(token(&world));
+    interrupt(&below, &import, rounds, |said, at| {
         assert!(
             !said || accounts(at) == 2,
             "{at}: what was imported is gone"
@@ -242,7 +251,8 @@ fn interrupt_init(rounds: u64) {
         "{line} $D/media/mintmark/trust-000001.cose --fingerprint {fingerprint}"
     ));
     let status = world.site("--home $D/vault/berlin status");
-    interrupt(&[world.path("vault")], &init, rounds, |said, at| {
+    let below = ["vault", "keys"].map(|name| world.path(name));
+    interrupt(&below, &init, rounds, |said, at| {
         let there = world.path("vault/berlin").exists();
         assert!(there || !said, "{at}: the home is gone");
         if !there {
@@ -265,7 +275,8 @@ fn interrupt_export(rounds: u64) {
     world.requests("mass", 0..DEVICES);
     world.issue("mass").ok();
     let export = world.site("media export $D/media");
-    let below = ["berlin", "media"].map(|name| world.path(name));
+    let mut below = ["berlin", "media"].map(|name| world.path(name)).to_vec();
+    below.extend(token(&world));
     interrupt(&below, &export, rounds, |said, at| {
         let bundle = |name: &String| name.contains("to-hq/") && !name.ends_with(".part");
         let mut before = files::contents(&world.path("media"));
