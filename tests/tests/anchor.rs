@@ -561,12 +561,11 @@ fn a_kill_at_any_moment_burns_one_lease_at_most() {
         .collect();
     assert!(of_keys.len() >= 6, "{of_keys:?}");
     let (mut kills, mut burning) = (0, 0);
-    for nth in (0..of_keys.len()).step_by(2) {
+    for call in of_keys.iter().step_by(2) {
         // Each run has more to look through than the one before: what is struck is found by its number.
         fs::remove_dir_all(world.path("csr/mass")).unwrap();
         let before = number(&account(&world), "burned");
         let tool = next();
-        let call = of_keys[nth];
         let Some(way) = call.ways().into_iter().next() else {
             continue;
         };

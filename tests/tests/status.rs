@@ -173,7 +173,10 @@ fn a_forecast_beyond_the_window_says_what_is_left() {
     );
     // From the second day to the tenth, 996 less four a day.
     let left = forecast["left_over"].as_u64().unwrap();
-    assert!((956..=964).contains(&left) && left.is_multiple_of(4), "{forecast}");
+    assert!(
+        (956..=964).contains(&left) && left.is_multiple_of(4),
+        "{forecast}"
+    );
     let words = text(&world);
     let line = format!("  at 4 a day {left} units are left when the window ends\n");
     assert!(words.contains(&line), "{words}");

@@ -1,7 +1,7 @@
 //! The state machine and its engine, tested from outside and with real keys.
 
-mod clocks;
 mod anchors;
+mod clocks;
 mod crashes;
 mod decisions;
 mod device_cas;
