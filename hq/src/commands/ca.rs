@@ -320,16 +320,30 @@ fn list(certificates: &[Named], console: &Console) -> Result<Exit, Failure> {
     }
     // Serials and whole fingerprints would double the width: `hq ca show` and JSON have them.
     let mut table =
-        Table::new(["NAME", "SUBJECT", "FINGERPRINT", "CRL"].map(|header| (header, Align::Left)));
+        Table::new(["NAME", "SUBJECT", "FINGERPRINT"].map(|header| (header, Align::Left)));
     for named in certificates {
         table.row([
             named.name.clone(),
             named.certificate.subject(),
             format!("{:.16}...", named.fingerprint().to_string()),
-            named.crl.as_ref().map(crl_in_words).unwrap_or_default(),
         ]);
     }
     console.table(&table);
+    let columns = [("CRL OF", Align::Left), ("NUMBER", Align::Right)];
+    let more = [("NEXT UPDATE", Align::Left), ("REVOKED", Align::Right)];
+    let mut crls = Table::new(columns.into_iter().chain(more));
+    for named in certificates {
+        if let Some(crl) = &named.crl {
+            crls.row([
+                named.name.clone(),
+                crl.number().to_string(),
+                rfc3339(crl.next_update_unix()),
+                crl.revoked().len().to_string(),
+            ]);
+        }
+    }
+    console.line("");
+    console.table(&crls);
     Ok(Exit::Done)
 }
 
@@ -349,8 +363,9 @@ fn show(certificates: &[Named], name: &str, console: &Console) -> Result<Exit, F
     json["certificate"] = named.pem().into();
     let certificate = &named.certificate;
     let crl = named.crl.as_ref().map(|crl| {
-        let (words, count) = (crl_in_words(crl), crl.revoked().len());
-        format!("crl          {words}, with {count} certificates")
+        let (number, count) = (crl.number(), crl.revoked().len());
+        let until = rfc3339(crl.next_update_unix());
+        format!("crl          {number} until {until}, {count} certificates revoked")
     });
     let lines = [
         format!("name         {}", named.name),
@@ -370,11 +385,6 @@ fn show(certificates: &[Named], name: &str, console: &Console) -> Result<Exit, F
         &json,
         lines.chain([named.pem().trim_end().to_owned()]),
     )
-}
-
-fn crl_in_words(crl: &Crl) -> String {
-    let until = rfc3339(crl.next_update_unix());
-    format!("{} until {until}", crl.number())
 }
 
 fn export(

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod chain;
+mod crls;
 mod dry_runs;
 mod enrolment;
 mod entitlements;

@@ -9,6 +9,7 @@ use mintmark_pki::{Crl, CrlReason};
 use mintmark_protocol::identifier::Fingerprint;
 
 use super::Replaying;
+use crate::findings::Severity;
 
 /// Serials that the words of a finding name; all of them are in its list.
 const SERIALS_NAMED: usize = 3;
@@ -16,6 +17,7 @@ const SERIALS_NAMED: usize = 3;
 /// What is wrong with a CRL.
 pub(super) struct Fault {
     pub(super) code: &'static str,
+    pub(super) severity: Severity,
     /// What was expected, and what was found.
     pub(super) words: (String, String),
     /// Certificate serials that it concerns, hexadecimal.
@@ -42,6 +44,8 @@ impl Replaying<'_> {
         let state = self.replay.state();
         let mismatch = |words, serials| Fault {
             code: "CRL-MISMATCH",
+            // What is revoked and what the record says of it was tampered with: no honest vault signs another one.
+            severity: Severity::Critical,
             words,
             serials,
         };
@@ -115,6 +119,7 @@ impl Replaying<'_> {
         let expected = "a revocation list by a device CA of the vault".to_owned();
         Err(Fault {
             code: "CRL-INVALID",
+            severity: Severity::Major,
             words: (expected, found),
             serials: Vec::new(),
         })

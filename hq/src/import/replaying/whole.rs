@@ -258,6 +258,7 @@ impl Replaying<'_> {
                     fault.serials.truncate(SERIALS_PER_FINDING_MAX);
                     wrong.push(Finding {
                         serials: fault.serials,
+                        severity: fault.severity,
                         ..finding(fault.code, fault.words)
                     });
                 }

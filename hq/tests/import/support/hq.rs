@@ -23,6 +23,7 @@ max_unreported_days = 14
 [[product]]
 sku = "TH-200"
 units = 5
+reissues_per_device = 1
 device_id_source = "commonName"
 key_algorithms = ["P-256"]
 [product.certificate]

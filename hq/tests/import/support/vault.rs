@@ -10,13 +10,16 @@ use mintmark_ledger::decide::{
     DeviceRecord, Input, Lookup, LookupError, RULES_VERSION, Submitted, decide,
 };
 use mintmark_ledger::entry::{
-    Body, BundleSealed, Content, Dispatch as Logged, Entry, Genesis, LogSequence, Request,
-    Reserved, Signed, Start, Submission, Trust, Verdict,
+    Body, BundleSealed, Content, CrlIssued, DeviceAction, DeviceOrder, Dispatch as Logged, Entry,
+    Genesis, LogSequence, Request, Reserved, Signed, Start, Submission, Trust, Verdict,
 };
 use mintmark_ledger::merkle::{leaf_hash, root_of};
 use mintmark_ledger::serial::{SerialCipher, serial_of};
-use mintmark_ledger::state::State;
-use mintmark_pki::{CertificationRequest, certification_request};
+use mintmark_ledger::state::{State, Withdrawal};
+use mintmark_pki::{
+    CertificationRequest, CrlReason, Issuer, RevokedSerial, assemble_crl, certification_request,
+    crl_tbs,
+};
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
@@ -131,6 +134,8 @@ pub(crate) struct Vault {
     sealed: Vec<(Fingerprint, u64)>,
     seen: Option<DispatchSeen>,
     time_min: u64,
+    /// What its clock says while it decides.
+    held: Option<u64>,
     /// How far its clock is behind, in seconds.
     slow_by: u64,
 }
@@ -228,6 +233,7 @@ impl Vault {
             records: Vec::new(),
             sealed: Vec::new(),
             seen: None,
+            held: None,
             time_min: 0,
             slow_by,
         };
@@ -245,7 +251,7 @@ impl Vault {
 
     fn now(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now = now.as_secs() - self.slow_by;
+        let now = self.held.unwrap_or(now.as_secs() - self.slow_by);
         now.max(self.state.mark()).max(self.time_min)
     }
 
@@ -452,9 +458,12 @@ impl Vault {
 
     /// Asks for a certificate, honestly; the decision.
     pub(crate) fn ask(&mut self, product: &str, csr: &CertificationRequest) -> Body {
+        // An input and its decision are of one time.
+        self.held = Some(self.now());
         let decision = self.decision(product, csr);
         self.write_request(product, csr.der());
         self.write(decision.clone());
+        self.held = None;
         decision
     }
 
@@ -529,6 +538,65 @@ impl Vault {
     pub(crate) fn certificate(&self, tbs: &[u8]) -> Vec<u8> {
         let signature: Signature = self.keys.device_ca.sign(tbs);
         mintmark_pki::assemble(tbs, &signature).unwrap()
+    }
+
+    /// Scraps, voids or reworks a device, honestly. The record of the decision.
+    pub(crate) fn order(&mut self, action: DeviceAction, device_id: &str, reason: &str) -> u64 {
+        let order = DeviceOrder {
+            action,
+            product: "TH-200".parse().unwrap(),
+            device_id: device_id.parse().unwrap(),
+            reason: reason.to_owned(),
+        };
+        self.held = Some(self.now());
+        let serials = self.serials.as_ref();
+        let input = Input::Device(&order);
+        let decision = decide(&self.state, &self.devices, serials, self.now(), input);
+        let decision = decision.unwrap().to_body();
+        assert!(matches!(decision, Body::DeviceChanged(_)), "{decision:?}");
+        self.write(Body::Device(order));
+        let at = self.state.size();
+        self.write(decision);
+        self.held = None;
+        at
+    }
+
+    /// What belongs on the CRL of the device CA.
+    pub(crate) fn revoked(&self) -> Vec<RevokedSerial> {
+        let serials = self.serials.as_ref().unwrap();
+        let entries = self.state.crl_entries(1);
+        let entries = entries.map(|((account, slot, issue), withdrawn)| RevokedSerial {
+            serial: serials.serial(*account, *slot, *issue).to_vec(),
+            revoked_at_unix: withdrawn.time,
+            reason: Some(match withdrawn.why {
+                Withdrawal::Superseded => CrlReason::Superseded,
+                _ => CrlReason::CessationOfOperation,
+            }),
+        });
+        entries.collect()
+    }
+
+    /// A CRL of this number, by another device CA's key if one is given, and what a log says of it.
+    pub(crate) fn crl(
+        &self,
+        number: u64,
+        revoked: &[RevokedSerial],
+        key: Option<&SigningKey>,
+    ) -> (Vec<u8>, CrlIssued) {
+        let certificate = &self.state.device_cas()[0].certificate;
+        let issuer = Issuer::from_certificate_der(certificate).unwrap();
+        let (this_update, next_update) = (self.now(), self.now() + 30 * 86_400);
+        let tbs = crl_tbs(&issuer, number, this_update, next_update, revoked).unwrap();
+        let signature: Signature = key.unwrap_or(&self.keys.device_ca).sign(&tbs);
+        let der = assemble_crl(&tbs, &signature).unwrap();
+        let issued = CrlIssued {
+            generation: 1,
+            number,
+            sha256: Fingerprint::of(&der),
+            this_update,
+            next_update,
+        };
+        (der, issued)
     }
 
     /// Writes a record, whatever it says.
