@@ -49,8 +49,14 @@ fn number(value: &Value, field: &str) -> u64 {
     number.unwrap_or_else(|| panic!("{field} in {value}"))
 }
 
+/// The vault's account, with what the outlook says of it.
 fn account(world: &World) -> Value {
-    world.status("berlin")["accounts"][0].clone()
+    let status = world.status("berlin");
+    let mut account = status["accounts"][0].clone();
+    for field in ["burned", "burned_because"] {
+        account[field] = status["outlook"][0][field].clone();
+    }
+    account
 }
 
 /// The log says it all, and HQ finds nothing wrong with it.

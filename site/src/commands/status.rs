@@ -188,17 +188,18 @@ struct AccountRow {
     voided: u64,
     unresolved: u64,
     unspent: u64,
-    /// Of the unresolved units, those that were leased and may have been spent.
-    burned: u64,
-    /// What that means, where there are any.
-    burned_because: Option<String>,
 }
 
-/// What one account may still make.
+/// What one account may still make, and what it cannot make any more.
 #[derive(Serialize)]
 struct OutlookRow {
     product: String,
     entitlement: String,
+    /// Of the unresolved units, those that were leased and may have been spent. Headquarters' accounts, which have the
+    /// same fields as those here, count them among the unresolved ones.
+    burned: u64,
+    /// What that means, where there are any.
+    burned_because: Option<String>,
     #[serde(skip)]
     unspent: u64,
     #[serde(flatten)]
@@ -374,12 +375,12 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
         voided: account.voided,
         unresolved: account.unresolved,
         unspent: account.unspent(),
-        burned: account.burned,
-        burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
     });
     let outlook = state.accounts().map(|account| OutlookRow {
         product: account.sku.to_string(),
         entitlement: account.entitlement.to_string(),
+        burned: account.burned,
+        burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
         unspent: account.unspent(),
         outlook: Outlook::new(state, account, now),
     });
@@ -683,13 +684,13 @@ fn show(report: &Report, console: &Console) {
         console.line("");
         console.table(&accounts(report, console));
     }
-    for account in &report.accounts {
-        if let Some(because) = &account.burned_because {
-            let AccountRow {
+    for row in &report.outlook {
+        if let Some(because) = &row.burned_because {
+            let OutlookRow {
                 product,
                 entitlement,
                 ..
-            } = account;
+            } = row;
             console.line(format!("{product}, {entitlement}: {because}"));
         }
     }
