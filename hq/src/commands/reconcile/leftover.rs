@@ -46,8 +46,7 @@ pub(super) fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<F
         let replay = replays::load(sql, &account.vault)?;
         let open: Vec<_> = replay
             .state()
-            .reservations()
-            .iter()
+            .unsettled()
             .filter(|(_, open)| open.account.number() == account.tag)
             .collect();
         let devices: Vec<_> = open
