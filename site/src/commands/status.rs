@@ -48,6 +48,8 @@ struct Report {
     /// Under each entitlement that can still spend.
     credit: Vec<CreditRow>,
     lineage: Option<String>,
+    /// The lineage before, if a restore was declared.
+    parent: Option<String>,
     log_size: u64,
     log_root: String,
     /// The token's anchor as the log states it; the token itself is not asked.
@@ -75,6 +77,8 @@ struct Report {
     keys_missing: usize,
     /// Headquarters has seen more of this vault than this home holds.
     rolled_back: bool,
+    /// A restore was declared, and headquarters has not answered it.
+    restore_pending: bool,
     /// What this machine's clock says: nothing of the vault, so that two looks at the same vault say the same.
     #[serde(skip)]
     clock: String,
@@ -362,7 +366,9 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
     let now = state.time_at(clocks);
     let disbelief = Disbelief::of(state, clocks);
     let manifest = facts.trust.newest().content();
-    let rolled_back = reading.home().expect_newest().is_err();
+    // What cannot be looked at is not nothing.
+    let restore_pending = !matches!(reading.home().restore_declared(), Ok(None));
+    let rolled_back = !restore_pending && reading.home().expect_newest().is_err();
     let credit = state.credit(now);
     let accounts = state.accounts().map(|account| AccountRow {
         site: facts.name.site.to_string(),
@@ -394,6 +400,11 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
     let refused = refused(reading);
     // Before anything else but a rolled-back home: by the log's time, what is in force may seem to be over.
     let next_steps = match &disbelief {
+        _ if restore_pending => vec![
+            "a restore was declared: run `site media export DIR`, carry it to headquarters, and import what comes back; \
+             nothing is issued until then"
+                .to_owned(),
+        ],
         Some(Disbelief {
             code,
             message,
@@ -428,6 +439,7 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
             })
             .collect(),
         lineage: state.lineage().map(|lineage| lineage.to_string()),
+        parent: state.parent().map(|lineage| lineage.to_string()),
         log_size: state.size(),
         log_root: state.root().to_string(),
         anchor: state.anchor_stated_at().map(|at| AnchorRow {
@@ -457,6 +469,7 @@ fn report(reading: &Reading, clocks: state::Reading) -> Report {
         keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
         keys,
         rolled_back,
+        restore_pending,
         clock: rfc3339(clocks.clock),
         clock_steady: clocks.steady.is_some(),
         clock_stopped: disbelief
@@ -670,7 +683,9 @@ fn show(report: &Report, console: &Console) {
         report.log_size, report.log_root
     ));
     if let Some(AnchorRow { counter, log_size }) = &report.anchor {
-        console.line(format!("anchor      version {counter}, stated at record {log_size}"));
+        console.line(format!(
+            "anchor      version {counter}, stated at record {log_size}"
+        ));
     }
     let store = report.hsm.words();
     let store = if report.hsm.is_ok() {
