@@ -126,6 +126,8 @@ fn in_force(status: &Value) -> Value {
         // What was refused is told until headquarters knows of it.
         "refused",
         "next",
+        "next_steps",
+        "media",
     ] {
         status.as_object_mut().unwrap().remove(moving);
     }

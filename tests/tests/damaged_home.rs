@@ -25,14 +25,22 @@ fn killed() -> World {
     let changes = Changes {
         below: world.folder(),
     };
+    // The token goes back with the home: it knows the home.
+    let places = ["berlin", "keys", "tokens"].map(|name| (world.path(name), name));
+    let places = places.into_iter().filter(|(place, _)| place.exists());
+    let places: Vec<_> = places.collect();
     let before = world.path("before");
-    files::copy(&world.path("berlin"), &before);
+    for (place, name) in &places {
+        files::copy(place, &before.join(name));
+    }
     let (_, listed) = changes.of(&world.issue("mass"));
     let snapshot = |change: &&mintmark_tests::strace::Change| {
         change.name == "openat" && change.target.ends_with("state.snapshot.part")
     };
     let last = listed.iter().rfind(snapshot).unwrap();
-    put(&before, &world.path("berlin"));
+    for (place, name) in &places {
+        put(&before.join(name), place);
+    }
     fs::remove_dir_all(world.path("out")).unwrap();
     fs::create_dir(world.path("out")).unwrap();
     let (run, struck) = changes.with(&world.issue("mass"), last, last.ways()[1], Fate::Killed);
