@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use mintmark_keys::KeyUri;
 use mintmark_protocol::approval::Proposal;
@@ -73,27 +72,20 @@ pub(crate) struct Hq {
 impl Hq {
     /// A headquarters that has enrolled `berlin/v1` and `lyon/v1` and sent each an entitlement for 5 TH-200 and 10 GW-1.
     pub(crate) fn new() -> Self {
-        static TEMPLATE: OnceLock<(TempDir, TempDir)> = OnceLock::new();
-        Self::copy_of(&TEMPLATE)
+        Self::copy_of("one")
     }
 
     /// Another one, with keys of its own.
     pub(crate) fn another() -> Self {
-        static TEMPLATE: OnceLock<(TempDir, TempDir)> = OnceLock::new();
-        Self::copy_of(&TEMPLATE)
+        Self::copy_of("another")
     }
 
-    fn copy_of(template: &OnceLock<(TempDir, TempDir)>) -> Self {
-        // The key stores stay where they were made, as every copy's configuration names them.
-        let (template, keys) = template.get_or_init(|| {
-            let keys = tempfile::tempdir().unwrap();
-            let template = tempfile::tempdir().unwrap();
-            ceremony(template.path(), keys.path());
-            (template, keys)
-        });
+    fn copy_of(name: &str) -> Self {
+        let template = template(name);
         let folder = tempfile::tempdir().unwrap();
-        copy(template.path(), folder.path());
-        let keys = keys.path().to_owned();
+        copy(&template.join("made"), folder.path());
+        // The key stores stay where they were made, as every copy's configuration names them.
+        let keys = template.join("keys");
         Self { folder, keys }
     }
 
@@ -239,6 +231,54 @@ impl Hq {
         let run = self.run(&["media", "export", stick.to_str().unwrap()]);
         assert_eq!(run.exit, 0, "{}", run.stderr);
     }
+}
+
+/// How long a headquarters is copied before another one is made, in seconds: times in it are soon those of another day.
+const TEMPLATE_SECONDS: u64 = 3600;
+
+/// The headquarters of this name that all tests copy, each in a process of its own: made by the first of them, by this very
+/// `hq`, and not longer than an hour ago.
+fn template(name: &str) -> PathBuf {
+    let age = |path: &Path| {
+        let made = fs::metadata(path).unwrap().modified().unwrap();
+        made.elapsed().unwrap_or_default().as_secs()
+    };
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("headquarters");
+    fs::create_dir_all(&parent).unwrap();
+    let lock = fs::File::create(parent.join(format!("{name}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let built = fs::metadata(env!("CARGO_BIN_EXE_hq")).unwrap();
+    let built = built.modified().unwrap();
+    let built = built.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let prefix = format!("{name}-{}-", built.as_nanos());
+    let mut newest = None;
+    for entry in fs::read_dir(&parent).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        if !file.starts_with(&format!("{name}-")) {
+            continue;
+        }
+        if file.starts_with(&prefix)
+            && path.join("whole").exists()
+            && age(&path.join("whole")) < TEMPLATE_SECONDS
+        {
+            newest = Some(path);
+        } else if age(&path) > 4 * TEMPLATE_SECONDS {
+            // Whoever copied it is done.
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+    newest.unwrap_or_else(|| {
+        let number = std::process::id();
+        let path = parent.join(format!("{prefix}{number}"));
+        let (made, keys) = (path.join("made"), path.join("keys"));
+        for folder in [&path, &made, &keys] {
+            fs::create_dir(folder).unwrap();
+        }
+        ceremony(&made, &keys);
+        fs::write(path.join("whole"), "").unwrap();
+        path
+    })
 }
 
 /// Runs `hq --json` with any home.
