@@ -16,4 +16,5 @@ mod keys;
 mod model;
 mod orders;
 mod restores;
+mod vault_model;
 mod withdrawals;
