@@ -155,7 +155,8 @@ fn a_person_confirms_a_clock_and_confirms_it_back_if_that_was_wrong() {
         .json();
     assert_eq!(done["schema"], "mintmark/clock/1");
     assert_eq!(done["outcome"], "confirmed");
-    assert_eq!(done["clock"], done["mark"], "{done}");
+    // A record behind it may be of the next second.
+    assert!(done["clock"].as_str() <= done["mark"].as_str(), "{done}");
     assert!(done["expected"].as_str() < done["clock"].as_str(), "{done}");
     assert_eq!(code(world.issue("2").machine(&ahead)), "issued");
     confirm(&world, &ahead, "--confirm berlin/v1").fails(1, "CLOCK-BELIEVED");
