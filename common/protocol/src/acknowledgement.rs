@@ -22,8 +22,9 @@ use p256::PublicKey;
 
 use crate::Error;
 use crate::cbor::{Fields, Map};
-use crate::encryption::{self, Encrypted, Opener};
-use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one};
+use crate::dispatched::{self, Dispatched};
+use crate::encryption::Opener;
+use crate::envelope::{Kind, Sign, Verified};
 use crate::identifier::{Fingerprint, Lineage, VaultName};
 use crate::trust::TrustManifest;
 
@@ -65,18 +66,7 @@ impl Acknowledgement {
         vault_agree: &PublicKey,
         sign: Sign<'_>,
     ) -> Result<Vec<u8>, Error> {
-        let plaintext = self.to_cbor();
-        let context = Context {
-            kind: Kind::Acknowledgement,
-            sender: Party::Hq,
-            recipient: Party::Vault(self.vault.clone()),
-            id: self.object_id(),
-            commitment: Some(Fingerprint::of(&plaintext)),
-        };
-        let mut recipients = vec![*vault_agree];
-        recipients.extend(manifest.hq_recipients());
-        let payload = encryption::seal(&context, &plaintext, &recipients)?;
-        sign_one(&context, payload, &manifest.dispatch_key, sign)
+        dispatched::seal(self, manifest, vault_agree, sign)
     }
 
     /// The id under which it travels.
@@ -94,31 +84,7 @@ impl Acknowledgement {
         vault: &VaultName,
         opener: Opener<'_>,
     ) -> Result<Verified<Self>, Error> {
-        let message = SignedOne::read(WHAT, bytes, 4 * ACKNOWLEDGEMENT_BYTES_MAX)?;
-        let recipient = Party::Vault(vault.clone());
-        message
-            .context
-            .expect(WHAT, Kind::Acknowledgement, &Party::Hq, &recipient)?;
-        message.verify(&manifest.content().dispatch_key)?;
-        let encrypted = Encrypted::read(WHAT, message.payload(), 4 * ACKNOWLEDGEMENT_BYTES_MAX)?;
-        message.context.expect_inner(WHAT, &encrypted.context)?;
-        let plaintext = encrypted.open(opener)?;
-        if message.context.commitment != Some(Fingerprint::of(&plaintext)) {
-            return Err(Error::Commitment { what: WHAT });
-        }
-        let acknowledgement = Self::from_cbor(&plaintext)?;
-        if acknowledgement.vault != *vault || acknowledgement.object_id() != message.context.id {
-            return Err(Error::PartsDiffer {
-                what: WHAT,
-                why: "header and content differ",
-            });
-        }
-        Ok(Verified::new(
-            acknowledgement,
-            message.fingerprint(),
-            plaintext.to_vec(),
-            Vec::new(),
-        ))
+        dispatched::open(bytes, manifest, vault, opener)
     }
 
     /// The plaintext, encoded.
@@ -161,5 +127,27 @@ impl Acknowledgement {
         };
         fields.finish()?;
         Ok(acknowledgement)
+    }
+}
+
+impl Dispatched for Acknowledgement {
+    const KIND: Kind = Kind::Acknowledgement;
+    const WHAT: &'static str = WHAT;
+    const BYTES_MAX: usize = 4 * ACKNOWLEDGEMENT_BYTES_MAX;
+
+    fn vault(&self) -> &VaultName {
+        &self.vault
+    }
+
+    fn id(&self) -> String {
+        self.object_id()
+    }
+
+    fn plaintext(&self) -> Vec<u8> {
+        self.to_cbor()
+    }
+
+    fn read(plaintext: &[u8]) -> Result<Self, Error> {
+        Self::from_cbor(plaintext)
     }
 }

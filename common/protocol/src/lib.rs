@@ -16,6 +16,7 @@ pub mod clock_correction;
 pub mod device_ids;
 pub mod device_secret;
 pub mod dispatch;
+mod dispatched;
 pub mod encryption;
 pub mod enrolment;
 pub mod entitlement;
