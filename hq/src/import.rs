@@ -62,6 +62,21 @@ pub(crate) struct Importer<'a> {
     dry_run: bool,
 }
 
+/// A vault that was let in, whose word is taken; or why nothing of its name is.
+pub(crate) fn let_in(
+    sql: &Connection,
+    name: &VaultName,
+) -> Result<Result<Vault, Failure>, Failure> {
+    let vault = vaults::find(sql, name)?.filter(|vault| vault.granted);
+    Ok(vault.ok_or_else(|| {
+        failure::refused(
+            "VAULT-UNKNOWN",
+            format!("the vault {name} is not enrolled here"),
+            "check which stick this is; a vault is let in with `hq site enrol` and `hq site grant`",
+        )
+    }))
+}
+
 impl<'a> Importer<'a> {
     /// For the home of headquarters. On a dry run nothing is written to the record; the registry is the caller's to
     /// roll back.
@@ -89,13 +104,9 @@ impl<'a> Importer<'a> {
         bytes: &[u8],
         read: ReadSegment<'_>,
     ) -> Result<Taken, Failure> {
-        let vault = vaults::find(&registry.sql, name)?.filter(|vault| vault.granted);
-        let Some(vault) = vault else {
-            return Ok(Taken::Refused(failure::refused(
-                "VAULT-UNKNOWN",
-                format!("the vault {name} is not enrolled here"),
-                "check which stick this is; a vault is let in with `hq site enrol` and `hq site grant`",
-            )));
+        let vault = match let_in(&registry.sql, name)? {
+            Ok(vault) => vault,
+            Err(refused) => return Ok(Taken::Refused(refused)),
         };
         let bundle = match Bundle::open(bytes, name, &vault.signing_key) {
             Ok(bundle) => bundle,

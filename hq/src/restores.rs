@@ -22,7 +22,7 @@ use crate::findings::{Finding, Severity};
 use crate::forks::FORK;
 use crate::home::Home;
 use crate::import::kept::Leaves;
-use crate::import::records;
+use crate::import::{let_in, records};
 use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
 use crate::record::Record;
 use crate::registry::accounts::{self, Granted};
@@ -64,13 +64,9 @@ pub(crate) fn take(
     dry_run: bool,
 ) -> Result<Taken, Failure> {
     let record = home.record();
-    let vault = vaults::find(&registry.sql, name)?.filter(|vault| vault.granted);
-    let Some(vault) = vault else {
-        return Ok(Taken::Refused(failure::refused(
-            "VAULT-UNKNOWN",
-            format!("the vault {name} is not enrolled here"),
-            "check which stick this is; a vault is let in with `hq site enrol` and `hq site grant`",
-        )));
+    let vault = match let_in(&registry.sql, name)? {
+        Ok(vault) => vault,
+        Err(refused) => return Ok(Taken::Refused(refused)),
     };
     let declared = match RestoreDeclaration::open(bytes, name, &vault.signing_key) {
         Ok(declared) => declared,
