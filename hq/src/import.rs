@@ -17,11 +17,11 @@ use self::records::{ReadSegment, Records};
 use self::replaying::Replaying;
 use crate::home::Home;
 use crate::keyring::{self, AUDIT, Keyring};
+use crate::own_restore::DISPATCH_UNKNOWN;
 use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{Registry, accounts, findings, replays};
-use crate::restore::DISPATCH_UNKNOWN;
 use crate::serials::Serials;
 use crate::{clock, failure, trust};
 

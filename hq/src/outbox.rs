@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::record::Record;
 use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
-use crate::{clock, failure, keyring, restore, trust};
+use crate::{clock, failure, keyring, own_restore, trust};
 
 /// What a dispatch carries.
 pub(crate) struct Content {
@@ -59,7 +59,7 @@ pub(crate) fn waits_for_epoch(
 /// Whether officers opened an epoch because headquarters was restored: then every vault is to be told which bundle
 /// headquarters holds, whatever it was seen to have.
 fn is_restored(sql: &Connection, record: &Record, epoch: u64) -> Result<bool, Failure> {
-    Ok(restore::declared(&trust::published(record, sql)?) == Some(epoch))
+    Ok(own_restore::declared(&trust::published(record, sql)?) == Some(epoch))
 }
 
 /// Puts what a vault was not seen to have of earlier epochs into that of the manifest: the same contents, as new

@@ -11,7 +11,7 @@ use crate::forks::{BUNDLE_CHAIN, FORK};
 use crate::registry::bundles::{self, Held};
 use crate::registry::restores::{self, Restore};
 use crate::registry::vaults::Vault;
-use crate::restores::is_lost_history;
+use crate::vault_restores::is_lost_history;
 
 /// Something that an honest vault never signs: a finding, kept with the bundle that proves it.
 pub(crate) struct Offence {

@@ -35,7 +35,7 @@ use crate::record::Record;
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::vaults::Vault;
 use crate::registry::{bundles, device_cas, restores};
-use crate::{clock, failure, restore};
+use crate::{clock, failure, own_restore};
 
 /// What an entry needs beside the content that it holds, at most.
 const CONTENT_SPARE_BYTES: usize = 1024;
@@ -84,7 +84,7 @@ impl<'a> Checks<'a> {
             .collect();
         // Of a vault that was let in since, nothing can be forgotten.
         let was_there = |restored: &u64| sent.keys().any(|(epoch, _)| epoch < restored);
-        let restored = restore::declared(manifests).filter(was_there);
+        let restored = own_restore::declared(manifests).filter(was_there);
         Ok(Self {
             sql,
             record,
@@ -128,7 +128,7 @@ impl<'a> Checks<'a> {
             return Ok(None);
         }
         let at = (sequence.number(), entry.time);
-        restore::adopt(self.sql, self.vault, self.manifests, at, logged)
+        own_restore::adopt(self.sql, self.vault, self.manifests, at, logged)
     }
 
     /// Whether HQ sent this dispatch.
@@ -158,7 +158,7 @@ impl<'a> Checks<'a> {
             Body::Dispatch(logged)
                 if self.is_forgotten(logged.epoch, logged.sequence, &logged.fingerprint) =>
             {
-                let finding = restore::forgotten(self.vault, sequence.number(), logged);
+                let finding = own_restore::forgotten(self.vault, sequence.number(), logged);
                 return Ok(Some(finding));
             }
             Body::Dispatch(dispatch) => match self.dispatch(dispatch)? {

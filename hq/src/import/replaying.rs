@@ -34,7 +34,7 @@ use crate::registry::device_cas as registry_cas;
 use crate::registry::vaults::Vault;
 use crate::registry::{bundles, device_orders, findings};
 use crate::serials::Serials;
-use crate::{clock, failure, restores};
+use crate::{clock, failure, vault_restores};
 
 mod crl;
 mod duplicates;
@@ -258,7 +258,8 @@ impl<'a> Replaying<'a> {
         };
         if let Body::Restored(restored) = &entry.body {
             let (state, at) = (self.replay.state(), (sequence.number(), restored));
-            if let Some(finding) = restores::settle(self.sql, self.vault, state, at, &self.cipher)?
+            if let Some(finding) =
+                vault_restores::settle(self.sql, self.vault, state, at, &self.cipher)?
             {
                 self.accuse(&finding)?;
             }

@@ -23,7 +23,7 @@ use crate::orders::{self, Drafted};
 use crate::registry::entitlements::{self, Listed};
 use crate::registry::vaults::Vault;
 use crate::registry::{self, accounts, orders as numbered, replays};
-use crate::{failure, restore, trust};
+use crate::{failure, own_restore, trust};
 
 pub(super) fn draft(
     home: Option<&Path>,
@@ -36,7 +36,7 @@ pub(super) fn draft(
     let policy = policy::read(file)?;
     let registry = home.registry()?;
     let vault = orders::serving(&registry.sql, name)?;
-    restore::expect_reported(&registry.sql, &trust::chain(&home)?, name)?;
+    own_restore::expect_reported(&registry.sql, &trust::chain(&home)?, name)?;
     let id = policy.id();
     if entitlements::newest_sent(&registry.sql, name, id)?.is_some() {
         return Err(failure::usage(
@@ -61,7 +61,7 @@ pub(super) fn amend(
     let registry = home.registry()?;
     let name = place.resolve(&registry.sql, policy.id())?;
     let vault = orders::serving(&registry.sql, &name)?;
-    restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
+    own_restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
     let former = entitlements::newest_sent(&registry.sql, &name, policy.id())?;
     let version = former.as_ref().map_or(1, |former| former.terms.version + 1);
     let terms = compile(
@@ -86,7 +86,7 @@ pub(super) fn credit(
     let registry = home.registry()?;
     let name = place.resolve(&registry.sql, id)?;
     let vault = orders::serving(&registry.sql, &name)?;
-    restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
+    own_restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
     let former = entitlements::newest_sent(&registry.sql, &name, id)?.ok_or_else(|| {
         failure::usage(
             "ENTITLEMENT-REFUSED",

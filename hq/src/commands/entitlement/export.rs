@@ -11,7 +11,7 @@ use crate::commands::site;
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring};
 use crate::registry::{self, entitlements, orders as numbered};
-use crate::{approvals, failure, orders, restore, trust};
+use crate::{approvals, failure, orders, own_restore, trust};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -49,7 +49,7 @@ pub(super) fn run(
         return list::run(Some(home.folder()), Some(&draft.id), console);
     }
     let name = orders::serving(&registry.sql, &terms.vault)?.name;
-    restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
+    own_restore::expect_reported(&registry.sql, &trust::chain(&home)?, &name)?;
     if numbered::is_revoked(&registry.sql, &name, &Target::Entitlement(terms.id.clone()))? {
         return Err(failure::usage(
             "ENTITLEMENT-REVOKED",

@@ -14,7 +14,7 @@ use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, restores as declared, vaults};
-use crate::{acknowledgements, restores, trust};
+use crate::{acknowledgements, trust, vault_restores};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -28,7 +28,7 @@ pub(super) fn run(
     let stick = Stick::open(dir)?;
     if !dry_run {
         acknowledgements::seal_owed(&home, &mut registry, console)?;
-        restores::seal_owed(&home, &mut registry, console)?;
+        vault_restores::seal_owed(&home, &mut registry, console)?;
     }
     // What is written, in the order in which readers need it.
     let mut owed = Vec::new();

@@ -21,7 +21,7 @@ use crate::home::Home;
 use crate::import::{Importer, RefusedThere, Taken, records};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, device_cas, vaults};
-use crate::{failure, restores, trust};
+use crate::{failure, trust, vault_restores};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -377,13 +377,13 @@ fn declaration(
     dry_run: bool,
 ) -> Result<Item, Failure> {
     let taken = match stick.read(&path, RESTORE_BYTES_MAX) {
-        Ok(bytes) => restores::take(home, registry, ring, vault, &bytes, dry_run)?,
-        Err(failure) => restores::Taken::Refused(failure),
+        Ok(bytes) => vault_restores::take(home, registry, ring, vault, &bytes, dry_run)?,
+        Err(failure) => vault_restores::Taken::Refused(failure),
     };
     let (outcome, failure, findings) = match taken {
-        restores::Taken::Imported(found) => ("imported", None, Some(found)),
-        restores::Taken::Already => ("already", None, None),
-        restores::Taken::Refused(failure) => (refusal(&failure), Some(failure), None),
+        vault_restores::Taken::Imported(found) => ("imported", None, Some(found)),
+        vault_restores::Taken::Already => ("already", None, None),
+        vault_restores::Taken::Refused(failure) => (refusal(&failure), Some(failure), None),
     };
     Ok(Item {
         file: path,

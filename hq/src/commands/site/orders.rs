@@ -27,7 +27,7 @@ use crate::registry::orders::{self as numbered, Listed, State};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{self, bundles, device_cas, dispatches};
 use crate::roots::{self, ROOT_CRL_DAYS};
-use crate::{failure, restore, trust};
+use crate::{failure, own_restore, trust};
 
 /// A moment as a person writes it, in Unix seconds.
 pub(super) fn moment(text: &str) -> Result<u64, String> {
@@ -238,8 +238,8 @@ fn draft<T: Order>(
 ) -> Result<Exit, Failure> {
     let mut registry = home.registry()?;
     let manifest = trust::in_force(home)?;
-    if let Some(text) = restore::warning(&registry.sql, &trust::chain(home)?, &vault.name)? {
-        console.warn_coded(restore::UNREPORTED, text);
+    if let Some(text) = own_restore::warning(&registry.sql, &trust::chain(home)?, &vault.name)? {
+        console.warn_coded(own_restore::UNREPORTED, text);
     }
     let now = now_unix();
     let number = numbered::next_number(&registry.sql, &vault.name, T::KIND, now, same)?;
