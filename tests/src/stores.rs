@@ -1,5 +1,6 @@
 //! Key stores: SoftHSM tokens, or folders of encrypted key files, each with a PIN of its own in a file.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,33 @@ pub fn token(folder: &Path, label: &str, pin: &str) {
                 pin,
             ]),
     );
+}
+
+/// What SoftHSM knows of its tokens: `token.object`, which it cuts short and writes again at every login, without a copy.
+/// A process that is killed in between takes the token with it; a module that keeps its tokens itself does not.
+#[derive(Debug)]
+pub struct TokenObjects(BTreeMap<PathBuf, Vec<u8>>);
+
+impl TokenObjects {
+    /// The tokens of a folder as they are now, when no process uses them; none where the stores are key files.
+    pub fn of(folder: &Path) -> Self {
+        let Ok(tokens) = fs::read_dir(folder.join("tokens")) else {
+            return Self(BTreeMap::new());
+        };
+        let objects = tokens
+            .map(|token| token.unwrap().path().join("token.object"))
+            .filter_map(|object| fs::read(&object).ok().map(|bytes| (object, bytes)));
+        Self(objects.collect())
+    }
+
+    /// Puts back what was cut short since: all that SoftHSM changes in there are flags, at the same length.
+    pub fn put_back_what_was_cut_short(&self) {
+        for (object, bytes) in &self.0 {
+            if fs::metadata(object).map_or(0, |now| now.len()) < bytes.len() as u64 {
+                fs::write(object, bytes).unwrap();
+            }
+        }
+    }
 }
 
 /// The file that holds the PIN of a store. A PIN is random, so that it can be looked for.
