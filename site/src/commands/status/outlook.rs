@@ -6,6 +6,8 @@ use mintmark_ledger::state::{Account, Granted, State, WindowCount};
 use mintmark_protocol::entitlement::{Interval, ProductTerms};
 use serde::Serialize;
 
+use crate::vault::anchor::burned_in_words;
+
 const SECONDS_PER_HOUR: u64 = 3600;
 const SECONDS_PER_DAY: u64 = 86_400;
 /// The days with production by which the present rate is told.
@@ -171,6 +173,35 @@ impl Outlook {
             });
         }
         lines
+    }
+}
+
+/// What one account may still make, and what it cannot make any more.
+#[derive(Serialize)]
+pub(super) struct OutlookRow {
+    pub(super) product: String,
+    pub(super) entitlement: String,
+    /// Of the unresolved units, those that were leased and may have been spent. Headquarters' accounts, which have the
+    /// same fields as those here, count them among the unresolved ones.
+    burned: u64,
+    /// What that means, where there are any.
+    pub(super) burned_because: Option<String>,
+    #[serde(skip)]
+    pub(super) unspent: u64,
+    #[serde(flatten)]
+    pub(super) outlook: Outlook,
+}
+
+impl OutlookRow {
+    pub(super) fn new(state: &State, account: &Account, now: u64) -> Self {
+        Self {
+            product: account.sku.to_string(),
+            entitlement: account.entitlement.to_string(),
+            burned: account.burned,
+            burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
+            unspent: account.unspent(),
+            outlook: Outlook::new(state, account, now),
+        }
     }
 }
 
