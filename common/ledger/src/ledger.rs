@@ -412,8 +412,11 @@ impl Ledger {
             }
         }
         let written = indexed.and_then(|()| Ok(self.index.write(batch, self.log.head())?));
-        // The group is durable whatever became of its index, which is made again from the log before it is used.
+        // The group is durable whatever became of its index, which is caught up from the log at once or before it is used.
         self.index_behind |= written.is_err();
+        if self.index_behind {
+            self.index_behind = self.catch_up_index().is_err();
+        }
         if self.log.head().size.saturating_sub(self.checkpoint.1.size) >= RECORDS_PER_SNAPSHOT {
             self.keep_snapshot();
         }

@@ -49,8 +49,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::RecordUnreadable`] and [`Error::Certificate`] if the records cannot be read or are
-    /// not what they should be.
+    /// not what they should be, or if the index could not be brought up to what is durable: the next input tries again.
     pub fn certificate(&self, reservation: LogSequence) -> Result<Option<Vec<u8>>, Error> {
+        self.expect_index()?;
         let Some(places) = Places::find(&*self.index, reservation)? else {
             return Ok(None);
         };
@@ -79,6 +80,7 @@ impl Ledger {
         sku: Option<&Sku>,
         device_id: &DeviceId,
     ) -> Result<Vec<DeviceHistory>, Error> {
+        self.expect_index()?;
         let mut skus: Vec<&Sku> = match sku {
             Some(sku) => vec![sku],
             None => self.state.accounts().map(|account| &account.sku).collect(),
@@ -99,6 +101,17 @@ impl Ledger {
             }
         }
         Ok(all)
+    }
+
+    /// What an index does not know that missed a group cannot be told from what never was.
+    fn expect_index(&self) -> Result<(), Error> {
+        if self.index_behind {
+            return Err(broken(
+                "it missed the newest records, and could not be brought up to them",
+            )
+            .into());
+        }
+        Ok(())
     }
 
     /// The durable records from `from` on, in order, one at a time.

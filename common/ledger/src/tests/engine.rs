@@ -191,10 +191,11 @@ fn what_is_decided_and_not_durable_is_seen_by_the_next_decision() {
     check(&ledger);
 }
 
-/// An index whose next write fails.
+/// An index of which some writes fail, counted from 1.
 struct FailingIndex {
     inner: MemoryIndex,
     writes: u64,
+    fail: std::ops::RangeInclusive<u64>,
 }
 
 impl IndexStore for FailingIndex {
@@ -212,7 +213,7 @@ impl IndexStore for FailingIndex {
 
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
         self.writes += 1;
-        if self.writes == 3 {
+        if self.fail.contains(&self.writes) {
             return Err(StorageError::DiskFull {
                 path: "index".into(),
                 bytes: 1,
@@ -226,16 +227,52 @@ impl IndexStore for FailingIndex {
     }
 }
 
-#[test]
-fn an_index_that_missed_a_group_is_caught_up_before_the_next_decision() {
+fn over_failing_index(fail: std::ops::RangeInclusive<u64>) -> Ledger {
     let index = FailingIndex {
         inner: MemoryIndex::new(),
         writes: 0,
+        fail,
     };
     let log = Box::new(MemoryLog::new());
     let mut ledger = Ledger::over(log, Box::new(index), genesis(), NEW_YEAR).unwrap();
     furnish(&mut ledger);
-    // The third write: the group is durable all the same.
+    ledger
+}
+
+#[test]
+fn an_index_that_missed_a_group_is_caught_up_at_once() {
+    // The fourth write, of the signature: the group is durable all the same, and what it released is found.
+    let mut ledger = over_failing_index(4..=4);
+    let sequence = issue(&mut ledger, "TH-200", &csr("A1", 1));
+    assert!(ledger.certificate(sequence).unwrap().is_some());
+    let device = "A1".parse().unwrap();
+    assert_eq!(ledger.device(None, &device).unwrap().len(), 1);
+    check(&ledger);
+}
+
+#[test]
+fn an_index_that_cannot_be_caught_up_is_asked_nothing_before_the_next_input_has() {
+    // The group of the signature, and what follows at once; then it can be written again.
+    let mut ledger = over_failing_index(4..=5);
+    let sequence = issue(&mut ledger, "TH-200", &csr("A1", 1));
+    let device = "A1".parse().unwrap();
+    for code in [
+        ledger.certificate(sequence).unwrap_err().code(),
+        ledger.device(None, &device).unwrap_err().code(),
+    ] {
+        assert_eq!(code, "INDEX-BROKEN");
+    }
+    let again = submit(&mut ledger, "TH-200", &csr("A1", 1));
+    assert!(matches!(again, Outcome::Existing { reservation } if reservation == sequence));
+    assert!(ledger.certificate(sequence).unwrap().is_some());
+    assert_eq!(ledger.device(None, &device).unwrap().len(), 1);
+    ledger.commit().unwrap();
+    check(&ledger);
+}
+
+#[test]
+fn a_reservation_that_the_index_missed_is_known_to_the_next_decision() {
+    let mut ledger = over_failing_index(3..=4);
     let reservation = reserve(&mut ledger, "TH-200", &csr("A1", 1));
     ledger.commit().unwrap();
     let sequence = reservation.sequence();

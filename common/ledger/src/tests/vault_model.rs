@@ -180,8 +180,6 @@ struct Vault {
     now: u64,
     /// Certificates that left the vault, by reservation: no crash takes them back.
     released: BTreeMap<u64, Vec<u8>>,
-    /// The index missed a group, and is caught up by the next input.
-    index_behind: bool,
 }
 
 impl Vault {
@@ -196,7 +194,6 @@ impl Vault {
             hand: BTreeMap::new(),
             now: NEW_YEAR,
             released: BTreeMap::new(),
-            index_behind: false,
         };
         assert_eq!(vault.import(grant_content(&grant())), "accepted");
         assert_eq!(
@@ -216,7 +213,6 @@ impl Vault {
     /// An input or a fact comes: the start and the clock are put on record first.
     fn ready(&mut self) {
         self.live.ready(self.now);
-        self.index_behind = false;
     }
 
     /// What the engine says to an input, which is two records.
@@ -369,7 +365,6 @@ impl Vault {
             (Fate::IndexFails, true) if staged => {
                 self.disk.fail_index();
                 self.ledger().commit().unwrap();
-                self.index_behind = true;
                 self.durable = self.live.clone();
             }
             _ => {
@@ -426,7 +421,6 @@ impl Vault {
         self.hand.clear();
         self.durable.started = false;
         self.live = self.durable.clone();
-        self.index_behind = false;
         let mut ledger = self.disk.open();
         ledger.set_anchor(rules::ANCHOR);
         self.ledger = Some(ledger);
@@ -436,9 +430,6 @@ impl Vault {
 
     /// What is signed for and durable leaves the vault, and what left it is the same for ever.
     fn release(&mut self) {
-        if self.index_behind {
-            return;
-        }
         for issue in &self.durable.issues {
             let ledger = self.ledger.as_ref().unwrap();
             let certificate = ledger.certificate(LogSequence(issue.reservation)).unwrap();
