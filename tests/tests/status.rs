@@ -5,6 +5,7 @@ use std::fs;
 
 use mintmark_tests::clock::DAY;
 use mintmark_tests::shape::expect;
+use mintmark_tests::strace::killed_at;
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, World};
 use serde_json::{Value, json};
@@ -289,4 +290,75 @@ fn the_words_fit_a_terminal_of_eighty_columns_but_for_what_is_one_sentence() {
         );
     }
     assert!(shape(&text(&world)).contains("  valid until 0000-00-00T00:00:00Z\n"));
+}
+
+/// Stops `site issue` as a power cut would, earlier and later, until units are burned.
+fn burn(world: &World) -> u64 {
+    // More than one group of requests at once: with the second, slots are leased beyond those that are spent.
+    const TWO_GROUPS: u32 = 600;
+    for turn in 0..20 {
+        world.requests("mass", turn * TWO_GROUPS..(turn + 1) * TWO_GROUPS);
+        let issue = world.issue("mass");
+        killed_at(&issue, "rename,renameat,renameat2", 10 + 60 * turn);
+        world.site("recover").ok();
+        issue.ok();
+        fs::remove_dir_all(world.path("csr/mass")).unwrap();
+        let status = world.status("berlin");
+        let burned = status["outlook"][0]["burned"].as_u64();
+        if let Some(burned) = burned.filter(|burned| *burned > 0) {
+            return burned;
+        }
+    }
+    panic!("no lease was ever burned");
+}
+
+#[test]
+fn units_that_a_power_cut_burned_are_no_discrepancy_and_an_amendment_gives_as_many_back() {
+    let policy = |units: u64| POLICY.replace("units = 1000", &format!("units = {units}"));
+    let world = World::with_policy(&policy(100_000));
+    let burned = burn(&world);
+    let account = world.status("berlin")["accounts"][0].clone();
+    assert_eq!(account["unresolved"], burned);
+    world.carry_home("berlin").exits_done();
+    let run = world.reconcile_run().exits_done();
+    let report = run.json();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(report["accounts"][0], account, "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{report}");
+    let finding = &findings[0];
+    assert_eq!(
+        (&finding["code"], &finding["severity"]),
+        (&json!("UNRESOLVED"), &json!("note"))
+    );
+    assert_eq!(
+        (
+            &finding["evidence"]["burned"],
+            &finding["evidence"]["unresolved"]
+        ),
+        (&json!(burned), &json!(burned))
+    );
+    let text = finding["text"].as_str().unwrap();
+    for part in [
+        &format!("{burned} units of TH-200 from th200 were leased"),
+        "power cut",
+        &format!("amend the entitlement to {} units", 100_000 + burned),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    // What the note says is what gives them back.
+    world.write("policies/th200.toml", policy(100_000 + burned));
+    let draft = "$D/officers/again.draft";
+    let line = format!("entitlement amend --policy $D/policies/th200.toml --output {draft}");
+    let id = world.hq(&line).ok().text("id");
+    world.approve(draft);
+    world.hq(&format!("entitlement export {id}")).ok();
+    world.carry_out("berlin").exits_done();
+    let after = world.status("berlin")["accounts"][0].clone();
+    let good = account["good"].as_u64().unwrap();
+    assert_eq!(after["unspent"], 100_000 - good, "{after}");
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile_run().exits_done().json();
+    assert_eq!(report["accounts"][0], after, "{report}");
 }
