@@ -9,7 +9,7 @@ use crate::profile::{KeyUsage, ToBeSigned};
 use crate::time::NO_EXPIRY_UNIX;
 use crate::{Error, certificate};
 
-/// Fewest random octets that the serial number of a CA certificate is made of.
+/// Fewest random octets that a serial number is made of which is random: that of a CA or a station.
 pub const CA_SERIAL_BYTES_MIN: usize = 16;
 
 /// The to-be-signed part of a root certificate: subject and issuer `O=<name>, CN=<name> Mintmark Root CA`, a CA
@@ -179,13 +179,14 @@ pub fn vault_identity_tbs(
     .encode()
 }
 
-struct Key {
-    spki: Vec<u8>,
-    identifier: [u8; 20],
+/// A P-256 key as certificates hold it.
+pub(crate) struct Key {
+    pub(crate) spki: Vec<u8>,
+    pub(crate) identifier: [u8; 20],
 }
 
 impl Key {
-    fn new(key: &p256::PublicKey) -> Self {
+    pub(crate) fn new(key: &p256::PublicKey) -> Self {
         Self {
             spki: issuer::spki_der(key),
             identifier: issuer::key_identifier(&key.to_sec1_bytes()),
@@ -194,7 +195,12 @@ impl Key {
 }
 
 /// Identifiers of sites and vaults have no spaces, so that no two vaults come to the same name.
-fn vault_subject(hq_name: &str, site: &str, vault: &str, role: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn vault_subject(
+    hq_name: &str,
+    site: &str,
+    vault: &str,
+    role: &str,
+) -> Result<Vec<u8>, Error> {
     let long = format!("{site} {vault} {role}");
     let short = format!("{vault} {role}");
     let common_name = if long.chars().count() <= AttributeType::CommonName.characters_max() {
@@ -210,10 +216,10 @@ fn vault_subject(hq_name: &str, site: &str, vault: &str, role: &str) -> Result<V
 }
 
 /// Makes random octets a serial number: positive, not zero, and as long as they are.
-fn positive(random: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn positive(random: &[u8]) -> Result<Vec<u8>, Error> {
     if random.len() < CA_SERIAL_BYTES_MIN {
         return Err(Error::Serial {
-            reason: "a CA certificate's is made of at least 16 random octets",
+            reason: "it is made of fewer than 16 random octets",
         });
     }
     if random.len() > certificate::SERIAL_BYTES_MAX {

@@ -160,6 +160,14 @@ pub enum Error {
         /// As written.
         found: String,
     },
+    /// A name that no server has, or names that cannot stand in one certificate.
+    #[error("`{found}` is not the name of a server: {reason}")]
+    ServerName {
+        /// The name as written.
+        found: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A serial number outside of RFC 5280 section 4.1.2.2.
     #[error("the serial number is invalid: {reason}")]
     Serial {
@@ -277,6 +285,7 @@ impl Error {
             Self::ExtendedKeyUsageUnknown { .. } => "EXTENDED-KEY-USAGE-UNKNOWN",
             Self::ExtendedKeyUsageRepeated { .. } => "EXTENDED-KEY-USAGE-REPEATED",
             Self::CrlReasonUnknown { .. } => "REVOCATION-REASON-UNKNOWN",
+            Self::ServerName { .. } => "SERVER-NAME-INVALID",
             Self::Serial { .. } => "SERIAL-INVALID",
             Self::Time { .. } => "CERTIFICATE-TIME-INVALID",
             Self::RevokedTwice { .. } => "CRL-REVOKED-TWICE",
@@ -353,6 +362,9 @@ impl Error {
             Self::ExtendedKeyUsageRepeated { .. } => "name each usage once",
             Self::CrlReasonUnknown { .. } => {
                 "use keyCompromise, cACompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold, privilegeWithdrawn or aACompromise, or none"
+            }
+            Self::ServerName { .. } => {
+                "give each name by which stations reach the vault, once: a DNS name such as vault-1.factory.example, or an IP address"
             }
             Self::Serial { .. } => return None,
             Self::Time { .. } => {

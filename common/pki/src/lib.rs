@@ -20,6 +20,8 @@ mod oid;
 mod pem;
 mod profile;
 mod request;
+mod server_name;
+mod station;
 mod template;
 mod time;
 
@@ -41,5 +43,7 @@ pub use profile::{DeviceFacts, DeviceProfile, ExtendedKeyUsage, NotAfter, assemb
 pub use request::{
     CSR_DER_BYTES_MAX, CSR_FILE_BYTES_MAX, CertificationRequest, certification_request,
 };
+pub use server_name::{DnsName, ServerName};
+pub use station::{SERVER_NAMES_MAX, Validity, station_ca_tbs, station_server_tbs, station_tbs};
 pub use template::{SUBJECT_ATTRIBUTES_MAX, SUBJECT_TEMPLATE_BYTES_MAX, SubjectTemplate};
 pub use time::NO_EXPIRY_UNIX;
