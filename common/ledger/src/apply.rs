@@ -81,7 +81,12 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
         }
         (Body::Reserved(reserved), pending) => {
             let product = match pending {
-                Some(Pending::Request { product }) => Some(product),
+                Some(Pending::Request { product, station }) => {
+                    if reserved.issue == 0 {
+                        state.count_station(&station, entry.time);
+                    }
+                    Some(product)
+                }
                 _ => None,
             };
             reserve(state, sequence, entry.time, reserved, product)
@@ -92,6 +97,10 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
         }
         (Body::ClockConfirmed, Some(Pending::ClockConfirm { steady })) => {
             state.confirm_clock(entry.clock(), steady);
+            None
+        }
+        (Body::StationChanged, Some(Pending::Station(order))) => {
+            state.change_station(&order, (sequence, entry.time));
             None
         }
         (Body::Existing { .. } | Body::Refused(_), _) => {
@@ -144,6 +153,7 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
         Body::Request(request) => {
             state.pending = Some(Pending::Request {
                 product: request.product.clone(),
+                station: request.station.clone(),
             });
         }
         Body::Signed(signed) => return sign(state, signed),
@@ -153,6 +163,10 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
         Body::Device(order) => state.pending = Some(Pending::Device(Box::new(order.clone()))),
         Body::ClockConfirm { steady } => {
             state.pending = Some(Pending::ClockConfirm { steady: *steady });
+        }
+        Body::Station(order) => state.pending = Some(Pending::Station(Box::new(order.clone()))),
+        Body::StationCa { certificate } => {
+            state.stations.ca.get_or_insert_with(|| certificate.clone());
         }
         Body::Crl(crl) => {
             state.crls.insert(crl.generation, (sequence, *crl));
@@ -167,7 +181,8 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
         | Body::Existing { .. }
         | Body::Refused(_)
         | Body::DeviceChanged(_)
-        | Body::ClockConfirmed => {}
+        | Body::ClockConfirmed
+        | Body::StationChanged => {}
     }
     None
 }

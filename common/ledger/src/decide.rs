@@ -7,12 +7,15 @@ mod clock;
 mod device;
 mod dispatch;
 mod request;
+mod station;
 
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
-use crate::entry::{Body, DeviceChanged, DeviceOrder, Dispatch, LogSequence, Refused, Reserved};
+use crate::entry::{
+    Body, DeviceChanged, DeviceOrder, Dispatch, LogSequence, Refused, Reserved, StationOrder,
+};
 use crate::refusal::Refusal;
 use crate::serial::SerialCipher;
 use crate::state::State;
@@ -43,6 +46,8 @@ pub enum Input<'a> {
     Device(&'a DeviceOrder),
     /// A person says that the clock is right.
     ClockConfirm,
+    /// Somebody at the vault lets a station in, or shuts it out.
+    Station(&'a StationOrder),
 }
 
 /// What was submitted.
@@ -171,6 +176,8 @@ pub enum Decision {
     ChangeDevice(DeviceChanged),
     /// The clock is believed.
     ConfirmClock,
+    /// It is so with the station from here on.
+    ChangeStation,
 }
 
 impl Decision {
@@ -191,6 +198,7 @@ impl Decision {
             },
             Self::ChangeDevice(changed) => Body::DeviceChanged(*changed),
             Self::ConfirmClock => Body::ClockConfirmed,
+            Self::ChangeStation => Body::StationChanged,
         }
     }
 
@@ -202,7 +210,8 @@ impl Decision {
             | Self::Existing { .. }
             | Self::AcceptDispatch
             | Self::ChangeDevice(_)
-            | Self::ConfirmClock => None,
+            | Self::ConfirmClock
+            | Self::ChangeStation => None,
         }
     }
 }
@@ -262,6 +271,7 @@ pub(crate) fn decide_at(
         }),
         Input::Device(order) => device::decide(state, index, moment, order),
         Input::ClockConfirm => Ok(clock::decide(state, moment)),
+        Input::Station(order) => Ok(station::decide(state, moment, order)),
     }
 }
 

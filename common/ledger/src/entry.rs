@@ -25,8 +25,8 @@
 //!                  / { 0: 9, 1: unix-time, ? 2: int, 3: identifier, 4: label, 5: "refused", 6: code }
 //!                    ; entitlement and label of a key that it brought; how the token took it, or why not
 //!
-//! device           = { 0: 10, 1: unix-time, ? 2: int, 3: "scrap" / "void" / "rework", 4: sku, 5: tstr, 6: reason }
-//!                    ; product, device id
+//! device           = { 0: 10, 1: unix-time, ? 2: int, 3: "scrap" / "void" / "rework", 4: sku, 5: tstr, 6: reason,
+//!                      ? 7: identifier }        ; product, device id; the station that asked for it (absent: the console)
 //! crl              = { 0: 11, 1: unix-time, ? 2: int, 3: 1..65535, 4: uint, 5: digest, 6: unix-time, 7: unix-time }
 //!                    ; generation of the device CA, CRL number, SHA-256 of the CRL (DER), thisUpdate, nextUpdate
 //! clock            = { 0: 12, 1: unix-time, ? 2: int, 3: bool, 4: unix-time, ? steady }
@@ -36,6 +36,12 @@
 //!                    ; counter of the token's anchor; slots that were leased and may have been spent: first to end - 1
 //! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage, 7: uint }
 //!                    ; the lineage before, its size and root here; the lineage that goes on from here; records that HQ holds
+//!
+//! station-ca       = { 0: 23, 1: unix-time, ? 2: int, 3: bstr }            ; certificate of the vault's station CA (DER)
+//! station          = { 0: 24, 1: unix-time, ? 2: int, 3: identifier, 4: "approve", 5: unix-time, 6: bstr, 7: bstr,
+//!                      ? 8: [1*64 sku], ? 9: uint, ? 10: [1*2048 interval] }
+//!                    ; station; until when; its request (PKCS#10) and its certificate (DER); products, new units a UTC day, hours
+//!                  / { 0: 24, 1: unix-time, ? 2: int, 3: identifier, 4: "revoke", 5: reason }
 //!
 //! dispatch-accepted = { 0: 16, 1: unix-time, ? 2: int }
 //! dispatch-refused  = { 0: 17, 1: unix-time, ? 2: int, 3: code }
@@ -48,6 +54,7 @@
 //! device-changed   = { 0: 21, 1: unix-time, ? 2: int, 3: sequence, 4: uint, 5: uint, 6: uint }
 //!                    ; its newest issue: reservation, account tag, slot, issue number
 //! clock-confirmed  = { 0: 22, 1: unix-time, ? 2: int }
+//! station-changed  = { 0: 25, 1: unix-time, ? 2: int }
 //!
 //! verdict    = { 1: 0, 2: code }                       ; what the vault found while verifying it
 //!            / { 1: 1, 2: digest, 3: bstr, 4: bstr, 5: bstr }
@@ -62,11 +69,13 @@
 //! steady = ( 7: bstr .size 16, 8: uint )       ; the boot of the machine, seconds since then
 //! reason = tstr .size (1..200)                  ; without control characters
 //! digest = bstr .size 32    lineage = bstr .size 16    sequence = uint    code = tstr .regexp "[A-Z0-9-]{1,64}"
+//! interval = [unix-time, unix-time]
 //! label = tstr .regexp "[a-z0-9-]{1,28}"
 //! ```
 
 mod decode;
 mod encode;
+mod station;
 
 use std::fmt;
 
@@ -77,6 +86,10 @@ use mintmark_protocol::identifier::{
 
 pub use self::decode::BURNED_MAX;
 pub(crate) use self::decode::is_code;
+pub use self::station::{
+    STATION_INTERVALS_MAX, STATION_PRODUCTS_MAX, StationApproval, StationChange, StationOrder,
+    StationTerms,
+};
 
 /// The largest entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 128 << 10;
@@ -178,6 +191,13 @@ pub enum Body {
     Burned(Burned),
     /// The log goes on in another lineage, after a restore that was declared.
     Restored(Restored),
+    /// The vault made a CA for the stations that may ask it over the network.
+    StationCa {
+        /// Its certificate, DER.
+        certificate: Vec<u8>,
+    },
+    /// Somebody at the vault lets a station in, or shuts it out; a decision follows.
+    Station(StationOrder),
     /// Decision: the dispatch's content is in force.
     DispatchAccepted,
     /// Decision: the dispatch advances the chain, its content has no effect.
@@ -198,6 +218,8 @@ pub enum Body {
     DeviceChanged(DeviceChanged),
     /// Decision: the clock is believed from here on.
     ClockConfirmed,
+    /// Decision: it is so with the station from here on.
+    StationChanged,
 }
 
 impl Body {
@@ -218,14 +240,17 @@ impl Body {
             | Self::Clock(_)
             | Self::ClockConfirm { .. }
             | Self::Burned(_)
-            | Self::Restored(_) => false,
+            | Self::Restored(_)
+            | Self::StationCa { .. }
+            | Self::Station(_) => false,
             Self::DispatchAccepted
             | Self::DispatchRefused { .. }
             | Self::Reserved(_)
             | Self::Existing { .. }
             | Self::Refused(_)
             | Self::DeviceChanged(_)
-            | Self::ClockConfirmed => true,
+            | Self::ClockConfirmed
+            | Self::StationChanged => true,
         }
     }
 
@@ -233,7 +258,11 @@ impl Body {
     pub fn wants_decision(&self) -> bool {
         matches!(
             self,
-            Self::Dispatch(_) | Self::Request(_) | Self::Device(_) | Self::ClockConfirm { .. }
+            Self::Dispatch(_)
+                | Self::Request(_)
+                | Self::Device(_)
+                | Self::ClockConfirm { .. }
+                | Self::Station(_)
         )
     }
 
@@ -262,6 +291,13 @@ impl Body {
             Self::Restored(_) => "restored",
             Self::DeviceChanged(_) => "device-changed",
             Self::ClockConfirmed => "clock-confirmed",
+            Self::StationCa { .. } => "station-ca",
+            Self::Station(StationOrder {
+                change: StationChange::Approve(_),
+                ..
+            }) => "station-approve",
+            Self::Station(_) => "station-revoke",
+            Self::StationChanged => "station-changed",
         }
     }
 
@@ -579,6 +615,8 @@ pub struct DeviceOrder {
     pub device_id: DeviceId,
     /// Why, as [`mintmark_protocol::order::is_reason`] allows it.
     pub reason: String,
+    /// Through which station; that it authenticated is a fact.
+    pub station: StationId,
 }
 
 /// What a device order concerns: the newest issue of the device.

@@ -89,6 +89,11 @@ pub enum Fact {
     Key(KeyReceipt),
     /// A device CA of the vault signed a CRL.
     Crl(CrlIssued),
+    /// The vault made a CA for its stations.
+    StationCa {
+        /// Its certificate, DER.
+        certificate: Vec<u8>,
+    },
     /// Slots are skipped that may have been spent.
     Burned(Burned),
     /// The log goes on in another lineage from here.
@@ -204,6 +209,9 @@ impl Ledger {
         self.ready(now)?;
         let substitute;
         let mut input = input;
+        if let Input::Station(order) = input {
+            self.station_fits(order)?;
+        }
         let mut entry = self.entry(now, body_of(input, now.steady)?);
         let mut raw = entry.to_cbor();
         if raw.len() > ENTRY_BYTES_MAX {
@@ -250,7 +258,9 @@ impl Ledger {
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
                 Outcome::Refused(self.without_in_hand(refusal))
             }
-            Decision::AcceptDispatch | Decision::ConfirmClock => Outcome::Accepted,
+            Decision::AcceptDispatch | Decision::ConfirmClock | Decision::ChangeStation => {
+                Outcome::Accepted
+            }
             Decision::ChangeDevice(changed) => Outcome::DeviceChanged(changed),
         })
     }
@@ -278,6 +288,10 @@ impl Ledger {
                 let time = self.entry(now, Body::Crl(crl)).time;
                 self.crl_fits(&crl, time)?;
                 Body::Crl(crl)
+            }
+            Fact::StationCa { certificate } => {
+                self.station_ca_fits(&certificate)?;
+                Body::StationCa { certificate }
             }
             Fact::Burned(burned) => {
                 self.burned_fits(&burned)?;

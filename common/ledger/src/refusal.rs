@@ -2,6 +2,7 @@
 
 mod code;
 mod meaning;
+mod station;
 
 use mintmark_pki::KeyAlgorithm;
 use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource};
@@ -12,11 +13,15 @@ use mintmark_protocol::identifier::{
 use crate::entry::LogSequence;
 
 pub use meaning::meaning;
+pub use station::StationRefusal;
 
 /// A refusal by a rule of the ledger. The log holds its [`code`](Self::code) and no more; [`meaning`] explains a code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// A rule for stations.
+    #[error(transparent)]
+    Station(#[from] StationRefusal),
     /// No enrolment grant has been imported.
     #[error("this vault is not enrolled: headquarters has not granted it a device CA yet")]
     NotEnrolled,

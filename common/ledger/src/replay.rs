@@ -262,6 +262,7 @@ impl Replay {
             }
             Body::Device(order) => decide(Input::Device(order)),
             Body::ClockConfirm { .. } => decide(Input::ClockConfirm),
+            Body::Station(order) => decide(Input::Station(order)),
             _ => Ok(Expecting::Input),
         }
     }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mintmark_pki::CertificationRequest;
-use mintmark_protocol::identifier::{DeviceId, Sku};
+use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use serde::{Serialize, Serializer};
 
-use crate::entry::{Body, Entry, KeyOutcome, LogSequence, Request, Reserved, Submission};
+use crate::entry::{
+    Body, Entry, KeyOutcome, LogSequence, Request, Reserved, StationChange, Submission,
+};
 use crate::refusal;
 use crate::serial::{Serial, serial_of};
 
@@ -37,10 +39,15 @@ pub struct Row {
     pub product: Option<String>,
     /// The certificate's serial number, hexadecimal.
     pub serial: Option<String>,
+    /// The station that asked, or that is let in or shut out; `console` is the operator at the vault.
+    pub station: Option<String>,
     /// What a person wants to know besides; `detail` in JSON, null where it is empty.
     #[serde(rename = "detail", serialize_with = "detail")]
     pub remark: String,
 }
+
+/// What rows for people leave out: the operator at the vault asks unless something else is said.
+const CONSOLE: &str = "console";
 
 /// The schema of a row as JSON.
 pub const ROW_SCHEMA: &str = "mintmark/audit/1";
@@ -71,6 +78,7 @@ impl Row {
             device_id: None,
             product: None,
             serial: None,
+            station: station(&entry.body).map(ToString::to_string),
             remark: remark(&entry.body),
         }
     }
@@ -87,12 +95,24 @@ impl fmt::Display for Row {
             self.product.as_deref(),
             self.device_id.as_deref(),
             self.serial.as_deref(),
+            self.station
+                .as_deref()
+                .filter(|station| *station != CONSOLE),
             Some(self.remark.as_str()),
         ];
         for said in said.into_iter().flatten().filter(|said| !said.is_empty()) {
             write!(f, "  {said}")?;
         }
         Ok(())
+    }
+}
+
+fn station(body: &Body) -> Option<&StationId> {
+    match body {
+        Body::Request(request) => Some(&request.station),
+        Body::Device(order) => Some(&order.station),
+        Body::Station(order) => Some(&order.station),
+        _ => None,
     }
 }
 
@@ -119,6 +139,12 @@ fn remark(body: &Body) -> String {
             format!("secret from {}", keys.join(" and "))
         }
         Body::Existing { reservation } => format!("record {reservation}"),
+        Body::Station(order) => match &order.change {
+            StationChange::Approve(approval) => {
+                format!("until {}", refusal::time(approval.terms.until))
+            }
+            StationChange::Revoke { reason } => reason.clone(),
+        },
         Body::Device(order) => order.reason.clone(),
         Body::Crl(crl) => format!("CRL {} of device CA {}", crl.number, crl.generation),
         Body::Clock(found) if found.believed => "believed again".to_owned(),
@@ -190,7 +216,9 @@ impl Rows {
                 row.device_id = name(request);
                 self.input = Some(row);
             }
-            Body::Dispatch(_) | Body::ClockConfirm { .. } => self.input = Some(row),
+            Body::Dispatch(_) | Body::ClockConfirm { .. } | Body::Station(_) => {
+                self.input = Some(row);
+            }
             Body::Device(order) => {
                 row.product = Some(order.product.to_string());
                 row.device_id = Some(order.device_id.to_string());
@@ -231,7 +259,9 @@ impl Rows {
     ) -> Row {
         row.code = body.code().map(str::to_owned);
         row.outcome = match body {
-            Body::DispatchAccepted | Body::ClockConfirmed => Some("accepted"),
+            Body::DispatchAccepted | Body::ClockConfirmed | Body::StationChanged => {
+                Some("accepted")
+            }
             Body::DeviceChanged(changed) => {
                 let serial = self.serials.get(&changed.reservation).copied();
                 row.serial = serial
@@ -285,7 +315,7 @@ fn name(request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mintmark_protocol::identifier::{Fingerprint, StationId};
+    use mintmark_protocol::identifier::Fingerprint;
 
     use super::*;
     use crate::entry::{KeyReceipt, Refused, Rotation, Signed};
@@ -349,7 +379,7 @@ mod tests {
             serde_json::json!([{
                 "schema": "mintmark/audit/1", "sequence": 0, "time": "2027-01-01T00:00:00Z",
                 "kind": "request", "outcome": "refused", "code": "QUOTA-EXHAUSTED", "device_id": null,
-                "product": "TH-200", "serial": null, "detail": null,
+                "product": "TH-200", "serial": null, "station": "console", "detail": null,
             }])
         );
     }

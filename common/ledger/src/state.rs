@@ -9,6 +9,7 @@ mod facts;
 mod keys;
 mod orders;
 mod restored;
+pub mod stations;
 pub(crate) mod terms;
 mod unreported;
 pub(crate) mod withdrawn;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use mintmark_protocol::entitlement::{AccountTag, DeviceIdSource, Entitlement};
 use mintmark_protocol::identifier::{
-    DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, VaultName,
+    DeviceId, EntitlementId, Fingerprint, KeyLabel, Lineage, Sku, StationId, VaultName,
 };
 use p256::PublicKey;
 
@@ -33,12 +34,14 @@ pub(crate) use self::keys::{Keys, Received};
 pub use self::orders::Revoked;
 pub(crate) use self::orders::{Orders, Place};
 pub(crate) use self::restored::Restores;
+pub(crate) use self::stations::Stations;
+pub use self::stations::{STATIONS_MAX, Station, StationRevoked};
 use self::terms::Compiled;
 use self::unreported::Unreported;
 pub(crate) use self::withdrawn::TakenBack;
 pub use self::withdrawn::{Issue, Withdrawal, Withdrawn};
 use crate::entry::{
-    CrlIssued, DeviceOrder, Dispatch, Genesis, LogSequence, Rotation, Steady, Trust,
+    CrlIssued, DeviceOrder, Dispatch, Genesis, LogSequence, Rotation, StationOrder, Steady, Trust,
 };
 use crate::merkle::Frontier;
 
@@ -79,6 +82,7 @@ pub struct State {
     pub(crate) clock: Clock,
     pub(crate) anchor: AnchorStated,
     pub(crate) restores: Restores,
+    pub(crate) stations: Stations,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -205,10 +209,11 @@ pub struct OpenReservation {
 /// An input whose decision is the next record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
-    Request { product: Sku },
+    Request { product: Sku, station: StationId },
     Dispatch(Box<Dispatch>),
     Device(Box<DeviceOrder>),
     ClockConfirm { steady: Option<Steady> },
+    Station(Box<StationOrder>),
 }
 
 /// What a vault may still do before HQ must acknowledge its log.
@@ -257,6 +262,7 @@ impl State {
             clock: Clock::default(),
             anchor: AnchorStated::default(),
             restores: Restores::default(),
+            stations: Stations::default(),
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,

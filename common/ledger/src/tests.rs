@@ -16,5 +16,6 @@ mod keys;
 mod model;
 mod orders;
 mod restores;
+mod stations;
 mod vault_model;
 mod withdrawals;

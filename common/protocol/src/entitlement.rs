@@ -158,6 +158,25 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// Reads an array of pairs, at most so many: in order, none empty, none overlapping.
+    pub fn read_all(value: Value, count_max: usize) -> Option<Vec<Self>> {
+        let pairs = value.into_array().ok()?;
+        if pairs.len() > count_max {
+            return None;
+        }
+        let mut intervals: Vec<Self> = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let [from, until] = <[Value; 2]>::try_from(pair.into_array().ok()?).ok()?;
+            let time = |value: Value| u64::try_from(value.as_integer()?).ok();
+            let (from, until) = (time(from)?, time(until)?);
+            if from >= until || intervals.last().is_some_and(|before| from < before.until) {
+                return None;
+            }
+            intervals.push(Self { from, until });
+        }
+        Some(intervals)
+    }
+
     /// Whether a time lies inside.
     pub fn contains(&self, unix: u64) -> bool {
         (self.from..self.until).contains(&unix)
@@ -450,7 +469,15 @@ impl ProductTerms {
         let pattern = fields.optional(6).map(Value::into_text).transpose();
         let working_hours = match fields.optional(10) {
             None => None,
-            Some(value) => Some(intervals(&fields, value)?),
+            Some(value) => {
+                let intervals = Interval::read_all(value, INTERVALS_MAX);
+                Some(intervals.ok_or_else(|| {
+                    fields.wrong(
+                        10,
+                        "ordered pairs of times, and not too many, were expected",
+                    )
+                })?)
+            }
         };
         let stations = match fields.optional(9) {
             None => None,
@@ -487,32 +514,6 @@ impl ProductTerms {
         fields.finish()?;
         Ok(terms)
     }
-}
-
-fn intervals(fields: &Fields, value: Value) -> Result<Vec<Interval>, Error> {
-    let wrong = || fields.wrong(10, "ordered pairs of times were expected");
-    let pairs = value.into_array().map_err(|_| wrong())?;
-    if pairs.len() > INTERVALS_MAX {
-        return Err(fields.wrong(10, "too many intervals"));
-    }
-    let mut intervals: Vec<Interval> = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        let times: Vec<u64> = pair
-            .into_array()
-            .map_err(|_| wrong())?
-            .into_iter()
-            .map(|time| time.as_integer().and_then(|time| u64::try_from(time).ok()))
-            .collect::<Option<_>>()
-            .ok_or_else(wrong)?;
-        let [from, until] = times[..] else {
-            return Err(wrong());
-        };
-        if from >= until || intervals.last().is_some_and(|before| from < before.until) {
-            return Err(wrong());
-        }
-        intervals.push(Interval { from, until });
-    }
-    Ok(intervals)
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ pub(super) fn decide(
     moment: Moment,
     order: &DeviceOrder,
 ) -> Result<Decision, DecideError> {
+    if let Err(refusal) = super::station::speaks(state, moment, &order.station, &order.product) {
+        return Ok(Decision::Refuse(refusal));
+    }
     let known = index.device(&order.product, &order.device_id);
     let Some(known) = known.map_err(DecideError::Lookup)? else {
         return Ok(Decision::Refuse(Refusal::DeviceUnknown {

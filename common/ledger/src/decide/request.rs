@@ -18,7 +18,7 @@ use crate::entry::Reserved;
 use crate::refusal::Refusal;
 use crate::serial::SerialCipher;
 use crate::state::terms::AccountTerms;
-use crate::state::{Account, State};
+use crate::state::{Account, State, Station};
 
 /// Everything that the rules look at and that no account changes.
 struct Case<'a> {
@@ -27,6 +27,8 @@ struct Case<'a> {
     moment: Moment,
     product: &'a Sku,
     station: &'a StationId,
+    /// What the station may do; none of the operator at the vault's own console.
+    standing: Option<&'a Station>,
     csr: &'a CertificationRequest,
     spki_sha256: Fingerprint,
 }
@@ -52,6 +54,10 @@ pub(super) fn decide(
             }));
         }
     };
+    let standing = match super::station::speaks(state, moment, station, product) {
+        Ok(standing) => standing,
+        Err(refusal) => return Ok(Decision::Refuse(refusal)),
+    };
     let spki_sha256 = Fingerprint::new(csr.spki_sha256());
     let case = Case {
         state,
@@ -59,6 +65,7 @@ pub(super) fn decide(
         moment,
         product,
         station,
+        standing,
         csr,
         spki_sha256,
     };
@@ -145,7 +152,10 @@ impl Case<'_> {
             }
             Known::Refused(refusal) => return Ok(Decision::Refuse(refusal)),
         };
-        if let Err(refusal) = running(self.state, self.moment) {
+        let asked = running(self.state, self.moment)
+            .and_then(|()| super::station::works(self.standing, self.moment))
+            .and_then(|()| super::station::may_spend(self.standing, self.moment));
+        if let Err(refusal) = asked {
             return Ok(Decision::Refuse(refusal));
         }
         let mut furthest: Option<(u8, Refusal)> = None;
@@ -222,6 +232,7 @@ impl Case<'_> {
         serials: &SerialCipher,
     ) -> Result<Result<Decision, Refusal>, DecideError> {
         let asked = running(self.state, self.moment).and_then(|()| {
+            super::station::works(self.standing, self.moment)?;
             let terms = self.terms_of(known)?;
             not_revoked(self.state, terms)?;
             let product = terms.product().ok_or_else(|| self.not_entitled())?;

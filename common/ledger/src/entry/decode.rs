@@ -3,8 +3,8 @@
 use mintmark_protocol::Error;
 use mintmark_protocol::cbor::Fields;
 use mintmark_protocol::enrolment::FIRST_GENERATION;
-use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{KeyLabel, VaultName};
+use mintmark_protocol::entitlement::{AccountTag, Interval};
+use mintmark_protocol::identifier::{KeyLabel, Sku, StationId, VaultName};
 use mintmark_protocol::key_terms::KEYS_MAX;
 use mintmark_protocol::order::is_reason;
 
@@ -13,13 +13,15 @@ use super::encode::{
     CONTENT_ACKNOWLEDGEMENT, CONTENT_CLOCK_CORRECTION, CONTENT_ENTITLEMENT, CONTENT_GRANT,
     CONTENT_REANCHOR, CONTENT_REJECTED, CONTENT_REVOCATION, CRL, DEVICE, DEVICE_CHANGED, DISPATCH,
     DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, REFUSED, REQUEST, RESERVED,
-    RESTORED, ROTATION, SIGNED, START, STEADY_BOOT, STEADY_SECONDS, TIME, TRUST,
+    RESTORED, ROTATION, SIGNED, START, STATION, STATION_CA, STATION_CHANGED, STEADY_BOOT,
+    STEADY_SECONDS, TIME, TRUST,
 };
 use super::{
     Body, BundleSealed, Burned, BurnedSlots, CODE_BYTES_MAX, ClockFound, Content, CrlIssued,
     DeviceAction, DeviceChanged, DeviceOrder, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
-    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Restored, Rotation, Signed,
-    Start, Steady, Submission, TEXT_BYTES_MAX, Trust, Verdict,
+    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Restored, Rotation,
+    STATION_INTERVALS_MAX, STATION_PRODUCTS_MAX, Signed, Start, StationApproval, StationChange,
+    StationOrder, StationTerms, Steady, Submission, TEXT_BYTES_MAX, Trust, Verdict,
 };
 use crate::state::codec::Numbers;
 
@@ -133,11 +135,9 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
                 action: action.ok_or_else(|| fields.wrong(3, "scrap, void or rework"))?,
                 product: fields.parse(4)?,
                 device_id: fields.parse(5)?,
-                reason: fields.text(6)?,
+                reason: reason(fields, 6)?,
+                station: station(fields, 7)?,
             };
-            if !is_reason(&order.reason) {
-                return Err(fields.wrong(6, "1 to 200 characters of plain text were expected"));
-            }
             Body::Device(order)
         }
         CRL => Body::Crl(CrlIssued {
@@ -210,7 +210,61 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             };
             Body::Refused(Refused { code, entitlement })
         }
+        STATION_CA => Body::StationCa {
+            certificate: fields.bytes(3)?,
+        },
+        STATION => Body::Station(StationOrder {
+            station: fields.parse(3)?,
+            change: match fields.text(4)?.as_str() {
+                "approve" => StationChange::Approve(Box::new(StationApproval {
+                    request: fields.bytes(6)?,
+                    certificate: fields.bytes(7)?,
+                    terms: station_terms(fields)?,
+                })),
+                "revoke" => StationChange::Revoke {
+                    reason: reason(fields, 5)?,
+                },
+                _ => return Err(fields.wrong(4, "approve or revoke")),
+            },
+        }),
+        STATION_CHANGED => Body::StationChanged,
         _ => return Err(fields.wrong(KIND, "a kind of entry that this version does not know")),
+    })
+}
+
+/// The station that asked, the console being left out.
+fn station(fields: &mut Fields, key: i64) -> Result<StationId, Error> {
+    let Some(value) = fields.optional(key) else {
+        return Ok(StationId::console());
+    };
+    let station = value.into_text().ok().and_then(|name| name.parse().ok());
+    station
+        .filter(|station| *station != StationId::console())
+        .ok_or_else(|| fields.wrong(key, "a station other than the console was expected"))
+}
+
+fn station_terms(fields: &mut Fields) -> Result<StationTerms, Error> {
+    let products = fields.optional(8).map(|value| {
+        let products = value.into_array().ok()?.into_iter();
+        let products: Option<Vec<Sku>> = products
+            .map(|product| product.into_text().ok()?.parse().ok())
+            .collect();
+        products.filter(|products| (1..=STATION_PRODUCTS_MAX).contains(&products.len()))
+    });
+    let hours = fields.optional(10).map(|value| {
+        Interval::read_all(value, STATION_INTERVALS_MAX).filter(|hours| !hours.is_empty())
+    });
+    Ok(StationTerms {
+        products: match products {
+            Some(None) => return Err(fields.wrong(8, "1 to 64 products were expected")),
+            products => products.flatten(),
+        },
+        units_per_day: fields.optional_uint(9)?,
+        until: fields.uint(5)?,
+        working_hours: match hours {
+            Some(None) => return Err(fields.wrong(10, "working hours in order were expected")),
+            hours => hours.flatten(),
+        },
     })
 }
 
@@ -336,6 +390,15 @@ fn code(fields: &mut Fields, key: i64) -> Result<String, Error> {
         Ok(code)
     } else {
         Err(fields.wrong(key, "a code was expected"))
+    }
+}
+
+fn reason(fields: &mut Fields, key: i64) -> Result<String, Error> {
+    let reason = fields.text(key)?;
+    if is_reason(&reason) {
+        Ok(reason)
+    } else {
+        Err(fields.wrong(key, "1 to 200 characters of plain text were expected"))
     }
 }
 

@@ -3,9 +3,12 @@
 use ciborium::Value;
 use mintmark_protocol::cbor::Map;
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, StationId};
 
-use super::{Body, Content, Entry, KeyOutcome, LogSequence, Reserved, Steady, Submission, Verdict};
+use super::{
+    Body, Content, Entry, KeyOutcome, LogSequence, Reserved, StationApproval, StationChange,
+    Steady, Submission, Verdict,
+};
 
 pub(super) const KIND: i64 = 0;
 pub(super) const TIME: i64 = 1;
@@ -33,6 +36,9 @@ pub(super) const EXISTING: u64 = 19;
 pub(super) const REFUSED: u64 = 20;
 pub(super) const DEVICE_CHANGED: u64 = 21;
 pub(super) const CLOCK_CONFIRMED: u64 = 22;
+pub(super) const STATION_CA: u64 = 23;
+pub(super) const STATION: u64 = 24;
+pub(super) const STATION_CHANGED: u64 = 25;
 
 pub(super) const STEADY_BOOT: i64 = 7;
 pub(super) const STEADY_SECONDS: i64 = 8;
@@ -135,7 +141,11 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(3, order.action.as_str())
             .with(4, order.product.as_str())
             .with(5, order.device_id.as_str())
-            .with(6, order.reason.as_str()),
+            .with(6, order.reason.as_str())
+            .with_some(
+                7,
+                Some(order.station.as_str()).filter(|_| order.station != StationId::console()),
+            ),
         Body::Crl(crl) => start(CRL)
             .with(3, crl.generation)
             .with(4, crl.number)
@@ -169,8 +179,38 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(5, changed.slot)
             .with(6, changed.issue),
         Body::ClockConfirmed => start(CLOCK_CONFIRMED),
+        Body::StationCa { certificate } => start(STATION_CA).with(3, certificate.clone()),
+        Body::Station(order) => {
+            let map = start(STATION)
+                .with(3, order.station.as_str())
+                .with(4, order.change.as_str());
+            match &order.change {
+                StationChange::Approve(approval) => approved(map, approval),
+                StationChange::Revoke { reason } => map.with(5, reason.as_str()),
+            }
+        }
+        Body::StationChanged => start(STATION_CHANGED),
     };
     map.encode()
+}
+
+fn approved(map: Map, approval: &StationApproval) -> Map {
+    let terms = &approval.terms;
+    let products = terms.products.as_ref().map(|products| {
+        let products = products.iter().map(|product| Value::from(product.as_str()));
+        Value::Array(products.collect())
+    });
+    let hours = terms.working_hours.as_ref().map(|hours| {
+        let pair = |from: u64, until: u64| Value::Array([from, until].map(Value::from).to_vec());
+        let hours = hours.iter().map(|hours| pair(hours.from, hours.until));
+        Value::Array(hours.collect())
+    });
+    map.with(5, terms.until)
+        .with(6, approval.request.clone())
+        .with(7, approval.certificate.clone())
+        .with_some(8, products)
+        .with_some(9, terms.units_per_day)
+        .with_some(10, hours)
 }
 
 fn steady(map: Map, steady: Option<Steady>) -> Map {

@@ -1,4 +1,5 @@
 use mintmark_protocol::cbor::Map;
+use mintmark_protocol::entitlement::Interval;
 use proptest::prelude::*;
 
 use super::*;
@@ -46,7 +47,53 @@ fn each_body() -> Vec<Body> {
             outcome,
         })
     };
+    let station = |change| {
+        Body::Station(StationOrder {
+            station: "line-1".parse().unwrap(),
+            change,
+        })
+    };
+    let approve = |terms| {
+        station(StationChange::Approve(Box::new(StationApproval {
+            request: vec![0x30, 0x00],
+            certificate: vec![0x30, 0x01, 0x00],
+            terms,
+        })))
+    };
+    let device = |station: StationId| {
+        Body::Device(DeviceOrder {
+            action: DeviceAction::Scrap,
+            product: "TH-200".parse().unwrap(),
+            device_id: "TH200-00000001".parse().unwrap(),
+            reason: "it fell off the bench".to_owned(),
+            station,
+        })
+    };
     vec![
+        device(StationId::console()),
+        device("line-1".parse().unwrap()),
+        Body::StationCa {
+            certificate: vec![0x30, 0x00],
+        },
+        approve(StationTerms {
+            products: None,
+            units_per_day: None,
+            until: 1_800_000_000,
+            working_hours: None,
+        }),
+        approve(StationTerms {
+            products: Some(vec!["TH-200".parse().unwrap(), "TH-300".parse().unwrap()]),
+            units_per_day: Some(0),
+            until: 1_800_000_000,
+            working_hours: Some(vec![
+                Interval { from: 1, until: 2 },
+                Interval { from: 2, until: 9 },
+            ]),
+        }),
+        station(StationChange::Revoke {
+            reason: "it was stolen".to_owned(),
+        }),
+        Body::StationChanged,
         Body::Genesis(Genesis {
             vault: vault(),
             lineage: Lineage::new([1; 16]),

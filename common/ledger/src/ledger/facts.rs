@@ -5,7 +5,8 @@ use mintmark_protocol::identifier::Lineage;
 
 use super::Ledger;
 use crate::entry::{
-    BURNED_MAX, Burned, CrlIssued, KeyOutcome, KeyReceipt, Restored, Rotation, is_code,
+    BURNED_MAX, Burned, CrlIssued, KeyOutcome, KeyReceipt, Restored, Rotation, StationOrder,
+    is_code,
 };
 use crate::error::Error;
 
@@ -28,6 +29,18 @@ impl Ledger {
     pub(super) fn crl_fits(&self, crl: &CrlIssued, time: u64) -> Result<(), Error> {
         self.state
             .crl_fits(crl, time)
+            .map_err(|why| Error::Input { why })
+    }
+
+    pub(super) fn station_ca_fits(&self, certificate: &[u8]) -> Result<(), Error> {
+        self.state
+            .station_ca_fits(certificate)
+            .map_err(|why| Error::Input { why })
+    }
+
+    pub(super) fn station_fits(&self, order: &StationOrder) -> Result<(), Error> {
+        self.state
+            .station_fits(order)
             .map_err(|why| Error::Input { why })
     }
 

@@ -4,7 +4,8 @@ use crate::decide::{Input, Submitted};
 use mintmark_protocol::order::is_reason;
 
 use crate::entry::{
-    Body, ENTRY_BYTES_MAX, Request, Steady, Submission, TEXT_BYTES_MAX, Verdict, is_code,
+    Body, ENTRY_BYTES_MAX, Request, StationChange, Steady, Submission, TEXT_BYTES_MAX, Verdict,
+    is_code,
 };
 use crate::error::Error;
 
@@ -54,6 +55,15 @@ pub(super) fn body_of(input: Input<'_>, steady: Option<Steady>) -> Result<Body, 
             Body::Device(order.clone())
         }
         Input::ClockConfirm => Body::ClockConfirm { steady },
+        Input::Station(order) => {
+            if let StationChange::Revoke { reason } = &order.change
+                && !is_reason(reason)
+            {
+                let why = "a reason is 1 to 200 characters of plain text".to_owned();
+                return Err(Error::Input { why });
+            }
+            Body::Station(order.clone())
+        }
         Input::Dispatch(dispatch) => {
             text_fits(&dispatch.kind)?;
             text_fits(&dispatch.id)?;

@@ -2,7 +2,6 @@
 
 use mintmark_pki::{ExtendedKeyUsage, KeyAlgorithm};
 use mintmark_protocol::entitlement::Interval;
-use mintmark_protocol::identifier::StationId;
 use serde::Serialize;
 
 use super::capacity::{Room, room as room_of};
@@ -35,9 +34,6 @@ impl Policy {
     /// What is allowed and looks unintended, for an entitlement drafted at `now` (Unix seconds).
     pub fn warnings(&self, now: u64) -> Vec<Warning> {
         let mut warnings = Warnings(Vec::new());
-        for product in &self.products {
-            product.doubt_stations(&mut warnings);
-        }
         let left = match self.window(now) {
             Ok(window) if window.until > now => Some(Interval {
                 from: window.from.max(now),
@@ -217,21 +213,6 @@ impl ProductPolicy {
                 "RATE-NEVER-BINDS",
                 format!("{sku}: {rate} limits nothing: {why}."),
             );
-        }
-    }
-
-    fn doubt_stations(&self, warnings: &mut Warnings) {
-        let Some(stations) = &self.stations else {
-            return;
-        };
-        let console = StationId::console();
-        if !stations.contains(&console) {
-            let text = format!(
-                "{}: stations does not name {console}, and this version knows no other station: every request will be \
-                 refused.",
-                self.sku
-            );
-            warnings.add("STATIONS-UNSUPPORTED", text);
         }
     }
 

@@ -2,12 +2,13 @@
 
 use mintmark_protocol::identifier::EntitlementId;
 
-use super::{Refusal, meaning, time};
+use super::{Refusal, StationRefusal, meaning, time};
 
 impl Refusal {
     /// The stable code that the log holds.
     pub fn code(&self) -> &str {
         match self {
+            Self::Station(refusal) => refusal.code(),
             Self::NotEnrolled => "NOT-ENROLLED",
             Self::Unreadable { code } | Self::ContentRejected { code } => code,
             Self::ProductNotEntitled { .. } => "PRODUCT-NOT-ENTITLED",
@@ -127,6 +128,15 @@ impl Refusal {
             }
             Self::RateDay { next, .. } | Self::RateHour { next, .. } => {
                 return format!("wait until {}, or ask HQ for an amendment", time(*next));
+            }
+            Self::Station(
+                StationRefusal::RateDay { next, .. }
+                | StationRefusal::OutOfHours {
+                    next: Some(next), ..
+                },
+            ) => {
+                let next = time(*next);
+                return format!("wait until {next}, or have the station approved for more");
             }
             Self::OutOfHours {
                 next: Some(next), ..

@@ -125,6 +125,56 @@ const CODES: &[(&str, &str, &str)] = &[
         "use a station that it names, or ask HQ for an amendment",
     ),
     (
+        "STATION-UNKNOWN",
+        "no such station was approved at the vault",
+        "have the station approved there: `site station approve`",
+    ),
+    (
+        "STATION-REVOKED",
+        "the station was revoked",
+        "use another station, or have this one approved again with a new key",
+    ),
+    (
+        "STATION-EXPIRED",
+        "what the station may do was over",
+        "have it approved again: `site station approve`",
+    ),
+    (
+        "STATION-PRODUCT-NOT-ALLOWED",
+        "the station was not approved for the product",
+        "use another station, or have this one approved for it too",
+    ),
+    (
+        "STATION-OUT-OF-HOURS",
+        "it was outside of the station's working hours",
+        "use another station, or have this one approved for other hours",
+    ),
+    (
+        "STATION-RATE-DAY",
+        "the station had its units of the UTC day",
+        "wait for the next day, or have it approved for more",
+    ),
+    (
+        "STATION-NAME-RESERVED",
+        "the name is that of the vault's own console",
+        "give the station another name",
+    ),
+    (
+        "STATION-END-PAST",
+        "the station was to be let in until a time that is over",
+        "let it in for longer: --valid-days",
+    ),
+    (
+        "STATION-KEY-TAKEN",
+        "another station has the same key",
+        "have the station make a key of its own, or revoke the other one",
+    ),
+    (
+        "STATIONS-TOO-MANY",
+        "there were as many stations as there can be",
+        "revoke those that are not used any more",
+    ),
+    (
         "KEY-ALGORITHM-FORBIDDEN",
         "the entitlement did not allow the kind of key",
         "let the device make a key of an allowed kind",

@@ -117,6 +117,12 @@ pub(super) fn input(
         }
         Body::Key(receipt) => key(state, receipt, found),
         Body::Clock(said) => clock(state, entry.clock(), said, found),
+        Body::StationCa { certificate } => fits(
+            "STATION-MISMATCH",
+            state.station_ca_fits(certificate),
+            found,
+        ),
+        Body::Station(order) => fits("STATION-MISMATCH", state.station_fits(order), found),
         Body::Crl(crl) => fits("CRL-MISMATCH", state.crl_fits(crl, entry.time), found),
         Body::Burned(burned) => fits("BURN-MISMATCH", state.burned_fits(burned), found),
         Body::Restored(restored) => fits("RESTORE-MISMATCH", state.restored_fits(restored), found),
@@ -265,7 +271,11 @@ pub(super) fn decision(
             };
             (code, Severity::Critical)
         }
-        (Body::Refused(_), Body::DeviceChanged(_)) => ("POLICY-BREACH", Severity::Critical),
+        (Body::Refused(_), Body::DeviceChanged(_) | Body::StationChanged) => {
+            ("POLICY-BREACH", Severity::Critical)
+        }
+        // So does a station that was shut out, and of which the log says that it was not.
+        (Body::StationChanged, Body::Refused(_)) => ("WRONGLY-REFUSED", Severity::Critical),
         // A device that was scrapped, and of which the log says that it was not, stays good for everybody else.
         (Body::DeviceChanged(_), Body::Refused(_)) => ("WRONGLY-REFUSED", Severity::Critical),
         (Body::Existing { .. }, Body::Reserved(_)) => ("DEVICE-DUPLICATE", Severity::Critical),

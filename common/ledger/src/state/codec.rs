@@ -5,14 +5,16 @@
 //! state = { 0: 1, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint,
 //!           8: [uint, bstr, uint] / null, 9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement],
 //!           13: [* account], 14: [* reservation], 15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null,
-//!           20: entry / sku / null, 21: orders, 22: orders, 23: orders, 24: revoked / null, 25: [uint, digest] / null,
+//!           20: entry / [sku, identifier] / null, 21: orders, 22: orders, 23: orders, 24: revoked / null, 25: [uint, digest] / null,
 //!           26: [* received], 27: [* uses], 28: [* { 1: label, 2: sku }],
 //!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
 //!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
 //!           31: [* [at: uint, entry]], 32: clock, 33: anchor,
-//!           34: { 1: [* lineage: bstr], 2: [* [tag: uint, slot: uint]] } }
+//!           34: { 1: [* lineage: bstr], 2: [* [tag: uint, slot: uint]] }, 35: stations }
 //! ; 34: the lineages before, and below which slots what was lost may have spent
 //! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs
+//! stations = { ? 1: bstr, 2: [* { 1: entry, 2: [at: uint, since: unix-time, day: uint, units: uint], ? 3: unix-time, ? 4: tstr }] }
+//! ; certificate of the station CA; each station: how it was let in; new units of its newest day; since when and why it is out
 //! anchor = { 1: uint, 2: uint, 3: bool, 4: [* [tag: uint, first: uint, end: uint]] / null }
 //! ; highest counter of the token's anchor, the record that states it; whether it is missing; what is to be burned for that
 //! clock = { 1: [clock: unix-time, boot: bstr, seconds: uint] / null, 2: [at: uint, clock: unix-time, expected: unix-time] / null, 3: uint, 4: bool }
@@ -34,6 +36,7 @@
 
 mod orders;
 mod restores;
+mod stations;
 mod taken;
 
 use std::sync::Arc;
@@ -123,7 +126,9 @@ impl State {
             ])
         });
         let pending = self.pending.as_ref().map(|pending| match pending {
-            Pending::Request { product } => Value::from(product.as_str()),
+            Pending::Request { product, station } => {
+                array([product.as_str(), station.as_str()].map(Value::from))
+            }
             Pending::Dispatch(dispatch) => {
                 Value::from(record(Body::Dispatch((**dispatch).clone())))
             }
@@ -131,6 +136,7 @@ impl State {
             Pending::ClockConfirm { steady } => {
                 Value::from(record(Body::ClockConfirm { steady: *steady }))
             }
+            Pending::Station(order) => Value::from(record(Body::Station((**order).clone()))),
         });
         Map::new()
             .with(0, FORMAT)
@@ -168,6 +174,7 @@ impl State {
             .with(32, taken::clock(&self.clock))
             .with(33, taken::anchor(&self.anchor))
             .with(34, restores::restores(&self.restores))
+            .with(35, stations::stations(&self.stations))
             .encode()
     }
 
@@ -349,6 +356,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.clock = taken::read_clock(fields.map(32, WHAT)?)?;
     state.anchor = taken::read_anchor(fields.map(33, WHAT)?)?;
     state.restores = restores::read(fields.map(34, WHAT)?)?;
+    state.stations = stations::read(fields.map(35, WHAT)?)?;
     fields.finish()?;
     state.recompile();
     Ok(state)
@@ -383,13 +391,24 @@ fn read_trusted(value: Value) -> Option<(u64, u64, Fingerprint)> {
 
 fn read_pending(fields: &Fields, value: Value) -> Result<Pending, Error> {
     match value {
-        Value::Text(sku) => Ok(Pending::Request {
-            product: sku.parse()?,
-        }),
+        Value::Array(names) => {
+            let names: Option<Vec<String>> = names
+                .into_iter()
+                .map(|name| name.into_text().ok())
+                .collect();
+            let Some([product, station]) = names.as_deref() else {
+                return Err(fields.wrong(20, "a product and a station were expected"));
+            };
+            Ok(Pending::Request {
+                product: product.parse()?,
+                station: station.parse()?,
+            })
+        }
         Value::Bytes(record) => match Entry::from_cbor(&record)?.body {
             Body::Dispatch(dispatch) => Ok(Pending::Dispatch(Box::new(dispatch))),
             Body::Device(order) => Ok(Pending::Device(Box::new(order))),
             Body::ClockConfirm { steady } => Ok(Pending::ClockConfirm { steady }),
+            Body::Station(order) => Ok(Pending::Station(Box::new(order))),
             _ => Err(fields.wrong(20, "a dispatch was expected")),
         },
         _ => Err(fields.wrong(20, "an input was expected")),

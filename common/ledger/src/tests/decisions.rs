@@ -231,19 +231,7 @@ fn the_first_and_the_last_second_of_a_window_are_as_the_entitlement_says() {
 }
 
 #[test]
-fn stations_keys_and_device_ids_are_those_that_the_entitlement_allows() {
-    let line_1: StationId = "line-1".parse().unwrap();
-    let stations = five(|e| e.products[0].stations = Some(vec!["line-1".parse().unwrap()]));
-    let vault = Chronicle::entitled(&[stations]);
-    assert_eq!(
-        code(&vault.decision("TH-200", &csr("A", 1))),
-        "STATION-NOT-ALLOWED"
-    );
-    assert_eq!(
-        code(&vault.decision_at(&line_1, "TH-200", &csr("A", 1))),
-        "reserved"
-    );
-
+fn keys_and_device_ids_are_those_that_the_entitlement_allows() {
     let keys = five(|e| e.products[0].key_algorithms = vec!["P-384".to_owned()]);
     let vault = Chronicle::entitled(&[keys]);
     assert_eq!(

@@ -22,6 +22,7 @@ pub(super) fn device_order(action: DeviceAction, product: &str, device: &str) ->
         product: sku(product),
         device_id: device.parse().unwrap(),
         reason: "it fell off the bench".to_owned(),
+        station: mintmark_protocol::identifier::StationId::console(),
     }
 }
 

@@ -449,7 +449,7 @@ struct Replaying<'a> {
     sources: BTreeMap<Sku, DeviceIdSource>,
     state: State,
     devices: Devices,
-    /// A dispatch that matters, or a confirmation of the clock, whose acceptance comes next.
+    /// A dispatch that matters, a confirmation of the clock, or a change of a station, whose acceptance comes next.
     dispatch: Option<(Vec<u8>, Entry)>,
     /// The request before, until it is known what the vault made of it.
     tried: Option<Tried>,
@@ -466,7 +466,8 @@ impl Replaying<'_> {
             | Body::Start(_)
             | Body::Trust(_)
             | Body::Rotation(_)
-            | Body::Clock(_) => {
+            | Body::Clock(_)
+            | Body::StationCa { .. } => {
                 apply(&mut self.state, raw, &entry);
             }
             Body::Dispatch(dispatch) => {
@@ -476,8 +477,11 @@ impl Replaying<'_> {
                     self.dispatch = Some((raw.to_vec(), entry));
                 }
             }
-            Body::ClockConfirm { .. } => self.dispatch = Some((raw.to_vec(), entry)),
-            Body::DispatchAccepted | Body::ClockConfirmed => {
+            // Who may ask is for the vault to say, whatever the policy.
+            Body::ClockConfirm { .. } | Body::Station(_) => {
+                self.dispatch = Some((raw.to_vec(), entry));
+            }
+            Body::DispatchAccepted | Body::ClockConfirmed | Body::StationChanged => {
                 if let Some((asked, dispatch)) = dispatched {
                     apply(&mut self.state, &asked, &dispatch);
                     apply(&mut self.state, raw, &entry);
@@ -619,7 +623,7 @@ impl Replaying<'_> {
                 self.tried = Some(Tried::Existing);
             }
             // Nobody asks these of a request.
-            Decision::ChangeDevice(_) | Decision::ConfirmClock => {}
+            Decision::ChangeDevice(_) | Decision::ChangeStation | Decision::ConfirmClock => {}
             Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
                 let code = refusal.code().to_owned();
                 let example = json!({

@@ -5,7 +5,7 @@ use std::path::Path;
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::{DeviceAction, DeviceOrder};
 use mintmark_ledger::ledger::DeviceHistory;
-use mintmark_protocol::identifier::{DeviceId, Sku};
+use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use mintmark_protocol::order::is_reason;
 use serde::Serialize;
 
@@ -76,6 +76,7 @@ pub(super) fn execute(
         product,
         device_id: arguments.id.clone(),
         reason: arguments.reason.clone(),
+        station: StationId::console(),
     };
     let refusal = match dry_run {
         true => vault.rehearse_order(&order)?,
