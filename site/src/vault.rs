@@ -46,10 +46,14 @@ pub(crate) use rolled_back::HOME_ROLLED_BACK;
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{Home, HomeLock, LOG};
+use crate::stop::Stop;
 use crate::submission::Submission;
 use anchor::{Anchor, FIRST_COUNTER, Found, Holding, Trouble};
 use keyring::{Identity, Keyring, open_store};
 use trust::{TrustChain, TrustPoint};
+
+/// The code of a line that was asked to stop.
+pub(crate) const INTERRUPTED: &str = "INTERRUPTED";
 
 /// Makes the log of a new vault in its home, and gives the first anchor of it.
 pub(crate) fn create_ledger(home: &Path, genesis: Genesis, now: u64) -> Result<Anchor> {
@@ -72,6 +76,8 @@ pub(crate) struct Vault<'c> {
     /// The device CAs that were needed so far, by generation.
     issuers: RefCell<BTreeMap<u16, Arc<Issuer>>>,
     opened: Opened,
+    /// Who is listened to while a line is at work.
+    stop: Option<Stop>,
     home: Home,
     // Released last.
     _lock: HomeLock,
@@ -182,6 +188,7 @@ impl<'c> Vault<'c> {
             serials: OnceCell::new(),
             issuers: RefCell::default(),
             opened,
+            stop: None,
             home,
             _lock: lock,
         };
@@ -206,6 +213,23 @@ impl<'c> Vault<'c> {
     /// What opening it had to put right.
     pub(crate) fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// From here on a line that is asked to stop takes no new requests, finishes what it has begun, and ends.
+    pub(crate) fn heed(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+    }
+
+    /// That somebody asked for that, as the reason why the rest is not answered.
+    fn asked_to_stop(&self) -> Option<Error> {
+        let signal = self.stop.as_ref()?.asked()?;
+        self.console.note(format!(
+            "{signal}: what is begun is finished; once more ends at once, and costs what is leased"
+        ));
+        let message = format!("stopped by {signal} before every request was answered");
+        Some(Error::environment(INTERRUPTED, message).hint(
+            "run the same command again: it goes on with what is left, and asking twice is free",
+        ))
     }
 
     /// A person says that the clock is right as it is; why that is refused, if it is.

@@ -4,6 +4,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, Scope};
@@ -17,8 +18,9 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use self::tally::{Tally, serial};
 use crate::delivery::{Consignment, Delivered, Output, Parcel, Superseded};
-use crate::failure::Result;
+use crate::failure::{Error, Result};
 use crate::home::Home;
+use crate::stop::Stop;
 use crate::submission::{Submission, Submissions};
 use crate::vault::{
     Answer, Answered, BATCH_MAX, GROUP_MAX, Inlet, Issued, Outlet, Promise, Requests, SealedSecret,
@@ -75,10 +77,11 @@ pub(crate) fn execute_with(
     if arguments.dry_run {
         rehearse(&mut vault, arguments, submissions, &mut tally)?;
     } else {
+        vault.heed(Stop::listen().map_err(unheard)?);
         let issued = issue(&mut vault, arguments, submissions, &mut tally);
         // What could be done is done: it ends as cleanly as it can, whatever stopped the rest.
         let closed = vault.close();
-        if let Err(error) = issued.and(closed) {
+        if let Err(error) = tally.judge(issued).and(closed) {
             let missing = [tally.unwritten(), tally.secrets_missing()];
             for missing in missing.into_iter().flatten() {
                 console.report(missing.failure());
@@ -95,6 +98,13 @@ pub(crate) fn execute_with(
             Err(unwritten)
         }
     }
+}
+
+fn unheard(error: io::Error) -> Error {
+    let message = "signals that ask this command to stop cannot be listened to";
+    Error::environment("SIGNALS-UNAVAILABLE", message)
+        .cause(error)
+        .hint("nothing was changed; report this with the system's name and version")
 }
 
 /// Answers what was submitted, with a vault that stays open.

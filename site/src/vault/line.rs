@@ -156,7 +156,7 @@ struct Line<'l, I: Inlet, D> {
     unread: usize,
     sender: &'l Sender<Event<I, D>>,
     receiver: &'l Receiver<Event<I, D>>,
-    /// The first failure of the token. Nothing new is reserved after it.
+    /// The first failure of the token, or that somebody asked to stop. Nothing new is reserved after it.
     failed: Option<Error>,
 }
 
@@ -228,6 +228,9 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
                 self.commit(vault, scope)?;
             }
             self.release(vault, outlet)?;
+            if self.failed.is_none() {
+                self.failed = vault.asked_to_stop();
+            }
             if self.failed.is_some() && self.nothing_decided_is_left() {
                 return Ok(());
             }

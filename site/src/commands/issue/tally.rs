@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::delivery::{Delivered, DeliveredSecret};
 use crate::failure::{Error, Result};
 use crate::submission::Submission;
-use crate::vault::{Issued, Unit};
+use crate::vault::{INTERRUPTED, Issued, Unit};
 
 /// One line of the report.
 #[derive(Debug, Serialize)]
@@ -50,6 +50,8 @@ pub(super) struct Tally<'a> {
     console: &'a Console,
     progress: Progress,
     product: &'a Sku,
+    /// How many requests there are.
+    total: u64,
     issued: u64,
     existing: u64,
     refused: u64,
@@ -71,10 +73,12 @@ pub(super) struct Tally<'a> {
 impl<'a> Tally<'a> {
     /// Nothing is reported yet, of so many files.
     pub(super) fn new(product: &'a Sku, total: usize, console: &'a Console) -> Self {
+        let total = u64::try_from(total).unwrap_or(u64::MAX);
         Self {
             console,
-            progress: console.progress("issuing", u64::try_from(total).ok()),
+            progress: console.progress("issuing", Some(total)),
             product,
+            total,
             issued: 0,
             existing: 0,
             refused: 0,
@@ -102,6 +106,27 @@ impl<'a> Tally<'a> {
     /// How many of those there are.
     pub(super) fn opened(&self) -> usize {
         self.open
+    }
+
+    /// Says how far a line came that was asked to stop. Where that was the end, nothing is left to say.
+    pub(super) fn judge(&self, issued: Result<()>) -> Result<()> {
+        let Err(error) = issued else {
+            return Ok(());
+        };
+        if error.code() != INTERRUPTED || self.open > 0 {
+            return Err(error);
+        }
+        let answered = self.issued + self.existing + self.refused;
+        if answered == self.total {
+            return Ok(());
+        }
+        self.finish(false);
+        let message = &error.failure().message;
+        let message = format!(
+            "{message}: {answered} of {} are, and nothing is left open",
+            self.total
+        );
+        Err(error.saying(message))
     }
 
     /// Says that a dry run goes no further.
