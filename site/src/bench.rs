@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mintmark_console::{Console, Failure};
-use mintmark_ledger::index::SledIndex;
+use mintmark_ledger::index::{GatheredIndex, SledIndex};
 use mintmark_ledger::ledger::Ledger;
 use mintmark_ledger::log::LogStore;
 use mintmark_protocol::identifier::Sku;
@@ -57,7 +57,7 @@ pub fn issue_over(
             let genesis = genesis.ok_or_else(|| Error::unknown("INTERNAL", "the log is empty"))?;
             let time = ledger.state().mark();
             ledger.close()?;
-            let index = SledIndex::open(&order.home.join("index"))?;
+            let index = GatheredIndex::new(SledIndex::open(&order.home.join("index"))?);
             let log = log(&order.home.join("log"));
             Ok(Ledger::over(log, Box::new(index), genesis, time)?)
         })?;

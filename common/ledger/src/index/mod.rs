@@ -14,7 +14,11 @@
 //! Positions are 8 bytes each, big-endian, in the order they were added. Keys of public keys are
 //! cut to 8 bytes because random keys are dear in size and time; a stranger among the positions is
 //! told apart by its record.
+//!
+//! A ledger in files writes its index seldom: [`GatheredIndex`] holds back what many groups of the
+//! log change, and is read in the place of what it holds back.
 
+mod gathered;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod sled;
@@ -26,6 +30,7 @@ use std::collections::BTreeMap;
 use crate::StorageError;
 use crate::log::{Head, Position};
 
+pub use self::gathered::GatheredIndex;
 #[cfg(any(test, feature = "testing"))]
 pub use self::memory::MemoryIndex;
 pub use self::sled::{SledIndex, panics_are_caught};

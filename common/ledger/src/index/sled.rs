@@ -190,6 +190,8 @@ impl SledIndex {
             .path(database_folder(folder))
             .cache_capacity(CACHE_BYTES)
             .use_compression(false)
+            // What a killed process did not write is made again from the log.
+            .flush_every_ms(None)
             .print_profile_on_drop(false);
         let mut tries = 0;
         let db = loop {

@@ -11,7 +11,7 @@ use super::{Ledger, text_fits};
 use crate::apply::apply;
 use crate::entry::{Body, Entry, Genesis, LogSequence};
 use crate::error::Error;
-use crate::index::{self, Batch, IndexStore, SledIndex};
+use crate::index::{self, Batch, GatheredIndex, IndexStore, SledIndex};
 use crate::log::{FileLog, Head, LogStore, Position, Unopened};
 use crate::snapshot::Snapshot;
 use crate::state::State;
@@ -90,8 +90,8 @@ impl Ledger {
         let index = SledIndex::rebuild(&folder.index)?;
         let snapshot = Some(folder.snapshot);
         let software = genesis.software;
-        let (log, index) = (Box::new(log), Box::new(index));
-        let mut ledger = Self::with_stores(log, index, snapshot, &software, None)?;
+        let (log, index) = (Box::new(log), GatheredIndex::new(index));
+        let mut ledger = Self::with_stores(log, Box::new(index), snapshot, &software, None)?;
         ledger.catch_up_index()?;
         Ok(ledger)
     }
@@ -155,7 +155,7 @@ impl Ledger {
         let (index, mut index_rebuilt) = index.of(&paths.index, &log)?;
         let mut ledger = Self::with_stores(
             Box::new(log),
-            Box::new(index),
+            Box::new(GatheredIndex::new(index)),
             Some(paths.snapshot),
             software,
             snapshot,
@@ -188,7 +188,7 @@ impl Ledger {
         self.index.distrust();
         // The one before lets go of its files first.
         self.index = Box::new(NoIndex);
-        self.index = Box::new(SledIndex::rebuild(path)?);
+        self.index = Box::new(GatheredIndex::new(SledIndex::rebuild(path)?));
         self.catch_up_index()?;
         Ok(Some(reason))
     }
