@@ -148,10 +148,10 @@ fn a_proof_with_one_changed_bit_is_refused_even_if_its_digest_is_made_anew() {
             bytes[bit / 8] ^= 1 << (bit % 8);
         };
         let mut changed = whole.clone();
-        flip(&mut changed.bundles[0]);
+        flip(&mut changed.statements[0]);
         refused("first bundle", &changed);
         let mut changed = whole.clone();
-        flip(&mut changed.bundles[1]);
+        flip(&mut changed.statements[1]);
         refused("second bundle", &changed);
         let mut changed = whole.clone();
         flip(&mut changed.identity_certificate);
@@ -169,7 +169,7 @@ fn two_bundles_of_one_history_prove_nothing() {
     let fingerprint = said["trust_fingerprint"].as_str().unwrap().to_owned();
     let whole = ForkProof::from_cbor(&proof).unwrap();
     let mut same = whole.clone();
-    same.bundles[1] = same.bundles[0].clone();
+    same.statements[1] = same.statements[0].clone();
     let unproven = |proof: &ForkProof| {
         let run = elsewhere(&world, &proof.to_cbor(), &fingerprint).exits(1);
         assert_eq!(run.codes(), ["FORK-UNPROVEN"], "{run}");
@@ -181,7 +181,7 @@ fn two_bundles_of_one_history_prove_nothing() {
             .is_some_and(|extension| extension == "cose")
     });
     let mut honest = whole;
-    honest.bundles = [
+    honest.statements = [
         fs::read(&bundles[0]).unwrap(),
         fs::read(&bundles[1]).unwrap(),
     ];
@@ -238,4 +238,147 @@ fn a_smaller_log_that_is_not_how_the_larger_one_began_is_a_fork_whatever_its_seq
     let (said, proof) = export(&world, &format!("--bundle {bundle}"));
     assert_eq!(said["contradiction"], "chain", "{said}");
     elsewhere(&world, &proof, &fingerprint).exits_done();
+}
+
+/// Puts a home back from a copy that was made before two more units, and declares the restore. Gives the stick that says so.
+fn declares(world: &World, home: &str, stick: &str, numbers: std::ops::RangeInclusive<u32>) {
+    let copy = world.path(&format!("{home}-copy"));
+    files::copy(&world.path(home), &copy);
+    world.requests(stick, numbers);
+    world
+        .site(&format!(
+            "--home $D/{home} issue --product TH-200 --csr $D/csr/{stick} --output $D/out"
+        ))
+        .ok();
+    fs::remove_dir_all(world.path(home)).unwrap();
+    files::copy(&copy, &world.path(home));
+    let declare = "recover --declare-restore --confirm berlin/v1";
+    world.site(&format!("--home $D/{home} {declare}")).ok();
+    fs::create_dir_all(world.path(stick)).unwrap();
+    world
+        .site(&format!("--home $D/{home} media export $D/{stick}"))
+        .ok();
+}
+
+#[track_caller]
+fn proven(world: &World, said: &Value, proof: &[u8], contradiction: &str) {
+    assert_eq!(said["contradiction"], contradiction, "{said}");
+    let fingerprint = said["trust_fingerprint"].as_str().unwrap();
+    let verdict = elsewhere(world, proof, fingerprint).exits_done().json();
+    assert_eq!(verdict["verdict"], "proven", "{verdict}");
+    assert_eq!(verdict["contradiction"], contradiction, "{verdict}");
+    for part in ["bundles", "declarations", "opening"] {
+        assert_eq!(verdict[part], said[part], "{part}");
+    }
+}
+
+/// A vault whose home was put back, and whose lost history has turned up at headquarters.
+fn history_turned_up() -> World {
+    let world = World::ready();
+    original_issues(&world, "two", 1..=2);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    world.clone_vault("clone");
+    fs::create_dir(world.path("lost")).unwrap();
+    // What the copy goes on with is what the vault itself loses.
+    clone_issues(&world, "lost", 3..=4);
+    world.site(&format!("{CLONE} media export $D/lost")).ok();
+    declares(&world, "berlin", "declared", 5..=6);
+    let run = world.hq("media import $D/declared").run();
+    let item = run.item("restore-berlin_v1.cose");
+    assert_eq!(item["outcome"], "imported", "{run}");
+    let run = world.hq("media import $D/lost").exits(4);
+    assert!(run.to_string().contains("BUNDLE-FORK"), "{run}");
+    world
+}
+
+#[test]
+fn lost_history_that_turns_up_is_proven_as_soon_as_the_vault_has_reported_from_where_its_log_went_on()
+ {
+    let world = history_turned_up();
+    // One history is signed, and the other one only announced.
+    let listed = world.hq("audit fork").ok().json();
+    let forks = listed["forks"].as_array().unwrap();
+    assert_eq!(forks.len(), 1, "{listed}");
+    assert_eq!(forks[0]["code"], "FORK-ONE-SIDED", "{listed}");
+    let kept = forks[0]["evidence"].as_array().unwrap();
+    assert_eq!(kept.len(), 2, "{listed}");
+    for path in kept {
+        assert!(fs::metadata(path.as_str().unwrap()).unwrap().is_file());
+    }
+    let run = world.hq("audit fork --export $D/fork.proof").exits(1);
+    assert_eq!(run.codes(), ["FORK-ONE-SIDED"], "{run}");
+    for part in ["has signed no report", kept[0].as_str().unwrap()] {
+        assert!(run.to_string().contains(part), "{part}: {run}");
+    }
+    assert!(!world.path("fork.proof").exists());
+
+    world.hq("media export $D/media").ok();
+    world.site("media import $D/media").ok();
+    original_issues(&world, "after", 7..=7);
+    world.carry_home("berlin");
+    let (said, proof) = export(&world, "");
+    proven(&world, &said, &proof, "restore");
+    assert_eq!(said["bundles"].as_array().unwrap().len(), 1, "{said}");
+    assert_eq!(said["declarations"].as_array().unwrap().len(), 1, "{said}");
+    assert_eq!(said["opening"]["sequence"], 1, "{said}");
+    // It takes all three.
+    let fingerprint = said["trust_fingerprint"].as_str().unwrap().to_owned();
+    let whole = ForkProof::from_cbor(&proof).unwrap();
+    let unproven = |proof: &ForkProof| {
+        let run = elsewhere(&world, &proof.to_cbor(), &fingerprint).exits(1);
+        assert_eq!(run.codes(), ["FORK-UNPROVEN"], "{run}");
+    };
+    let mut changed = whole.clone();
+    changed.opening = None;
+    unproven(&changed);
+    changed.opening = Some(whole.statements[1].clone());
+    unproven(&changed);
+    let mut changed = whole.clone();
+    changed.statements[1] = changed.opening.clone().unwrap();
+    unproven(&changed);
+    for turn in 1..4 {
+        let mut changed = whole.clone();
+        let bytes = changed.opening.as_mut().unwrap();
+        let at = bytes.len() * turn / 4;
+        bytes[at] ^= 1;
+        let run = elsewhere(&world, &changed.to_cbor(), &fingerprint);
+        assert_eq!(run.exit, 1, "{at}: {run}");
+    }
+}
+
+#[test]
+fn a_declaration_of_another_log_than_headquarters_holds_is_proven_by_a_bundle() {
+    let world = cloned();
+    clone_issues(&world, "b", 4..=4);
+    declares(&world, "clone", "declared", 5..=6);
+    original_issues(&world, "a", 10..=40);
+    world.carry_home("berlin").exits_done();
+    let run = world.hq("media import $D/declared").exits(4);
+    let item = run.item("restore-berlin_v1.cose");
+    assert_eq!(item["code"], "RESTORE-FORK", "{run}");
+    let (said, proof) = export(&world, "");
+    proven(&world, &said, &proof, "prefix");
+    assert_eq!(said["declarations"].as_array().unwrap().len(), 1, "{said}");
+    assert_eq!(said["bundles"].as_array().unwrap().len(), 1, "{said}");
+}
+
+#[test]
+fn two_declarations_about_one_history_are_a_proof_where_one_says_that_it_had_ended() {
+    let world = cloned();
+    declares(&world, "berlin", "declared", 3..=4);
+    world.hq("media import $D/declared").run();
+    world.hq("media export $D/media").ok();
+    world.site("media import $D/media").ok();
+    original_issues(&world, "after", 7..=7);
+    world.carry_home("berlin");
+    // The copy has made more of the history that had ended than headquarters has of the one that goes on.
+    clone_issues(&world, "b", 10..=60);
+    declares(&world, "clone", "again", 61..=62);
+    let run = world.hq("media import $D/again").exits(4);
+    let item = run.item("restore-berlin_v1.cose");
+    assert_eq!(item["code"], "RESTORE-FORK", "{run}");
+    let (said, proof) = export(&world, "");
+    proven(&world, &said, &proof, "restore");
+    assert_eq!(said["declarations"].as_array().unwrap().len(), 2, "{said}");
 }

@@ -208,20 +208,24 @@ fn what_the_specification_does_not_list_matches_no_rule() {
 #[test]
 fn a_proof_of_a_fork_matches_its_rule_and_is_no_message() {
     let bundle = sealed_bundle().bytes;
-    let proof = ForkProof {
+    let mut proof = ForkProof {
         trust: vec![trust_bytes(), trust_second_bytes()],
         identity_certificate: b"certificate".to_vec(),
-        bundles: [bundle.clone(), bundle],
+        statements: [bundle.clone(), bundle.clone()],
+        opening: None,
         consistency: vec![pinned().fingerprint()],
     };
-    let bytes = proof.to_cbor();
-    matches("fork-proof", &bytes).unwrap();
-    assert!(matches("mintmark-file", &bytes).is_err());
-    assert_eq!(ForkProof::from_cbor(&bytes).unwrap(), proof);
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(ForkProof::from_cbor(&changed).is_err(), "octet {at}");
+    for opening in [None, Some(bundle)] {
+        proof.opening = opening;
+        let bytes = proof.to_cbor();
+        matches("fork-proof", &bytes).unwrap();
+        assert!(matches("mintmark-file", &bytes).is_err());
+        assert_eq!(ForkProof::from_cbor(&bytes).unwrap(), proof);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(ForkProof::from_cbor(&changed).is_err(), "octet {at}");
+        }
     }
     // The fingerprint of either manifest leads to both.
     for known in [&trust_bytes(), &trust_second_bytes()] {

@@ -53,7 +53,7 @@ pub(super) enum Audit {
         /// The site, or SITE/VAULT; all if none is given.
         #[arg(long, value_name = "S")]
         site: Option<String>,
-        /// Which, where there are several: the fingerprint of either bundle.
+        /// Which, where there are several: the fingerprint of either bundle, or of a declared restore.
         #[arg(long, value_name = "HEX")]
         bundle: Option<Fingerprint>,
         /// Write its proof to this file.

@@ -1,94 +1,164 @@
 //! `hq audit fork`: two histories of one log, as headquarters knows of them, and as a file that proves it to others.
 
+mod known;
+
 use std::io::Read as _;
 use std::path::Path;
 
+use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files};
 use mintmark_ledger::merkle::{Hash, consistency_proof};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Verified, claim};
-use mintmark_protocol::fork::{FORK_PROOF_BYTES_MAX, ForkProof};
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::fork::{FORK_PROOF_BYTES_MAX, ForkProof, Statement};
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use self::known::{Known, Pair, Search, Shown};
 use super::vault_named;
 use crate::commands::{expect_absent, say};
-use crate::findings::Finding;
-use crate::forks::{self, BUNDLE_CHAIN, Contradiction, FORK, Proven};
+use crate::forks::{self, Contradiction, Proven};
 use crate::home::Home;
 use crate::import::{kept, records};
 use crate::keyring::{self, AUDIT, Keyring};
-use crate::record::Record;
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{bundles, findings};
 use crate::{failure, trust};
 
 const SCHEMA: &str = "mintmark/fork/1";
-/// How a map of seven begins: no message of a vault or of headquarters does.
-const FIRST_OCTET: u8 = 0xa7;
+/// How a map of seven or eight begins: no message of a vault or of headquarters does.
+const FIRST_OCTETS: [u8; 2] = [0xa7, 0xa8];
 
-/// A fork that HQ knows of, with both bundles as they were received.
-struct Known {
-    finding: Finding,
-    vault: Vault,
+/// A fork as it can be shown.
+struct Fork<'a> {
+    vault: &'a VaultName,
     contradiction: Contradiction,
-    bundles: [Verified<Bundle>; 2],
-    bytes: [Vec<u8>; 2],
+    statements: [&'a Statement; 2],
+    opening: Option<&'a Verified<Bundle>>,
+    text: &'a str,
+}
+
+impl<'a> Fork<'a> {
+    fn of(known: &'a Known, pair: &'a Pair) -> Self {
+        let [(_, first), (_, second)] = &pair.statements;
+        Self {
+            vault: &known.vault.name,
+            contradiction: pair.contradiction,
+            statements: [first, second],
+            opening: pair.opening.as_ref().map(|(_, bundle)| bundle),
+            text: &known.finding.text,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let bundles = self.statements.into_iter().filter_map(Statement::bundle);
+        let declared = self
+            .statements
+            .into_iter()
+            .filter_map(Statement::declaration);
+        let declared = declared.map(|declared| {
+            let content = declared.content();
+            json!({
+                "fingerprint": declared.fingerprint().to_string(),
+                "parent": content.parent.to_string(),
+                "lineage": content.lineage.to_string(),
+                "log_size": content.size,
+                "log_root": content.root.to_string(),
+                "declared_at": rfc3339(content.declared_at),
+            })
+        });
+        json!({
+            "site": self.vault.site.as_str(),
+            "vault": self.vault.vault.as_str(),
+            "lineage": self.statements[0].lineage().to_string(),
+            "contradiction": self.contradiction.as_str(),
+            "bundles": bundles.map(bundle_json).collect::<Vec<_>>(),
+            "declarations": declared.collect::<Vec<_>>(),
+            "opening": self.opening.map(bundle_json),
+            "text": self.text,
+        })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            self.text.to_owned(),
+            format!("  lineage        {}", self.statements[0].lineage()),
+            format!("  contradiction  {}", self.contradiction),
+        ];
+        for statement in self.statements {
+            let what = match statement {
+                Statement::Bundle(bundle) => format!("bundle {:<7}", bundle.content().sequence),
+                Statement::Declaration(_) => "declaration   ".to_owned(),
+            };
+            lines.push(format!(
+                "  {what} {}, of a log of {} records with root {}",
+                statement.fingerprint(),
+                statement.size(),
+                statement.root()
+            ));
+        }
+        if let Some(opening) = self.opening {
+            let content = opening.content();
+            lines.push(format!(
+                "  went on in     {}, from record {} on: bundle {}, {}",
+                content.lineage,
+                content.first,
+                content.sequence,
+                opening.fingerprint()
+            ));
+        }
+        lines
+    }
+}
+
+fn bundle_json(bundle: &Verified<Bundle>) -> Value {
+    let content = bundle.content();
+    json!({
+        "sequence": content.sequence,
+        "fingerprint": bundle.fingerprint().to_string(),
+        "log_size": content.checkpoint.size,
+        "log_root": content.checkpoint.root.to_string(),
+        "sealed_at": rfc3339(content.sealed_at),
+    })
 }
 
 impl Known {
     fn json(&self) -> Value {
-        fork_json(&self.bundles, self.contradiction, &self.finding.text)
+        match &self.shown {
+            Shown::Both(pair) => Fork::of(self, pair).json(),
+            Shown::OneSided { why, evidence } => json!({
+                "site": self.vault.name.site.as_str(),
+                "vault": self.vault.name.vault.as_str(),
+                "lineage": self.finding.lineage.to_string(),
+                "contradiction": null,
+                "bundles": [],
+                "declarations": [],
+                "code": "FORK-ONE-SIDED",
+                "why": why,
+                "evidence": evidence.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+                "text": self.finding.text,
+            }),
+        }
     }
 
-    fn is_of(&self, fingerprint: &Fingerprint) -> bool {
-        let mut bundles = self.bundles.iter();
-        bundles.any(|bundle| bundle.fingerprint() == *fingerprint)
+    fn lines(&self) -> Vec<String> {
+        match &self.shown {
+            Shown::Both(pair) => Fork::of(self, pair).lines(),
+            Shown::OneSided { why, evidence } => {
+                let mut lines = vec![
+                    self.finding.text.clone(),
+                    format!("  no proof yet   {why}"),
+                ];
+                let kept = evidence
+                    .iter()
+                    .map(|path| format!("  kept           {}", path.display()));
+                lines.extend(kept);
+                lines
+            }
+        }
     }
-}
-
-fn fork_json(bundles: &[Verified<Bundle>; 2], contradiction: Contradiction, text: &str) -> Value {
-    let of = bundles[0].content();
-    let each = bundles.iter().map(|bundle| {
-        let content = bundle.content();
-        json!({
-            "sequence": content.sequence,
-            "fingerprint": bundle.fingerprint().to_string(),
-            "log_size": content.checkpoint.size,
-            "log_root": content.checkpoint.root.to_string(),
-            "sealed_at": mintmark_console::time::rfc3339(content.sealed_at),
-        })
-    });
-    json!({
-        "site": of.vault.site.as_str(),
-        "vault": of.vault.vault.as_str(),
-        "lineage": of.lineage.to_string(),
-        "contradiction": contradiction.as_str(),
-        "bundles": each.collect::<Vec<_>>(),
-        "text": text,
-    })
-}
-
-fn lines(bundles: &[Verified<Bundle>; 2], contradiction: Contradiction, text: &str) -> Vec<String> {
-    let mut lines = vec![
-        text.to_owned(),
-        format!("  lineage        {}", bundles[0].content().lineage),
-        format!("  contradiction  {contradiction}"),
-    ];
-    for bundle in bundles {
-        let content = bundle.content();
-        lines.push(format!(
-            "  bundle {:<7} {}, of a log of {} records with root {}",
-            content.sequence,
-            bundle.fingerprint(),
-            content.checkpoint.size,
-            content.checkpoint.root
-        ));
-    }
-    lines
 }
 
 pub(super) fn run(
@@ -106,7 +176,12 @@ pub(super) fn run(
     };
     let mut known = Vec::new();
     for vault in vaults {
-        known.extend(of_vault(sql, &home.record(), &vault)?);
+        let search = Search {
+            sql,
+            record: &home.record(),
+            vault: &vault,
+        };
+        known.extend(search.forks()?);
     }
     known.retain(|fork| bundle.is_none_or(|bundle| fork.is_of(&bundle)));
     let Some(file) = export else {
@@ -116,7 +191,7 @@ pub(super) fn run(
         });
         let mut shown = Vec::new();
         for fork in &known {
-            shown.extend(lines(&fork.bundles, fork.contradiction, &fork.finding.text));
+            shown.extend(fork.lines());
         }
         if known.is_empty() {
             console.note("headquarters knows of no fork");
@@ -131,14 +206,20 @@ pub(super) fn run(
             return Err(failure::usage(
                 "FORK-AMBIGUOUS",
                 format!("there are {count} forks to choose from"),
-                "name the vault with --site, and one of its two bundles by its fingerprint with --bundle; `hq audit fork` \
+                "name the vault with --site, and one of its statements by its fingerprint with --bundle; `hq audit fork` \
                  lists them",
             ));
         }
     };
+    let pair = match &fork.shown {
+        Shown::Both(pair) => pair,
+        Shown::OneSided { why, evidence } => {
+            return Err(forks::one_sided(&fork.finding.text, why, evidence));
+        }
+    };
     expect_absent(file)?;
     let manifests = trust::chain(&home)?;
-    let bytes = proof(&home, sql, &fork, &manifests, console)?;
+    let bytes = proof(&home, sql, (&fork.vault, pair), &manifests, console)?;
     let newest = manifests
         .last()
         .map(Verified::fingerprint)
@@ -149,11 +230,8 @@ pub(super) fn run(
     json["schema"] = SCHEMA.into();
     json["file"] = file.display().to_string().into();
     json["trust_fingerprint"] = newest.to_string().into();
-    let mut shown = lines(
-        &proven.bundles,
-        proven.contradiction,
-        &forks::words(&proven.vault, proven.contradiction, &proven.bundles),
-    );
+    let text = in_words(&proven);
+    let mut shown = shown_as(&proven, &text).lines();
     shown.push(format!("proof written to {}", file.display()));
     shown.push(format!(
         "to be verified with: hq audit verify {} --fingerprint {newest}",
@@ -162,61 +240,31 @@ pub(super) fn run(
     say(console, &json, shown)
 }
 
-/// The forks of one vault: what was found, and can be shown by two bundles that are kept.
-fn of_vault(sql: &Connection, record: &Record, vault: &Vault) -> Result<Vec<Known>, Failure> {
-    let mut known = Vec::new();
-    for finding in findings::all(sql, Some(&vault.name.site))? {
-        if finding.vault != vault.name || ![FORK, BUNDLE_CHAIN].contains(&finding.code.as_str()) {
-            continue;
-        }
-        let evidence = &finding.evidence;
-        let first = forks::named(evidence, "held").or_else(|| forks::named(evidence, "refused"));
-        let (Some(first), Some(second)) = (first, forks::named(evidence, "other")) else {
-            continue;
-        };
-        let (one, first) = read(sql, record, vault, &first)?;
-        let (other, second) = read(sql, record, vault, &second)?;
-        let bundles = [first, second];
-        let prefix = forks::named(evidence, "expected_log_root").map(|_| Contradiction::Prefix);
-        let Some(contradiction) = forks::contradiction(&bundles, &[]).or(prefix) else {
-            continue;
-        };
-        known.push(Known {
-            finding,
-            vault: vault.clone(),
-            contradiction,
-            bundles,
-            bytes: [one, other],
-        });
-    }
-    Ok(known)
+fn in_words(proven: &Proven) -> String {
+    let opening = proven.opening.as_ref();
+    forks::words(
+        &proven.vault,
+        proven.contradiction,
+        &proven.statements,
+        opening,
+    )
 }
 
-/// A bundle as it was received, be it held or refused.
-fn read(
-    sql: &Connection,
-    record: &Record,
-    vault: &Vault,
-    fingerprint: &Fingerprint,
-) -> Result<(Vec<u8>, Verified<Bundle>), Failure> {
-    let path = match bundles::by_fingerprint(sql, fingerprint)? {
-        Some(held) => record.bundle(&held.vault, &held.lineage, held.sequence),
-        None => record.evidence(&vault.name, &format!("{fingerprint}.cose")),
-    };
-    let corrupt = || failure::home_corrupt(format!("{} is not what was kept", path.display()));
-    let bytes = record.read(&path)?;
-    let bundle = Bundle::open(&bytes, &vault.name, &vault.signing_key)
-        .map_err(|error| corrupt().cause(error))?;
-    if bundle.fingerprint() != *fingerprint {
-        return Err(corrupt());
+fn shown_as<'a>(proven: &'a Proven, text: &'a str) -> Fork<'a> {
+    let [first, second] = &proven.statements;
+    Fork {
+        vault: &proven.vault,
+        contradiction: proven.contradiction,
+        statements: [first, second],
+        opening: proven.opening.as_ref(),
+        text,
     }
-    Ok((bytes, bundle))
 }
 
 fn proof(
     home: &Home,
     sql: &Connection,
-    fork: &Known,
+    (vault, pair): (&Vault, &Pair),
     manifests: &[Verified<TrustManifest>],
     console: &Console,
 ) -> Result<Vec<u8>, Failure> {
@@ -225,18 +273,20 @@ fn proof(
         .iter()
         .map(|manifest| record.read(&record.trust(manifest.content().version)))
         .collect();
-    let certificates =
-        fork.vault.certificates.as_ref().ok_or_else(|| {
-            failure::home_corrupt(format!("{} has no certificate", fork.vault.name))
-        })?;
-    let consistency = match fork.contradiction {
-        Contradiction::Prefix => consistency(home, sql, fork, console)?,
+    let certificates = vault.certificates.as_ref();
+    let certificates = certificates
+        .ok_or_else(|| failure::home_corrupt(format!("{} has no certificate", vault.name)))?;
+    let [(one, first), (other, second)] = &pair.statements;
+    let sizes = [first, second].map(Statement::size);
+    let consistency = match pair.contradiction {
+        Contradiction::Prefix => consistency(home, sql, (vault, sizes), console)?,
         _ => Vec::new(),
     };
     let proof = ForkProof {
         trust: trust?,
         identity_certificate: certificates.identity.clone(),
-        bundles: fork.bytes.clone(),
+        statements: [one.clone(), other.clone()],
+        opening: pair.opening.as_ref().map(|(bytes, _)| bytes.clone()),
         consistency,
     };
     Ok(proof.to_cbor())
@@ -246,12 +296,10 @@ fn proof(
 fn consistency(
     home: &Home,
     sql: &Connection,
-    fork: &Known,
+    (vault, [first, second]): (&Vault, [u64; 2]),
     console: &Console,
 ) -> Result<Vec<Fingerprint>, Failure> {
-    let of = |bundle: &Verified<Bundle>| bundle.content().checkpoint.size;
-    let [first, second] = &fork.bundles;
-    let (small, large) = (of(first).min(of(second)), of(first).max(of(second)));
+    let (small, large) = (first.min(second), first.max(second));
     let ring = Keyring::new(&home.config, console)?;
     let audit = ring.agreement(AUDIT)?;
     let agree = keyring::agree(&*audit);
@@ -262,7 +310,7 @@ fn consistency(
     };
     let record = home.record();
     let mut leaves: Vec<Hash> = Vec::new();
-    kept::Leaves::new(sql, &record, &fork.vault, opener).each(large, |leaf| leaves.push(leaf))?;
+    kept::Leaves::new(sql, &record, vault, opener).each(large, |leaf| leaves.push(leaf))?;
     let missing = || failure::home_corrupt("records of a bundle that is held are missing");
     let mut leaf = |at: u64| {
         let at = usize::try_from(at).map_err(|_| missing())?;
@@ -279,7 +327,7 @@ fn consistency(
 pub(super) fn is_proof(file: &Path) -> bool {
     let mut first = [0];
     let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut first));
-    read.is_ok() && first[0] == FIRST_OCTET
+    read.is_ok() && FIRST_OCTETS.contains(&first[0])
 }
 
 /// Judges a proof with nothing but a fingerprint, or by the trust manifests of a home.
@@ -299,22 +347,19 @@ pub(super) fn verify(
         }
         None => known_at_home(&Home::read(home)?, &bytes)?,
     };
-    let Proven {
-        vault,
-        hq_name,
-        contradiction,
-        bundles,
-    } = &forks::judge(&bytes, &known)?;
-    let words = forks::words(vault, *contradiction, bundles);
-    let mut json = fork_json(bundles, *contradiction, &words);
+    let proven = forks::judge(&bytes, &known)?;
+    let words = in_words(&proven);
+    let fork = shown_as(&proven, &words);
+    let mut json = fork.json();
     json["schema"] = SCHEMA.into();
     json["file"] = file.display().to_string().into();
     json["verdict"] = "proven".into();
-    json["hq_name"] = hq_name.as_str().into();
+    json["hq_name"] = proven.hq_name.as_str().into();
     json["trust_fingerprint"] = known.to_string().into();
-    let mut shown = lines(bundles, *contradiction, &words);
+    let mut shown = fork.lines();
     shown.push(format!(
-        "proven: both bundles are signed by the key that the root of {hq_name} certified as that of {vault}"
+        "proven: each statement is signed by the key that the root of {} certified as that of {}",
+        proven.hq_name, proven.vault
     ));
     say(console, &json, shown)
 }
