@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use crate::algorithm::{KeyAlgorithm, PublicKeyInfo, SignatureAlgorithm};
 use crate::element::{
-    self, BIT_STRING, Element, Elements, Fault, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER,
-    OCTET_STRING, SEQUENCE, SET, UTC_TIME,
+    self, BIT_STRING, BMP_STRING, Element, Elements, Fault, GENERALIZED_TIME, IA5_STRING, INTEGER,
+    OBJECT_IDENTIFIER, OCTET_STRING, PRINTABLE_STRING, SEQUENCE, SET, TELETEX_STRING,
+    UNIVERSAL_STRING, UTC_TIME, UTF8_STRING,
 };
 use crate::encoding::Encoder;
 use crate::error::{Error, Object};
@@ -138,6 +139,18 @@ impl CertificationRequest {
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
     }
+
+    /// The octets of its challengePassword attribute (RFC 2985 section 5.4.1), without tag and length, if it has one.
+    /// EST carries in it what links the request to the TLS connection that it came through (RFC 7030 section 3.5).
+    ///
+    /// # Errors
+    /// `CSR-MALFORMED` if the attribute occurs twice, has several values, or one that is no string: then nobody can say
+    /// which one is meant. Such a request is read all the same, because nothing but this looks at its attributes.
+    pub fn challenge_password(&self) -> Result<Option<&[u8]>, Error> {
+        Fields::read(&self.der)
+            .and_then(|fields| fields.challenge_password())
+            .map_err(|fault| fault.of(Object::Request))
+    }
 }
 
 /// The text of a serialNumber attribute. RFC 5280 appendix A.1 makes it a PrintableString; tools also write UTF8String.
@@ -154,6 +167,7 @@ struct Fields<'a> {
     info: Element<'a>,
     subject: Element<'a>,
     spki: Element<'a>,
+    attributes: Element<'a>,
     signature_algorithm: Element<'a>,
     signature: Element<'a>,
 }
@@ -194,9 +208,45 @@ impl<'a> Fields<'a> {
             info,
             subject,
             spki,
+            attributes,
             signature_algorithm,
             signature,
         })
+    }
+
+    fn challenge_password(&self) -> Result<Option<&'a [u8]>, Fault> {
+        let mut found = None;
+        let mut each = self.attributes.inside();
+        while !each.is_empty() {
+            let attribute = each.take(SEQUENCE, "an attribute must be a sequence")?;
+            let mut fields = attribute.inside();
+            let id = fields.take(OBJECT_IDENTIFIER, "the attribute's type is missing")?;
+            if id.content() != oid::CHALLENGE_PASSWORD {
+                continue;
+            }
+            if found.is_some() {
+                return Err(attribute.fault("a second challengePassword"));
+            }
+            let mut values = fields
+                .take(SET, "the attribute's values are missing")?
+                .inside();
+            let value = values.any("the attribute has no value")?;
+            values.end("a second value of challengePassword")?;
+            // RFC 2985 section 5.4.1: a DirectoryString; tools also write IA5String.
+            if !matches!(
+                value.tag,
+                UTF8_STRING
+                    | PRINTABLE_STRING
+                    | IA5_STRING
+                    | TELETEX_STRING
+                    | UNIVERSAL_STRING
+                    | BMP_STRING
+            ) {
+                return Err(value.fault("the challengePassword is no string"));
+            }
+            found = Some(value.content());
+        }
+        Ok(found)
     }
 }
 

@@ -470,3 +470,29 @@ fn an_rsa_key_must_be_two_positive_numbers() {
         assert_eq!(refusal(&der), code, "{why}");
     }
 }
+
+#[test]
+fn a_challenge_password_that_is_not_one_string_is_nobodys_and_the_request_is_read_all_the_same() {
+    let id = tlv(0x06, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 7]]);
+    let values = |values: &[&[u8]]| tlv(0x30, &[&id, &tlv(0x31, values)]);
+    let (one, other) = (tlv(0x13, &[b"one"]), tlv(0x0c, &["zwö".as_bytes()]));
+    let read = |attributes: &[&[u8]]| {
+        let der = request(&[VERSION, &name(&[]), &p256_spki(), &tlv(0xa0, attributes)]);
+        let request = CertificationRequest::from_der(&der).unwrap();
+        let password = request.challenge_password();
+        password.map(|password| password.map(<[u8]>::to_vec))
+    };
+    let foreign = tlv(0x30, &[&tlv(0x06, &[&[0x2a, 3]]), &tlv(0x31, &[&one])]);
+    assert_eq!(read(&[&foreign]), Ok(None));
+    assert_eq!(read(&[&foreign, &values(&[&one])]), Ok(Some(b"one".into())));
+    assert_eq!(read(&[&values(&[&other])]), Ok(Some("zwö".into())));
+    assert_eq!(read(&[&values(&[&tlv(0x1e, &[])])]), Ok(Some(vec![])));
+    for ambiguous in [
+        &[&values(&[&one, &other])[..]][..],
+        &[&values(&[&one]), &values(&[&one])],
+        &[&values(&[&[2, 1, 0]])],
+        &[&values(&[&tlv(0x30, &[&one])])],
+    ] {
+        assert_eq!(read(ambiguous).unwrap_err().code(), "CSR-MALFORMED");
+    }
+}

@@ -368,3 +368,31 @@ fn openssl_reads_a_request_of_ours() {
     let key = public(&key(3));
     assert!(request.spki_der().ends_with(&key.to_sec1_bytes()));
 }
+
+#[test]
+fn the_challenge_password_that_openssl_writes_is_read() {
+    let folder = Folder::new();
+    folder.openssl(&format!("genpkey {P256} -out key.pem"));
+    let config = |attributes: &str| {
+        format!(
+            "[req]\nprompt = no\ndistinguished_name = name\n{attributes}\n[name]\nCN = thermostat\n\
+             [asked]\nunstructuredName = other\nchallengePassword = dGxzLXVuaXF1ZQ==\n"
+        )
+    };
+    for (attributes, password) in [
+        ("attributes = asked", Some("dGxzLXVuaXF1ZQ==")),
+        (
+            "attributes = asked\nstring_mask = pkix",
+            Some("dGxzLXVuaXF1ZQ=="),
+        ),
+        ("", None),
+    ] {
+        folder.write("request.conf", config(attributes));
+        folder.openssl("req -new -key key.pem -config request.conf -outform DER -out request.der");
+        let request = CertificationRequest::from_der(&folder.read("request.der")).unwrap();
+        let found = request.challenge_password().unwrap();
+        assert_eq!(found, password.map(str::as_bytes));
+    }
+    let ours = CertificationRequest::from_der(&csr(&key(3))).unwrap();
+    assert_eq!(ours.challenge_password(), Ok(None));
+}
