@@ -12,6 +12,10 @@ pub enum Object {
     Certificate,
     /// An X.509 certificate revocation list (RFC 5280 section 5).
     Crl,
+    /// The certificates with which an EST server answers (RFC 5272 section 4.1, RFC 7030 sections 4.1.3 and 4.2.3).
+    CertsOnly,
+    /// The attributes that an EST server asks for (RFC 7030 section 4.5.2).
+    CsrAttributes,
 }
 
 impl fmt::Display for Object {
@@ -20,6 +24,8 @@ impl fmt::Display for Object {
             Self::Request => "certification request",
             Self::Certificate => "certificate",
             Self::Crl => "certificate revocation list",
+            Self::CertsOnly => "certs-only message",
+            Self::CsrAttributes => "list of CSR attributes",
         })
     }
 }
@@ -62,6 +68,16 @@ pub enum Error {
         count: usize,
         /// The labels of the first of them.
         labels: String,
+    },
+    /// The body of an HTTP message is not the base64 of anything.
+    #[error("the body is not a {object} in base64 (at byte {position}): {reason}")]
+    Base64 {
+        /// What was expected.
+        object: Object,
+        /// Offset into the body, in bytes.
+        position: usize,
+        /// What is wrong there.
+        reason: &'static str,
     },
     /// The content is not the DER (or PEM) of such an object.
     #[error("the {object} is malformed at byte {position}: {reason}")]
@@ -211,13 +227,16 @@ pub enum Error {
 impl Error {
     /// A stable code for scripts and manuals.
     pub fn code(&self) -> &'static str {
-        use Object::{Certificate, Crl, Request};
+        use Object::{Certificate, CertsOnly, Crl, CsrAttributes, Request};
         match self {
             Self::Empty { object: Request } => "CSR-EMPTY",
             Self::Empty {
                 object: Certificate,
             } => "CERTIFICATE-EMPTY",
             Self::Empty { object: Crl } => "CRL-EMPTY",
+            Self::Empty {
+                object: CertsOnly | CsrAttributes,
+            } => "EST-ANSWER-EMPTY",
             Self::TooLarge {
                 object: Request, ..
             } => "CSR-TOO-LARGE",
@@ -226,6 +245,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-TOO-LARGE",
             Self::TooLarge { object: Crl, .. } => "CRL-TOO-LARGE",
+            Self::TooLarge {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-TOO-LARGE",
             Self::Unexpected {
                 object: Request, ..
             } => "CSR-NOT-A-REQUEST",
@@ -234,6 +257,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-NOT-A-CERTIFICATE",
             Self::Unexpected { object: Crl, .. } => "CRL-NOT-A-CRL",
+            Self::Unexpected {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-UNEXPECTED",
             Self::SeveralBlocks {
                 object: Request, ..
             } => "CSR-SEVERAL-BLOCKS",
@@ -242,6 +269,11 @@ impl Error {
                 ..
             } => "CERTIFICATE-SEVERAL-BLOCKS",
             Self::SeveralBlocks { object: Crl, .. } => "CRL-SEVERAL-BLOCKS",
+            Self::SeveralBlocks {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-UNEXPECTED",
+            Self::Base64 { .. } => "EST-BODY-NOT-BASE64",
             Self::Malformed {
                 object: Request, ..
             } => "CSR-MALFORMED",
@@ -250,6 +282,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-MALFORMED",
             Self::Malformed { object: Crl, .. } => "CRL-MALFORMED",
+            Self::Malformed {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-MALFORMED",
             Self::TooDeep {
                 object: Request, ..
             } => "CSR-TOO-DEEP",
@@ -258,6 +294,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-TOO-DEEP",
             Self::TooDeep { object: Crl, .. } => "CRL-TOO-DEEP",
+            Self::TooDeep {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-TOO-DEEP",
             Self::KeyUnsupported {
                 object: Request, ..
             } => "CSR-KEY-UNSUPPORTED",
@@ -270,6 +310,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-SIGNATURE-ALGORITHM",
             Self::SignatureAlgorithm { object: Crl, .. } => "CRL-SIGNATURE-ALGORITHM",
+            Self::SignatureAlgorithm {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-UNEXPECTED",
             Self::SignatureInvalid {
                 object: Request, ..
             } => "CSR-PROOF-INVALID",
@@ -278,6 +322,10 @@ impl Error {
                 ..
             } => "CERTIFICATE-SIGNATURE-INVALID",
             Self::SignatureInvalid { object: Crl, .. } => "CRL-SIGNATURE-INVALID",
+            Self::SignatureInvalid {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => "EST-ANSWER-UNEXPECTED",
             Self::KeyAlgorithmUnknown { .. } => "KEY-ALGORITHM-UNKNOWN",
             Self::KeyAlgorithmMismatch { .. } => "KEY-ALGORITHM-MISMATCH",
             Self::SubjectTemplate { .. } => "SUBJECT-TEMPLATE-INVALID",
@@ -297,8 +345,32 @@ impl Error {
 
     /// What to do next, where something can be done.
     pub fn hint(&self) -> Option<&'static str> {
-        use Object::Request;
+        use Object::{CertsOnly, CsrAttributes, Request};
         Some(match self {
+            Self::Base64 { .. } => {
+                "send DER in base64 (RFC 8951 section 3), as `openssl base64` writes it: neither DER itself, nor PEM with its BEGIN and END lines"
+            }
+            Self::Empty {
+                object: CertsOnly | CsrAttributes,
+            }
+            | Self::TooLarge {
+                object: CertsOnly | CsrAttributes,
+                ..
+            }
+            | Self::Unexpected {
+                object: CertsOnly | CsrAttributes,
+                ..
+            }
+            | Self::Malformed {
+                object: CertsOnly | CsrAttributes,
+                ..
+            }
+            | Self::TooDeep {
+                object: CertsOnly | CsrAttributes,
+                ..
+            } => {
+                "check that the address is that of an EST service, and what stands between it and here"
+            }
             Self::Empty { object: Request } => {
                 "make the request again, for instance with `openssl req -new`"
             }

@@ -14,6 +14,7 @@ mod crl;
 mod element;
 mod encoding;
 mod error;
+pub mod est;
 mod issuer;
 mod name;
 mod oid;

@@ -115,7 +115,7 @@ pub(crate) fn der(
 
 /// Whether the first tag and length span the whole file. Such a file is DER even if the text of a PEM header occurs
 /// inside it.
-fn is_one_der_sequence(file: &[u8]) -> bool {
+pub(crate) fn is_one_der_sequence(file: &[u8]) -> bool {
     let length = match file {
         [0x30, short @ ..=0x7f, ..] => 2 + usize::from(*short),
         [0x30, 0x81, a, ..] => 3 + usize::from(*a),
