@@ -1,4 +1,4 @@
-//! Certification requests, certificate profiles, CRLs and chain checks.
+//! Certification requests, certificate profiles, CRLs, chain checks, and the messages of EST.
 //!
 //! Everything here is a pure function of its arguments: no files, no clock, no randomness, no private keys and no
 //! policy. The vault signs what is computed here; headquarters computes it again from the vault's log and demands the
