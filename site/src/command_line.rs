@@ -7,7 +7,7 @@ use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 use crate::commands::{
     audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media,
-    recover, rotate, status,
+    recover, rotate, station, status,
 };
 
 /// Makes device certificates within what headquarters has granted, without a network
@@ -57,6 +57,9 @@ enum Command {
     /// What headquarters has granted
     #[command(subcommand)]
     Entitlement(entitlement::Command),
+    /// The stations that may ask this vault over the network
+    #[command(subcommand)]
+    Station(station::Command),
     /// The log, and the bundles that report it
     #[command(subcommand)]
     Audit(audit::Command),
@@ -96,6 +99,7 @@ impl Command {
             Self::Device(command) => command.only_looks(),
             Self::Crl(command) => command.only_looks(),
             Self::Clock(command) => command.only_looks(),
+            Self::Station(command) => command.only_looks(),
             Self::Issue(arguments) => arguments.dry_run,
             Self::Recover(arguments) => arguments.dry_run,
             Self::Rotate(arguments) => arguments.dry_run,
@@ -131,6 +135,7 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
         Command::Rotate(arguments) => rotate::execute(&arguments, home, console),
         Command::Recover(arguments) => recover::execute(&arguments, home, console),
         Command::Clock(command) => clock::execute(&command, home, console),
+        Command::Station(command) => station::execute(&command, home, console),
         Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
         Command::Completion { shell } => completion::execute(shell),
         Command::Manual { dir } => manual::execute(&dir, console),
@@ -153,7 +158,7 @@ mod tests {
     fn help_names_no_command_that_does_not_work_yet() {
         let mut command = CommandLine::command();
         let help = command.render_long_help().to_string();
-        for absent in ["serve", "station", "restore", "backup"] {
+        for absent in ["serve", "restore", "backup"] {
             let listed = help
                 .lines()
                 .any(|line| line.trim_start().starts_with(absent));

@@ -14,6 +14,7 @@ pub(crate) mod manual;
 pub(crate) mod media;
 pub(crate) mod recover;
 pub(crate) mod rotate;
+pub(crate) mod station;
 pub(crate) mod status;
 
 use mintmark_console::{Console, Exit, Failure};

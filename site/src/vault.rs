@@ -15,6 +15,7 @@ pub(crate) mod reading;
 pub(crate) mod restore;
 mod rolled_back;
 pub(crate) mod rotation;
+mod station;
 pub(crate) mod trust;
 
 use std::cell::{OnceCell, RefCell};
@@ -307,7 +308,7 @@ impl<'c> Vault<'c> {
 
     /// The time by which messages are judged: this machine's clock, or the log's newest time if that is later, or if the
     /// clock is not believed.
-    fn time(&self) -> u64 {
+    pub(crate) fn time(&self) -> u64 {
         self.state().time_at(now())
     }
 }

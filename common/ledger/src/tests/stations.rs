@@ -1,13 +1,16 @@
 //! Stations: who may be let in, and what one that was let in may ask for.
 
+use mintmark_pki::{Issuer, Validity, assemble, station_ca_tbs, station_tbs};
 use mintmark_protocol::entitlement::{Entitlement, Interval};
 use mintmark_protocol::identifier::StationId;
+use p256::ecdsa::SigningKey;
+use p256::ecdsa::signature::Signer as _;
 
 use super::fixture::*;
 use super::withdrawals::device_order;
 use crate::decide::{Input, decide};
 use crate::entry::{
-    Body, DeviceAction, Entry, StationApproval, StationChange, StationOrder, StationTerms,
+    Body, DeviceAction, Entry, Refused, StationApproval, StationChange, StationOrder, StationTerms,
 };
 use crate::state::State;
 
@@ -273,4 +276,132 @@ fn stations_are_in_snapshots_and_entries_as_they_were() {
     vault.write(request("TH-200", &csr("B", 2)));
     let kept = State::from_snapshot(&vault.state.to_snapshot()).unwrap();
     assert!(kept == vault.state);
+}
+
+/// The station CA of the vault, and certificates that it gave.
+fn station_ca() -> (SigningKey, Issuer) {
+    let key = key(7_000);
+    let public = key.verifying_key().into();
+    let tbs = station_ca_tbs("Acme HQ", "berlin", "v1", &public, &[1; 16], NEW_YEAR - DAY).unwrap();
+    let der = assemble(&tbs, &key.sign(&tbs)).unwrap();
+    let issuer = Issuer::from_certificate_der(&der).unwrap();
+    (key, issuer)
+}
+
+/// A station that is let in as the rules of certificates have it, by the CA with this key.
+fn certified(station: &str, number: u64, key: &SigningKey, until: u64) -> StationOrder {
+    let (_, issuer) = station_ca();
+    let request = csr(station, number);
+    let validity = Validity {
+        not_before_unix: NEW_YEAR,
+        not_after_unix: until,
+    };
+    let spki = request.spki_der();
+    let tbs = station_tbs(&issuer, station, spki, &[2; 16], validity).unwrap();
+    let certificate = assemble(&tbs, &key.sign(&tbs)).unwrap();
+    let approval = StationApproval {
+        request: request.der().to_vec(),
+        certificate,
+        terms: terms(),
+    };
+    StationOrder {
+        station: name(station),
+        change: StationChange::Approve(Box::new(approval)),
+    }
+}
+
+/// A vault with a station CA, and everything that stations do honestly.
+fn vault_with_stations() -> Chronicle {
+    let mut vault = vault();
+    let (key, issuer) = station_ca();
+    vault.write(Body::StationCa {
+        certificate: issuer.certificate_der().to_vec(),
+    });
+    order(&mut vault, certified("line-1", 101, &key, terms().until)).unwrap();
+    order(&mut vault, certified("line-2", 102, &key, terms().until)).unwrap();
+    issue_at(&mut vault, "line-1", "A", 1);
+    order(&mut vault, revoke("line-2")).unwrap();
+    vault
+}
+
+fn found(vault: &Chronicle) -> Vec<&'static str> {
+    vault.findings().into_iter().map(|(_, code)| code).collect()
+}
+
+#[test]
+fn headquarters_decides_about_stations_as_the_vault_did() {
+    assert_eq!(found(&vault_with_stations()), [] as [&str; 0]);
+}
+
+#[test]
+fn what_a_vault_claims_of_a_station_is_checked_by_whoever_replays_it() {
+    let (ca, _) = station_ca();
+    let until = terms().until;
+    let swapped = {
+        let mut order = certified("line-3", 103, &ca, until);
+        if let StationChange::Approve(approval) = &mut order.change {
+            approval.request = csr("line-3", 104).der().to_vec();
+        }
+        order
+    };
+    let broken = {
+        let mut order = certified("line-3", 103, &ca, until);
+        if let StationChange::Approve(approval) = &mut order.change {
+            *approval.request.last_mut().unwrap() ^= 1;
+        }
+        order
+    };
+    for (what, claimed) in [
+        (
+            "another CA's certificate",
+            certified("line-3", 103, &key(7_001), until),
+        ),
+        (
+            "a certificate that ends later",
+            certified("line-3", 103, &ca, until + 1),
+        ),
+        ("a certificate for another key", swapped),
+        ("a request without proof of possession", broken),
+    ] {
+        let mut vault = vault_with_stations();
+        order(&mut vault, claimed).unwrap();
+        vault.issue("TH-200", &csr("B", 2));
+        assert_eq!(found(&vault), ["STATION-MISMATCH"], "{what}");
+    }
+    let mut vault = vault_with_stations();
+    vault.write(Body::StationCa {
+        certificate: station_ca().1.certificate_der().to_vec(),
+    });
+    assert_eq!(found(&vault), ["STATION-MISMATCH"]);
+}
+
+#[test]
+fn a_vault_that_serves_whom_it_must_not_is_found_out() {
+    // It lets in under a name that is taken, keeps in whom somebody shut out, and issues to a station that is out.
+    let (ca, _) = station_ca();
+    let mut vault = vault_with_stations();
+    vault.write(Body::Station(certified("console", 103, &ca, terms().until)));
+    vault.write(Body::StationChanged);
+    assert_eq!(found(&vault), ["POLICY-BREACH"]);
+
+    let mut vault = vault_with_stations();
+    vault.write(Body::Station(revoke("line-1")));
+    vault.write(Body::Refused(Refused {
+        code: "STATION-UNKNOWN".to_owned(),
+        entitlement: None,
+    }));
+    assert_eq!(found(&vault), ["WRONGLY-REFUSED"]);
+
+    let mut vault = vault_with_stations();
+    let csr = csr("B", 2);
+    let Body::Reserved(reserved) = vault.decision("TH-200", &csr) else {
+        panic!("reserved");
+    };
+    let mut asked = request("TH-200", &csr);
+    if let Body::Request(request) = &mut asked {
+        request.station = name("line-2");
+    }
+    vault.write(asked);
+    vault.write(Body::Reserved(reserved));
+    assert_eq!(found(&vault), ["POLICY-BREACH"]);
 }

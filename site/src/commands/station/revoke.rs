@@ -1,0 +1,67 @@
+//! `site station revoke`: the vault's operator shuts a station out.
+
+use std::path::Path;
+
+use mintmark_console::{Console, Exit};
+use mintmark_protocol::identifier::StationId;
+use mintmark_protocol::order::is_reason;
+use serde::Serialize;
+
+use super::super::json;
+use crate::failure::{Error, Result};
+use crate::home::Home;
+use crate::vault::Vault;
+
+/// What `site station revoke` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The station
+    #[arg(value_name = "NAME")]
+    station: StationId,
+    /// Why, in one line of up to 200 characters; the log keeps it, and headquarters reads it
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// The name once more, where there is no terminal to type it on
+    #[arg(long, value_name = "NAME")]
+    confirm: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    station: String,
+    reason: String,
+}
+
+/// Shuts it out.
+pub(super) fn execute(
+    arguments: &Arguments,
+    home: Option<&Path>,
+    console: &Console,
+) -> Result<Exit> {
+    if !is_reason(&arguments.reason) {
+        let message = "a reason is 1 to 200 characters of plain text, in one line";
+        return Err(
+            Error::usage("REASON-INVALID", message).hint("shorten it, or leave out line breaks")
+        );
+    }
+    let name = arguments.station.as_str();
+    let what = format!("shut out station {name}");
+    console.confirm_identifier(&what, name, arguments.confirm.as_deref())?;
+    let mut vault = Vault::open(Home::open(home)?, console)?;
+    let refusal = vault.revoke_station(&arguments.station, &arguments.reason)?;
+    vault.close()?;
+    if let Some(refusal) = refusal {
+        return Err(refusal.into());
+    }
+    let report = Report {
+        schema: "mintmark/station/1",
+        station: name.to_owned(),
+        reason: arguments.reason.clone(),
+    };
+    if console.is_json() {
+        return json(console, &report);
+    }
+    console.line(format!("station {name} is shut out"));
+    Ok(Exit::Done)
+}
