@@ -4,6 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970; 0 if the clock stands before that.
 pub(crate) fn now_unix() -> u64 {
+    #[cfg(test)]
+    if let Some(now) = virtual_time::now() {
+        return now;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -11,3 +15,22 @@ pub(crate) fn now_unix() -> u64 {
 
 /// Seconds of a day.
 pub(crate) const DAY_SECONDS: u64 = 86_400;
+
+/// A clock that a test sets, for its own thread.
+#[cfg(test)]
+pub(crate) mod virtual_time {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NOW: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn now() -> Option<u64> {
+        NOW.get()
+    }
+
+    /// Sets the clock of this thread, Unix seconds.
+    pub(crate) fn set(now: u64) {
+        NOW.set(Some(now));
+    }
+}

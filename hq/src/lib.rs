@@ -25,6 +25,8 @@ mod record;
 mod registry;
 mod roots;
 mod serials;
+#[cfg(test)]
+mod simulation;
 mod standing;
 mod trust;
 mod vault_restores;

@@ -12,7 +12,7 @@ use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_protocol::encryption::{Opener, random};
 use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
 use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::restore::RestoreDeclaration;
 use rusqlite::Connection;
@@ -126,12 +126,17 @@ pub(crate) fn take(
     let replay = replays::load(&registry.sql, name)?;
     let state = replay.state();
     let (held, held_root) = (state.size(), state.root());
-    // Where the vault has no more than HQ, HQ knows whether it is the same; where it has more, of the lineage in force,
-    // the vault compares what HQ holds with its own.
+    // Where the vault has no more than HQ, HQ knows whether it is the same; where it has more, the vault compares what HQ holds
+    // with its own. What HQ knows even then is that a log which has come to one lineage was in none before that any more.
+    let place = |lineage: Lineage| {
+        let opened = known.iter().position(|known| known.lineage == lineage);
+        opened.map_or(0, |at| at + 1)
+    };
     let root = if declaration.size <= held {
         root_at(&registry.sql, &record, &vault, ring, declaration.size)?
     } else {
-        (declaration.parent == vault.lineage).then_some(declaration.root)
+        let reached = state.lineage().map_or(0, place);
+        (place(declaration.parent) >= reached).then_some(declaration.root)
     };
     if root != Some(declaration.root) {
         let text = format!(

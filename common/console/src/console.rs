@@ -77,6 +77,18 @@ impl Console {
         )
     }
 
+    /// A console that speaks into these two streams, neither of them a terminal: for whoever runs commands in a process
+    /// that has something else to say.
+    #[must_use]
+    pub fn into_streams(
+        tool: &'static str,
+        options: &GlobalOptions,
+        output: Box<dyn Write + Send>,
+        diagnostics: Box<dyn Write + Send>,
+    ) -> Self {
+        Self::over(tool, options, Terminals::default(), output, diagnostics)
+    }
+
     pub(crate) fn over(
         tool: &'static str,
         options: &GlobalOptions,

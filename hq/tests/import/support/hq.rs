@@ -10,7 +10,8 @@ use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::vault::{self, Vault};
+use super::software::key;
+use super::vault::Vault;
 
 const POLICY: &str = r#"
 schema = 1
@@ -320,9 +321,7 @@ fn ceremony(folder: &Path, keys: &Path) {
     let home = &folder.join("home");
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     fs::write(keys.join("pin"), "a long passphrase\n").unwrap();
-    let escrow = vault::key(9)
-        .verifying_key()
-        .to_public_key_pem(LineEnding::LF);
+    let escrow = key(9).verifying_key().to_public_key_pem(LineEnding::LF);
     fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
     let (hq, alice) = (key_uri(keys, "hq"), key_uri(keys, "alice"));
     done(

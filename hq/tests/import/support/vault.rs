@@ -14,95 +14,24 @@ use mintmark_ledger::entry::{
     Genesis, LogSequence, Request, Reserved, Signed, Start, Submission, Trust, Verdict,
 };
 use mintmark_ledger::merkle::{leaf_hash, root_of};
-use mintmark_ledger::serial::{SerialCipher, serial_of};
-use mintmark_ledger::state::{State, Withdrawal};
-use mintmark_pki::{
-    CertificationRequest, CrlReason, Issuer, RevokedSerial, assemble_crl, certification_request,
-    crl_tbs,
-};
-use mintmark_protocol::KeyFailure;
-use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_ledger::serial::SerialCipher;
+use mintmark_ledger::state::State;
+use mintmark_pki::{CertificationRequest, RevokedSerial};
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::dispatch::Dispatch;
-use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
-use mintmark_protocol::envelope::{Kind, Verified, claim};
+use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
-use mintmark_protocol::media::MediaName;
-use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::Revocation;
-use mintmark_protocol::segment::SegmentBuilder;
 use mintmark_protocol::trust::TrustManifest;
+use p256::PublicKey;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
-use p256::{PublicKey, SecretKey};
-use zeroize::Zeroizing;
 
-/// A key by its number.
-pub(crate) fn key(number: u64) -> SigningKey {
-    let mut bytes = [0x42; 32];
-    bytes[..8].copy_from_slice(&number.to_be_bytes());
-    SigningKey::from_slice(&bytes).unwrap()
-}
+use super::software::{self, Change, Keys, lineage, moved, public, vault_name};
 
-fn public(key: &SigningKey) -> PublicKey {
-    key.verifying_key().into()
-}
-
-fn signature(key: &SigningKey, message: &[u8]) -> [u8; 64] {
-    let signature: Signature = key.sign(message);
-    signature.to_bytes().into()
-}
-
-/// A certification request of a device, by the key of this number.
-pub(crate) fn csr(device_id: &str, number: u64) -> CertificationRequest {
-    let key = key(1_000_000 + number);
-    let sign = |bytes: &[u8]| Ok::<Signature, mintmark_pki::Error>(key.sign(bytes));
-    let der = certification_request(device_id, &public(&key), sign).unwrap();
-    CertificationRequest::from_der(&der).unwrap()
-}
-
-/// A vault's keys, which follow from its site's name.
-struct Keys {
-    sign: SigningKey,
-    agree: SecretKey,
-    device_ca: SigningKey,
-}
-
-impl Keys {
-    fn of(site: &str) -> Self {
-        let number = u64::from(site.as_bytes()[0]) << 8;
-        Self {
-            sign: key(number + 1),
-            agree: key(number + 2).into(),
-            device_ca: key(number + 3),
-        }
-    }
-
-    fn agree(&self, peer: &PublicKey) -> Zeroizing<[u8; 32]> {
-        let shared = self.agree.diffie_hellman(peer);
-        Zeroizing::new((*shared.raw_secret_bytes()).into())
-    }
-}
-
-fn vault_name(site: &str) -> VaultName {
-    VaultName {
-        site: site.parse().unwrap(),
-        vault: "v1".parse().unwrap(),
-    }
-}
-
-fn lineage(site: &str) -> Lineage {
-    Lineage::new([site.as_bytes()[0]; 16])
-}
-
-/// The first manifest on a stick, which a person would have compared.
 /// The first manifest of a stick.
 pub(crate) fn manifest(stick: &Path) -> Verified<TrustManifest> {
-    let bytes = fs::read(stick.join("trust-000001.cose")).unwrap();
-    let fingerprint = claim(&bytes, bytes.len()).unwrap().fingerprint;
-    TrustManifest::pin(&bytes, &fingerprint, None).unwrap()
+    software::pinned(&fs::read(stick.join("trust-000001.cose")).unwrap())
 }
 
 #[derive(Clone, Default)]
@@ -140,9 +69,6 @@ pub(crate) struct Vault {
     slow_by: u64,
 }
 
-/// How a bundle departs from the one that an honest vault would seal.
-pub(crate) type Change<'a> = &'a dyn Fn(&mut Bundle);
-
 impl Vault {
     /// What a new vault asks HQ.
     pub(crate) fn request(site: &str, stick: &Path) -> (Vec<u8>, Fingerprint) {
@@ -160,27 +86,7 @@ impl Vault {
             agree: Keys::of(agree).agree,
             device_ca: Keys::of(device_ca).device_ca,
         };
-        let manifest = manifest(stick);
-        let csr = |name: &str, key: &SigningKey| {
-            let sign = |bytes: &[u8]| Ok::<Signature, mintmark_pki::Error>(key.sign(bytes));
-            certification_request(name, &public(key), sign).unwrap()
-        };
-        let request = EnrolmentRequest {
-            vault: vault_name(site),
-            lineage: lineage(site),
-            trust_version: 1,
-            trust_fingerprint: manifest.fingerprint(),
-            signing_key: public(&keys.sign),
-            agreement_key: keys.agree.public_key(),
-            identity_csr: csr("identity", &keys.sign),
-            device_ca_csr: csr("device CA", &keys.device_ca),
-            facts: BTreeMap::new(),
-            made_at: 1_700_000_000,
-            transport_key: None,
-            device_ca_generation: 1,
-        };
-        let sign = |message: &[u8]| Ok::<Signature, KeyFailure>(keys.sign.sign(message));
-        request.seal(&sign).unwrap()
+        keys.request(site, &manifest(stick))
     }
 
     /// The device CA key that a site's vault asks with.
@@ -313,7 +219,9 @@ impl Vault {
             }
             let bytes = fs::read(file).unwrap();
             let dispatch = Dispatch::open(&bytes, &self.manifest, &self.name).unwrap();
-            let mut content = self.open(dispatch.content());
+            let mut content = self
+                .keys
+                .open(dispatch.content(), &self.manifest, &self.name);
             if change(&mut content) {
                 changed = changed.or(Some(self.state.size()));
             }
@@ -373,50 +281,6 @@ impl Vault {
     /// Lets its bundles say that this is the newest dispatch.
     pub(crate) fn claim_seen(&mut self, seen: Option<DispatchSeen>) {
         self.seen = seen;
-    }
-
-    fn open(&self, dispatch: &Dispatch) -> Content {
-        let public_key = self.keys.agree.public_key();
-        let agree = |peer: &PublicKey| Ok::<_, KeyFailure>(self.keys.agree(peer));
-        let opener = Opener {
-            public_key: &public_key,
-            agree: &agree,
-            former: None,
-        };
-        let (bytes, manifest, name) = (&dispatch.content, &self.manifest, &self.name);
-        match dispatch.kind {
-            Kind::EnrolmentGrant => {
-                let grant = EnrolmentGrant::open(bytes, manifest, name, opener).unwrap();
-                Content::Grant {
-                    fingerprint: grant.fingerprint(),
-                    plaintext: grant.plaintext().to_vec(),
-                    identity_certificate: dispatch.certificates[0].clone(),
-                    device_ca_certificate: dispatch.certificates[1].clone(),
-                }
-            }
-            Kind::Entitlement => {
-                let entitlement = Entitlement::open(bytes, manifest, name, opener).unwrap();
-                Content::Entitlement {
-                    fingerprint: entitlement.fingerprint(),
-                    plaintext: entitlement.plaintext().to_vec(),
-                }
-            }
-            Kind::Acknowledgement => {
-                let acknowledgement = Acknowledgement::open(bytes, manifest, name, opener).unwrap();
-                Content::Acknowledgement {
-                    fingerprint: acknowledgement.fingerprint(),
-                    plaintext: acknowledgement.plaintext().to_vec(),
-                }
-            }
-            Kind::Revocation => {
-                let revocation = Revocation::open(bytes, manifest, name, opener).unwrap();
-                Content::Revocation {
-                    fingerprint: revocation.fingerprint(),
-                    plaintext: revocation.plaintext().to_vec(),
-                }
-            }
-            other => panic!("{other}"),
-        }
     }
 
     /// Takes a dispatch as authentic, whatever it is.
@@ -499,20 +363,10 @@ impl Vault {
         csr: &CertificationRequest,
         slot: u64,
     ) -> Reserved {
-        let Body::Reserved(mut reserved) = self.decision(product, csr) else {
+        let Body::Reserved(reserved) = self.decision(product, csr) else {
             panic!("not reserved");
         };
-        let serials = self.serials.as_ref().unwrap();
-        let moved = serials.serial(reserved.account, slot, reserved.issue);
-        let serial = serial_of(&reserved.tbs).unwrap();
-        let at = reserved
-            .tbs
-            .windows(serial.len())
-            .position(|bytes| bytes == serial)
-            .unwrap();
-        reserved.tbs[at..at + serial.len()].copy_from_slice(&moved);
-        reserved.slot = slot;
-        reserved
+        moved(reserved, self.serials.as_ref().unwrap(), slot)
     }
 
     pub(crate) fn write_request(&mut self, product: &str, der: &[u8]) {
@@ -524,7 +378,7 @@ impl Vault {
     }
 
     pub(crate) fn sign(&mut self, reservation: u64, tbs: &[u8]) {
-        self.sign_with(reservation, signature(&self.keys.device_ca, tbs));
+        self.sign_with(reservation, self.keys.certifies(tbs));
     }
 
     pub(crate) fn sign_with(&mut self, reservation: u64, signature: [u8; 64]) {
@@ -547,6 +401,7 @@ impl Vault {
             product: "TH-200".parse().unwrap(),
             device_id: device_id.parse().unwrap(),
             reason: reason.to_owned(),
+            station: StationId::console(),
         };
         self.held = Some(self.now());
         let serials = self.serials.as_ref();
@@ -563,17 +418,7 @@ impl Vault {
 
     /// What belongs on the CRL of the device CA.
     pub(crate) fn revoked(&self) -> Vec<RevokedSerial> {
-        let serials = self.serials.as_ref().unwrap();
-        let entries = self.state.crl_entries(1);
-        let entries = entries.map(|((account, slot, issue), withdrawn)| RevokedSerial {
-            serial: serials.serial(*account, *slot, *issue).to_vec(),
-            revoked_at_unix: withdrawn.time,
-            reason: Some(match withdrawn.why {
-                Withdrawal::Superseded => CrlReason::Superseded,
-                _ => CrlReason::CessationOfOperation,
-            }),
-        });
-        entries.collect()
+        software::revoked(&self.state, self.serials.as_ref().unwrap(), 1)
     }
 
     /// A CRL of this number, by another device CA's key if one is given, and what a log says of it.
@@ -584,19 +429,14 @@ impl Vault {
         key: Option<&SigningKey>,
     ) -> (Vec<u8>, CrlIssued) {
         let certificate = &self.state.device_cas()[0].certificate;
-        let issuer = Issuer::from_certificate_der(certificate).unwrap();
-        let (this_update, next_update) = (self.now(), self.now() + 30 * 86_400);
-        let tbs = crl_tbs(&issuer, number, this_update, next_update, revoked).unwrap();
-        let signature: Signature = key.unwrap_or(&self.keys.device_ca).sign(&tbs);
-        let der = assemble_crl(&tbs, &signature).unwrap();
-        let issued = CrlIssued {
+        let stated = CrlIssued {
             generation: 1,
             number,
-            sha256: Fingerprint::of(&der),
-            this_update,
-            next_update,
+            sha256: Fingerprint::new([0; 32]),
+            this_update: self.now(),
+            next_update: self.now() + 30 * 86_400,
         };
-        (der, issued)
+        self.keys.crl(stated, certificate, revoked, key)
     }
 
     /// Writes a record, whatever it says.
@@ -671,41 +511,13 @@ impl Vault {
     ) -> (Fingerprint, u64) {
         let folder = stick.join("mintmark/to-hq");
         fs::create_dir_all(&folder).unwrap();
-        let (vault, lineage) = (self.name.clone(), self.lineage);
-        let sequence = self.sealed.len() as u64 + 1;
         let first = self.sealed.last().map_or(0, |(_, size)| *size);
         let size = self.records.len() as u64;
-        let write = |name: MediaName, bytes: &[u8]| {
-            fs::write(stick.join("mintmark").join(name.to_string()), bytes).unwrap();
-        };
-        let recipients = self.manifest.content().hq_recipients();
-        let mut segments = Vec::new();
-        let new = &self.records[usize::try_from(first).unwrap()..];
-        let mut next = first;
-        for records in new.chunks(segment_records) {
-            let mut builder = SegmentBuilder::new(next);
-            records.iter().for_each(|record| builder.push(record));
-            next += records.len() as u64;
-            let number = segments.len() + 1;
-            let id = Bundle::segment_id(&lineage, sequence, number);
-            let (file, facts) = builder.seal(&vault, &id, &recipients).unwrap();
-            segments.push(facts);
-            let vault = vault.clone();
-            write(
-                MediaName::Segment {
-                    vault,
-                    lineage,
-                    sequence,
-                    number,
-                },
-                &file,
-            );
-        }
         let root = root_of(self.records.iter().map(|record| leaf_hash(record)));
-        let mut bundle = Bundle {
-            vault: vault.clone(),
-            lineage,
-            sequence,
+        let bundle = Bundle {
+            vault: self.name.clone(),
+            lineage: self.lineage,
+            sequence: self.sealed.len() as u64 + 1,
             previous: self.sealed.last().map(|(fingerprint, _)| *fingerprint),
             dispatch_seen: self.seen,
             checkpoint: Checkpoint {
@@ -714,23 +526,18 @@ impl Vault {
                 time: self.state.mark(),
             },
             first,
-            segments,
+            segments: Vec::new(),
             trust_version: self.state.trust().map_or(1, |trust| trust.version),
             sealed_at: self.now(),
             crl: None,
         };
-        change(&mut bundle);
-        let sign = |message: &[u8]| Ok::<Signature, KeyFailure>(self.keys.sign.sign(message));
-        let (bytes, fingerprint) = bundle.seal(&public(&self.keys.sign), &sign).unwrap();
-        let (lineage, sequence) = (bundle.lineage, bundle.sequence);
-        write(
-            MediaName::Bundle {
-                vault,
-                lineage,
-                sequence,
-            },
-            &bytes,
-        );
+        let new = &self.records[usize::try_from(first).unwrap()..];
+        let (files, fingerprint) =
+            self.keys
+                .seal(bundle, &self.manifest, (new, segment_records), change);
+        for (name, bytes) in files {
+            fs::write(stick.join("mintmark").join(name.to_string()), bytes).unwrap();
+        }
         (fingerprint, size)
     }
 }

@@ -1,0 +1,150 @@
+//! A deterministic simulation: headquarters, three vaults, and sticks that are lost, doubled, late, out of order and damaged.
+//!
+//! Headquarters is the real one, run by its own commands on a home in memory; the vaults are the real engine. A run follows from
+//! its seed alone. One run in four is honest, and has to end balanced, with nothing found and every vault able to issue; in each
+//! of the others, one vault does one thing that it must not do, and has to be named for it, while nothing is found of the rest.
+//!
+//! The keys of each home, and what encryption adds of its own chance, are not of the seed: no length and no byte of anything
+//! encrypted decides what happens.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod fraud;
+mod headquarters;
+mod random;
+mod scenes;
+#[path = "../../tests/import/support/software.rs"]
+mod software;
+mod vault;
+mod world;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use self::fraud::Fraud;
+use self::world::{Ended, Trace, run};
+
+/// Where the vaults are.
+const SITES: [&str; 3] = ["berlin", "lyon", "turin"];
+
+/// Runs whose every line is checked with each build.
+const SEEDS: Range<u64> = 0..400;
+
+/// What came of many runs.
+#[derive(Default)]
+struct Tally {
+    runs: u64,
+    honest: u64,
+    issued: u64,
+    sticks: u64,
+    lost: u64,
+    /// By fraud: how many runs, and how often each finding named it.
+    frauds: BTreeMap<Fraud, (u64, BTreeMap<String, u64>)>,
+    failed: Vec<u64>,
+}
+
+impl Tally {
+    fn add(&mut self, ended: Ended) {
+        self.runs += 1;
+        self.issued += ended.issued;
+        self.sticks += ended.sticks.0;
+        self.lost += ended.sticks.1;
+        let Some((fraud, codes)) = ended.fraud else {
+            self.honest += 1;
+            return;
+        };
+        let (runs, named) = self.frauds.entry(fraud).or_default();
+        *runs += 1;
+        for code in codes {
+            *named.entry(code).or_default() += 1;
+        }
+    }
+}
+
+/// Runs these seeds on all processors, each from its beginning to its end on one. Prints what came of them, and of each that
+/// failed, everything that happened and how to see it again.
+fn run_all(seeds: Range<u64>) {
+    let begun = Instant::now();
+    let (next, tally) = (AtomicU64::new(seeds.start), Mutex::new(Tally::default()));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..processors {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let trace = Trace::default();
+                    match catch_unwind(AssertUnwindSafe(|| run(seed, &trace))) {
+                        Ok(ended) => tally.lock().unwrap().add(ended),
+                        Err(_) => {
+                            println!("--- seed {seed}\n{}", trace.lines().join("\n"));
+                            println!("--- to see it again: {}", again(seed));
+                            tally.lock().unwrap().failed.push(seed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{} runs in {seconds:.0} s ({:.0} a minute): {} certificates, {} sticks of which {} were lost; {} runs without fraud",
+        tally.runs,
+        tally.runs as f64 * 60.0 / seconds,
+        tally.issued,
+        tally.sticks,
+        tally.lost,
+        tally.honest
+    );
+    for (fraud, (runs, named)) in &tally.frauds {
+        let named: Vec<String> = named
+            .iter()
+            .map(|(code, count)| format!("{code} {count}"))
+            .collect();
+        println!("{fraud:?}: {runs} runs, named {}", named.join(", "));
+    }
+    let commands: Vec<String> = tally.failed.iter().map(|seed| again(*seed)).collect();
+    assert!(commands.is_empty(), "failed:\n{}", commands.join("\n"));
+}
+
+fn again(seed: u64) -> String {
+    format!(
+        "MINTMARK_SEEDS={seed}..{} cargo test -p mintmark-hq --lib simulation::the_seeds_that_are_asked_for -- --ignored \
+         --nocapture",
+        seed + 1
+    )
+}
+
+#[test]
+fn honest_vaults_balance_and_issue_again_and_every_fraud_is_named() {
+    run_all(SEEDS);
+}
+
+#[test]
+#[ignore = "as long as is asked for: MINTMARK_SEEDS=0..5000"]
+fn the_seeds_that_are_asked_for() {
+    let asked = std::env::var("MINTMARK_SEEDS").unwrap_or_else(|_| "0..5000".to_owned());
+    let seeds = asked
+        .split_once("..")
+        .and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    let seeds =
+        seeds.unwrap_or_else(|| panic!("MINTMARK_SEEDS={asked} is no range such as 0..5000"));
+    run_all(seeds);
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    for seed in [6, 12] {
+        let (first, second) = (Trace::default(), Trace::default());
+        run(seed, &first);
+        run(seed, &second);
+        assert_eq!(first.lines(), second.lines());
+    }
+}
