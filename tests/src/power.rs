@@ -524,6 +524,14 @@ impl Reader {
                 let [from, to] = &paths[..] else {
                     panic!("{call}")
                 };
+                if arguments.contains("AT_EMPTY_PATH") {
+                    let Some(Open::File { inode, .. }) = self.open.get(&descriptor.unwrap()) else {
+                        return;
+                    };
+                    let inode = *inode;
+                    self.names(when, vec![(to.clone(), Some(inode))]);
+                    return;
+                }
                 let by_number = from
                     .strip_prefix("/proc/self/fd")
                     .ok()

@@ -299,7 +299,7 @@ fn burn(world: &World) -> u64 {
     for turn in 0..20 {
         world.requests("mass", turn * TWO_GROUPS..(turn + 1) * TWO_GROUPS);
         let issue = world.issue("mass");
-        killed_at(&issue, "rename,renameat,renameat2", 10 + 60 * turn);
+        killed_at(&issue, "rename,renameat,renameat2,linkat", 10 + 60 * turn);
         world.site("recover").ok();
         issue.ok();
         fs::remove_dir_all(world.path("csr/mass")).unwrap();

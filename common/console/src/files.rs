@@ -1,7 +1,8 @@
 //! Files that are whole or not there, whatever stops the machine.
 //!
 //! Everything is written beside its final name as `NAME.<process>-<number>.part`, synced, moved into place and made
-//! lasting by a sync of the folder. Readers ignore names that end in `.part`.
+//! lasting by a sync of the folder. Readers ignore names that end in `.part`. Where many files are written together, they
+//! have no name at all until then, if the file system allows that.
 //!
 //! The functions here take a path and trust the folders in it, as the operator named them. For media that someone
 //! else has written, walk from the mount point with [`Folder`], which follows no link.
@@ -9,6 +10,7 @@
 mod error;
 mod folder;
 mod medium;
+mod nameless;
 mod part;
 
 pub use error::{Error, Kind, Operation};

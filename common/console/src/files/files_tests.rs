@@ -534,9 +534,35 @@ fn a_refusal_reads_as_one_sentence_with_advice() {
 
 #[test]
 fn many_files_are_written_as_one_is_and_each_is_judged_alone() {
+    // Also where the file system has no files without a name.
+    for nameless in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        if !nameless {
+            opened.nameless().refuse();
+        }
+        writes_many(folder.path(), &opened);
+    }
+}
+
+#[test]
+fn a_file_that_has_not_got_its_name_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("taken"), "before").unwrap();
     let opened = Folder::open(folder.path()).unwrap();
+    let count = || fs::read_dir(folder.path()).unwrap().count();
+    let begun = opened.begin_public_new(OsStr::new("a"), b"one").unwrap();
+    assert_eq!(count(), 0);
+    drop(begun);
+    assert_eq!(count(), 0);
+    opened.nameless().refuse();
+    let begun = opened.begin_public_new(OsStr::new("a"), b"one").unwrap();
+    assert_eq!(count(), 1);
+    drop(begun);
+    assert_eq!(count(), 0);
+}
+
+fn writes_many(folder: &Path, opened: &Folder) {
+    fs::write(folder.join("taken"), "before").unwrap();
     let files = [
         ("a", "one"),
         ("taken", "two"),
@@ -552,7 +578,7 @@ fn many_files_are_written_as_one_is_and_each_is_judged_alone() {
         kinds,
         [None, Some(Kind::Exists), Some(Kind::NameInvalid), None]
     );
-    let mut found: Vec<(String, String)> = fs::read_dir(folder.path())
+    let mut found: Vec<(String, String)> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
         .map(|entry| {

@@ -1,5 +1,6 @@
 //! A folder held open, in which names are resolved without following links.
 
+use super::nameless::{Nameless, Taken};
 use super::part::{Content, Part};
 use super::{Error, Kind, Operation};
 use rustix::fs::{
@@ -23,13 +24,22 @@ use std::path::{Path, PathBuf};
 pub struct Folder {
     descriptor: OwnedFd,
     path: PathBuf,
+    nameless: Taken,
 }
 
 /// A file of a folder that is written, has no name yet and does not last yet; see [`Folder::begin_public_new`].
 #[must_use]
 pub struct Unplaced<'a> {
-    part: Part<'a>,
-    path: PathBuf,
+    name: Cow<'a, OsStr>,
+    written: Written<'a>,
+}
+
+/// How a file is written that is to get its name.
+enum Written<'a> {
+    /// Under no name.
+    Nameless(Nameless),
+    /// Beside its name.
+    Part(Part<'a>),
 }
 
 /// What a folder holds under one name.
@@ -67,10 +77,7 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = openat(CWD, path, flags, Mode::empty())
             .map_err(|error| Error::new(Operation::List, path, error))?;
-        Ok(Self {
-            descriptor,
-            path: path.to_owned(),
-        })
+        Ok(Self::over(descriptor, path.to_owned()))
     }
 
     /// Opens a folder in this one.
@@ -82,7 +89,15 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let descriptor = openat(&self.descriptor, name, flags, Mode::empty())
             .map_err(|error| Error::new(Operation::List, &path, error))?;
-        Ok(Self { descriptor, path })
+        Ok(Self::over(descriptor, path))
+    }
+
+    fn over(descriptor: OwnedFd, path: PathBuf) -> Self {
+        Self {
+            descriptor,
+            path,
+            nameless: Taken::default(),
+        }
     }
 
     /// Opens a folder in this one, making it first if there is none; its owner alone may enter (mode 0700).
@@ -151,14 +166,18 @@ impl Folder {
     /// # Errors
     /// As there.
     pub fn read_limited(&self, name: impl AsRef<OsStr>, bytes_max: u64) -> Result<Vec<u8>, Error> {
-        let (name, path) = self.named(Operation::Read, name.as_ref())?;
+        let name = name.as_ref();
+        self.expect_name(Operation::Read, name)?;
         let (file, size) = self.open_regular(name, bytes_max)?;
-        let too_large = || Error::of(Operation::Read, &path, Kind::TooLarge { max: bytes_max });
+        let too_large = || {
+            let path = self.path.join(name);
+            Error::of(Operation::Read, &path, Kind::TooLarge { max: bytes_max })
+        };
         let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
         // The file may have grown since; one byte too many is enough to know.
         file.take(bytes_max.saturating_add(1))
             .read_to_end(&mut bytes)
-            .map_err(|error| Error::new(Operation::Read, &path, error))?;
+            .map_err(|error| Error::new(Operation::Read, &self.path.join(name), error))?;
         if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
             Ok(bytes)
         } else {
@@ -237,11 +256,19 @@ impl Folder {
     ) -> Result<Unplaced<'a>, Error> {
         let operation = Operation::Write;
         let name = name.into();
-        let (_, path) = self.named(operation, &name)?;
-        let content = Content::Bytes(bytes);
-        match Part::write_unsynced(self, operation, name, &content, FILE_MODE_PUBLIC) {
-            Ok(part) => Ok(Unplaced { part, path }),
-            Err(error) => Err(Error::new(operation, &path, error)),
+        self.expect_name(operation, &name)?;
+        let written = match Nameless::write(self, bytes, FILE_MODE_PUBLIC) {
+            Ok(Some(nameless)) => Ok(Written::Nameless(nameless)),
+            Ok(None) => {
+                let (name, content) = (name.clone(), Content::Bytes(bytes));
+                Part::write_unsynced(self, operation, name, &content, FILE_MODE_PUBLIC)
+                    .map(Written::Part)
+            }
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(written) => Ok(Unplaced { name, written }),
+            Err(error) => Err(Error::new(operation, &self.path.join(&*name), error)),
         }
     }
 
@@ -251,17 +278,24 @@ impl Folder {
     /// # Errors
     /// As [`write_public_new`](super::write_public_new), for each file by itself.
     pub fn place_all(&self, files: Vec<Result<Unplaced<'_>, Error>>) -> Vec<Result<(), Error>> {
-        let failed = |path: &Path, errno: Errno| Error::new(Operation::Write, path, errno);
+        let failed = |name: &OsStr, errno: Errno| self.error(Operation::Write, name, errno);
         let synced = match files.iter().any(Result::is_ok) {
             true => syncfs(&self.descriptor),
             false => Ok(()),
         };
-        let placed: Vec<Result<PathBuf, Error>> = files
+        let placed: Vec<Result<Cow<'_, OsStr>, Error>> = files
             .into_iter()
             .map(|file| {
-                let Unplaced { part, path } = file?;
-                synced.map_err(|errno| failed(&path, errno))?;
-                part.place(&path).map(|()| path)
+                let Unplaced { name, written } = file?;
+                synced.map_err(|errno| failed(&name, errno))?;
+                match written {
+                    Written::Part(part) => part.place(&self.path.join(&*name))?,
+                    Written::Nameless(nameless) => {
+                        let placed = nameless.place(self, &name);
+                        placed.map_err(|errno| failed(&name, errno))?;
+                    }
+                }
+                Ok(name)
             })
             .collect();
         let synced = match placed.iter().any(Result::is_ok) {
@@ -270,7 +304,7 @@ impl Folder {
         };
         placed
             .into_iter()
-            .map(|placed| placed.and_then(|path| synced.map_err(|errno| failed(&path, errno))))
+            .map(|placed| placed.and_then(|name| synced.map_err(|errno| failed(&name, errno))))
             .collect()
     }
 
@@ -354,6 +388,10 @@ impl Folder {
 
     pub(super) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
+    }
+
+    pub(super) fn nameless(&self) -> &Taken {
+        &self.nameless
     }
 
     /// Makes lasting what was created, renamed or removed in the folder.
@@ -461,12 +499,18 @@ impl Folder {
         operation: Operation,
         name: &'a OsStr,
     ) -> Result<(&'a OsStr, PathBuf), Error> {
-        let path = self.path.join(name);
+        self.expect_name(operation, name)?;
+        Ok((name, self.path.join(name)))
+    }
+
+    /// Refuses what is no name.
+    fn expect_name(&self, operation: Operation, name: &OsStr) -> Result<(), Error> {
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
+            let path = self.path.join(name);
             return Err(Error::of(operation, &path, Kind::NameInvalid));
         }
-        Ok((name, path))
+        Ok(())
     }
 
     fn error(&self, operation: Operation, name: &OsStr, error: Errno) -> Error {

@@ -1,0 +1,126 @@
+//! A file that is written whole before it has any name: a process that is killed leaves nothing of it behind.
+
+use super::Folder;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, fstat, linkat, openat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Such files stay open until they have their names, and their descriptors are no lower than this: those below are left to
+/// what cannot deal with higher ones, such as a token's module that waits with select(2).
+const DESCRIPTOR_MIN: i32 = 1_024;
+
+/// How many may be open at once, as far as the process may have so many descriptors.
+const OPEN_MAX: u64 = 32_768;
+
+/// How many are open.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// What is known of how a folder takes such files.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Its file system has none.
+    never: AtomicBool,
+    /// They get the mode that they are made with: no umask or default ACL narrows it.
+    as_made: AtomicBool,
+}
+
+#[cfg(test)]
+impl Taken {
+    /// As where the file system has none.
+    pub(super) fn refuse(&self) {
+        self.never.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A file that is written and has no name yet. Dropped without one, it is gone.
+pub(super) struct Nameless {
+    file: File,
+}
+
+impl Nameless {
+    /// Writes a file of a folder; none where there can be none now, and the file has to begin under a name.
+    pub(super) fn write(folder: &Folder, bytes: &[u8], mode: u32) -> io::Result<Option<Self>> {
+        let taken = folder.nameless();
+        if taken.never.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if OPEN.fetch_add(1, Ordering::Relaxed) >= open_max() {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let opened = open(folder, mode);
+        let Ok(descriptor) = opened else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            // The kernel or the file system does not know the flag, or there are no more descriptors.
+            taken.never.store(true, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let mut nameless = Self {
+            file: File::from(descriptor),
+        };
+        if !taken.as_made.load(Ordering::Relaxed) {
+            let made = Mode::from_raw_mode(fstat(&nameless.file)?.st_mode);
+            if made == Mode::from_raw_mode(mode) {
+                taken.as_made.store(true, Ordering::Relaxed);
+            } else {
+                fchmod(&nameless.file, Mode::from_raw_mode(mode))?;
+            }
+        }
+        nameless.file.write_all(bytes)?;
+        Ok(Some(nameless))
+    }
+
+    /// Gives the file its name unless something has it.
+    pub(super) fn place(self, folder: &Folder, name: &OsStr) -> Result<(), Errno> {
+        let folder = folder.descriptor();
+        match linkat(&self.file, c"", folder, name, AtFlags::EMPTY_PATH) {
+            // Before Linux 6.10 that is for a privileged process alone, and says so in this way.
+            Err(Errno::NOENT) => {
+                let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            linked => linked,
+        }
+    }
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn open(folder: &Folder, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let descriptor = openat(folder.descriptor(), c".", flags, Mode::from_raw_mode(mode))?;
+    fcntl_dupfd_cloexec(&descriptor, DESCRIPTOR_MIN)
+}
+
+/// How many may be open at once. The process is let have as many descriptors as it may ask for: the lower limit that it
+/// begins with is there for those whose descriptors have to be low, and theirs stay so.
+fn open_max() -> u64 {
+    static MAX: OnceLock<u64> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let low = u64::from(DESCRIPTOR_MIN.unsigned_abs());
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        let wanted = maximum.unwrap_or(u64::MAX).min(low + OPEN_MAX);
+        let now = current.unwrap_or(u64::MAX);
+        let raised = wanted > now
+            && setrlimit(
+                Resource::Nofile,
+                Rlimit {
+                    current: Some(wanted),
+                    maximum,
+                },
+            )
+            .is_ok();
+        let limit = if raised { wanted } else { now };
+        limit.saturating_sub(low).min(OPEN_MAX)
+    })
+}
