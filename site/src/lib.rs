@@ -18,6 +18,7 @@ mod delivery;
 mod failure;
 mod home;
 mod medium;
+mod serve;
 mod stop;
 mod submission;
 mod vault;

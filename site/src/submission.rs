@@ -148,7 +148,8 @@ impl Submission {
         }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Self {
+    /// Reads a request, PEM or DER, and verifies its proof of possession.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         match CertificationRequest::from_file_bytes(bytes) {
             Ok(request) => Self::Verified(Box::new(request)),
             Err(error) => Self::Unreadable {

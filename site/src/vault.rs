@@ -11,6 +11,7 @@ mod issue;
 pub(crate) mod key_set;
 pub(crate) mod keyring;
 mod line;
+mod meter;
 pub(crate) mod reading;
 pub(crate) mod restore;
 mod rolled_back;
@@ -42,6 +43,7 @@ pub(crate) use dispatch::EPOCH_OVER;
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
 pub(crate) use line::{Answered, BATCH_MAX, Inlet, Outlet, Promise, Requests};
+pub(crate) use meter::{Counted, Histogram, Meters};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::now;

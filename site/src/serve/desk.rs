@@ -1,0 +1,294 @@
+//! The desk: what stations want of the vault, and what the operator at its console wants, until the vault comes round.
+//!
+//! It is bounded: each station may have so many wants waiting, and all of them together so many; whoever comes then is sent
+//! away at once and told when to come again. Stations are served in turn, one want of each after the other, so that a
+//! station that floods waits behind itself and nobody else does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mintmark_console::Failure;
+use mintmark_ledger::entry::DeviceOrder;
+use mintmark_ledger::ledger::DeviceHistory;
+use mintmark_ledger::refusal::Refusal;
+use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
+use tokio::sync::oneshot;
+
+use crate::submission::Submission;
+use crate::vault::{Answer, SealedSecret, Vault};
+
+/// How many wants of one station may wait.
+pub(crate) const WAITING_PER_STATION_MAX: usize = 256;
+
+/// How many wants may wait in all.
+pub(crate) const WAITING_MAX: usize = 4096;
+
+/// How many errands of the operator may wait.
+const ERRANDS_MAX: usize = 64;
+
+/// After how many seconds whoever was sent away may come again.
+const BUSY_SECONDS: u64 = 1;
+
+/// What a station wants of the vault.
+#[derive(Debug)]
+pub(crate) enum Want {
+    /// A certificate.
+    Certificate {
+        /// For what product.
+        product: Sku,
+        /// The request, its proof of possession checked.
+        submission: Submission,
+        /// The device may have a certificate already, for another key: that is given up first, as far as the policy allows
+        /// reworks.
+        again: bool,
+    },
+    /// A device is scrapped, voided, or allowed another certificate.
+    Device(DeviceOrder),
+    /// What the log holds of a device.
+    History {
+        /// Of one product, or of all.
+        product: Option<Sku>,
+        /// The device.
+        device_id: DeviceId,
+    },
+}
+
+/// What a station is given.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// To [`Want::Certificate`].
+    Certificate {
+        /// What came of it.
+        answer: Answer,
+        /// The device, where the request names one.
+        device_id: Option<DeviceId>,
+        /// The device CA and the root, DER; empty where there is no certificate.
+        chain: Vec<Vec<u8>>,
+        /// The secrets that go with the certificate.
+        secrets: Vec<SealedSecret>,
+    },
+    /// To [`Want::Device`]: the device's newest issue, or why nothing was changed.
+    Device(Result<Option<DeviceHistory>, Refusal>),
+    /// To [`Want::History`], oldest first within each product.
+    History(Vec<DeviceHistory>),
+}
+
+/// Why somebody was not answered. Nothing was spent on it that asking again does not find.
+#[derive(Clone, Debug)]
+pub(crate) enum Unanswered {
+    /// Too many wait already.
+    Busy {
+        /// When to come again.
+        retry_after_seconds: u64,
+    },
+    /// The vault cannot do it now.
+    Unavailable {
+        /// Why.
+        failure: Failure,
+        /// When to come again.
+        retry_after_seconds: u64,
+    },
+    /// The service is being stopped.
+    Draining,
+}
+
+/// What waits, and who waits for it.
+pub(crate) struct Waiting {
+    /// Who wants it.
+    pub(crate) station: StationId,
+    /// What.
+    pub(crate) want: Want,
+    /// Where the answer goes.
+    pub(crate) answer: Answering,
+}
+
+/// Where an answer goes. Dropped without one, it says that the vault is not there.
+pub(crate) struct Answering(oneshot::Sender<Result<Given, Unanswered>>);
+
+impl Answering {
+    /// Answers. Whoever has gone meanwhile asks again.
+    pub(crate) fn answer(self, given: Result<Given, Unanswered>) {
+        let _ = self.0.send(given);
+    }
+
+    /// Whether whoever asked has gone meanwhile.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// What somebody at the console, or the service itself, has the vault do between two rounds: with the vault, or with the
+/// reason why it is not open.
+pub(crate) type Errand = Box<dyn FnOnce(Result<&mut Vault<'_>, &Failure>) + Send>;
+
+/// What the vault does next.
+pub(crate) enum Next {
+    /// An errand, alone.
+    Errand(Errand),
+    /// Wants, in the order in which they are answered.
+    Round(Vec<Waiting>),
+    /// Nothing came within the time.
+    Nothing,
+    /// Nothing will come any more.
+    Over,
+}
+
+/// Shared by everybody who asks and the one who answers.
+#[derive(Default)]
+pub(crate) struct Desk {
+    queues: Mutex<Queues>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queues {
+    wants: BTreeMap<StationId, VecDeque<Waiting>>,
+    /// The stations of which something waits, each once, in the order of their turns.
+    turns: VecDeque<StationId>,
+    waiting: usize,
+    errands: VecDeque<Errand>,
+    draining: bool,
+}
+
+impl Desk {
+    /// Puts a want where the vault finds it. The answer comes through what is given.
+    ///
+    /// # Errors
+    /// [`Unanswered::Busy`] if too many wait; [`Unanswered::Draining`].
+    pub(crate) fn ask(
+        &self,
+        station: &StationId,
+        want: Want,
+    ) -> Result<oneshot::Receiver<Result<Given, Unanswered>>, Unanswered> {
+        let mut queues = self.queues();
+        if queues.draining {
+            return Err(Unanswered::Draining);
+        }
+        let of_station = queues.wants.get(station).map_or(0, VecDeque::len);
+        if of_station >= WAITING_PER_STATION_MAX || queues.waiting >= WAITING_MAX {
+            return Err(Unanswered::Busy {
+                retry_after_seconds: BUSY_SECONDS,
+            });
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting {
+            station: station.clone(),
+            want,
+            answer: Answering(sender),
+        };
+        if of_station == 0 {
+            queues.turns.push_back(station.clone());
+        }
+        let queue = queues.wants.entry(station.clone()).or_default();
+        queue.push_back(waiting);
+        queues.waiting += 1;
+        drop(queues);
+        self.arrived.notify_one();
+        Ok(receiver)
+    }
+
+    /// Has the vault do something before the next round.
+    ///
+    /// # Errors
+    /// As [`Desk::ask`].
+    pub(crate) fn send(&self, errand: Errand) -> Result<(), Unanswered> {
+        let mut queues = self.queues();
+        if queues.draining {
+            return Err(Unanswered::Draining);
+        }
+        if queues.errands.len() >= ERRANDS_MAX {
+            return Err(Unanswered::Busy {
+                retry_after_seconds: BUSY_SECONDS,
+            });
+        }
+        queues.errands.push_back(errand);
+        drop(queues);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// From here on nothing new is taken; what waits is still answered.
+    pub(crate) fn drain(&self) {
+        self.queues().draining = true;
+        self.arrived.notify_all();
+    }
+
+    /// Whether nothing new is taken any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.queues().draining
+    }
+
+    /// How many wants wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queues().waiting
+    }
+
+    /// What to do next: an errand, else up to `wants_max` wants, one of each station in turn. Waits for so long if there is
+    /// nothing.
+    pub(crate) fn next(&self, wants_max: usize, patience: Duration) -> Next {
+        let mut queues = self.queues();
+        if queues.is_empty() && !queues.draining {
+            let idle = |queues: &mut Queues| queues.is_empty() && !queues.draining;
+            let waited = self.arrived.wait_timeout_while(queues, patience, idle);
+            (queues, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(errand) = queues.errands.pop_front() {
+            return Next::Errand(errand);
+        }
+        let round = queues.round(wants_max);
+        match (round.is_empty(), queues.draining) {
+            (false, _) => Next::Round(round),
+            (true, true) => Next::Over,
+            (true, false) => Next::Nothing,
+        }
+    }
+
+    /// Answers everything that waits with this.
+    pub(crate) fn turn_away(&self, why: &Unanswered) {
+        let round = self.queues().round(usize::MAX);
+        for waiting in round {
+            waiting.answer.answer(Err(why.clone()));
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        // Nothing that could panic is done while it is held.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.waiting == 0 && self.errands.is_empty()
+    }
+
+    /// Takes up to so many wants, one of each station in turn. Those whose askers have gone are dropped.
+    fn round(&mut self, wants_max: usize) -> Vec<Waiting> {
+        let mut round = Vec::new();
+        while round.len() < wants_max
+            && let Some(station) = self.turns.pop_front()
+        {
+            let Some(queue) = self.wants.get_mut(&station) else {
+                continue;
+            };
+            let next = queue.pop_front();
+            let more = !queue.is_empty();
+            if more {
+                self.turns.push_back(station);
+            } else {
+                self.wants.remove(&station);
+            }
+            if let Some(waiting) = next {
+                self.waiting = self.waiting.saturating_sub(1);
+                if !waiting.answer.is_gone() {
+                    round.push(waiting);
+                }
+            }
+        }
+        round
+    }
+}
+
+#[cfg(test)]
+mod tests;
