@@ -177,12 +177,10 @@ pub enum Error {
         label: String,
     },
     /// The URI names one key, and another one is asked for.
-    #[error(
-        "the key URI restricts the store to object={object}, so that it has no key \"{label}\""
-    )]
+    #[error("the key URI restricts the store to {named}, so that it has no key \"{label}\"")]
     KeyExcluded {
-        /// The label in the URI.
-        object: String,
+        /// What the URI names: `object=LABEL` or `id=HEX`.
+        named: String,
         /// The label that was asked for.
         label: String,
     },
@@ -456,7 +454,7 @@ impl Error {
             }
             Self::Io { .. } => "check that the path exists, belongs to this user and that the disk has room".into(),
             Self::KeyMissing { .. } => "check that the key URI names the store in which the key was made; labels are fixed".into(),
-            Self::KeyExcluded { .. } => "take object out of the key URI: it is to name a store, and the labels of its keys are fixed".into(),
+            Self::KeyExcluded { .. } => "take object and id out of the key URI: it is to name a store, and the labels of its keys are fixed".into(),
             Self::KeyExists { .. } => "keys are never overwritten; use the one that is there, or another store".into(),
             Self::KeyAttributes { .. } => {
                 "such a key is never remade or repaired here: find out who made it, then use a store with a proper key".into()

@@ -25,7 +25,6 @@ mod label;
 mod locked;
 mod pin;
 mod random;
-mod restricted;
 mod secret;
 mod store;
 mod token;

@@ -9,10 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::pin::Prompt;
-use crate::restricted::Restricted;
 use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::transport::{OaepHash, TransportKey};
-use crate::uri::{KeyUri, Pkcs11Uri};
+use crate::uri::KeyUri;
 use crate::{file, token};
 
 /// What a key pair may do. It serves one purpose; the curve is P-256 always.
@@ -22,14 +21,43 @@ pub enum Purpose {
     Sign,
     /// Elliptic-curve Diffie-Hellman, the private half of ECDH-ES (RFC 9053 section 6.3).
     Agree,
+    /// ES256 signatures by which somebody proves who they are. The key may have been made by others, with their tools:
+    /// what else it could be used for is not asked, since whoever uses it does so on their own token, and a URI with
+    /// `object` or `id` names it as it is called there. That it is secret is asked all the same.
+    Authenticate,
 }
 
 impl Purpose {
-    /// The word for it: `sign` or `agree`.
+    /// The word for it: `sign`, `agree` or `authenticate`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sign => "sign",
             Self::Agree => "agree",
+            Self::Authenticate => "authenticate",
+        }
+    }
+
+    /// Whether such a key signs.
+    pub(crate) fn signs(self) -> bool {
+        matches!(self, Self::Sign | Self::Authenticate)
+    }
+
+    /// Refuses a purpose that is not to sign.
+    pub(crate) fn demand_signs(self) -> Result<(), Error> {
+        if self.signs() {
+            return Ok(());
+        }
+        Err(Error::Internal {
+            action: "opening a key to sign with",
+            reason: format!("its purpose is to {self}"),
+        })
+    }
+
+    /// The purpose of a key that is made here: one that is to authenticate is made to sign and nothing else.
+    pub(crate) fn made(self) -> Self {
+        match self {
+            Self::Authenticate => Self::Sign,
+            made => made,
         }
     }
 }
@@ -125,11 +153,19 @@ pub trait KeyStore: Send + Sync {
     /// `KEY-EXISTS` if the label is taken: nothing is overwritten; store failures.
     fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error>;
 
-    /// The key `label`, to sign with.
+    /// The key `label`, to sign with: [`KeyStore::signer_for`] of [`Purpose::Sign`].
     ///
     /// # Errors
     /// `KEY-MISSING`; otherwise as [`KeyStore::find`].
-    fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Error>;
+    fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Error> {
+        self.signer_for(label, Purpose::Sign)
+    }
+
+    /// The key `label`, to sign with for this purpose.
+    ///
+    /// # Errors
+    /// `KEY-MISSING`; `KEYS-INTERNAL` for [`Purpose::Agree`], which is not to sign; otherwise as [`KeyStore::find`].
+    fn signer_for(&self, label: &str, purpose: Purpose) -> Result<Arc<dyn Signer>, Error>;
 
     /// The key `label`, to agree with.
     ///
@@ -300,24 +336,16 @@ impl fmt::Debug for dyn Agreement {
     }
 }
 
-/// A token, or the one key of it that the URI names.
-fn open_token(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
-    let store = token::open(uri, prompt)?;
-    Ok(match uri.object() {
-        Some(object) => Arc::new(Restricted::new(store, object)),
-        None => store,
-    })
-}
-
 /// Opens the store that `uri` names. `prompt` is asked for the PIN only when the URI has no `pin-source`, and only
 /// after the store was found; its text names the store. A PIN is tried once. A URI with `object` gives a store that has
-/// no other key than that one.
+/// no other key than that one. One with `id` gives a store that has a key to authenticate with and no other, whatever its
+/// label, unless `object` says which.
 ///
 /// # Errors
 /// `MODULE-*`, `TOKEN-*`, `KEY-FOLDER-*` if the store is not there; `PIN-*` if it does not open.
 pub fn open(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     match uri {
-        KeyUri::Pkcs11(uri) => open_token(uri, prompt),
+        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
         KeyUri::File(uri) => file::open(uri, prompt),
     }
 }
@@ -329,7 +357,7 @@ pub fn open(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error
 /// As [`open`]; `PIN-MISMATCH`; `KEY-FILE-IO` if the folder cannot be made.
 pub fn create(uri: &KeyUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     match uri {
-        KeyUri::Pkcs11(uri) => open_token(uri, prompt),
+        KeyUri::Pkcs11(uri) => token::open(uri, prompt),
         KeyUri::File(uri) => file::create(uri, prompt),
     }
 }

@@ -1,7 +1,8 @@
 //! The names of stores: `pkcs11:` URIs (RFC 7512) and `file:DIR`.
 //!
 //! Attributes that this crate does not act on are refused, not ignored: a URI that seems to restrict something and does
-//! not would be worse than none. `object`, which RFC 7512 defines as a key's label, restricts the store to that key.
+//! not would be worse than none. `object` and `id`, which RFC 7512 defines as a key's label and identifier, restrict the
+//! store to that key.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -34,6 +35,7 @@ pub struct Pkcs11Uri {
     model: Option<String>,
     serial: Option<String>,
     object: Option<String>,
+    id: Option<Vec<u8>>,
     slot_id: Option<u64>,
     module_path: PathBuf,
     pin_source: Option<PathBuf>,
@@ -84,6 +86,14 @@ impl KeyUri {
         }
     }
 
+    /// The label of the one key that the store is restricted to, if the URI names one.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::Pkcs11(uri) => uri.object(),
+            Self::File(_) => None,
+        }
+    }
+
     /// The same store with every relative path resolved against the current directory, so that it can be kept and used
     /// from another one.
     ///
@@ -129,6 +139,11 @@ impl Pkcs11Uri {
     /// The label of the one key (CKA_LABEL) that the store is restricted to.
     pub fn object(&self) -> Option<&str> {
         self.object.as_deref()
+    }
+
+    /// The identifier of the one key (CKA_ID) that the store is restricted to: any bytes.
+    pub fn id(&self) -> Option<&[u8]> {
+        self.id.as_deref()
     }
 
     /// The number of the slot that holds the token (CK_SLOT_ID). Many modules change it at every start.
@@ -218,8 +233,8 @@ impl FromStr for KeyUri {
 
 impl Pkcs11Uri {
     fn parse(path: &str, query: Option<&str>) -> Result<Self, Error> {
-        let (mut token, mut manufacturer, mut model, mut serial, mut object, mut slot_id) =
-            (None, None, None, None, None, None);
+        let (mut token, mut manufacturer, mut model, mut serial) = (None, None, None, None);
+        let (mut object, mut id, mut slot_id) = (None, None, None);
         for attribute in path.split(';').filter(|_| !path.is_empty()) {
             let (name, value) = name_and_value(attribute)?;
             match name {
@@ -228,6 +243,7 @@ impl Pkcs11Uri {
                 "model" => once(name, &mut model, || text(name, value))?,
                 "serial" => once(name, &mut serial, || text(name, value))?,
                 "object" => once(name, &mut object, || text(name, value))?,
+                "id" => once(name, &mut id, || decode(name, value.as_bytes()))?,
                 "slot-id" => once(name, &mut slot_id, || number(name, value))?,
                 _ => return Err(unknown(name)),
             }
@@ -250,6 +266,7 @@ impl Pkcs11Uri {
             model,
             serial,
             object,
+            id,
             slot_id,
             module_path,
             pin_source,
@@ -443,6 +460,14 @@ impl fmt::Display for Pkcs11Uri {
                 encode(formatter, value.as_bytes(), b":")?;
                 separator = ";";
             }
+        }
+        if let Some(id) = &self.id {
+            // RFC 7512 section 2.3: the whole value should be percent-encoded.
+            write!(formatter, "{separator}id=")?;
+            for byte in id {
+                write!(formatter, "%{byte:02X}")?;
+            }
+            separator = ";";
         }
         if let Some(slot_id) = self.slot_id {
             write!(formatter, "{separator}slot-id={slot_id}")?;

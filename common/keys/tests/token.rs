@@ -475,6 +475,61 @@ with_softhsm! {
         assert_eq!(whole.labels().unwrap().len(), 2);
     }
 
+    fn a_key_that_other_tools_made_authenticates_and_does_nothing_else(hsm) {
+        hsm.token("station");
+        let keypairgen = ["--keypairgen", "--key-type", "EC:prime256v1", "--usage-sign"];
+        hsm.pkcs11_tool("station", &[&keypairgen[..], &["--label", "station", "--id", "01"]].concat());
+        let store = open(&hsm.uri("token=station"), &never).unwrap();
+        let public = store.find("station", Purpose::Authenticate).unwrap().unwrap();
+        let signer = store.signer_for("station", Purpose::Authenticate).unwrap();
+        assert_eq!(*signer.public_key(), public);
+        assert!(verify(&public, b"message", &signer.sign(b"message").unwrap()));
+        // Its other uses keep it from everything that is not the station's own.
+        refused(store.signer("station"), "KEY-ATTRIBUTES", Class::Integrity);
+        refused(store.find("station", Purpose::Agree), "KEY-ATTRIBUTES", Class::Integrity);
+        assert_eq!(store.signer_for("station", Purpose::Agree).unwrap_err().code(), "KEYS-INTERNAL");
+        // A key that could leave the token is no proof of anything.
+        plant(hsm, "station", "loose", &[Attribute::Extractable(true)], &[]);
+        refused(store.find("loose", Purpose::Authenticate), "KEY-ATTRIBUTES", Class::Integrity);
+        // What is made here is made to sign and nothing else.
+        let made = store.generate("own", Purpose::Authenticate).unwrap();
+        assert_eq!(store.find("own", Purpose::Sign).unwrap(), Some(made));
+        assert_eq!(listed(hsm, "station")["own"].0, "sign");
+    }
+
+    fn a_key_that_a_token_names_in_its_own_way_is_chosen_by_the_uri(hsm) {
+        hsm.token("piv");
+        // A PIV module names the two halves of a pair differently, and ties them by CKA_ID.
+        for (id, name) in [(1, "PIV Authentication"), (2, "Digital Signature")] {
+            let id = || Attribute::Id(vec![id]);
+            let private = Attribute::Label(format!("Private key for {name}").into());
+            let public = Attribute::Label(format!("Public key for {name}").into());
+            plant(hsm, "piv", "", &[id(), private, Attribute::Derive(true)], &[id(), public]);
+        }
+        let find = |attributes: &str, label: &str| {
+            open(&hsm.uri(&format!("token=piv;{attributes}")), &never).unwrap().find(label, Purpose::Authenticate)
+        };
+        let label = "Private key for PIV Authentication";
+        let by_label = find("object=Private%20key%20for%20PIV%20Authentication", label).unwrap().unwrap();
+        assert_eq!(find("id=%01", "station").unwrap(), Some(by_label));
+        assert_eq!(find("object=Private%20key%20for%20PIV%20Authentication;id=%01", label).unwrap(), Some(by_label));
+        assert_eq!(find("object=Private%20key%20for%20PIV%20Authentication;id=%02", label).unwrap(), None);
+        assert_ne!(find("id=%02", "station").unwrap().unwrap(), by_label);
+        assert_eq!(find("id=%03", "station").unwrap(), None);
+        let store = open(&hsm.uri("token=piv;id=%01"), &never).unwrap();
+        store.signer_for("station", Purpose::Authenticate).unwrap().sign(b"message").unwrap();
+        let labels: Vec<_> = store.labels().unwrap().into_iter().map(|key| key.label).collect();
+        assert_eq!(labels, [label]);
+        // No key of a vault is one that its URI gave another name, and none is put in the place of another.
+        let error = refused(store.signer("vault-sign"), "KEY-MISSING", Class::Environment);
+        assert!(error.to_string().contains("id=01"), "{error}");
+        refused(store.generate("station", Purpose::Authenticate), "KEY-EXISTS", Class::Environment);
+        let fresh = open(&hsm.uri("token=piv;id=%09"), &never).unwrap();
+        let made = fresh.generate("station", Purpose::Authenticate).unwrap();
+        assert_eq!(find("id=%09", "station").unwrap(), Some(made));
+        assert_eq!(find("object=station", "station").unwrap(), Some(made));
+    }
+
     fn many_threads_sign_with_few_sessions_and_one_login(hsm) {
         hsm.token("vault");
         let store = open(&hsm.uri_through(&spy_module(), "token=vault"), &never).unwrap();

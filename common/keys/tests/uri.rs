@@ -29,7 +29,7 @@ fn refusal(text: &str) -> Error {
 #[test]
 fn a_token_uri_is_read_whole() {
     let uri = pkcs11(
-        "pkcs11:token=My%20vault;serial=5f2c;manufacturer=SoftHSM%20project;model=v2;object=root;slot-id=17\
+        "pkcs11:token=My%20vault;serial=5f2c;manufacturer=SoftHSM%20project;model=v2;object=root;id=%01%ff;slot-id=17\
          ?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/pin",
     );
     assert_eq!(uri.token(), Some("My vault"));
@@ -37,6 +37,7 @@ fn a_token_uri_is_read_whole() {
     assert_eq!(uri.manufacturer(), Some("SoftHSM project"));
     assert_eq!(uri.model(), Some("v2"));
     assert_eq!(uri.object(), Some("root"));
+    assert_eq!(uri.id(), Some(&[1, 0xff][..]));
     assert_eq!(uri.slot_id(), Some(17));
     assert_eq!(
         uri.module_path(),
@@ -185,6 +186,8 @@ fn a_uri_that_is_written_is_read_back_the_same() {
         "pkcs11:slot-id=0?module-path=rel/m.so",
         "pkcs11:token=a;slot-id=3?module-path=/m.so",
         "pkcs11:token=a%3Bb%3Fc%26d%25e%23f%20%C3%BC;serial=%2F?module-path=/a%26b%3F%25.so&pin-source=file:/p%26q",
+        "pkcs11:id=%00a%3b%ff?module-path=/m.so",
+        "pkcs11:object=x;id=%01;slot-id=2?module-path=/m.so",
         "PKCS11:object=x?pin-source=pin&module-path=/m.so",
         "file:keys",
         "file:a%FFb?pin-source=%FFpin",

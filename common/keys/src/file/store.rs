@@ -138,6 +138,7 @@ impl FileStore {
     }
 
     fn load_for(&self, label: Label<'_>, purpose: Purpose) -> Result<Option<Arc<FileKey>>, Error> {
+        let purpose = purpose.made();
         match self.load(label)? {
             None => Ok(None),
             Some(Loaded::Pair(key)) if key.purpose == purpose => Ok(Some(key)),
@@ -243,6 +244,7 @@ impl KeyStore for FileStore {
     fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error> {
         let checked = Label::try_from(label)?;
         self.demand_free(checked)?;
+        let purpose = purpose.made();
         let secret = random::secret_key()?;
         let text = pem::write(label, purpose, &secret, &self.pin)?;
         let key = Arc::new(FileKey::new(&self.name, label, purpose, secret)?);
@@ -251,8 +253,9 @@ impl KeyStore for FileStore {
         Ok(public)
     }
 
-    fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Error> {
-        Ok(self.key(label, Purpose::Sign)?)
+    fn signer_for(&self, label: &str, purpose: Purpose) -> Result<Arc<dyn Signer>, Error> {
+        purpose.demand_signs()?;
+        Ok(self.key(label, purpose)?)
     }
 
     fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error> {

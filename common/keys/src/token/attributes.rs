@@ -51,7 +51,7 @@ pub(super) fn private_template(
         Attribute::Private(true),
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
-        Attribute::Sign(purpose == Purpose::Sign),
+        Attribute::Sign(purpose.signs()),
         Attribute::Derive(purpose == Purpose::Agree),
         Attribute::Decrypt(false),
         Attribute::Unwrap(false),
@@ -74,7 +74,7 @@ pub(super) fn public_template(
         Attribute::EcParams(P256_PARAMS.into()),
         Attribute::Token(token),
         Attribute::Private(false),
-        Attribute::Verify(purpose == Purpose::Sign),
+        Attribute::Verify(purpose.signs()),
         Attribute::Derive(purpose == Purpose::Agree),
         Attribute::Encrypt(false),
         Attribute::Wrap(false),
@@ -153,15 +153,14 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
     if let Some(problem) = curve_problem(attributes) {
         return Some(problem);
     }
-    let (sign, agree) = (purpose == Purpose::Sign, purpose == Purpose::Agree);
-    let absent_usage = |wanted: bool| {
-        if wanted {
-            Absent::Refused
-        } else {
-            Absent::Tolerated
-        }
-    };
-    let demands = [
+    if attributes.contains(&Attribute::AlwaysAuthenticate(true)) {
+        return Some(Problem::new(
+            "CKA_ALWAYS_AUTHENTICATE",
+            "true: the token wants the PIN at every signature, and nobody is there to type it; make a key that wants it \
+             once (PIV: --pin-policy once)",
+        ));
+    }
+    let secrecy = [
         (AttributeType::Token, "CKA_TOKEN", true, Absent::Refused),
         (AttributeType::Private, "CKA_PRIVATE", true, Absent::Refused),
         (
@@ -189,13 +188,26 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
             Absent::Refused,
         ),
         (AttributeType::Local, "CKA_LOCAL", true, Absent::Tolerated),
-        (AttributeType::Sign, "CKA_SIGN", sign, absent_usage(sign)),
-        (
-            AttributeType::Derive,
-            "CKA_DERIVE",
-            agree,
-            absent_usage(agree),
-        ),
+    ];
+    flag_problem(attributes, &secrecy, purpose.as_str())
+        .or_else(|| flag_problem(attributes, &usage(purpose), purpose.as_str()))
+}
+
+/// What a key for `purpose` does, and what it must not do beside it.
+fn usage(purpose: Purpose) -> Vec<Demand> {
+    let (sign, agree) = (purpose.signs(), purpose == Purpose::Agree);
+    let absent = |wanted: bool| match wanted {
+        true => Absent::Refused,
+        false => Absent::Tolerated,
+    };
+    let signs = (AttributeType::Sign, "CKA_SIGN", sign, absent(sign));
+    if purpose == Purpose::Authenticate {
+        // Other tools allow every use that the token knows, unless they are told not to.
+        return vec![signs];
+    }
+    vec![
+        signs,
+        (AttributeType::Derive, "CKA_DERIVE", agree, absent(agree)),
         (
             AttributeType::Decrypt,
             "CKA_DECRYPT",
@@ -214,15 +226,7 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
             false,
             Absent::Tolerated,
         ),
-        // Such a key wants the PIN at every use, which no unattended vault can give.
-        (
-            AttributeType::AlwaysAuthenticate,
-            "CKA_ALWAYS_AUTHENTICATE",
-            false,
-            Absent::Tolerated,
-        ),
-    ];
-    flag_problem(attributes, &demands, purpose.as_str())
+    ]
 }
 
 /// The first flag that is not as demanded of a key to do `what`.
@@ -416,6 +420,46 @@ mod tests {
                 .attribute,
             "CKA_SIGN"
         );
+    }
+
+    #[test]
+    fn a_key_to_authenticate_with_may_do_more_and_is_as_secret() {
+        let strict = private_template("label", b"id", Purpose::Sign, true);
+        assert_eq!(
+            private_template("label", b"id", Purpose::Authenticate, true),
+            strict
+        );
+        let problem = |attribute: Attribute| {
+            let found = problem(
+                &without(attribute.attribute_type(), Some(attribute)),
+                Purpose::Authenticate,
+            );
+            found.map(|problem| problem.attribute)
+        };
+        for tolerated in [
+            Attribute::Derive(true),
+            Attribute::Decrypt(true),
+            Attribute::Unwrap(true),
+            Attribute::SignRecover(true),
+        ] {
+            assert_eq!(problem(tolerated), None);
+        }
+        for (name, wrong) in [
+            ("CKA_TOKEN", Attribute::Token(false)),
+            ("CKA_PRIVATE", Attribute::Private(false)),
+            ("CKA_SENSITIVE", Attribute::Sensitive(false)),
+            ("CKA_ALWAYS_SENSITIVE", Attribute::AlwaysSensitive(false)),
+            ("CKA_EXTRACTABLE", Attribute::Extractable(true)),
+            ("CKA_NEVER_EXTRACTABLE", Attribute::NeverExtractable(false)),
+            ("CKA_LOCAL", Attribute::Local(false)),
+            ("CKA_SIGN", Attribute::Sign(false)),
+            (
+                "CKA_ALWAYS_AUTHENTICATE",
+                Attribute::AlwaysAuthenticate(true),
+            ),
+        ] {
+            assert_eq!(problem(wrong), Some(name));
+        }
     }
 
     #[test]

@@ -26,20 +26,60 @@ use crate::verify::Verifier;
 /// begin with 0x84 or 0x85, certificates with 0x30.
 const PROOF_PREFIX: &[u8] = b"mintmark: does this private key fit its public key? ";
 
+/// What a key pair is found by.
+#[derive(Clone, Debug)]
+pub(super) struct Name {
+    /// What it is called here.
+    pub(super) label: String,
+    /// CKA_LABEL is this label. Not so where a URI gives nothing but CKA_ID: the token's own tools name keys as they
+    /// like.
+    pub(super) by_label: bool,
+    /// CKA_ID, where it counts.
+    pub(super) id: Option<Vec<u8>>,
+}
+
+impl Name {
+    /// The key of this CKA_LABEL.
+    pub(super) fn label(label: &str) -> Self {
+        Self {
+            label: label.into(),
+            by_label: true,
+            id: None,
+        }
+    }
+
+    fn template(&self, class: ObjectClass) -> Vec<Attribute> {
+        let mut template = vec![Attribute::Class(class)];
+        if self.by_label {
+            template.push(Attribute::Label(self.label.as_str().into()));
+        }
+        template.extend(self.id.clone().map(Attribute::Id));
+        template
+    }
+
+    /// The label as errors show it. It can be foreign text.
+    pub(super) fn shown(&self) -> String {
+        self.label.escape_debug().take(64).collect()
+    }
+}
+
 /// A key that was found and may be used.
 pub(super) struct Found {
     pub(super) handle: ObjectHandle,
     pub(super) public: PublicKey,
 }
 
-/// The private key `label`, its attributes asserted and its public key proven; `None` if there is none.
+/// The private key `name`, its attributes asserted and its public key proven; `None` if there is none.
 pub(super) fn look_up(
     session: &Session,
     store: &str,
-    label: &str,
+    name: &Name,
     purpose: Purpose,
 ) -> Result<Option<Found>, Fault> {
-    let handles = private_keys(session, Some(label))?;
+    let label = name.shown();
+    let label = label.as_str();
+    let template = name.template(ObjectClass::PRIVATE_KEY);
+    let handles = search(session, &template, "find a private key")?;
     let handle = match handles.as_slice() {
         [] => return Ok(None),
         [handle] => *handle,
@@ -60,13 +100,17 @@ pub(super) fn look_up(
     if let Some(problem) = attributes::problem(&private, purpose) {
         return Err(refuse(problem));
     }
-    let mut template = vec![
-        Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::Label(label.into()),
-    ];
-    if let Some(id) = attributes::id_of(&private) {
-        template.push(Attribute::Id(id.into()));
-    }
+    let id = attributes::id_of(&private).map(<[u8]>::to_vec);
+    let public = Name {
+        // Tools of others give the two halves of a pair labels of their own; CKA_ID ties them. They are proven to fit.
+        by_label: match purpose {
+            Purpose::Authenticate => id.as_ref().is_none_or(Vec::is_empty),
+            Purpose::Sign | Purpose::Agree => true,
+        },
+        id,
+        ..name.clone()
+    };
+    let template = public.template(ObjectClass::PUBLIC_KEY);
     let publics = session
         .find_objects(&template)
         .map_err(Fault::while_("find a public key"))?;
@@ -92,6 +136,22 @@ pub(super) fn look_up(
         }));
     }
     Ok(Some(Found { handle, public }))
+}
+
+/// Refuses an identifier that is taken. On some tokens it is the place of a key, and making one there destroys the other.
+pub(super) fn demand_id_free(session: &Session, store: &str, name: &Name) -> Result<(), Fault> {
+    let Some(id) = &name.id else { return Ok(()) };
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        let template = [Attribute::Class(class), Attribute::Id(id.clone())];
+        if !search(session, &template, "find a key")?.is_empty() {
+            return Err(Error::KeyExists {
+                store: store.into(),
+                label: format!("id={}", hex::encode(id)),
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a label that is taken, by a key of whatever kind.
@@ -122,13 +182,13 @@ pub(super) fn ambiguous(store: &str, label: &str, count: usize) -> Fault {
     .into()
 }
 
-/// The private keys of the token, or those of one label.
+/// The private keys of the token, or those of one label or identifier.
 pub(super) fn private_keys(
     session: &Session,
-    label: Option<&str>,
+    named: Option<Attribute>,
 ) -> Result<Vec<ObjectHandle>, Fault> {
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
-    template.extend(label.map(|label| Attribute::Label(label.into())));
+    template.extend(named);
     search(session, &template, "find a private key")
 }
 
@@ -165,7 +225,7 @@ pub(super) fn fits(
     purpose: Purpose,
 ) -> Result<bool, Fault> {
     match purpose {
-        Purpose::Sign => {
+        Purpose::Sign | Purpose::Authenticate => {
             let mut nonce = [0_u8; 32];
             random::fill(&mut nonce)?;
             let hash = digest(&SHA256, &[PROOF_PREFIX, &nonce].concat());
@@ -248,7 +308,7 @@ pub(super) fn derive(
 /// A key in use. Its handle is kept for as long as the connection holds in which it was found.
 pub(super) struct TokenKey {
     pool: Arc<Pool>,
-    label: String,
+    name: Name,
     purpose: Purpose,
     public: PublicKey,
     verifier: Verifier,
@@ -258,14 +318,14 @@ pub(super) struct TokenKey {
 impl TokenKey {
     pub(super) fn new(
         pool: Arc<Pool>,
-        label: &str,
+        name: Name,
         purpose: Purpose,
         found: &Found,
         generation: u64,
     ) -> Result<Self, Error> {
         Ok(Self {
             pool,
-            label: label.into(),
+            name,
             purpose,
             public: found.public,
             verifier: Verifier::new(&found.public)?,
@@ -280,16 +340,16 @@ impl TokenKey {
             return Ok(handle);
         }
         let store = self.pool.store();
-        let found = look_up(session, store, &self.label, self.purpose)?.ok_or_else(|| {
+        let found = look_up(session, store, &self.name, self.purpose)?.ok_or_else(|| {
             Error::KeyMissing {
                 store: store.into(),
-                label: self.label.clone(),
+                label: self.name.shown(),
             }
         })?;
         if found.public != self.public {
             return Err(Error::KeyChanged {
                 store: store.into(),
-                label: self.label.clone(),
+                label: self.name.shown(),
             }
             .into());
         }
@@ -319,7 +379,7 @@ impl Signer for TokenKey {
         }
         Err(Error::SignatureInvalid {
             store: self.pool.store().into(),
-            label: self.label.clone(),
+            label: self.name.shown(),
         })
     }
 }

@@ -49,7 +49,11 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
     };
     let facts = locate::facts(&module, &found);
     let pool = pool::Pool::connect(module, found, store, pin)?;
-    Ok(Arc::new(store::TokenStore::new(pool, facts)))
+    let chosen = store::Chosen {
+        object: uri.object().map(Into::into),
+        id: uri.id().map(Into::into),
+    };
+    Ok(Arc::new(store::TokenStore::new(pool, facts, chosen)))
 }
 
 /// What the token that `uri` names says without a login.

@@ -10,7 +10,7 @@ use p256::PublicKey;
 
 use super::attributes::{self, Problem};
 use super::fault::Fault;
-use super::key;
+use super::key::{self, Name};
 use super::pool::Pool;
 use super::secret;
 use super::transport::{self, Trial};
@@ -135,7 +135,7 @@ fn with_key(session: &Session, store: &str, purpose: Purpose) -> Result<String, 
             continue;
         };
         // The lookup proves the key with the very operations that the probe is about.
-        if key::look_up(session, store, &label, purpose)?.is_some() {
+        if key::look_up(session, store, &Name::label(&label), purpose)?.is_some() {
             return Ok(format!(
                 "it works, with the key \"{label}\"; the token makes no session keys"
             ));
@@ -172,7 +172,7 @@ fn exercise(
 ) -> Result<String, Fault> {
     let fits = key::fits(session, private, public, purpose)?;
     match purpose {
-        Purpose::Sign if fits => {
+        Purpose::Sign | Purpose::Authenticate if fits => {
             // A second one, of the empty message, since the first hash was random.
             let hash = digest(&SHA256, b"");
             let again = key::sign_digest(session, private, &hash)?;
@@ -186,7 +186,7 @@ fn exercise(
             }
             .into())
         }
-        Purpose::Sign => Err(Error::SignatureInvalid {
+        Purpose::Sign | Purpose::Authenticate => Err(Error::SignatureInvalid {
             store: store.into(),
             label: PROBE_LABEL.into(),
         }

@@ -12,7 +12,7 @@ use super::attributes;
 use super::data;
 use super::disk;
 use super::fault::{self, Fault};
-use super::key::{self, Found, TokenKey};
+use super::key::{self, Found, Name, TokenKey};
 use super::pool::Pool;
 use super::probe;
 use super::secret::{self, TokenSecret};
@@ -26,62 +26,113 @@ use crate::store::{
 };
 use crate::transport::{OaepHash, TransportKey};
 
+/// The one key that the URI names (RFC 7512 section 2.3), if it names one. The others are as if they were not there.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// CKA_LABEL.
+    pub(super) object: Option<String>,
+    /// CKA_ID. It chooses a key that others made, so only one to authenticate with.
+    pub(super) id: Option<Vec<u8>>,
+}
+
+impl Chosen {
+    /// The label of a key or of data, if the URI leaves it in.
+    fn admit<'a>(&self, label: &'a str) -> Result<Label<'a>, Error> {
+        let checked = Label::try_from(label)?;
+        if self.id.is_some() || self.object.as_ref().is_some_and(|object| object != label) {
+            return Err(self.excluded(label));
+        }
+        Ok(checked)
+    }
+
+    /// What the key pair `label` is found by. A key to authenticate with is called what the URI calls it.
+    fn name(&self, label: &str, purpose: Purpose) -> Result<Name, Error> {
+        let named = self.object.is_some() || self.id.is_some();
+        if purpose != Purpose::Authenticate || !named {
+            return self.admit(label).map(|label| Name::label(label.as_str()));
+        }
+        if self.object.as_ref().is_some_and(|object| object != label) {
+            return Err(self.excluded(label));
+        }
+        Ok(Name {
+            label: label.into(),
+            by_label: self.object.is_some(),
+            id: self.id.clone(),
+        })
+    }
+
+    fn excluded(&self, label: &str) -> Error {
+        // The label in the URI is foreign text, and so is the other one perhaps.
+        let shown = |text: &str| text.escape_debug().take(64).collect::<String>();
+        let object = self
+            .object
+            .as_ref()
+            .map(|object| format!("object={}", shown(object)));
+        let id = self.id.as_ref().map(|id| format!("id={}", hex::encode(id)));
+        Error::KeyExcluded {
+            named: [object, id]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(";"),
+            label: shown(label),
+        }
+    }
+}
+
 /// An open token.
 pub(super) struct TokenStore {
     pool: Arc<Pool>,
     facts: StoreFacts,
+    chosen: Chosen,
     keys: Mutex<HashMap<(String, Purpose), Arc<TokenKey>>>,
     secrets: Mutex<HashMap<(String, SecretAlgorithm), Arc<TokenSecret>>>,
 }
 
 impl TokenStore {
-    pub(super) fn new(pool: Pool, facts: StoreFacts) -> Self {
+    pub(super) fn new(pool: Pool, facts: StoreFacts, chosen: Chosen) -> Self {
         Self {
             pool: Arc::new(pool),
             facts,
+            chosen,
             keys: Mutex::default(),
             secrets: Mutex::default(),
         }
     }
 
     /// Looks the key up anew, and remembers it.
-    fn load(&self, label: Label<'_>, purpose: Purpose) -> Result<Option<Arc<TokenKey>>, Error> {
+    fn load(&self, label: &str, purpose: Purpose) -> Result<Option<Arc<TokenKey>>, Error> {
+        let name = self.chosen.name(label, purpose)?;
         let found = self.pool.call(|session, generation| {
-            let found = key::look_up(session, self.pool.store(), label.as_str(), purpose)?;
+            let found = key::look_up(session, self.pool.store(), &name, purpose)?;
             Ok(found.map(|found| (found, generation)))
         })?;
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = (label.as_str().to_owned(), purpose);
+        let known_as = (label.to_owned(), purpose);
         let Some((found, generation)) = found else {
-            keys.remove(&name);
+            keys.remove(&known_as);
             return Ok(None);
         };
-        let key = Arc::new(TokenKey::new(
-            self.pool.clone(),
-            label.as_str(),
-            purpose,
-            &found,
-            generation,
-        )?);
-        keys.insert(name, key.clone());
+        let pool = self.pool.clone();
+        let key = Arc::new(TokenKey::new(pool, name, purpose, &found, generation)?);
+        keys.insert(known_as, key.clone());
         Ok(Some(key))
     }
 
     /// The key as it is remembered, or else looked up.
     fn key(&self, label: &str, purpose: Purpose) -> Result<Arc<TokenKey>, Error> {
-        let label = Label::try_from(label)?;
-        let name = (label.as_str().to_owned(), purpose);
+        let name = self.chosen.name(label, purpose)?;
         if let Some(key) = self
             .keys
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&name)
+            .get(&(label.to_owned(), purpose))
         {
             return Ok(key.clone());
         }
         self.load(label, purpose)?.ok_or_else(|| Error::KeyMissing {
             store: self.pool.store().into(),
-            label: label.as_str().into(),
+            label: name.shown(),
         })
     }
 
@@ -92,13 +143,22 @@ impl TokenStore {
     fn generate_in(
         &self,
         session: &Session,
-        label: &str,
+        name: &Name,
         purpose: Purpose,
     ) -> Result<Found, Fault> {
         let store = self.pool.store();
+        let label = Label::try_from(name.label.as_str())?.as_str();
         key::demand_free(session, store, label)?;
-        let mut id = [0_u8; 20];
-        random::fill(&mut id)?;
+        key::demand_id_free(session, store, name)?;
+        let id = match &name.id {
+            Some(id) => id.clone(),
+            None => {
+                let mut id = vec![0; 20];
+                random::fill(&mut id)?;
+                id
+            }
+        };
+        let purpose = purpose.made();
         let (public, private) = session
             .generate_key_pair(
                 &Mechanism::EccKeyPairGen,
@@ -106,7 +166,7 @@ impl TokenStore {
                 &attributes::private_template(label, &id, purpose, true),
             )
             .map_err(Fault::while_("make a key"))?;
-        match key::look_up(session, store, label, purpose) {
+        match key::look_up(session, store, name, purpose) {
             Ok(Some(found)) => Ok(found),
             // The key was never used, and a token that makes such keys must not be left with one of them.
             refused => {
@@ -134,20 +194,21 @@ impl KeyStore for TokenStore {
     }
 
     fn find(&self, label: &str, purpose: Purpose) -> Result<Option<PublicKey>, Error> {
-        let key = self.load(Label::try_from(label)?, purpose)?;
+        let key = self.load(label, purpose)?;
         Ok(key.map(|key| *Signer::public_key(&*key)))
     }
 
     fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error> {
-        let label = Label::try_from(label)?;
+        let name = self.chosen.name(label, purpose)?;
         let found = self
             .pool
-            .call(|session, _| self.generate_in(session, label.as_str(), purpose))?;
+            .call(|session, _| self.generate_in(session, &name, purpose))?;
         Ok(found.public)
     }
 
-    fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Error> {
-        Ok(self.key(label, Purpose::Sign)?)
+    fn signer_for(&self, label: &str, purpose: Purpose) -> Result<Arc<dyn Signer>, Error> {
+        purpose.demand_signs()?;
+        Ok(self.key(label, purpose)?)
     }
 
     fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Error> {
@@ -155,13 +216,13 @@ impl KeyStore for TokenStore {
     }
 
     fn transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
-        let label = Label::try_from(label)?;
+        let label = self.chosen.admit(label)?;
         self.pool
             .call(|session, _| transport::look_up(session, self.pool.store(), label.as_str()))
     }
 
     fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
-        let label = Label::try_from(label)?;
+        let label = self.chosen.admit(label)?;
         self.pool
             .call(|session, _| transport::generate(session, self.pool.store(), label.as_str()))
     }
@@ -174,8 +235,8 @@ impl KeyStore for TokenStore {
         oaep: OaepHash,
         wrapped: &[u8],
     ) -> Result<(), Error> {
-        let label = Label::try_from(label)?.as_str();
-        let transport_label = Label::try_from(transport_label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
+        let transport_label = self.chosen.admit(transport_label)?.as_str();
         let store = self.pool.store();
         self.pool.call(|session, _| {
             key::demand_free(session, store, label)?;
@@ -204,7 +265,7 @@ impl KeyStore for TokenStore {
         algorithm: SecretAlgorithm,
         key: &[u8; 32],
     ) -> Result<(), Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         let store = self.pool.store();
         self.pool.call(|session, _| {
             key::demand_free(session, store, label)?;
@@ -214,14 +275,14 @@ impl KeyStore for TokenStore {
     }
 
     fn find_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<bool, Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         let store = self.pool.store();
         self.pool
             .call(|session, _| Ok(secret::look_up(session, store, label, algorithm)?.is_some()))
     }
 
     fn secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<Arc<dyn SecretKey>, Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         let name = (label.to_owned(), algorithm);
         if let Some(known) = self.secrets().get(&name) {
             return Ok(known.clone());
@@ -236,7 +297,7 @@ impl KeyStore for TokenStore {
     }
 
     fn destroy_secret(&self, label: &str, algorithm: SecretAlgorithm) -> Result<(), Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         let store = self.pool.store();
         self.secrets().remove(&(label.to_owned(), algorithm));
         self.pool
@@ -245,28 +306,35 @@ impl KeyStore for TokenStore {
 
     fn labels(&self) -> Result<Vec<KeyDescription>, Error> {
         let mut descriptions = self.pool.call(|session, _| {
-            let mut descriptions = key::private_keys(session, None)?
-                .into_iter()
-                .map(|handle| describe(session, handle))
-                .collect::<Result<Vec<_>, _>>()?;
-            for handle in secret::all(session)? {
-                descriptions.push(describe_secret(session, handle)?);
+            let mut descriptions =
+                key::private_keys(session, self.chosen.id.clone().map(Attribute::Id))?
+                    .into_iter()
+                    .map(|handle| describe(session, handle))
+                    .collect::<Result<Vec<_>, _>>()?;
+            if self.chosen.id.is_none() {
+                for handle in secret::all(session)? {
+                    descriptions.push(describe_secret(session, handle)?);
+                }
             }
             Ok(descriptions)
         })?;
+        if let Some(object) = &self.chosen.object {
+            let object = object.escape_debug().to_string();
+            descriptions.retain(|key| key.label == object);
+        }
         descriptions.sort_by(|left, right| left.label.cmp(&right.label));
         mark_twins(&mut descriptions);
         Ok(descriptions)
     }
 
     fn data(&self, label: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         self.pool
             .call(|session, _| data::read(session, self.pool.store(), label))
     }
 
     fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         self.pool
             .call(|session, _| data::add(session, self.pool.store(), label, value))?;
         if disk::is_unsynced(&self.facts) {
@@ -280,7 +348,7 @@ impl KeyStore for TokenStore {
     }
 
     fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
-        let label = Label::try_from(label)?.as_str();
+        let label = self.chosen.admit(label)?.as_str();
         self.pool
             .call(|session, _| data::remove(session, self.pool.store(), label, value))
     }

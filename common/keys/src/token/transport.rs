@@ -147,7 +147,7 @@ pub(super) fn handle(
     store: &str,
     label: &str,
 ) -> Result<Option<ObjectHandle>, Fault> {
-    let handle = match *key::private_keys(session, Some(label))? {
+    let handle = match *key::private_keys(session, Some(Attribute::Label(label.into())))? {
         [] => return Ok(None),
         [handle] => handle,
         ref several => return Err(key::ambiguous(store, label, several.len())),

@@ -186,8 +186,8 @@ impl KeyStore for Cut<'_> {
         Err(failed("generate"))
     }
 
-    fn signer(&self, _: &str) -> Result<Arc<dyn Signer>, Error> {
-        Err(failed("signer"))
+    fn signer_for(&self, _: &str, _: Purpose) -> Result<Arc<dyn Signer>, Error> {
+        Err(failed("signer_for"))
     }
 
     fn agreement(&self, _: &str) -> Result<Arc<dyn Agreement>, Error> {

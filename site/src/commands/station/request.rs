@@ -49,11 +49,12 @@ pub(super) fn execute(arguments: &Arguments, console: &Console) -> Result<Exit> 
         );
     }
     let store = create_store(&arguments.keys, console)?;
-    let (key, already) = match store.find(STATION_KEY, Purpose::Sign)? {
+    let label = arguments.keys.object().unwrap_or(STATION_KEY);
+    let (key, already) = match store.find(label, Purpose::Authenticate)? {
         Some(key) => (key, true),
-        None => (store.generate(STATION_KEY, Purpose::Sign)?, false),
+        None => (store.generate(label, Purpose::Authenticate)?, false),
     };
-    let signer = store.signer(STATION_KEY)?;
+    let signer = store.signer_for(label, Purpose::Authenticate)?;
     let der = certification_request::<Error>(arguments.name.as_str(), &key, |message| {
         Ok(signer.sign(message)?)
     })?;
