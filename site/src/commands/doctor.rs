@@ -1,5 +1,7 @@
 //! `site doctor`: everything around the vault that can be wrong, tried rather than believed.
 
+mod anchor;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +52,17 @@ struct Check {
     exit: Exit,
 }
 
+impl Check {
+    /// The vault works all the same.
+    fn warning(self) -> Self {
+        Self {
+            outcome: "warning",
+            exit: Exit::Done,
+            ..self
+        }
+    }
+}
+
 /// Tries everything, and goes on where something fails.
 pub(crate) fn execute(
     arguments: &Arguments,
@@ -86,6 +99,7 @@ pub(crate) fn execute(
             let store = keys(&uri, identity.as_ref(), &mut checks, console);
             if let (Some(store), Ok(reading)) = (store, &reading) {
                 granted(&*store, reading.state(), &mut checks);
+                checks.push(anchor::anchor(reading, &*store));
             }
         }
     }
@@ -140,12 +154,7 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
             let message = "this machine does not say how long it has been running: the clock is only compared with the log";
             let error = Error::environment("BOOT-CLOCK-UNREADABLE", message)
                 .hint("make /proc/uptime and /proc/sys/kernel/random/boot_id readable");
-            // The vault works all the same.
-            Check {
-                outcome: "warning",
-                exit: Exit::Done,
-                ..bad("boot clock", &error)
-            }
+            Check::warning(bad("boot clock", &error))
         }
     });
     let open = completable(state);
@@ -165,13 +174,7 @@ fn keys(
 ) -> Option<Arc<dyn KeyStore>> {
     if let Some(warning) = pin_source_warning(uri) {
         let error = Error::environment("PIN-SOURCE-EXPOSED", warning);
-        // The vault works all the same.
-        let check = bad("pin source", &error);
-        checks.push(Check {
-            outcome: "warning",
-            exit: Exit::Done,
-            ..check
-        });
+        checks.push(Check::warning(bad("pin source", &error)));
     }
     let store = match open_store(uri, console) {
         Ok(store) => store,

@@ -32,7 +32,7 @@ use mintmark_console::Exit;
 use mintmark_keys::{Alternating, KeyStore, Purpose};
 use mintmark_ledger::StorageError;
 use mintmark_ledger::entry::{BURNED_MAX, Burned, BurnedSlots};
-use mintmark_ledger::ledger::{Fact, Floor, Ledger, Opened};
+use mintmark_ledger::ledger::{Fact, Floor, Ledger, Opened, View};
 use mintmark_ledger::state::{Account, State};
 use mintmark_protocol::cbor::{Fields, Map};
 use mintmark_protocol::entitlement::AccountTag;
@@ -267,13 +267,8 @@ pub(super) fn open_ledger(home: &Home, found: &Found) -> Result<(Ledger, Opened)
     let floor = anchor.map(|anchor| anchor.floor());
     match (Ledger::open_knowing(home.path(), SOFTWARE, floor), anchor) {
         (Ok(opened), _) => Ok(opened),
-        (Err(mintmark_ledger::Error::Storage(error)), Some(anchor))
-            if matches!(
-                error,
-                StorageError::LogRolledBack { .. } | StorageError::LogForked { .. }
-            ) =>
-        {
-            Err(older(&error, anchor))
+        (Err(mintmark_ledger::Error::Storage(error)), Some(anchor)) => {
+            Err(not_held(error, anchor))
         }
         (Err(error), _) => Err(error.into()),
     }
@@ -312,6 +307,49 @@ pub(super) fn examine(
     };
     expect_own(store, &Facts::read(home, state)?.identity)?;
     Ok(Some(trouble))
+}
+
+/// What a key store holds for a log that is only looked at.
+#[derive(Debug)]
+pub(crate) enum Inspected {
+    /// Nothing, and the log never stated anything.
+    NotYet,
+    /// Nothing that is valid, and officers vouched for the log.
+    VouchedFor,
+    /// An anchor of this log.
+    Held {
+        /// The anchor.
+        anchor: Box<Anchor>,
+        /// How many units it leases that the log has not spent.
+        leased: u64,
+    },
+}
+
+/// Looks at the anchor as every command that writes does before it writes anything.
+///
+/// # Errors
+/// As `Vault::open`, where the home and the token do not fit each other.
+pub(crate) fn inspect(home: &Home, view: &View, store: &dyn KeyStore) -> Result<Inspected> {
+    let found = find(store)?;
+    let state = view.state();
+    let trouble = examine(home, state, store, &found)?;
+    Trouble::expect_none(trouble, state)?;
+    match found {
+        _ if trouble.is_some() => Ok(Inspected::VouchedFor),
+        Found::Anchor(anchor) => {
+            match view.expect_floor(anchor.floor()) {
+                Err(mintmark_ledger::Error::Storage(error)) => return Err(not_held(error, &anchor)),
+                held => held?,
+            }
+            let slots = leased(state, &anchor).into_iter();
+            let leased = slots.map(|slots| slots.end.saturating_sub(slots.first));
+            Ok(Inspected::Held {
+                leased: leased.sum(),
+                anchor,
+            })
+        }
+        Found::None | Found::Contested(_) => Ok(Inspected::NotYet),
+    }
 }
 
 /// Before anything is said of an anchor: that this is the vault's own token at all.
@@ -687,6 +725,15 @@ fn leased(state: &State, anchor: &Anchor) -> Vec<BurnedSlots> {
     leases.collect()
 }
 
+/// What is leased and not spent, for people.
+pub(crate) fn lease_in_words(units: u64) -> String {
+    let leased = match units {
+        1 => "1 unit is leased and not spent".to_owned(),
+        _ => format!("{units} units are leased and not spent"),
+    };
+    format!("{leased}: a command is at work, or the last one did not stop cleanly")
+}
+
 /// What became of leased units, for people.
 pub(crate) fn burned_in_words(units: u64) -> String {
     match units {
@@ -711,6 +758,16 @@ pub(super) fn of_writing(error: mintmark_keys::Error, counter: u64) -> Error {
             )
         }
         error => error.into(),
+    }
+}
+
+/// A log that could not be opened, or does not hold what its anchor knows.
+fn not_held(error: StorageError, anchor: &Anchor) -> Error {
+    match error {
+        StorageError::LogRolledBack { .. } | StorageError::LogForked { .. } => {
+            older(&error, anchor)
+        }
+        other => other.into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mintmark_protocol::identifier::{DeviceId, Sku};
 
 use super::index::decode;
-use super::open::{Folder, apply_from};
+use super::open::{Floor, Folder, apply_from};
 use super::read::{DeviceHistory, Entries, certificate, history};
 use crate::entry::{Body, LogSequence};
 use crate::error::Error;
@@ -80,6 +80,31 @@ impl View {
     /// Bytes of an incomplete group at the end of the log, which may be one that is just being written.
     pub fn torn_bytes(&self) -> u64 {
         self.torn_bytes
+    }
+
+    /// Makes sure that the log holds what somebody outside its folder knows of it.
+    ///
+    /// # Errors
+    /// [`StorageError::LogRolledBack`] if it has fewer records; [`StorageError::LogForked`] if it has others;
+    /// [`Error::Storage`] if it cannot be read.
+    pub fn expect_floor(&self, floor: Floor) -> Result<(), Error> {
+        let (head, size) = (self.log.head(), floor.size);
+        if size > head.size {
+            let found = head.size;
+            return Err(StorageError::LogRolledBack { known: size, found }.into());
+        }
+        let link = match size.checked_sub(1) {
+            None => Some([0; 32]),
+            Some(_) if size == head.size => Some(head.link),
+            Some(last) => {
+                let record = self.reader(LogSequence(last))?.next().transpose()?;
+                record.map(|record| record.link)
+            }
+        };
+        match link == Some(floor.link) {
+            true => Ok(()),
+            false => Err(StorageError::LogForked { size }.into()),
+        }
     }
 
     /// Why the index would have to be made again from the log, as far as that can be told without opening it; none if
