@@ -21,6 +21,8 @@ pub mod request;
 pub mod shape;
 pub mod stores;
 pub mod strace;
+pub mod strike;
+pub mod sweep;
 pub mod world;
 
 pub use command::{Run, Tool};

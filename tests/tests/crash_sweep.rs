@@ -5,220 +5,18 @@
 //! `cargo nextest run -p mintmark-tests --test crash_sweep --run-ignored all`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
-use mintmark_tests::shape::column;
-use mintmark_tests::strace::{Change, Changes, Fate};
+use mintmark_tests::strike::{Change, Changes, Fate};
+use mintmark_tests::sweep::{
+    Sample, Scene, VAULT, delivered, expect_balanced, failing, killed, number,
+};
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, Stores, Tool, World, files};
-use serde_json::Value;
+use mintmark_tests::{Stores, Tool, World, files};
 
 /// Devices in the folder that is issued for.
 const DEVICES: u32 = 3;
-
-/// Which of the calls are tried.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    /// One in so many.
-    one_in: usize,
-    /// From this one on.
-    from: usize,
-}
-
-const ALL: Sample = Sample { one_in: 1, from: 0 };
-
-/// What a sweep came to.
-#[derive(Debug, Default)]
-struct Tally {
-    listed: usize,
-    struck: BTreeSet<(String, String, usize)>,
-    runs: usize,
-    exits: BTreeMap<i32, usize>,
-    failures: Vec<String>,
-}
-
-/// One command in a world, and how to come back to the moment before it.
-struct Scene<'a> {
-    world: &'a World,
-    /// What the command may change, relative to the world's folder.
-    places: &'a [&'a str],
-    command: &'a dyn Fn(&World) -> Tool,
-}
-
-impl Scene<'_> {
-    fn save(&self) {
-        for place in self.places {
-            copy_over(
-                &self.world.path(place),
-                &self.world.path("saved").join(place),
-            );
-        }
-    }
-
-    fn restore(&self) {
-        for place in self.places {
-            copy_over(
-                &self.world.path("saved").join(place),
-                &self.world.path(place),
-            );
-        }
-    }
-
-    /// Has each call of the sample struck by this fate, from the same beginning, and what is left checked. What the first
-    /// number alone does not reach, because another thread comes first, is found by its path.
-    fn sweep(
-        &self,
-        sample: Sample,
-        fates: impl Fn(&Change) -> Vec<Fate>,
-        check: impl Fn(&World, &Run, &str),
-    ) -> Tally {
-        self.save();
-        let changes = Changes {
-            below: self.world.folder(),
-        };
-        // The first run makes what later ones find, the second is like all others.
-        let (run, _) = changes.of(&(self.command)(self.world));
-        assert_eq!(run.exit, 0, "{run}");
-        self.restore();
-        let (_, listed) = changes.of(&(self.command)(self.world));
-        let mut tally = Tally {
-            listed: listed.iter().filter(|change| !of_token(change)).count(),
-            ..Tally::default()
-        };
-        let ours: Vec<_> = listed.iter().filter(|change| !of_token(change)).collect();
-        for change in ours.into_iter().skip(sample.from).step_by(sample.one_in) {
-            for fate in fates(change) {
-                for way in change.ways() {
-                    self.restore();
-                    let (run, struck) =
-                        changes.with(&(self.command)(self.world), change, way, fate);
-                    tally.runs += 1;
-                    *tally.exits.entry(run.exit).or_default() += 1;
-                    let at = format!("{fate:?} at {change:?}, struck {struck:?}");
-                    // Nothing of ours was struck, but a file of the token.
-                    if struck.as_ref().is_some_and(of_token) {
-                        continue;
-                    }
-                    let checked = catch_unwind(AssertUnwindSafe(|| check(self.world, &run, &at)));
-                    if checked.is_err() {
-                        println!("FAILED {at}\n{run}");
-                        tally.failures.push(at);
-                    }
-                    if let Some(struck) = struck {
-                        let hit = struck.identity() == change.identity();
-                        tally.struck.insert(struck.identity());
-                        if hit {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        self.restore();
-        let ours = listed.iter().filter(|change| !of_token(change));
-        let all: BTreeSet<_> = ours.map(Change::identity).collect();
-        let reached = all.intersection(&tally.struck).count();
-        println!(
-            "{} calls listed, {} runs, {} of them struck, {} other moments, exits {:?}",
-            tally.listed,
-            tally.runs,
-            reached,
-            tally.struck.len() - reached,
-            tally.exits
-        );
-        for missed in all.difference(&tally.struck).filter(|_| sample.one_in == 1) {
-            println!("not struck: {missed:?}");
-        }
-        assert!(tally.failures.is_empty(), "{:#?}", tally.failures);
-        tally
-    }
-}
-
-/// Whether a call is SoftHSM's own: it writes its token by halves when somebody logs in, and a token that was killed
-/// amid that is gone. One in hardware has its own care for that.
-fn of_token(change: &Change) -> bool {
-    change.target.contains("/tokens/")
-}
-
-fn copy_over(from: &Path, to: &Path) {
-    if to.is_dir() {
-        fs::remove_dir_all(to).unwrap();
-    }
-    if from.is_dir() {
-        files::copy(from, to);
-    }
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value[field]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{field} in {value}"))
-}
-
-fn killed(_: &Change) -> Vec<Fate> {
-    vec![Fate::Killed]
-}
-
-/// What of a call can fail, and how.
-fn failing(change: &Change) -> Vec<Fate> {
-    match change.name.as_str() {
-        "fsync" | "fdatasync" | "syncfs" | "sync_file_range" => {
-            vec![Fate::Fails("EIO"), Fate::FailsOn("EIO")]
-        }
-        "write" | "pwrite64" | "writev" | "pwritev" | "ftruncate" => {
-            vec![
-                Fate::Fails("ENOSPC"),
-                Fate::FailsOn("ENOSPC"),
-                Fate::Fails("EIO"),
-                Fate::FailsOn("EIO"),
-            ]
-        }
-        _ => vec![Fate::Fails("ENOSPC"), Fate::Fails("EIO")],
-    }
-}
-
-/// The certificates that were delivered, by file name.
-fn delivered(world: &World) -> BTreeMap<String, Vec<u8>> {
-    let mut found = files::contents(&world.path("out"));
-    found.retain(|name, _| name.ends_with(".pem") && !name.ends_with(".chain.pem"));
-    found
-}
-
-/// The units add up, each certificate that is out is on record, and no serial number is there twice.
-fn expect_balanced(world: &World, at: &str) -> Value {
-    let account = world.status("berlin")["accounts"][0].clone();
-    let spent = number(&account, "good") + number(&account, "unresolved");
-    assert_eq!(
-        spent + number(&account, "unspent"),
-        number(&account, "authorised"),
-        "{at}: {account}"
-    );
-    let log = world.log("berlin");
-    let issued: Vec<&Value> = log
-        .iter()
-        .filter(|row| row["kind"] == "request" && row["outcome"] == "issued")
-        .collect();
-    assert_eq!(issued.len() as u64, spent, "{at}");
-    let serials: BTreeSet<&str> = column(issued.iter().copied(), "serial")
-        .into_iter()
-        .collect();
-    assert_eq!(
-        serials.len(),
-        issued.len(),
-        "{at}: a serial number is there twice"
-    );
-    let devices: BTreeSet<&str> = column(issued, "device_id").into_iter().collect();
-    for name in delivered(world).keys() {
-        assert!(
-            devices.contains(name.trim_end_matches(".pem")),
-            "{at}: {name} is not on record"
-        );
-    }
-    account
-}
 
 /// The same command again gives every device its certificate, the same that may be out already, and no slot twice.
 fn expect_issued(world: &World, at: &str) {
@@ -272,9 +70,6 @@ fn ready(stores: Stores) -> World {
     world.requests("mass", 0..DEVICES);
     world
 }
-
-/// What a vault's command may change.
-const VAULT: [&str; 6] = ["berlin", "keys/berlin", "tokens", "out", "media", "other"];
 
 fn issue(world: &World) -> Tool {
     world.issue("mass")
@@ -345,7 +140,7 @@ fn leave_open(world: &World) {
     let log = |change: &&Change| change.name == "pwrite64" && change.target.ends_with(".log");
     for write in listed.iter().filter(log) {
         scene.restore();
-        changes.with(&issue(world), write, write.ways()[1], Fate::Killed);
+        changes.with(&issue(world), write, Fate::Killed);
         if number(&world.status("berlin")["accounts"][0], "unresolved") == u64::from(DEVICES) {
             return;
         }
@@ -511,13 +306,13 @@ macro_rules! sweeps {
     ($($name:ident, $all:ident: $sweep:expr, $one_in:expr;)*) => {$(
         #[test]
         fn $name() {
-            $sweep(Sample { one_in: $one_in, from: $one_in / 2 });
+            $sweep(Sample::Kinds { one_in: $one_in, from: $one_in / 2 });
         }
 
         #[test]
         #[ignore = "every single call: takes many minutes"]
         fn $all() {
-            $sweep(ALL);
+            $sweep(Sample::All);
         }
     )*};
 }
