@@ -1,5 +1,8 @@
 //! One changed bit, in any file on a stick and wherever it lies: the file is refused by whoever reads it, be it new there
 //! or known, and nothing else comes of it.
+//!
+//! Here one place in some is tried. All of them, which takes minutes:
+//! `cargo nextest run -p mintmark-tests --test one_bit --run-ignored all`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -15,6 +18,8 @@ use mintmark_tests::{Run, Stores, World, files};
 const HEADER: usize = 170;
 const SIGNATURE: usize = 16;
 const BETWEEN: usize = 16;
+/// One place in so many is changed where not all of them are.
+const SOME: usize = 5;
 /// How many octets three signatures of officers are, with their headers.
 const THREE_SIGNATURES: usize = 3 * 110;
 
@@ -34,7 +39,7 @@ struct Damaged {
 }
 
 impl Stick {
-    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    fn of(files: impl IntoIterator<Item = PathBuf>, every: usize) -> Self {
         let damaged = |path: PathBuf| Damaged {
             whole: fs::read(&path).unwrap(),
             item: path.file_name().unwrap().to_str().unwrap().to_owned(),
@@ -42,14 +47,14 @@ impl Stick {
         };
         Self {
             files: files.into_iter().map(damaged).collect(),
-            turns: (0..HEADER + BETWEEN + SIGNATURE).collect(),
+            turns: turns(every).collect(),
             bit,
         }
     }
 
     /// The signatures of three officers are what is changed, all over, and now and then what is before them.
-    fn in_signatures(mut self) -> Self {
-        self.turns = (0..THREE_SIGNATURES / 5 + BETWEEN).collect();
+    fn in_signatures(mut self, every: usize) -> Self {
+        self.turns = (0..THREE_SIGNATURES / 5 + BETWEEN).step_by(every).collect();
         self.bit = |turn, bytes| {
             let before = bytes.saturating_sub(THREE_SIGNATURES);
             let byte = match turn.checked_sub(BETWEEN) {
@@ -95,9 +100,16 @@ impl Stick {
     }
 }
 
+/// Every so-maniest turn: of the rest, where there are few, more than of the header.
+fn turns(every: usize) -> impl Iterator<Item = usize> {
+    let rest = HEADER..HEADER + BETWEEN + SIGNATURE;
+    let header = (0..HEADER).step_by(every);
+    header.chain(rest.step_by(every.div_ceil(2)))
+}
+
 /// Of the header, what is enough where its every octet was changed before.
 fn seldom(turn: &usize) -> bool {
-    turn.is_multiple_of(6) || *turn >= HEADER
+    turn.is_multiple_of(3) || *turn >= HEADER
 }
 
 /// Every octet of the header, then places all over the file, then every octet of its end.
@@ -137,12 +149,22 @@ fn on_its_way_out() -> World {
 
 #[test]
 fn of_what_goes_to_a_vault_and_to_an_officer() {
+    what_goes_to_a_vault_and_to_an_officer(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_what_goes_to_a_vault_and_to_an_officer_anywhere() {
+    what_goes_to_a_vault_and_to_an_officer(1);
+}
+
+fn what_goes_to_a_vault_and_to_an_officer(every: usize) {
     let world = on_its_way_out();
     let manifests = on_stick(&world, "", "trust-");
     let dispatches = on_stick(&world, "to-berlin_v1", "dispatch-");
     assert_eq!((manifests.len(), dispatches.len()), (2, 2));
-    let mut to_vault = Stick::of(manifests.iter().chain(&dispatches).cloned());
-    let mut to_officer = Stick::of(manifests.clone());
+    let mut to_vault = Stick::of(manifests.iter().chain(&dispatches).cloned(), every);
+    let mut to_officer = Stick::of(manifests.clone(), every);
     let vault = || world.site("media import $D/media").run();
     let officer = || {
         world
@@ -167,6 +189,16 @@ fn of_what_goes_to_a_vault_and_to_an_officer() {
 
 #[test]
 fn of_what_comes_to_headquarters() {
+    what_comes_to_headquarters(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_what_comes_to_headquarters_anywhere() {
+    what_comes_to_headquarters(1);
+}
+
+fn what_comes_to_headquarters(every: usize) {
     let world = World::ready();
     world.requests("some", 1..=3);
     world.issue("some").ok();
@@ -175,10 +207,10 @@ fn of_what_comes_to_headquarters() {
     let [bundle, segment] = bundles.as_slice() else {
         panic!("{bundles:?}");
     };
-    let mut segments = Stick::of([segment.clone()]);
+    let mut segments = Stick::of([segment.clone()], every);
     segments.files[0].item = "000001.cose".to_owned();
     // Its digest is that of all its octets alike.
-    segments.turns = (HEADER..HEADER + BETWEEN).collect();
+    segments.turns = (HEADER..HEADER + BETWEEN).step_by(every).collect();
     let hq = || world.hq("media import $D/media").run();
     let of_hq = [world.path("hq/record")];
     segments.refused(hq, &of_hq);
@@ -195,7 +227,7 @@ fn of_what_comes_to_headquarters() {
         fs::copy(signed, &approval).unwrap();
         all.push(approval);
     }
-    let mut others = Stick::of(all);
+    let mut others = Stick::of(all, every);
     others.refused(hq, &of_hq);
     hq().exits_done();
 
@@ -228,11 +260,19 @@ fn left_by_bob() -> World {
 /// Every manifest on the stick is refused when a bit of it is changed, by who pinned the second and by who pinned the
 /// third alike, and taken when it is whole.
 #[track_caller]
-fn manifests_refused(world: &World, run: impl Fn() -> Run, folders: &[PathBuf], last: &str) {
+fn manifests_refused(
+    world: &World,
+    run: impl Fn() -> Run,
+    folders: &[PathBuf],
+    last: &str,
+    every: usize,
+) {
     let stick = |version: u64| world.on_stick(&format!("trust-{version:06}.cose"));
     // The second is judged by the first, so they are not changed together; the third would be taken.
     for files in [[stick(2), stick(3)], [stick(1), stick(3)]] {
-        Stick::of(files).in_signatures().refused(&run, folders);
+        Stick::of(files, every)
+            .in_signatures(every)
+            .refused(&run, folders);
     }
     let whole = run().exits_done();
     for (version, outcome) in [(1, "already"), (2, "already"), (3, last)] {
@@ -243,23 +283,43 @@ fn manifests_refused(world: &World, run: impl Fn() -> Run, folders: &[PathBuf], 
 
 #[test]
 fn of_what_an_officer_signed_who_left_before_a_home_pinned_it() {
+    what_an_officer_signed_who_left_before_a_home_pinned_it(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_what_an_officer_signed_who_left_before_a_home_pinned_it_anywhere() {
+    what_an_officer_signed_who_left_before_a_home_pinned_it(1);
+}
+
+fn what_an_officer_signed_who_left_before_a_home_pinned_it(every: usize) {
     let world = left_by_bob();
     for (name, version, last) in [("dora", 2, "imported"), ("emil", 3, "already")] {
         world.pin_version(name, version);
         let import = format!("--home $D/officers/{name} media import $D/media");
         let folders = [world.path("officers").join(name)];
-        manifests_refused(&world, || world.hq(&import).run(), &folders, last);
+        manifests_refused(&world, || world.hq(&import).run(), &folders, last, every);
     }
 }
 
 #[test]
 fn of_what_an_officer_signed_who_left_before_a_vault_pinned_it() {
+    what_an_officer_signed_who_left_before_a_vault_pinned_it(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_what_an_officer_signed_who_left_before_a_vault_pinned_it_anywhere() {
+    what_an_officer_signed_who_left_before_a_vault_pinned_it(1);
+}
+
+fn what_an_officer_signed_who_left_before_a_vault_pinned_it(every: usize) {
     let world = left_by_bob();
     for (name, version, last) in [("berlin", 2, "imported"), ("paris", 3, "already")] {
         world.site_init_with(name, version);
         let import = format!("--home $D/{name} media import $D/media");
         let folders = ["log", "trust", "received"].map(|folder| world.path(name).join(folder));
-        manifests_refused(&world, || world.site(&import).run(), &folders, last);
+        manifests_refused(&world, || world.site(&import).run(), &folders, last, every);
     }
 }
 
@@ -327,7 +387,7 @@ fn of_no_harm_is_another_set_of_signatures_of_officers() {
     // What is older than what was pinned can be damaged, too.
     let site = || world.site("media import $D/media").run();
     let trust = [world.path("berlin/trust"), world.path("berlin/log")];
-    let mut both = Stick::of([first, second]);
+    let mut both = Stick::of([first, second], 3);
     both.turns.retain(|turn| *turn >= HEADER);
     both.refused(site, &trust);
     site().exits_done();
@@ -373,14 +433,22 @@ fn draft_not_signed(world: &World, file: &Path, places: impl IntoIterator<Item =
 }
 
 /// Of a draft: its header and its end, where headquarters signs, and places between.
-fn of_a_draft(bytes: usize) -> impl Iterator<Item = usize> {
-    let header = (0..HEADER).step_by(3);
-    let rest = HEADER..HEADER + BETWEEN + SIGNATURE;
-    header.chain(rest).map(move |turn| bit(turn, bytes))
+fn of_a_draft(bytes: usize, every: usize) -> impl Iterator<Item = usize> {
+    turns(every).map(move |turn| bit(turn, bytes))
 }
 
 #[test]
 fn of_the_draft_of_an_entitlement() {
+    the_draft_of_an_entitlement(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_the_draft_of_an_entitlement_anywhere() {
+    the_draft_of_an_entitlement(1);
+}
+
+fn the_draft_of_an_entitlement(every: usize) {
     let world = World::with_vault();
     world.draft("berlin", POLICY);
     world.hq("media export $D/media").ok();
@@ -392,15 +460,29 @@ fn of_the_draft_of_an_entitlement() {
     let of_others = keys
         .iter()
         .flat_map(|(begin, end)| [begin * 8, (begin + end) * 4 + 3, end * 8 - 1]);
-    draft_not_signed(&world, &draft, of_others.chain(of_a_draft(whole.len())));
+    draft_not_signed(
+        &world,
+        &draft,
+        of_others.chain(of_a_draft(whole.len(), every)),
+    );
 }
 
 #[test]
 fn of_the_draft_of_a_trust_manifest() {
+    the_draft_of_a_trust_manifest(SOME);
+}
+
+#[test]
+#[ignore = "every place: takes minutes"]
+fn of_the_draft_of_a_trust_manifest_anywhere() {
+    the_draft_of_a_trust_manifest(1);
+}
+
+fn the_draft_of_a_trust_manifest(every: usize) {
     let world = World::with_headquarters();
     world.draft_trust("");
     world.hq("media export $D/media").ok();
     let [draft] = on_stick(&world, "", "draft-").try_into().unwrap();
     let bytes = fs::read(&draft).unwrap().len();
-    draft_not_signed(&world, &draft, of_a_draft(bytes));
+    draft_not_signed(&world, &draft, of_a_draft(bytes, every));
 }
