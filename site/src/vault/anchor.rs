@@ -20,7 +20,9 @@
 //! the old one goes.
 //!
 //! The order of things. An anchor names a head that is durable, and slots beyond what is spent there: the lease. Nothing is
-//! released whose slot is beyond it; before that, the next anchor is written. A clean stop writes one without a lease. So at
+//! released whose slot is beyond it; before that, the next anchor is written. Other work goes on meanwhile: what is reserved
+//! is told [which anchor covers it](Vault::cover), and is released once the token holds that one. A lease that is spent
+//! quickly is renewed before it is spent up, so that nothing has to wait. A clean stop writes an anchor without a lease. So at
 //! the next start, slots below the bound that the log has not spent were leased to a process that did not stop cleanly, or to
 //! another copy of the home: nobody here knows which of them were released, and all of them are burned.
 
@@ -66,6 +68,10 @@ const WHAT: &str = "anchor";
 
 /// A lease that is spent within this is followed by one of twice the size.
 const LEASE_GROWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// A lease that is spent so quickly is renewed when no more than this part of it is left, if it has so many units.
+const LEASE_LOW_PART: u64 = 4;
+const LEASE_RENEWED_AHEAD_MIN: u64 = 64;
 
 /// What the token knows of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -267,9 +273,7 @@ pub(super) fn open_ledger(home: &Home, found: &Found) -> Result<(Ledger, Opened)
     let floor = anchor.map(|anchor| anchor.floor());
     match (Ledger::open_knowing(home.path(), SOFTWARE, floor), anchor) {
         (Ok(opened), _) => Ok(opened),
-        (Err(mintmark_ledger::Error::Storage(error)), Some(anchor)) => {
-            Err(not_held(error, anchor))
-        }
+        (Err(mintmark_ledger::Error::Storage(error)), Some(anchor)) => Err(not_held(error, anchor)),
         (Err(error), _) => Err(error.into()),
     }
 }
@@ -338,7 +342,9 @@ pub(crate) fn inspect(home: &Home, view: &View, store: &dyn KeyStore) -> Result<
         _ if trouble.is_some() => Ok(Inspected::VouchedFor),
         Found::Anchor(anchor) => {
             match view.expect_floor(anchor.floor()) {
-                Err(mintmark_ledger::Error::Storage(error)) => return Err(not_held(error, &anchor)),
+                Err(mintmark_ledger::Error::Storage(error)) => {
+                    return Err(not_held(error, &anchor));
+                }
                 held => held?,
             }
             let slots = leased(state, &anchor).into_iter();
@@ -442,6 +448,42 @@ pub(super) struct Holding {
     leases: BTreeMap<AccountTag, Lease>,
     /// Something was logged that no lease covers: only an anchor of at least that size does.
     exposed: bool,
+    /// How many anchors of this process the token holds or held.
+    written: u64,
+    /// The bounds of the next one, while it is being written.
+    promised: Option<BTreeMap<AccountTag, u64>>,
+}
+
+/// Which anchor of this process covers something, counted in the order in which they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CoveredBy(u64);
+
+/// The next anchor, on its way into the token.
+pub(super) struct Renewal {
+    store: Arc<dyn KeyStore>,
+    /// The value that it takes the place of.
+    old: Option<Vec<u8>>,
+    next: Anchor,
+    /// Below which slot of each account things may be released once it is written.
+    bounds: BTreeMap<AccountTag, u64>,
+    /// The units of each lease that begins with it.
+    leases: BTreeMap<AccountTag, u64>,
+}
+
+impl Renewal {
+    /// Puts it into the token. Any thread may do that.
+    ///
+    /// # Errors
+    /// ANCHOR-MOVED if somebody else wrote one meanwhile: another home uses the token, and nothing may be released. What the
+    /// token fails with.
+    pub(super) fn write(&self) -> Result<()> {
+        let written = Alternating::new(&*self.store, LABEL).write(
+            self.old.as_deref(),
+            &self.next.to_cbor(),
+            counter_of,
+        );
+        written.map_err(|error| of_writing(error, self.next.counter))
+    }
 }
 
 impl Holding {
@@ -453,6 +495,8 @@ impl Holding {
             bounds: BTreeMap::new(),
             leases: BTreeMap::new(),
             exposed: false,
+            written: 0,
+            promised: None,
         }
     }
 
@@ -471,19 +515,78 @@ impl Holding {
         self.exposed = true;
     }
 
-    /// The anchor that has to be written before anything of the log may be released, none if a lease covers it all. The log
-    /// must have nothing staged. What it gives can be [written](Holding::write) while other things are done, before
-    /// [`Holding::wrote`].
-    fn due(&self, ledger: &Ledger) -> Result<Option<Anchor>> {
+    /// Which anchor covers all that is durable, and the next one, if it has to be written now. The log must have nothing
+    /// staged.
+    fn cover(&mut self, ledger: &Ledger) -> Result<(CoveredBy, Option<Renewal>)> {
         let state = ledger.state();
-        let covers = |account: &Account| account.next_slot <= self.bound(account);
-        if self.current.is_some() && !self.exposed && state.accounts().all(covers) {
-            return Ok(None);
+        let within = |bounds: &BTreeMap<AccountTag, u64>| {
+            let bound = |account: &Account| bounds.get(&account.tag).copied().unwrap_or(0);
+            state
+                .accounts()
+                .all(|account| account.next_slot <= bound(account))
+        };
+        let covered = self.current.is_some() && !self.exposed && within(&self.bounds);
+        if let Some(promised) = &self.promised {
+            let next = match !self.exposed && within(promised) {
+                true => self.written + 1,
+                false => self.written + 2,
+            };
+            return Ok((CoveredBy(if covered { self.written } else { next }), None));
         }
-        let next = Anchor::of(ledger, self.next_counter(), |account| {
-            self.lease(state, account)
+        if covered && !state.accounts().any(|account| self.runs_low(account)) {
+            return Ok((CoveredBy(self.written), None));
+        }
+        let renewal = self.renew(ledger)?;
+        let by = self.written + u64::from(!covered);
+        Ok((CoveredBy(by), Some(renewal)))
+    }
+
+    /// Whether the token holds the anchor that covers something.
+    fn holds(&self, by: CoveredBy) -> bool {
+        by.0 <= self.written
+    }
+
+    /// Whether the anchor that covers something is not even being written.
+    fn lacks(&self, by: CoveredBy) -> bool {
+        by.0 > self.written + u64::from(self.promised.is_some())
+    }
+
+    /// The next anchor: of a lease that is spent, or nearly so, as much again as what is spent needs, or more if it went
+    /// quickly; of any other, what it has.
+    fn renew(&mut self, ledger: &Ledger) -> Result<Renewal> {
+        let state = ledger.state();
+        let end = |account: &Account| {
+            let bound = self.bound(account);
+            let end = match account.next_slot > bound || self.runs_low(account) {
+                true => account.next_slot.saturating_add(self.ahead(account)),
+                false => bound,
+            };
+            end.min(state.lease_end(account))
+        };
+        let next = Anchor::of(ledger, self.next_counter(), end)?;
+        let mut leases = BTreeMap::new();
+        let bounds = state.accounts().map(|account| {
+            let before = self.bound(account);
+            let bound = next.bounds.get(&account.tag).copied();
+            let bound = bound.unwrap_or(account.next_slot);
+            let spent = account.next_slot.saturating_sub(before);
+            if self.current.is_some() && (spent > 0 || self.runs_low(account)) {
+                let units = bound.saturating_sub(account.next_slot).max(spent);
+                let units = units.min(state.anchor_lease_max(account));
+                leases.insert(account.tag, units);
+            }
+            (account.tag, bound)
         });
-        next.map(Some)
+        let bounds: BTreeMap<_, _> = bounds.collect();
+        self.exposed = false;
+        self.promised = Some(bounds.clone());
+        Ok(Renewal {
+            store: Arc::clone(&self.store),
+            old: self.current.as_ref().map(Anchor::to_cbor),
+            next,
+            bounds,
+            leases,
+        })
     }
 
     fn bound(&self, account: &Account) -> u64 {
@@ -495,56 +598,42 @@ impl Holding {
         current.map_or(FIRST_COUNTER, |anchor| anchor.counter.saturating_add(1))
     }
 
-    /// The end of the next lease of an account: of one whose lease is spent, as much again as what is spent now needs, or
-    /// more if it went quickly; of any other, what it has.
-    fn lease(&self, state: &State, account: &Account) -> u64 {
-        let bound = self.bound(account);
-        let end = if account.next_slot > bound {
-            account.next_slot.saturating_add(self.ahead(account))
-        } else {
-            bound
-        };
-        end.min(state.lease_end(account))
+    /// The lease of an account, if it is spent quickly.
+    fn quick_lease(&self, account: &Account) -> Option<&Lease> {
+        let lease = self.leases.get(&account.tag)?;
+        (lease.taken.elapsed() < LEASE_GROWS_WITHIN).then_some(lease)
+    }
+
+    /// Whether a lease will soon be spent up, as it looks.
+    fn runs_low(&self, account: &Account) -> bool {
+        let left = self.bound(account).saturating_sub(account.next_slot);
+        self.quick_lease(account).is_some_and(|lease| {
+            lease.units >= LEASE_RENEWED_AHEAD_MIN && left < lease.units / LEASE_LOW_PART
+        })
     }
 
     /// How many slots are leased beyond those that are spent. At first none: the lease is the group that is waiting for it.
     fn ahead(&self, account: &Account) -> u64 {
-        match self.leases.get(&account.tag) {
-            Some(lease) if lease.taken.elapsed() < LEASE_GROWS_WITHIN => {
-                lease.units.saturating_mul(2)
-            }
-            _ => 0,
-        }
+        self.quick_lease(account)
+            .map_or(0, |lease| lease.units.saturating_mul(2))
     }
 
-    /// Puts the next anchor into the token.
-    fn write(&self, next: &Anchor) -> Result<()> {
-        let old = self.current.as_ref().map(Anchor::to_cbor);
-        let written = Alternating::new(&*self.store, LABEL).write(
-            old.as_deref(),
-            &next.to_cbor(),
-            counter_of,
-        );
-        written.map_err(|error| of_writing(error, next.counter))
-    }
-
-    /// The token holds this anchor now; it was made of this state.
-    fn wrote(&mut self, next: Anchor, state: &State) {
+    /// The token holds this anchor now.
+    fn wrote(&mut self, renewal: Renewal) {
+        let Renewal {
+            next,
+            bounds,
+            leases,
+            ..
+        } = renewal;
         let taken = Instant::now();
-        for account in state.accounts() {
-            let before = self.bound(account);
-            let bound = next.bounds.get(&account.tag).copied();
-            let bound = bound.unwrap_or(account.next_slot);
-            if account.next_slot > before && self.current.is_some() {
-                let spent = account.next_slot - before;
-                let units = bound.saturating_sub(account.next_slot).max(spent);
-                let units = units.min(state.anchor_lease_max(account));
-                self.leases.insert(account.tag, Lease { units, taken });
-            }
-            self.bounds.insert(account.tag, bound);
-        }
-        self.exposed = false;
+        let leases = leases.into_iter();
+        self.leases
+            .extend(leases.map(|(tag, units)| (tag, Lease { units, taken })));
+        self.bounds.extend(bounds);
         self.current = Some(next);
+        self.promised = None;
+        self.written += 1;
     }
 }
 
@@ -654,26 +743,37 @@ impl Vault<'_> {
         Ok(self.ledger.commit()?)
     }
 
-    /// Nothing beyond a lease is released: where something is, the next anchor is written first.
+    /// Which anchor covers all that is durable: nothing of it is released before the token [holds](Vault::holds_anchor) that one.
+    /// Gives the next anchor too, if it has to be written now, which can be done while other work goes on; then it is
+    /// [taken up](Vault::anchored). There is one at a time: where none is given and one is lacking, this is asked again.
     ///
     /// # Errors
-    /// ANCHOR-MOVED if somebody else wrote one meanwhile: another home uses the token, and nothing may be released. What the
-    /// token or the log fails with.
-    pub(crate) fn before_release(&mut self) -> Result<()> {
+    /// What the log fails with.
+    pub(super) fn cover(&mut self) -> Result<(CoveredBy, Option<Renewal>)> {
         // An anchor names what is durable.
         self.ledger.commit()?;
-        let Some(next) = self.anchor.due(&self.ledger)? else {
-            return Ok(());
-        };
-        self.anchor.write(&next)?;
-        self.anchor.wrote(next, self.ledger.state());
-        Ok(())
+        self.anchor.cover(&self.ledger)
+    }
+
+    /// Whether the token holds the anchor that covers something: then it may be released.
+    pub(super) fn holds_anchor(&self, by: CoveredBy) -> bool {
+        self.anchor.holds(by)
+    }
+
+    /// Whether the anchor that covers something is not even being written: [`Vault::cover`] begins it.
+    pub(super) fn lacks_anchor(&self, by: CoveredBy) -> bool {
+        self.anchor.lacks(by)
+    }
+
+    /// Takes up an anchor that was written.
+    pub(super) fn anchored(&mut self, renewal: Renewal) {
+        self.anchor.wrote(renewal);
     }
 
     /// The end of the work: the anchor is brought up to the log, and what is left of leases is given back.
     ///
     /// # Errors
-    /// As [`Vault::before_release`].
+    /// As [`Renewal::write`]; what the log fails with.
     pub(super) fn stop_cleanly(&mut self) -> Result<()> {
         if self.state().leases_unknown().is_some() {
             self.reanchor()?;
@@ -703,8 +803,19 @@ impl Vault<'_> {
         if stands {
             return Ok(());
         }
-        self.anchor.write(&next)?;
-        self.anchor.wrote(next, self.ledger.state());
+        let accounts = self.ledger.state().accounts();
+        let renewal = Renewal {
+            store: Arc::clone(&self.anchor.store),
+            old: self.anchor.current.as_ref().map(Anchor::to_cbor),
+            next,
+            bounds: accounts
+                .map(|account| (account.tag, account.next_slot))
+                .collect(),
+            leases: BTreeMap::new(),
+        };
+        renewal.write()?;
+        self.anchor.wrote(renewal);
+        self.anchor.exposed = false;
         Ok(())
     }
 }

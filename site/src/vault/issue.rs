@@ -4,13 +4,15 @@
 //! 2. make that durable: from here on the unit is spent, on exactly the certificate that the reservation pins;
 //! 3. sign what is pinned, in parallel; the key store verifies each signature before it returns it;
 //! 4. record the signatures, and make that durable;
-//! 5. where no lease covers the units, write the next anchor into the token: only now may anybody see a certificate.
+//! 5. where no lease covers the units, write the next anchor into the token, beside 3 and 4: only after both may anybody see
+//!    a certificate.
 //!
 //! What is interrupted after 2 is completed by the same steps 3 and 4, here, before anything else is done: it gives the
 //! same certificates for the same units.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mintmark_keys::Signer;
 use mintmark_ledger::decide::{Input, Reservation, Submitted};
@@ -27,6 +29,8 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use super::device_secret::{SecretDue, SecretsDue};
 use super::key_set::Telling;
+use super::line::Asker;
+use super::meter::Meters;
 use super::{Vault, not_enrolled};
 use crate::commands::now;
 use crate::failure::{Error, Result};
@@ -206,11 +210,11 @@ impl Vault<'_> {
     /// What keeps the ledger from deciding.
     pub(super) fn reserve<'s>(
         &mut self,
-        product: &Sku,
+        asker: Asker<'_>,
         submissions: impl Iterator<Item = &'s Submission>,
     ) -> Result<Reserving> {
         let mut pending = Vec::new();
-        for outcome in self.decide(product, submissions)? {
+        for outcome in self.decide(asker, submissions)? {
             pending.push(match outcome {
                 Outcome::Reserved(reservation) => Pending::Reserved(Box::new(reservation)),
                 Outcome::Existing { reservation } => Pending::Existing(reservation),
@@ -219,7 +223,7 @@ impl Vault<'_> {
             });
         }
         Ok(Reserving {
-            product: product.clone(),
+            product: asker.product.clone(),
             pending,
         })
     }
@@ -234,7 +238,23 @@ impl Vault<'_> {
     /// # Errors
     /// As [`Ledger::commit`].
     pub(super) fn commit(&mut self) -> Result<()> {
-        Ok(self.ledger.commit()?)
+        let staged = self.ledger.staged();
+        self.ledger.commit()?;
+        if staged > 0 {
+            self.meters.groups.count(staged as u64);
+        }
+        Ok(())
+    }
+
+    /// Step 5, of what is reserved: a lease covers units, and no second certificate of one.
+    pub(super) fn expose(&mut self, reserving: &Reserving) {
+        let reissue = |pending: &Pending| match pending {
+            Pending::Reserved(reservation) => reservation.reserved().issue > 0,
+            _ => false,
+        };
+        if reserving.pending.iter().any(reissue) {
+            self.anchor.expose();
+        }
     }
 
     /// Step 3, once what is reserved is durable: what is to be signed, and with which key. Where a key is missing, the
@@ -265,12 +285,6 @@ impl Vault<'_> {
             other => other,
         });
         let pending = pending.collect();
-        if reserved
-            .iter()
-            .any(|reservation| reservation.reserved().issue > 0)
-        {
-            self.anchor.expose();
-        }
         let (ready, failed) = match self.keyring() {
             _ if reserved.is_empty() => (Vec::new(), None),
             Err(error) => (Vec::new(), Some(error)),
@@ -280,6 +294,7 @@ impl Vault<'_> {
         let jobs = jobs.map(|(reservation, signer)| SigningJob {
             reservation,
             signer,
+            meters: Arc::clone(&self.meters),
         });
         (Signing { product, pending }, jobs.collect(), failed)
     }
@@ -381,17 +396,17 @@ impl Vault<'_> {
         product: &Sku,
         submissions: &[&Submission],
     ) -> Result<Vec<Outcome>> {
-        self.decide(product, submissions.iter().copied())
+        let station = &StationId::console();
+        self.decide(Asker { station, product }, submissions.iter().copied())
     }
 
     /// Step 1.
     fn decide<'s>(
         &mut self,
-        product: &Sku,
+        Asker { station, product }: Asker<'_>,
         submissions: impl Iterator<Item = &'s Submission>,
     ) -> Result<Vec<Outcome>> {
         self.serials()?;
-        let station = StationId::console();
         let mut outcomes = Vec::new();
         for submission in submissions {
             let submission = match submission {
@@ -403,7 +418,7 @@ impl Vault<'_> {
             };
             let input = Input::Request {
                 product,
-                station: &station,
+                station,
                 submission,
             };
             outcomes.push(self.ledger.submit(self.serials.get(), now(), input)?);
@@ -602,6 +617,7 @@ pub(super) struct Signing {
 pub(super) struct SigningJob {
     reservation: Reservation,
     signer: Arc<dyn Signer>,
+    meters: Arc<Meters>,
 }
 
 /// What came of it.
@@ -617,9 +633,13 @@ impl SigningJob {
         let Self {
             reservation,
             signer,
+            meters,
         } = self;
         let signed = || {
-            let signature = signer.sign(reservation.tbs())?;
+            let begin = Instant::now();
+            let signature = signer.sign(reservation.tbs());
+            meters.signed(begin.elapsed(), signature.is_ok());
+            let signature = signature?;
             Ok((
                 signature,
                 mintmark_pki::assemble(reservation.tbs(), &signature)?,

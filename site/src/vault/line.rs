@@ -11,11 +11,13 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
-use mintmark_protocol::identifier::Sku;
+use mintmark_protocol::identifier::{Sku, StationId};
 use rayon::ScopeFifo;
 
 use super::Vault;
+use super::anchor::{CoveredBy, Renewal};
 use super::issue::{Answer, Reserving, Signature, Signing};
 use crate::failure::{Error, Result};
 use crate::submission::Submission;
@@ -38,6 +40,15 @@ const BATCHES_AHEAD: usize = 4;
 /// Requests on their way in; [`None`] where there is none to read.
 pub(crate) type Requests<R> = Vec<std::result::Result<Submission, R>>;
 
+/// Who asks, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// Through which station.
+    pub(crate) station: &'a StationId,
+    /// The product.
+    pub(crate) product: &'a Sku,
+}
+
 /// Where requests come from.
 pub(crate) trait Inlet: Sync {
     /// Why a request cannot be read.
@@ -45,6 +56,9 @@ pub(crate) trait Inlet: Sync {
 
     /// How many batches there are.
     fn batches(&self) -> usize;
+
+    /// Who asks with a batch.
+    fn asker(&self, batch: usize) -> Asker<'_>;
 
     /// Reads a batch, of at most [`BATCH_MAX`]. Called once for each, by any thread.
     fn read(&self, batch: usize) -> Requests<Self::Unreadable>;
@@ -89,6 +103,8 @@ enum Event<I: Inlet, D> {
     Read(usize, Requests<I::Unreadable>),
     Signed(usize, Vec<Signature>),
     Delivered(D),
+    /// The token holds the next anchor, or could not take it.
+    Anchored,
     /// A thread ended before it did what it was to do.
     Broken,
 }
@@ -133,18 +149,29 @@ enum Stage<I: Inlet> {
     /// Reserved, and not durable yet.
     Reserved(Requests<I::Unreadable>, Reserving),
     /// Durable, and signed for by other threads.
-    Signing(Requests<I::Unreadable>, Signing),
-    Signed(Requests<I::Unreadable>, Signing, Vec<Signature>),
+    Signing(Covered<I>),
+    Signed(Covered<I>, Vec<Signature>),
     /// Recorded, and not durable yet.
-    Recorded(Requests<I::Unreadable>, Signing),
-    /// Durable: may be released when those before it are.
-    Done(Requests<I::Unreadable>, Signing),
+    Recorded(Covered<I>),
+    /// Durable: may be released when those before it are, and the token holds its anchor.
+    Done(Covered<I>),
     /// Being moved from one to the next.
     Moving,
 }
 
+/// A batch whose reservations are durable.
+struct Covered<I: Inlet> {
+    requests: Requests<I::Unreadable>,
+    signing: Signing,
+    /// The anchor that has to be in the token before it is released.
+    by: CoveredBy,
+}
+
+/// The next anchor, being written.
+type Renewing<'t> = ScopedJoinHandle<'t, (Renewal, Result<()>)>;
+
 /// The line at work.
-struct Line<'l, I: Inlet, D> {
+struct Line<'l, 't, I: Inlet, D> {
     /// The number of the first batch on the line.
     first: usize,
     stages: VecDeque<Stage<I>>,
@@ -156,19 +183,19 @@ struct Line<'l, I: Inlet, D> {
     unread: usize,
     sender: &'l Sender<Event<I, D>>,
     receiver: &'l Receiver<Event<I, D>>,
+    renewing: Option<Renewing<'t>>,
     /// The first failure of the token, or that somebody asked to stop. Nothing new is reserved after it.
     failed: Option<Error>,
 }
 
 impl Vault<'_> {
-    /// Answers a row of requests for one product.
+    /// Answers a row of requests.
     ///
     /// # Errors
     /// What keeps them from being answered; what was released before is delivered and reported. If the token fails on
     /// some, those stay open, nothing more is decided, and the error is what is returned beside the answers.
     pub(crate) fn issue<I: Inlet, O: Outlet<I>>(
         &mut self,
-        product: &Sku,
         inlet: &I,
         outlet: &mut O,
     ) -> Result<Option<Error>>
@@ -180,38 +207,41 @@ impl Vault<'_> {
             self.keyring()?;
         }
         let (sender, receiver) = channel();
-        rayon::in_place_scope_fifo(|scope| {
-            let mut line = Line {
-                first: 0,
-                stages: VecDeque::new(),
-                out: 0,
-                undecided: 0,
-                unread: 0,
-                sender: &sender,
-                receiver: &receiver,
-                failed: None,
-            };
-            let ended = line.run(self, product, inlet, outlet, scope);
-            let reported = line.drain(outlet);
-            ended.and(reported)?;
-            Ok(line.failed.take())
+        thread::scope(|threads| {
+            rayon::in_place_scope_fifo(|scope| {
+                let mut line = Line {
+                    first: 0,
+                    stages: VecDeque::new(),
+                    out: 0,
+                    undecided: 0,
+                    unread: 0,
+                    sender: &sender,
+                    receiver: &receiver,
+                    renewing: None,
+                    failed: None,
+                };
+                let ended = line.run(self, inlet, outlet, (threads, scope));
+                let renewed = line.renewed(self);
+                let reported = line.drain(outlet);
+                ended.and(renewed).and(reported)?;
+                Ok(line.failed.take())
+            })
         })
     }
 }
 
-impl<I: Inlet, D: Send> Line<'_, I, D> {
+impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
     /// Until everything is answered, or nothing more will be.
     fn run<'scope, O: Outlet<I, Delivered = D>>(
         &mut self,
         vault: &mut Vault<'_>,
-        product: &Sku,
         inlet: &'scope I,
         outlet: &mut O,
-        scope: &ScopeFifo<'scope>,
+        (threads, scope): (&'t Scope<'t, '_>, &ScopeFifo<'scope>),
     ) -> Result<()>
     where
-        I: 'scope,
-        D: 'scope,
+        I: 'scope + 't,
+        D: 'scope + 't,
     {
         // A commit makes room for more that can be done at once; otherwise only others can bring something to do.
         let mut committed = false;
@@ -220,12 +250,12 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
             if self.stages.is_empty() && (self.failed.is_some() || self.unread == inlet.batches()) {
                 return Ok(());
             }
-            self.take_events(outlet, !committed)?;
+            self.take_events(vault, outlet, !committed)?;
             self.record(vault)?;
-            self.decide(vault, product)?;
+            self.decide(vault, inlet)?;
             committed = self.is_group_worth_it(vault);
             if committed {
-                self.commit(vault, scope)?;
+                self.commit(vault, threads, scope)?;
             }
             self.release(vault, outlet)?;
             if self.failed.is_none() {
@@ -257,6 +287,7 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
     /// Takes what other threads have done; waits for the first of it if told to.
     fn take_events(
         &mut self,
+        vault: &mut Vault<'_>,
         outlet: &mut impl Outlet<I, Delivered = D>,
         mut wait: bool,
     ) -> Result<()> {
@@ -269,13 +300,14 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
                 return Ok(());
             };
             wait = false;
-            self.take(event, outlet)?;
+            self.take(event, vault, outlet)?;
         }
     }
 
     fn take(
         &mut self,
         event: Event<I, D>,
+        vault: &mut Vault<'_>,
         outlet: &mut impl Outlet<I, Delivered = D>,
     ) -> Result<()> {
         match event {
@@ -286,15 +318,16 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
             }
             Event::Signed(batch, signatures) => {
                 if let Some(stage) = self.stage(batch)
-                    && let Stage::Signing(requests, signing) = stage.take()
+                    && let Stage::Signing(covered) = stage.take()
                 {
-                    *stage = Stage::Signed(requests, signing, signatures);
+                    *stage = Stage::Signed(covered, signatures);
                 }
             }
             Event::Delivered(delivered) => {
                 self.out = self.out.saturating_sub(1);
                 outlet.report(delivered)?;
             }
+            Event::Anchored => self.renewed(vault)?,
             Event::Broken => {
                 // Of what is still out, nobody knows any more what will come back.
                 self.out = 0;
@@ -312,22 +345,22 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
     fn record(&mut self, vault: &mut Vault<'_>) -> Result<()> {
         for stage in &mut self.stages {
             if matches!(stage, Stage::Signed(..))
-                && let Stage::Signed(requests, mut signing, signatures) = stage.take()
+                && let Stage::Signed(mut covered, signatures) = stage.take()
             {
                 let failed = vault
-                    .record(&mut signing, signatures)
+                    .record(&mut covered.signing, signatures)
                     .map_err(Error::leaving_open)?;
                 if let Some(error) = failed {
                     self.failed.get_or_insert(error);
                 }
-                *stage = Stage::Recorded(requests, signing);
+                *stage = Stage::Recorded(covered);
             }
         }
         Ok(())
     }
 
     /// Decides on the batches that are read, in their order.
-    fn decide(&mut self, vault: &mut Vault<'_>, product: &Sku) -> Result<()> {
+    fn decide(&mut self, vault: &mut Vault<'_>, inlet: &I) -> Result<()> {
         let unrecorded = |stage: &&Stage<I>| {
             matches!(
                 stage,
@@ -345,7 +378,7 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
             }
             if let Stage::Read(requests) = stage.take() {
                 let readable = requests.iter().filter_map(|request| request.as_ref().ok());
-                let reserving = match vault.reserve(product, readable) {
+                let reserving = match vault.reserve(inlet.asker(batch), readable) {
                     Ok(reserving) => reserving,
                     Err(error) => return Err(self.grave(error)),
                 };
@@ -359,9 +392,16 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
         Ok(())
     }
 
-    /// Whether to sync now: there is a group's worth, or the others will soon have nothing to do. Never, where nothing
-    /// waits for it.
+    /// Whether to sync now: there is a group's worth, or the others will soon have nothing to do, or an anchor has to be
+    /// begun. Never, where nothing waits for it.
     fn is_group_worth_it(&self, vault: &Vault<'_>) -> bool {
+        let lacks_anchor = |stage: &Stage<I>| {
+            let by = stage.covered().map(|covered| covered.by);
+            by.is_some_and(|by| vault.lacks_anchor(by))
+        };
+        if self.renewing.is_none() && self.stages.iter().any(lacks_anchor) {
+            return true;
+        }
         let waiting = |stage: &Stage<I>| matches!(stage, Stage::Reserved(..) | Stage::Recorded(..));
         if !self.stages.iter().any(waiting) {
             return false;
@@ -373,13 +413,34 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
         vault.staged() >= GROUP_RECORDS || busy.count() < BATCHES_AHEAD
     }
 
-    /// Makes durable what is staged, and has signed what is reserved.
-    fn commit<'scope>(&mut self, vault: &mut Vault<'_>, scope: &ScopeFifo<'scope>) -> Result<()>
+    /// Makes durable what is staged, and has signed what is reserved, and the anchor written that covers it.
+    fn commit<'scope>(
+        &mut self,
+        vault: &mut Vault<'_>,
+        threads: &'t Scope<'t, '_>,
+        scope: &ScopeFifo<'scope>,
+    ) -> Result<()>
     where
-        I: 'scope,
-        D: 'scope,
+        I: 'scope + 't,
+        D: 'scope + 't,
     {
         vault.commit().map_err(|error| self.grave(error))?;
+        for stage in &self.stages {
+            if let Stage::Reserved(_, reserving) = stage {
+                vault.expose(reserving);
+            }
+        }
+        // Of what is signed now, too: then it hardly waits for the token any more when its signatures are on record.
+        let (by, renewal) = vault.cover().map_err(Error::leaving_open)?;
+        if let Some(renewal) = renewal {
+            // A thread of its own: a token takes its time, and the processors have other work.
+            let promise = Promise::new(self.sender);
+            self.renewing = Some(threads.spawn(move || {
+                let written = renewal.write();
+                promise.send(Event::Anchored);
+                (renewal, written)
+            }));
+        }
         for (batch, stage) in (self.first..).zip(&mut self.stages) {
             *stage = match stage.take() {
                 Stage::Reserved(requests, reserving) => {
@@ -387,23 +448,38 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
                     if let Some(error) = failed {
                         self.failed.get_or_insert(error);
                     }
+                    let covered = Covered {
+                        requests,
+                        signing,
+                        by,
+                    };
                     if jobs.is_empty() {
-                        Stage::Done(requests, signing)
+                        Stage::Done(covered)
                     } else {
                         let promise = Promise::new(self.sender);
                         scope.spawn_fifo(move |_| {
                             let signed = jobs.into_iter().map(super::issue::SigningJob::sign);
                             promise.send(Event::Signed(batch, signed.collect()));
                         });
-                        Stage::Signing(requests, signing)
+                        Stage::Signing(covered)
                     }
                 }
-                Stage::Recorded(requests, signing) => Stage::Done(requests, signing),
+                Stage::Recorded(covered) => Stage::Done(covered),
                 other => other,
             };
         }
-        // Of what is signed now, too: then nothing waits for the token any more when its signatures are on record.
-        vault.before_release().map_err(Error::leaving_open)
+        Ok(())
+    }
+
+    /// Takes up the anchor that was being written, if any; waits for it where it is not there yet.
+    fn renewed(&mut self, vault: &mut Vault<'_>) -> Result<()> {
+        let Some(renewing) = self.renewing.take() else {
+            return Ok(());
+        };
+        let (renewal, written) = renewing.join().map_err(|_| broken())?;
+        written.map_err(Error::leaving_open)?;
+        vault.anchored(renewal);
+        Ok(())
     }
 
     /// Releases what is done, in the order of batches.
@@ -412,9 +488,13 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
         vault: &Vault<'_>,
         outlet: &mut impl Outlet<I, Delivered = D>,
     ) -> Result<()> {
-        while let Some(Stage::Done(..)) = self.stages.front()
-            && let Some(Stage::Done(requests, signing)) = self.stages.pop_front()
+        while let Some(Stage::Done(covered)) = self.stages.front()
+            && vault.holds_anchor(covered.by)
+            && let Some(Stage::Done(covered)) = self.stages.pop_front()
         {
+            let Covered {
+                requests, signing, ..
+            } = covered;
             let batch = self.first;
             self.first += 1;
             let readable = requests.iter().filter_map(|request| request.as_ref().ok());
@@ -447,7 +527,7 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
                 }
                 Ok(Event::Broken) | Err(_) => return first.and(Err(broken())),
                 // Of a batch that will not be released.
-                Ok(Event::Read(..) | Event::Signed(..)) => {}
+                Ok(Event::Read(..) | Event::Signed(..) | Event::Anchored) => {}
             }
         }
         first
@@ -471,6 +551,17 @@ impl<I: Inlet, D: Send> Line<'_, I, D> {
 impl<I: Inlet> Stage<I> {
     fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Moving)
+    }
+
+    /// Once its reservations are durable.
+    fn covered(&self) -> Option<&Covered<I>> {
+        match self {
+            Self::Signing(covered)
+            | Self::Signed(covered, _)
+            | Self::Recorded(covered)
+            | Self::Done(covered) => Some(covered),
+            Self::Reading | Self::Read(_) | Self::Reserved(..) | Self::Moving => None,
+        }
     }
 }
 
