@@ -4,6 +4,8 @@
 //! The reader is iterative over a fixed-depth stack, so no input can exhaust the call stack, and it accepts exactly one
 //! encoding of each value: what passes it re-encodes to the same bytes.
 
+mod writer;
+
 use ciborium::Value;
 
 use crate::Error;
@@ -11,6 +13,9 @@ use crate::identifier::Fingerprint;
 
 /// How deep arrays, maps and tags may nest in anything that we read.
 pub const DEPTH_MAX: usize = 16;
+
+/// Room for most of what is encoded.
+const ENCODED_BYTES_EXPECTED: usize = 512;
 
 /// The tags that a whole message begins with: COSE_Sign1, COSE_Encrypt, COSE_Sign (RFC 9052 section 2).
 const TAGS: [u64; 3] = [18, 96, 98];
@@ -215,8 +220,7 @@ pub fn decode(what: &'static str, bytes: &[u8], bytes_max: usize) -> Result<Valu
 /// Encodes a value built by [`Map`] (or of scalars and arrays of such), deterministically.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    // Writing to memory does not fail, and every Value has an encoding.
-    let _ = ciborium::into_writer(value, &mut out);
+    writer::value(value, &mut out);
     debug_assert_eq!(check_deterministic(&out), Ok(()));
     out
 }
@@ -264,13 +268,10 @@ impl Map {
     }
 
     /// The map as a value, its keys in deterministic order.
-    pub fn value(mut self) -> Value {
-        // Bytewise order of encoded integers: non-negative ascending, then negative descending.
-        self.0
-            .sort_by_key(|(key, _)| (*key < 0, key.unsigned_abs()));
+    pub fn value(self) -> Value {
+        let entries = self.sorted().into_iter();
         Value::Map(
-            self.0
-                .into_iter()
+            entries
                 .map(|(key, value)| (Value::from(key), value))
                 .collect(),
         )
@@ -278,7 +279,22 @@ impl Map {
 
     /// The map, encoded.
     pub fn encode(self) -> Vec<u8> {
-        encode(&self.value())
+        let entries = self.sorted();
+        let mut out = Vec::with_capacity(ENCODED_BYTES_EXPECTED);
+        writer::map_head(entries.len(), &mut out);
+        for (key, value) in &entries {
+            writer::integer(i128::from(*key), &mut out);
+            writer::value(value, &mut out);
+        }
+        debug_assert_eq!(check_deterministic(&out), Ok(()));
+        out
+    }
+
+    fn sorted(mut self) -> Vec<(i64, Value)> {
+        // Bytewise order of encoded integers: non-negative ascending, then negative descending.
+        self.0
+            .sort_by_key(|(key, _)| (*key < 0, key.unsigned_abs()));
+        self.0
     }
 }
 
