@@ -1,5 +1,7 @@
 //! Audit bundles that come in: each is verified whole and replayed before anything of it counts.
 
+use std::ops::RangeInclusive;
+
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_ledger::merkle::Frontier;
 use mintmark_protocol::bundle::Bundle;
@@ -17,7 +19,7 @@ use self::records::{ReadSegment, Records};
 use self::replaying::Replaying;
 use crate::home::Home;
 use crate::keyring::{self, AUDIT, Keyring};
-use crate::own_restore::DISPATCH_UNKNOWN;
+use crate::own_restore::{self, DISPATCH_UNKNOWN};
 use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::{self, Vault};
@@ -119,7 +121,16 @@ impl<'a> Importer<'a> {
             read,
         };
         let fingerprint = bundle.fingerprint();
-        match chain::place(&registry.sql, &vault, bundle.content(), &fingerprint)? {
+        let restored = own_restore::declared_to(&registry.sql, &self.manifests, name)?;
+        let place = chain::place(
+            &registry.sql,
+            &vault,
+            bundle.content(),
+            &fingerprint,
+            restored,
+        )?;
+        let mut missing = None;
+        match place {
             Place::Already => {
                 // HQ has what is in them, and whoever carries a damaged stick is told so all the same.
                 return Ok(match records::expect_undamaged(bundle.content(), read) {
@@ -139,10 +150,19 @@ impl<'a> Importer<'a> {
             }
             Place::Over(failure) => return Ok(Taken::Refused(failure)),
             Place::Offence(offence) => return self.accuse(registry, &arrived, *offence),
+            Place::Passed => {
+                return match self.other_prefix(&registry.sql, &arrived)? {
+                    Some(offence) => self.accuse(registry, &arrived, offence),
+                    None => Ok(Taken::Already),
+                };
+            }
+            Place::Resumes { missing: first } => {
+                missing = Some(first..=bundle.content().sequence.saturating_sub(1));
+            }
             Place::Next => {}
         }
         let sql = registry.savepoint()?;
-        let outcome = self.replay(&sql, &arrived);
+        let outcome = self.replay(&sql, &arrived, missing);
         match outcome {
             Ok(Ok(Replayed {
                 found,
@@ -225,6 +245,7 @@ impl<'a> Importer<'a> {
         &self,
         sql: &Savepoint<'_>,
         arrived: &Arrived<'_>,
+        missing: Option<RangeInclusive<u64>>,
     ) -> Result<Result<Replayed, Box<Offence>>, Failure> {
         let Arrived { vault, .. } = arrived;
         let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
@@ -235,9 +256,12 @@ impl<'a> Importer<'a> {
             agree: &agree,
             former: Some(self.ring),
         };
-        let checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
+        let mut checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
         if let Some(offence) = unknown_dispatch(arrived, &checks) {
             return Ok(Err(Box::new(offence)));
+        }
+        if let Some(missing) = &missing {
+            checks = checks.without((bundle.lineage, missing.clone()));
         }
         if checks.newer_trust(bundle.trust_version) {
             self.console.warn_coded(
@@ -256,12 +280,14 @@ impl<'a> Importer<'a> {
         records::expect_whole(bundle, arrived.read)?;
 
         let replay = replays::load(sql, &vault.name)?;
-        if replay.state().size() != bundle.first {
+        let size = replay.state().size();
+        if size != bundle.first && (missing.is_none() || size < bundle.first) {
             let what = format!("the replay of {} is not of its newest bundle", vault.name);
             return Err(failure::home_corrupt(what));
         }
-        let records = Records::new(bundle, arrived.read, opener);
-        let count = bundle.checkpoint.size.saturating_sub(bundle.first);
+        // What comes again is in the log already: that it is the same, the root tells.
+        let records = Records::new(bundle, arrived.read, opener).starting_at(size);
+        let count = bundle.checkpoint.size.saturating_sub(size);
         let progress = self
             .console
             .progress(&format!("replaying {}", vault.name), Some(count));
@@ -276,6 +302,10 @@ impl<'a> Importer<'a> {
         replaying.compare_with_bundle(bundle)?;
         replaying.close(bundle)?;
         let (replay, found, crl_of) = (replaying.replay(), replaying.found(), replaying.crl_of());
+        if let Some(missing) = missing {
+            let finding = own_restore::bundles_forgotten(vault, missing, (bundle, &fingerprint));
+            findings::add(sql, &finding, clock::now_unix())?;
+        }
         bundles::add(sql, &arrived.held(replay.state().mark()))?;
         accounts::update(sql, &vault.name, replay.state())?;
         replays::keep(sql, &vault.name, replay)?;

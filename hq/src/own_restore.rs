@@ -4,10 +4,13 @@
 //! that epoch every vault is told which of its bundles headquarters holds, and carries all later ones again; what they say of
 //! dispatches before that epoch, and headquarters does not know, is what it has forgotten.
 
+use std::ops::RangeInclusive;
+
 use mintmark_console::Failure;
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::entry::{Content, Dispatch as Logged, Verdict};
 use mintmark_pki::{Certificate, Issuer};
+use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 use mintmark_protocol::entitlement::Entitlement;
@@ -34,6 +37,10 @@ use crate::registry::{dispatches, entitlements};
 pub(crate) const DISPATCH_FORGOTTEN: &str = "DISPATCH-FORGOTTEN";
 /// The finding of an entitlement that it has forgotten, and that is in force.
 const ENTITLEMENT_FORGOTTEN: &str = "ENTITLEMENT-FORGOTTEN";
+/// The finding of bundles that it has forgotten, and that nobody has any more.
+const BUNDLES_FORGOTTEN: &str = "BUNDLES-FORGOTTEN";
+/// Sequences that one finding names one by one; its first and its last are always named.
+const SEQUENCES_MAX: usize = 10_000;
 /// The code of a vault that has not reported since.
 pub(crate) const UNREPORTED: &str = "RESTORE-UNREPORTED";
 /// The finding, and the refusal, of a dispatch that headquarters does not know.
@@ -52,6 +59,20 @@ pub(crate) fn declared(manifests: &[Verified<TrustManifest>]) -> Option<u64> {
     opened.max()
 }
 
+/// The epoch that the newest declared restore opened, for a vault that was there before it: of one that was let in since,
+/// nothing can be forgotten.
+pub(crate) fn declared_to(
+    sql: &Connection,
+    manifests: &[Verified<TrustManifest>],
+    vault: &VaultName,
+) -> Result<Option<u64>, Failure> {
+    let Some(epoch) = declared(manifests) else {
+        return Ok(None);
+    };
+    let mut sent = dispatches::all(sql, vault)?.into_iter();
+    Ok(sent.any(|sent| sent.epoch < epoch).then_some(epoch))
+}
+
 /// Whether a vault that was there before the newest declared restore has not reported anything since: then it is not
 /// known which accounts, versions and numbers it has.
 pub(crate) fn is_unreported(
@@ -59,13 +80,49 @@ pub(crate) fn is_unreported(
     manifests: &[Verified<TrustManifest>],
     vault: &VaultName,
 ) -> Result<bool, Failure> {
-    let Some(epoch) = declared(manifests) else {
+    let Some(epoch) = declared_to(sql, manifests, vault)? else {
         return Ok(false);
     };
-    let mut sent = dispatches::all(sql, vault)?.into_iter();
-    let was_there = sent.any(|sent| sent.epoch < epoch);
     let seen = dispatches::seen_by_vault(sql, vault)?;
-    Ok(was_there && seen.is_none_or(|(seen, _)| seen < epoch))
+    Ok(seen.is_none_or(|(seen, _)| seen < epoch))
+}
+
+/// Bundles that headquarters has forgotten and their vault does not have any more, since another one brought their records.
+pub(crate) fn bundles_forgotten(
+    vault: &Vault,
+    missing: RangeInclusive<u64>,
+    (bundle, fingerprint): (&Bundle, &Fingerprint),
+) -> Finding {
+    let (first, last) = (*missing.start(), *missing.end());
+    let which = if first == last {
+        format!("bundle {first}")
+    } else {
+        format!("bundles {first} to {last}")
+    };
+    let sequences: Vec<u64> = missing.take(SEQUENCES_MAX).collect();
+    Finding {
+        vault: vault.name.clone(),
+        lineage: bundle.lineage,
+        log_sequence: None,
+        code: BUNDLES_FORGOTTEN.to_owned(),
+        severity: Severity::Note,
+        serials: Vec::new(),
+        evidence: json!({
+            "first_sequence": first,
+            "last_sequence": last,
+            "sequences": sequences,
+            "sequence": bundle.sequence,
+            "bundle": fingerprint.to_string(),
+            "first_record": bundle.first,
+            "log_size": bundle.checkpoint.size,
+        }),
+        text: format!(
+            "{which} of lineage {} came here before headquarters was restored from an older copy, and the vault does not \
+             have what it sealed then any more: bundle {} brings every record again from record {} on, and nothing of the log \
+             is missing. What is kept of {which} elsewhere, on sticks say, can be imported: it is held against the log",
+            bundle.lineage, bundle.sequence, bundle.first
+        ),
+    }
 }
 
 /// Refuses to give out anything that such a vault may have had before: an account tag, a version.

@@ -217,6 +217,164 @@ fn a_restore_to_before_the_first_report_brings_every_report_again() {
     world.issue("c").ok();
 }
 
+/// The files of these bundles in the vault's outbox go to `$D/kept`.
+fn take_away(world: &World, sequences: &[u64]) {
+    fs::create_dir_all(world.path("kept/mintmark/to-hq")).unwrap();
+    for sequence in sequences {
+        let mark = format!("-{sequence:06}.");
+        let mut count = 0;
+        for path in files::below(&world.path("berlin/outbox")) {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.contains(&mark) {
+                fs::copy(&path, world.path("kept/mintmark/to-hq").join(&name)).unwrap();
+                fs::remove_file(path).unwrap();
+                count += 1;
+            }
+        }
+        assert!(count >= 2, "bundle {sequence}");
+    }
+}
+
+/// Headquarters is restored, and of what it forgot the vault does not have these bundles any more.
+fn ends_well_without(gone: &[u64]) {
+    let world = forgetting();
+    take_away(&world, gone);
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    let planned = world.site("media export $D/media --dry-run").ok();
+    assert_eq!(
+        planned.item("000004.cose")["outcome"],
+        "planned",
+        "{planned}"
+    );
+    let export = world.site("media export $D/media").ok();
+    assert_eq!(export.warning_codes(), ["BUNDLES-GONE"], "{export}");
+    assert_eq!(
+        export.item("000004.cose")["outcome"],
+        "exported",
+        "{export}"
+    );
+    // Once more, it is the same one.
+    let again = world.site("media export $D/media").ok();
+    assert_eq!(again.item("000004.cose")["outcome"], "already", "{again}");
+    assert!(again.warning_codes().is_empty(), "{again}");
+
+    let verify = format!(
+        "audit verify {}",
+        files::below(&world.on_stick("to-hq"))
+            .into_iter()
+            .find(|path| path.to_str().unwrap().ends_with("-000004.cose"))
+            .unwrap()
+            .display()
+    );
+    assert_eq!(world.hq(&verify).ok().json()["position"], "next");
+    let home = world.hq("media import $D/media").exits(1);
+    assert_eq!(home.item("000004.cose")["outcome"], "imported", "{home}");
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    let good: Vec<_> = report["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|account| account["good"].as_u64().unwrap())
+        .collect();
+    assert_eq!(good, [8, 3], "{report}");
+    assert_eq!(
+        codes(&report),
+        [
+            "BUNDLES-FORGOTTEN",
+            "DISPATCH-FORGOTTEN",
+            "ENTITLEMENT-FORGOTTEN"
+        ],
+        "{report}"
+    );
+    let finding = of(&report, "BUNDLES-FORGOTTEN");
+    assert_eq!(finding["severity"], "note", "{finding}");
+    assert_eq!(
+        finding["evidence"]["sequences"],
+        serde_json::json!([2, 3]),
+        "{finding}"
+    );
+    // What turns up of them is no fork, and nothing new.
+    let kept = world.hq("media import $D/kept").ok();
+    for sequence in gone {
+        let item = kept.item(&format!("-{sequence:06}.cose"));
+        assert_eq!(item["outcome"], "already", "{kept}");
+    }
+    assert_eq!(codes(&world.reconcile()), codes(&report));
+
+    // It goes on as ever.
+    world.carry_out("berlin").exits_done();
+    assert_eq!(world.status("berlin")["bundle"]["acknowledged"], 4);
+    world.requests("more", 9..=10);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(report["accounts"][0]["good"], 10, "{report}");
+}
+
+#[test]
+fn a_bundle_that_nobody_has_any_more_is_named_and_its_records_come_in_another_one() {
+    ends_well_without(&[2]);
+}
+
+#[test]
+fn bundles_that_nobody_has_any_more_are_named_and_their_records_come_in_another_one() {
+    ends_well_without(&[2, 3]);
+}
+
+#[test]
+fn a_forgotten_bundle_that_comes_before_what_takes_its_place_does_no_harm() {
+    let world = forgetting();
+    take_away(&world, &[2, 3]);
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    world.site("media export $D/media").ok();
+    fs::rename(world.path("media"), world.path("late")).unwrap();
+    fs::create_dir(world.path("media")).unwrap();
+    // Somebody finds the stick with bundle 2.
+    for path in files::below(&world.path("kept")) {
+        if path.to_str().unwrap().contains("-000003.") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    world.hq("media import $D/kept").exits(1);
+    let late = world.hq("media import $D/late").ok();
+    assert_eq!(late.item("000004.cose")["outcome"], "imported", "{late}");
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(
+        of(&report, "BUNDLES-FORGOTTEN")["evidence"]["sequences"],
+        serde_json::json!([3])
+    );
+    let good = |report: &Value| report["accounts"][0]["good"].as_u64().unwrap();
+    assert_eq!(good(&report), 8, "{report}");
+    world.carry_out("berlin").exits_done();
+    world.requests("more", 9..=10);
+    world.issue("more").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(good(&world.reconcile()), 10);
+}
+
+#[test]
+fn without_a_declared_restore_no_bundle_takes_the_place_of_others() {
+    let world = World::ready();
+    for (name, at) in [("a", 1), ("b", 2), ("c", 3)] {
+        world.requests(name, at..=at);
+        world.issue(name).ok();
+        world.carry_home("berlin").exits_done();
+        world.carry_out("berlin").exits_done();
+    }
+    take_away(&world, &[2]);
+    world.requests("d", 4..=4);
+    world.issue("d").ok();
+    let home = world.carry_home("berlin").exits_done();
+    assert!(home.warning_codes().is_empty(), "{home}");
+    assert_eq!(codes(&world.reconcile()), [""; 0]);
+}
+
 #[test]
 fn a_forgotten_trust_manifest_is_taken_back_from_a_stick_before_the_restore_is_declared() {
     let world = World::ready();

@@ -52,6 +52,13 @@ pub(crate) enum Place {
     Already,
     /// It is the next one.
     Next,
+    /// It follows bundles that HQ has forgotten and the vault does not have any more, and brings all that HQ does not hold.
+    Resumes {
+        /// The first of those that are missing; the last one is that before this.
+        missing: u64,
+    },
+    /// HQ goes on without it: a later one brought its records.
+    Passed,
     /// There is another one to be imported first.
     Ahead(Failure),
     /// Its time is past, and what it holds comes in another way.
@@ -87,12 +94,13 @@ pub(super) fn other_prefix(
     Offence::new(vault, (FORK, "BUNDLE-FORK"), evidence, text)
 }
 
-/// Finds the place of a bundle.
+/// Finds the place of a bundle; `restored` is the dispatch epoch that the newest restore of HQ opened.
 pub(crate) fn place(
     sql: &Connection,
     vault: &Vault,
     bundle: &Bundle,
     fingerprint: &Fingerprint,
+    restored: Option<u64>,
 ) -> Result<Place, Failure> {
     let name = &vault.name;
     let offence = |codes, evidence, text| {
@@ -156,10 +164,12 @@ pub(crate) fn place(
     let last = bundles::newest(sql, name, lineage)?;
     let held_up_to = last.as_ref().map_or(0, |last| last.sequence);
     if *sequence <= held_up_to {
-        let held = bundles::find(sql, name, lineage, *sequence)?;
-        let Some(held) = held.filter(|held| held.fingerprint != *fingerprint) else {
-            return Ok(Place::Already);
+        let Some(held) = bundles::find(sql, name, lineage, *sequence)? else {
+            return Ok(Place::Passed);
         };
+        if held.fingerprint == *fingerprint {
+            return Ok(Place::Already);
+        }
         let evidence = json!({
             "sequence": sequence,
             "held": held.fingerprint.to_string(),
@@ -178,7 +188,21 @@ pub(crate) fn place(
     if let Some(restore) = closed {
         return Ok(over(vault, bundle, fingerprint, &restore));
     }
+    let first = match (&last, restores::opening(sql, name, lineage)?) {
+        (Some(last), _) => last.log_size,
+        (None, Some(restore)) => restore.held,
+        (None, None) => 0,
+    };
     if *sequence > held_up_to.saturating_add(1) {
+        // A vault that knows what HQ has forgotten, and has only its records.
+        let knows = bundle
+            .dispatch_seen
+            .zip(restored)
+            .is_some_and(|(seen, restored)| seen.epoch >= restored);
+        if knows && bundle.first <= first && bundle.checkpoint.size > first {
+            let missing = held_up_to.saturating_add(1);
+            return Ok(Place::Resumes { missing });
+        }
         let message = format!(
             "bundle {sequence} of {name} comes after bundle {}, which has not arrived",
             held_up_to.saturating_add(1)
@@ -190,11 +214,6 @@ pub(crate) fn place(
         ));
     }
     let previous = last.as_ref().map(|last| last.fingerprint);
-    let first = match (&last, restores::opening(sql, name, lineage)?) {
-        (Some(last), _) => last.log_size,
-        (None, Some(restore)) => restore.held,
-        (None, None) => 0,
-    };
     if bundle.previous != previous || bundle.first != first {
         let hex = |digest: Option<Fingerprint>| digest.map(|digest| digest.to_string());
         let evidence = json!({

@@ -5,6 +5,7 @@
 //! entitlement that HQ never sent.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use mintmark_console::Failure;
 use mintmark_ledger::entry::{
@@ -21,7 +22,7 @@ use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::EnrolmentGrant;
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Verified, claim};
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, Lineage};
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::revocation::Revocation;
@@ -51,6 +52,8 @@ pub(super) struct Checks<'a> {
     sent: BTreeMap<(u64, u64), Sent>,
     /// The epoch that the newest declared restore opened: what is unknown of those before is forgotten.
     restored: Option<u64>,
+    /// Bundles that the log names and that are forgotten.
+    missing: Option<(Lineage, RangeInclusive<u64>)>,
 }
 
 /// What HQ sent and its vault refused.
@@ -82,9 +85,7 @@ impl<'a> Checks<'a> {
             .into_iter()
             .map(|sent| ((sent.epoch, sent.sequence), sent))
             .collect();
-        // Of a vault that was let in since, nothing can be forgotten.
-        let was_there = |restored: &u64| sent.keys().any(|(epoch, _)| epoch < restored);
-        let restored = own_restore::declared(manifests).filter(was_there);
+        let restored = own_restore::declared_to(sql, manifests, &vault.name)?;
         Ok(Self {
             sql,
             record,
@@ -93,7 +94,14 @@ impl<'a> Checks<'a> {
             opener,
             sent,
             restored,
+            missing: None,
         })
+    }
+
+    /// Bundles of this lineage that nobody has any more, since HQ has forgotten them.
+    pub(super) fn without(mut self, missing: (Lineage, RangeInclusive<u64>)) -> Self {
+        self.missing = Some(missing);
+        self
     }
 
     /// Whether a dispatch that HQ does not know is one that it has forgotten, as officers have declared: of an epoch before
@@ -563,6 +571,11 @@ impl<'a> Checks<'a> {
         }
     }
 
+    fn is_missing(&self, lineage: &Lineage, sequence: u64) -> bool {
+        let missing = self.missing.as_ref();
+        missing.is_some_and(|(of, missing)| of == lineage && missing.contains(&sequence))
+    }
+
     fn sealed(&self, sealed: &BundleSealed, state: &State) -> Result<Option<Mismatch>, Failure> {
         let name = &self.vault.name;
         let lineage = &state.lineage().unwrap_or(self.vault.lineage);
@@ -582,6 +595,7 @@ impl<'a> Checks<'a> {
             }
             // Before a restore, a vault may have sealed what never arrived, and its records come with the next lineage.
             None if restores::closing(self.sql, name, lineage)?.is_some() => None,
+            None if self.is_missing(lineage, sealed.sequence) => None,
             None => Some(("a bundle that HQ holds".to_owned(), found)),
         })
     }

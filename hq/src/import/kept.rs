@@ -87,18 +87,22 @@ impl<'a> Leaves<'a> {
     ) -> Result<(), Failure> {
         let mut at = range.start;
         for held in bundles::of_vault(self.sql, &self.vault.name)? {
-            if at >= range.end || held.log_size <= at || held.first > at {
+            if at >= range.end {
+                break;
+            }
+            if held.log_size <= at || held.first > at {
                 continue;
             }
             let bundle = bundle(self.record, self.vault, &held)?;
             let read = |number| segment(self.record, bundle.content(), number);
             let mut records = Records::new(bundle.content(), &read, self.opener);
-            loop {
+            while at < range.end {
                 let chunk = records.chunk(CHUNK_RECORDS)?;
                 if chunk.is_empty() {
                     break;
                 }
                 for (sequence, raw) in chunk {
+                    // What two bundles bring is one record.
                     if sequence == at && at < range.end {
                         take(raw);
                         at += 1;
@@ -112,28 +116,6 @@ impl<'a> Leaves<'a> {
     /// Gives each of the first `count`, in order; fewer if HQ holds fewer. Whichever lineages they are of, what HQ holds is one
     /// history.
     pub(crate) fn each(&self, count: u64, mut take: impl FnMut(Hash)) -> Result<(), Failure> {
-        let mut at = 0;
-        for held in bundles::of_vault(self.sql, &self.vault.name)? {
-            if held.first != at || at >= count {
-                continue;
-            }
-            let bundle = bundle(self.record, self.vault, &held)?;
-            let read = |number| segment(self.record, bundle.content(), number);
-            let mut records = Records::new(bundle.content(), &read, self.opener);
-            while at < count {
-                let chunk = records.chunk(CHUNK_RECORDS)?;
-                if chunk.is_empty() {
-                    break;
-                }
-                for (_, raw) in chunk
-                    .iter()
-                    .take(usize::try_from(count - at).unwrap_or(usize::MAX))
-                {
-                    take(leaf_hash(raw));
-                    at += 1;
-                }
-            }
-        }
-        Ok(())
+        self.records(0..count, |raw| take(leaf_hash(&raw)))
     }
 }

@@ -113,6 +113,8 @@ pub(crate) struct Records<'a> {
     bundle: &'a Bundle,
     read: ReadSegment<'a>,
     opener: Opener<'a>,
+    /// The first record that is wanted.
+    first: u64,
     /// Segments opened so far.
     opened: usize,
     segment: IntoIter<Record>,
@@ -124,9 +126,16 @@ impl<'a> Records<'a> {
             bundle,
             read,
             opener,
+            first: 0,
             opened: 0,
             segment: Vec::new().into_iter(),
         }
+    }
+
+    /// Leaves out those before this one.
+    pub(crate) fn starting_at(mut self, first: u64) -> Self {
+        self.first = first;
+        self
     }
 
     /// The next records, at most this many; none at the end.
@@ -146,7 +155,8 @@ impl<'a> Records<'a> {
             let id = Bundle::segment_id(lineage, *sequence, self.opened);
             let segment = Segment::open(&file, facts, vault, &id, self.opener)
                 .map_err(|error| rotten(self.opened, error))?;
-            let records = segment.records().map(|(at, bytes)| (at, bytes.to_vec()));
+            let records = segment.records().filter(|(at, _)| *at >= self.first);
+            let records = records.map(|(at, bytes)| (at, bytes.to_vec()));
             self.segment = records.collect::<Vec<_>>().into_iter();
         }
         Ok(self.segment.by_ref().take(records_max).collect())

@@ -1,11 +1,11 @@
 //! The vault's reports: sealed once, kept as they were sealed, and carried until HQ says that it has them.
 
+mod owed;
+
 use mintmark_console::files::Folder;
 use mintmark_ledger::entry::LogSequence;
 use mintmark_ledger::ledger::Fact;
-use mintmark_ledger::state::SealedBundle;
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle, Checkpoint, DispatchSeen, SEGMENTS_MAX};
-use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
@@ -16,7 +16,7 @@ use p256::PublicKey;
 use super::{Vault, rotation};
 use crate::commands::now;
 use crate::failure::{Error, Result};
-use crate::home::{ENROLMENT, Home, OUTBOX, RECEIVED};
+use crate::home::{ENROLMENT, Home, OUTBOX};
 use crate::medium::{MEDIA_CONFLICT, Medium, Written};
 
 /// A file that goes to HQ, and what came of carrying it.
@@ -113,6 +113,23 @@ impl Outbox {
         }
     }
 
+    /// Whether a sealed bundle is still here with all of its segments, as far as their names tell.
+    fn has(&self, sequence: u64, bundle: &Bundle) -> Result<bool> {
+        for number in 1..=bundle.segments.len() {
+            if !self.is_there(&self.segment_name(sequence, number))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_there(&self, name: &MediaName) -> Result<bool> {
+        match self.folder.read_limited(file_name(name), 0) {
+            Err(error) if error.is_missing() => Ok(false),
+            _ => Ok(true),
+        }
+    }
+
     /// A sealed bundle, which must be the one that the log names.
     pub(crate) fn bundle(
         &self,
@@ -199,25 +216,33 @@ impl Vault<'_> {
     pub(crate) fn seal_if_needed(&mut self) -> Result<bool> {
         self.ledger.commit()?;
         self.sign_crls_due();
-        if !self.state().has_news() {
+        let lost = self.lost()?;
+        if lost.is_none() && !self.state().has_news() {
             return Ok(false);
         }
         let mut unreported = self.crls_unreported().into_iter();
         let next = self.state().bundles().sequence.saturating_add(1);
-        let first = unreported.next().or_else(|| self.crl_in_turn(next));
-        self.seal_bundle(first)?;
+        let crl = unreported.next().or_else(|| self.crl_in_turn(next));
+        let mut first = self.state().bundles().log_size;
+        if let Some(lost) = lost {
+            self.console
+                .warn_coded(owed::BUNDLES_GONE, lost.words(next));
+            first = lost.held_size;
+        }
+        self.seal_bundle(crl, first)?;
         for generation in unreported {
-            self.seal_bundle(Some(generation))?;
+            let first = self.state().bundles().log_size;
+            self.seal_bundle(Some(generation), first)?;
         }
         Ok(true)
     }
 
-    /// Seals a bundle of what no bundle before covers, with the CRL of one device CA.
-    fn seal_bundle(&mut self, device_ca: Option<u16>) -> Result<()> {
+    /// Seals a bundle of the records from `first` on, with the CRL of one device CA.
+    fn seal_bundle(&mut self, device_ca: Option<u16>, first: u64) -> Result<()> {
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
         let chain = self.state().bundles();
-        let (previous, first) = (chain.fingerprint, chain.log_size);
+        let previous = chain.fingerprint;
         let sequence = chain.sequence.saturating_add(1);
         outbox.remove_orphans(chain.sequence)?;
         let checkpoint = Checkpoint {
@@ -365,13 +390,9 @@ impl Vault<'_> {
         let mut carried: Vec<Carried> = self.carry_rotation(carrier)?.into_iter().collect();
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
-        for (sequence, sealed) in self.owed(&outbox)? {
-            let (bytes, bundle) = outbox.bundle(
-                &self.home,
-                sequence,
-                &sealed.fingerprint,
-                &self.identity.sign,
-            )?;
+        for (sequence, fingerprint) in self.owed(&outbox)?.carried {
+            let (bytes, bundle) =
+                outbox.bundle(&self.home, sequence, &fingerprint, &self.identity.sign)?;
             let mut whole = true;
             for (number, facts) in (1..).zip(&bundle.content().segments) {
                 let file = outbox.segment(&self.home, sequence, number, facts)?;
@@ -403,7 +424,9 @@ impl Vault<'_> {
 
     /// The bundle that would be sealed now, if there is something to report.
     pub(crate) fn next_bundle(&self) -> Result<Option<Carried>> {
-        if !self.state().is_enrolled() || !self.state().needs_bundle(self.crl_time()) {
+        let state = self.state();
+        if !state.is_enrolled() || (!state.needs_bundle(self.crl_time()) && self.lost()?.is_none())
+        {
             return Ok(None);
         }
         let (lineage, sequence) = (
@@ -418,83 +441,5 @@ impl Vault<'_> {
             id,
             placed: Placed::Planned,
         }))
-    }
-
-    /// The bundles that HQ does not hold: those that it has not acknowledged, and those that it has acknowledged and
-    /// forgotten since, as the newest dispatch of its newest epoch tells.
-    fn owed(&self, outbox: &Outbox) -> Result<Vec<(u64, SealedBundle)>> {
-        let chain = self.state().bundles();
-        let owed = chain.sealed.range(chain.acknowledged.saturating_add(1)..);
-        let mut owed: Vec<_> = owed
-            .map(|(sequence, sealed)| (*sequence, *sealed))
-            .collect();
-        let held = self.held_at_headquarters()?.unwrap_or(chain.acknowledged);
-        let mut again = Vec::new();
-        // The log keeps the fingerprints of the newest acknowledged bundle and of those after it; each names the one before.
-        let mut at = chain
-            .sealed
-            .first_key_value()
-            .map(|(at, sealed)| (*at, *sealed));
-        while let Some((sequence, sealed)) = at {
-            if sequence <= held || sequence > chain.acknowledged {
-                break;
-            }
-            again.push((sequence, sealed));
-            let (_, bundle) = outbox.bundle(
-                &self.home,
-                sequence,
-                &sealed.fingerprint,
-                &self.identity.sign,
-            )?;
-            let bundle = bundle.content();
-            let before = |fingerprint| SealedBundle {
-                fingerprint,
-                log_size: bundle.first,
-            };
-            at = bundle
-                .previous
-                .map(|fingerprint| (sequence.saturating_sub(1), before(fingerprint)));
-        }
-        again.reverse();
-        again.append(&mut owed);
-        Ok(again)
-    }
-
-    /// The newest bundle of this history that HQ held when it made the newest dispatch that this vault has followed; none
-    /// if that says nothing of this history. It lies below what HQ has acknowledged if HQ was restored since.
-    fn held_at_headquarters(&self) -> Result<Option<u64>> {
-        let chain = self.state().dispatches();
-        let (Some(epoch), Some(fingerprint)) = (chain.epoch, chain.fingerprint) else {
-            return Ok(None);
-        };
-        // HQ declares its restore by a new epoch: in that of the enrolment it has forgotten nothing.
-        let enrolment = self.state().enrolment();
-        if enrolment.is_none_or(|enrolment| epoch <= enrolment.dispatch_epoch) {
-            return Ok(None);
-        }
-        let name = format!("dispatch-{epoch}-{:06}.cose", chain.sequence);
-        let corrupt = |what: &str| self.home.corrupt(&format!("{RECEIVED}/{name}"), what);
-        let received = self.home.folder(RECEIVED)?;
-        let bytes = match received.read_limited(&name, DISPATCH_BYTES_MAX as u64) {
-            // After a restore, what the lost history had received may not have come again.
-            Err(error) if error.is_missing() && self.state().parent().is_some() => {
-                return Ok(None);
-            }
-            Err(error) if error.is_missing() => return Err(corrupt("missing")),
-            read => read?,
-        };
-        // It was verified when it came, by the manifest that was in force then.
-        let mut manifests = self.trust.manifests().rev();
-        let opened =
-            manifests.find_map(|manifest| Dispatch::open(&bytes, manifest, &self.name).ok());
-        let dispatch = opened
-            .filter(|dispatch| dispatch.fingerprint() == fingerprint)
-            .ok_or_else(|| corrupt("not the dispatch that the log names"))?;
-        Ok(match dispatch.content().bundle_seen {
-            Some(seen) if Some(seen.lineage) == self.state().lineage() => Some(seen.sequence),
-            Some(_) => None,
-            // An epoch that begins with nothing held: HQ was restored to before the first bundle.
-            None => Some(0),
-        })
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::commands::say;
-use crate::failure;
+use crate::{failure, own_restore, trust};
 use crate::home::Home;
 use crate::import::chain::{self, Place};
 use crate::import::kept;
@@ -34,9 +34,11 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     let verified =
         Bundle::open(&bytes, &vault.name, &vault.signing_key).map_err(records::untrusted)?;
     let (bundle, fingerprint) = (verified.content(), verified.fingerprint());
-    let position = match chain::place(&registry.sql, &vault, bundle, &fingerprint)? {
+    let restored = own_restore::declared_to(&registry.sql, &trust::chain(&home)?, &vault.name)?;
+    let position = match chain::place(&registry.sql, &vault, bundle, &fingerprint, restored)? {
         Place::Already => "held",
-        Place::Next => "next",
+        Place::Next | Place::Resumes { .. } => "next",
+        Place::Passed => "passed",
         Place::Ahead(_) => "ahead",
         Place::Over(failure) => return Err(failure),
         Place::Offence(offence) => {
@@ -103,6 +105,7 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     let position = match position {
         "held" => "headquarters holds it",
         "next" => "the next one to be imported",
+        "passed" => "headquarters has forgotten it, and another one brought its records",
         _ => "there are others to be imported before it",
     };
     say(
