@@ -12,6 +12,7 @@ use mintmark_protocol::identifier::Sku;
 use crate::commands::issue::{self, Arguments};
 use crate::failure::{Error, Result};
 use crate::home::Home;
+use crate::place::Session;
 use crate::submission::Submissions;
 use crate::vault::Vault;
 
@@ -61,7 +62,7 @@ pub fn issue_over(
             let log = log(&order.home.join("log"));
             Ok(Ledger::over(log, Box::new(index), genesis, time)?)
         })?;
-        issue::execute_with(vault, &order.arguments(order.csr)?, &submissions, console)?;
+        issue::execute_with(Session::over(vault), &order.arguments(order.csr)?, &submissions, console)?;
         Ok(())
     };
     Ok(over()?)
@@ -77,7 +78,7 @@ pub fn issue_one_by_one(
 ) -> std::result::Result<Vec<Duration>, Failure> {
     let one_by_one = || -> Result<Vec<Duration>> {
         let folder = Submissions::find(order.csr, console)?;
-        let mut vault = Vault::open(Home::open(Some(order.home))?, console)?;
+        let mut vault = Session::over(Vault::open(Home::open(Some(order.home))?, console)?);
         let mut took = Vec::new();
         for name in folder.names() {
             let begin = Instant::now();

@@ -9,6 +9,7 @@ use crate::commands::{
     audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media,
     recover, rotate, station, status,
 };
+use crate::place::Place;
 
 /// Makes device certificates within what headquarters has granted, without a network
 ///
@@ -123,19 +124,20 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
     if line.command.only_looks() {
         console.only_looks();
     }
+    let place = &Place::Home(home);
     match line.command {
         Command::Init(arguments) => init::execute(&arguments, home, console),
-        Command::Media(command) => media::execute(&command, home, console),
+        Command::Media(command) => media::execute(&command, place, console),
         Command::Status(arguments) => status::execute(&arguments, home, console),
-        Command::Issue(arguments) => issue::execute(&arguments, home, console),
-        Command::Device(command) => device::execute(&command, home, console),
-        Command::Crl(command) => crl::execute(&command, home, console),
+        Command::Issue(arguments) => issue::execute(&arguments, place, console),
+        Command::Device(command) => device::execute(&command, place, console),
+        Command::Crl(command) => crl::execute(&command, place, console),
         Command::Entitlement(command) => entitlement::execute(&command, home, console),
         Command::Audit(command) => audit::execute(&command, home, console),
-        Command::Rotate(arguments) => rotate::execute(&arguments, home, console),
-        Command::Recover(arguments) => recover::execute(&arguments, home, console),
-        Command::Clock(command) => clock::execute(&command, home, console),
-        Command::Station(command) => station::execute(&command, home, console),
+        Command::Rotate(arguments) => rotate::execute(&arguments, place, console),
+        Command::Recover(arguments) => recover::execute(&arguments, place, console),
+        Command::Clock(command) => clock::execute(&command, place, console),
+        Command::Station(command) => station::execute(&command, place, console),
         Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
         Command::Completion { shell } => completion::execute(shell),
         Command::Manual { dir } => manual::execute(&dir, console),

@@ -18,6 +18,7 @@ mod delivery;
 mod failure;
 mod home;
 mod medium;
+mod place;
 mod serve;
 mod stop;
 mod submission;

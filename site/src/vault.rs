@@ -21,6 +21,7 @@ pub(crate) mod trust;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,11 +43,12 @@ pub(crate) use device_secret::SealedSecret;
 pub(crate) use dispatch::EPOCH_OVER;
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
-pub(crate) use line::{Answered, BATCH_MAX, Inlet, Outlet, Promise, Requests};
+pub(crate) use line::{Answered, Asker, BATCH_MAX, Inlet, Outlet, Promise, Requests};
 pub(crate) use meter::{Counted, Histogram, Meters};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::now;
+use crate::commands::status::Subject;
 use crate::failure::{Error, Result};
 use crate::home::{Home, HomeLock, LOG};
 use crate::stop::Stop;
@@ -66,9 +68,28 @@ pub(crate) fn create_ledger(home: &Path, genesis: Genesis, now: u64) -> Result<A
     Ok(anchor)
 }
 
+/// To whom a vault speaks while it is at work.
+pub(crate) enum Listener<'c> {
+    /// Whoever runs the one command that the vault was opened for.
+    Command(&'c Console),
+    /// Whoever is served now by a vault that stays open.
+    Service(Arc<Console>),
+}
+
+impl Deref for Listener<'_> {
+    type Target = Console;
+
+    fn deref(&self) -> &Console {
+        match self {
+            Self::Command(console) => console,
+            Self::Service(console) => console,
+        }
+    }
+}
+
 /// A vault that this process may change.
 pub(crate) struct Vault<'c> {
-    console: &'c Console,
+    console: Listener<'c>,
     name: VaultName,
     ledger: Ledger,
     trust: TrustChain,
@@ -79,6 +100,7 @@ pub(crate) struct Vault<'c> {
     /// The device CAs that were needed so far, by generation.
     issuers: RefCell<BTreeMap<u16, Arc<Issuer>>>,
     opened: Opened,
+    meters: Arc<Meters>,
     /// Who is listened to while a line is at work.
     stop: Option<Stop>,
     home: Home,
@@ -95,13 +117,18 @@ impl<'c> Vault<'c> {
     /// HOME-OLDER-THAN-ANCHOR and the codes that begin with ANCHOR if the home and the token do not fit each other; what the
     /// token and the log fail with.
     pub(crate) fn open(home: Home, console: &'c Console) -> Result<Self> {
-        Self::enter(home, Trouble::expect_none, console)
+        Self::enter(home, Trouble::expect_none, Listener::Command(console))
+    }
+
+    /// As [`Vault::open`], for a service: who is spoken to changes with whom is served.
+    pub(crate) fn open_to_serve(home: Home, console: Arc<Console>) -> Result<Self> {
+        Self::enter(home, Trouble::expect_none, Listener::Service(console))
     }
 
     /// As [`Vault::open`], also where the token lost the anchor: messages are carried then, and nothing else is done, until
     /// officers vouch for the log.
     pub(crate) fn open_to_carry(home: Home, console: &'c Console) -> Result<Self> {
-        let vault = Self::enter(home, |_, _| Ok(()), console)?;
+        let vault = Self::enter(home, |_, _| Ok(()), Listener::Command(console))?;
         if let Some(error) = vault.anchor_trouble() {
             let failure = error.failure();
             console.warn_coded(&failure.code, &failure.message);
@@ -116,11 +143,11 @@ impl<'c> Vault<'c> {
     fn enter(
         home: Home,
         may: impl FnOnce(Option<Trouble>, &State) -> Result<()>,
-        console: &'c Console,
+        console: Listener<'c>,
     ) -> Result<Self> {
         let lock = home.lock()?;
         home.expect_newest()?;
-        let token = Token::open(&home, console)?;
+        let token = Token::open(&home, &console)?;
         // Before anything is touched.
         let view = View::open(home.path())?;
         let trouble = token.examine(&home, view.state())?;
@@ -164,6 +191,7 @@ impl<'c> Vault<'c> {
             Exit::Environment => error.with_units_open(open),
             _ => error,
         })?;
+        let console = Listener::Command(console);
         Self::over(home, lock, (token, trouble), opened, console)
     }
 
@@ -172,9 +200,9 @@ impl<'c> Vault<'c> {
         lock: HomeLock,
         (token, trouble): (Token, Option<Trouble>),
         (ledger, opened): (Ledger, Opened),
-        console: &'c Console,
+        console: Listener<'c>,
     ) -> Result<Self> {
-        reading::report_opening(&opened, console);
+        reading::report_opening(&opened, &console);
         let Facts {
             name,
             trust,
@@ -191,6 +219,7 @@ impl<'c> Vault<'c> {
             serials: OnceCell::new(),
             issuers: RefCell::default(),
             opened,
+            meters: Arc::default(),
             stop: None,
             home,
             _lock: lock,
@@ -213,9 +242,81 @@ impl<'c> Vault<'c> {
         self.ledger.state()
     }
 
+    /// Whose status is told.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            home: &self.home,
+            state: self.ledger.state(),
+            name: &self.name,
+            trust: &self.trust,
+        }
+    }
+
+    /// The certificate of a device CA, and the root's that is in force, DER.
+    ///
+    /// # Errors
+    /// As [`Vault::issuer`].
+    pub(crate) fn chain(&self, generation: u16) -> Result<Vec<Vec<u8>>> {
+        let device_ca = self.issuer(generation)?.certificate_der().to_vec();
+        let root = self.trust.newest().content().root_certificate.clone();
+        Ok(vec![device_ca, root])
+    }
+
+    /// Asks the token for the vault's own key.
+    ///
+    /// # Errors
+    /// VAULT-KEY-CHANGED; what the token fails with.
+    pub(crate) fn probe(&self) -> Result<()> {
+        anchor::expect_own(&**self.anchor.store(), &self.identity)
+    }
+
     /// What opening it had to put right.
     pub(crate) fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// From here on what is measured is counted there.
+    pub(crate) fn count_in(&mut self, meters: &Arc<Meters>) {
+        self.meters = Arc::clone(meters);
+    }
+
+    /// Serves another, who is spoken to from here on; gives who was before.
+    pub(crate) fn speak_to(&mut self, console: Arc<Console>) -> Listener<'c> {
+        std::mem::replace(&mut self.console, Listener::Service(console))
+    }
+
+    /// Serves whoever it served before.
+    pub(crate) fn speak_again_to(&mut self, listener: Listener<'c>) {
+        self.console = listener;
+    }
+
+    /// Whether it can still be used: no more, once nobody knows what the log holds. Opening it again finds out.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.ledger.is_usable()
+    }
+
+    /// What was only tried is forgotten, as if nobody had asked.
+    ///
+    /// # Errors
+    /// What the log or the home fails with: the vault must not be used any more then.
+    pub(crate) fn forget_staged(&mut self) -> Result<()> {
+        if !self.ledger.has_staged() {
+            return Ok(());
+        }
+        self.ledger.forget_staged()?;
+        self.trust = Facts::read(&self.home, self.ledger.state())?.trust;
+        self.keyring = OnceCell::new();
+        self.serials = OnceCell::new();
+        self.issuers.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// The anchor is brought up to the log and leases nothing, as when it is closed; and the vault stays open.
+    ///
+    /// # Errors
+    /// What the token or the log fails with.
+    pub(crate) fn rest(&mut self) -> Result<()> {
+        self.stop_cleanly()
     }
 
     /// From here on a line that is asked to stop takes no new requests, finishes what it has begun, and ends.
@@ -395,5 +496,16 @@ fn remember<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&
             let made = make()?;
             Ok(cell.get_or_init(|| made))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vault_can_be_lent_to_another_thread() {
+        fn lent<T: Send>() {}
+        lent::<Vault<'static>>();
     }
 }

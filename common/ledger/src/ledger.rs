@@ -437,6 +437,28 @@ impl Ledger {
         Ok(())
     }
 
+    /// Forgets everything that is staged, as if nobody had asked: what was only tried must not become durable with what
+    /// comes after it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] if what is durable cannot be read again.
+    pub fn forget_staged(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let staged = std::mem::take(&mut self.staged);
+        self.staged_bytes = 0;
+        let lost: Vec<Entry> = staged.into_iter().map(|staged| staged.entry).collect();
+        self.roll_back(&lost)
+    }
+
+    /// Whether it can be used: no more, once an append failed of which nobody knows what it stored. Opening it again finds
+    /// out.
+    pub fn is_usable(&self) -> bool {
+        !self.poisoned
+    }
+
     /// Closes the ledger: what is staged is committed, and what follows from the log is kept for the next time.
     ///
     /// # Errors
@@ -566,6 +588,19 @@ impl Ledger {
 
     /// An append failed: either the state goes back to what is durable, or nobody knows what that is.
     fn undo(&mut self, error: StorageError, lost: &[Entry]) -> Error {
+        if error.class() == StorageErrorClass::OutcomeUnknown {
+            self.overlay.clear();
+            self.poisoned = true;
+            return error.into();
+        }
+        match self.roll_back(lost) {
+            Ok(()) => error.into(),
+            Err(poisoned) => poisoned,
+        }
+    }
+
+    /// Brings the state back to what is durable, without these entries, which are not.
+    fn roll_back(&mut self, lost: &[Entry]) -> Result<(), Error> {
         self.overlay.clear();
         for entry in lost {
             if let Body::BundleSealed(sealed) = &entry.body {
@@ -574,28 +609,20 @@ impl Ledger {
                     .saturating_add(sealed.requests_unlogged);
             }
         }
-        if error.class() == StorageErrorClass::OutcomeUnknown {
-            self.poisoned = true;
-            return error.into();
-        }
         let (state, head) = &self.checkpoint;
         let mut state = state.clone();
         let head = *head;
-        match open::apply_from(&*self.log, &mut state, &head) {
-            Ok(()) => {
-                // The start that was staged may be gone with the rest.
-                self.started = self.started && state.boot() == self.state.boot();
-                self.state = state;
-                let open = self.state.reservations();
-                self.in_hand
-                    .retain(|reservation, _| open.contains_key(reservation));
-                error.into()
-            }
-            Err(_) => {
-                self.poisoned = true;
-                Error::Poisoned
-            }
+        if open::apply_from(&*self.log, &mut state, &head).is_err() {
+            self.poisoned = true;
+            return Err(Error::Poisoned);
         }
+        // The start that was staged may be gone with the rest.
+        self.started = self.started && state.boot() == self.state.boot();
+        self.state = state;
+        let open = self.state.reservations();
+        self.in_hand
+            .retain(|reservation, _| open.contains_key(reservation));
+        Ok(())
     }
 
     /// Keeps the state as a file and as the place to undo to. Nothing may be staged. A snapshot that cannot be written

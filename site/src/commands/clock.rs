@@ -1,7 +1,5 @@
 //! `site clock confirm`: a person says that the clock is right as it is, within bounds.
 
-use std::path::Path;
-
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit};
@@ -10,8 +8,7 @@ use serde::Serialize;
 use super::{json, now};
 use crate::clock::Disbelief;
 use crate::failure::{Error, Result};
-use crate::home::Home;
-use crate::vault::Vault;
+use crate::place::Place;
 use crate::vault::reading::Reading;
 
 /// What `site clock` does.
@@ -59,9 +56,9 @@ struct Report {
 }
 
 /// Confirms it.
-pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -> Result<Exit> {
     let Command::Confirm(arguments) = command;
-    let reading = Reading::open(home, console)?;
+    let reading = Reading::open(place.path(), console)?;
     let (state, clocks) = (reading.state(), now());
     let name = reading.facts().name.clone();
     let clock = rfc3339(clocks.clock);
@@ -77,11 +74,13 @@ pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console)
             );
             console.confirm_identifier(&what, &name.to_string(), arguments.confirm.as_deref())?;
         }
-        let mut vault = Vault::open(Home::open(home)?, console)?;
-        let refused = vault.confirm_clock()?;
-        let mark = vault.state().mark();
+        let mut vault = place.open(console)?;
+        let confirmed = vault.with(|vault| {
+            let refused = vault.confirm_clock()?;
+            Ok((refused, vault.state().mark()))
+        })?;
         vault.close()?;
-        (refused, mark)
+        confirmed
     };
     let refused = refused.map(Error::from);
     let report = Report {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::failure::{Error, Result};
-use crate::home::Home;
+use crate::place::Place;
 use crate::vault::{Vault, not_enrolled};
 
 /// The verbs.
@@ -61,21 +61,24 @@ struct Report {
 }
 
 /// Runs the verb.
-pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -> Result<Exit> {
     let Command::Issue(arguments) = command;
-    let mut vault = Vault::open(Home::open(home)?, console)?;
-    let generation = generation(&vault, arguments)?;
-    // Before a number is given: a CRL that cannot be written helps nobody.
-    expect_place(&vault, arguments, generation)?;
-    let (issued, revoked, der) = if arguments.dry_run {
-        let (next, revoked) = vault.next_crl(generation);
-        (next, revoked, None)
-    } else {
-        let signed = vault.sign_crl(generation)?;
-        (signed.issued, signed.revoked, Some(signed.der))
-    };
-    let generations = vault.state().device_cas().iter().map(|ca| ca.generation);
-    let others: Vec<u16> = generations.filter(|other| *other != generation).collect();
+    let mut vault = place.open(console)?;
+    let (issued, revoked, der, others) = vault.with(|vault| {
+        let generation = generation(vault, arguments)?;
+        // Before a number is given: a CRL that cannot be written helps nobody.
+        expect_place(vault, arguments, generation)?;
+        let (issued, revoked, der) = if arguments.dry_run {
+            let (next, revoked) = vault.next_crl(generation);
+            (next, revoked, None)
+        } else {
+            let signed = vault.sign_crl(generation)?;
+            (signed.issued, signed.revoked, Some(signed.der))
+        };
+        let generations = vault.state().device_cas().iter().map(|ca| ca.generation);
+        let others: Vec<u16> = generations.filter(|other| *other != generation).collect();
+        Ok((issued, revoked, der, others))
+    })?;
     if let Some(der) = der {
         // The token knows of its number before anybody else does.
         vault.close()?;

@@ -3,12 +3,11 @@
 mod order;
 mod show;
 
-use std::path::Path;
-
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::DeviceAction;
 
 use crate::failure::Result;
+use crate::place::Place;
 
 /// The verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -40,12 +39,12 @@ impl Command {
 }
 
 /// Runs a verb.
-pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -> Result<Exit> {
     let (action, arguments) = match command {
-        Command::Show { id } => return show::execute(id, home, console),
+        Command::Show { id } => return show::execute(id, place.path(), console),
         Command::Scrap(arguments) => (DeviceAction::Scrap, arguments),
         Command::Void(arguments) => (DeviceAction::Void, arguments),
         Command::Rework(arguments) => (DeviceAction::Rework, arguments),
     };
-    order::execute(action, arguments, home, console)
+    order::execute(action, arguments, place, console)
 }

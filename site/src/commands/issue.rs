@@ -5,7 +5,7 @@ mod tally;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, Scope};
 
@@ -13,18 +13,18 @@ use mintmark_console::{Console, Exit, files};
 use mintmark_ledger::ledger::Outcome;
 use mintmark_ledger::refusal::Refusal;
 use mintmark_pki::to_pem;
-use mintmark_protocol::identifier::{DeviceId, Sku};
+use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use self::tally::{Tally, serial};
 use crate::delivery::{Consignment, Delivered, Output, Parcel, Superseded};
 use crate::failure::{Error, Result};
-use crate::home::Home;
+use crate::place::{Place, Session};
 use crate::stop::Stop;
 use crate::submission::{Submission, Submissions};
 use crate::vault::{
-    Answer, Answered, BATCH_MAX, GROUP_MAX, Inlet, Issued, Outlet, Promise, Requests, SealedSecret,
-    Unit, Vault,
+    Answer, Answered, Asker, BATCH_MAX, GROUP_MAX, INTERRUPTED, Inlet, Issued, Outlet, Promise,
+    Requests, SealedSecret, Unit, Vault,
 };
 
 /// The most bytes of requests that a dry run decides on together, with what the ledger adds to each: it keeps them all
@@ -54,20 +54,16 @@ pub(crate) struct Arguments {
 }
 
 /// Issues.
-pub(crate) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
-    let home = Home::open(home)?;
+pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
+    place.home()?;
     let submissions = Submissions::find(&arguments.csr, console)?;
-    let vault = Vault::open(home, console)?;
+    let vault = place.open(console)?;
     execute_with(vault, arguments, &submissions, console)
 }
 
 /// Issues with a vault that is open, and closes it.
 pub(crate) fn execute_with(
-    mut vault: Vault<'_>,
+    mut vault: Session<'_>,
     arguments: &Arguments,
     submissions: &Submissions,
     console: &Console,
@@ -75,9 +71,9 @@ pub(crate) fn execute_with(
     let total = submissions.names().len();
     let mut tally = Tally::new(&arguments.product, total, console);
     if arguments.dry_run {
-        rehearse(&mut vault, arguments, submissions, &mut tally)?;
+        vault.rehearse(|vault| rehearse(vault, arguments, submissions, &mut tally))?;
     } else {
-        vault.heed(Stop::listen().map_err(unheard)?);
+        vault.heed(|| Stop::listen().map_err(unheard))?;
         let issued = issue(&mut vault, arguments, submissions, &mut tally);
         // What could be done is done: it ends as cleanly as it can, whatever stopped the rest.
         let closed = vault.close();
@@ -110,7 +106,7 @@ fn unheard(error: io::Error) -> Error {
 /// Answers what was submitted, with a vault that stays open.
 #[cfg(feature = "bench")]
 pub(crate) fn answer(
-    vault: &mut Vault<'_>,
+    vault: &mut Session<'_>,
     arguments: &Arguments,
     submissions: &Submissions,
     console: &Console,
@@ -120,28 +116,48 @@ pub(crate) fn answer(
 }
 
 fn issue(
-    vault: &mut Vault<'_>,
+    vault: &mut Session<'_>,
     arguments: &Arguments,
     submissions: &Submissions,
     tally: &mut Tally<'_>,
 ) -> Result<()> {
-    vault.settle()?;
+    let (enrolled, issuers) = vault.with(|vault| {
+        vault.settle()?;
+        Ok((vault.state().is_enrolled(), issuers(vault)?))
+    })?;
     // Before enrolment there is nothing to write, and every request is refused by the ledger.
-    let output = match vault.state().is_enrolled() {
+    let output = match enrolled {
         true => Some(Output::open(&arguments.output)?),
         false => None,
     };
-    let issuers = issuers(vault)?;
     let failed = thread::scope(|threads| {
         let mut counter = Counter {
             product: &arguments.product,
+            names: &[],
             submissions,
             tally: &mut *tally,
             round: output
                 .as_ref()
                 .map(|output| round(threads, output, &issuers)),
         };
-        vault.issue(&arguments.product, submissions, &mut counter)
+        let stretch = vault.stretch_batches().saturating_mul(BATCH_MAX);
+        for names in submissions.names().chunks(stretch.max(1)) {
+            if vault.is_asker_gone() {
+                return Err(abandoned());
+            }
+            counter.names = names;
+            let row = Row {
+                submissions,
+                names,
+                product: &arguments.product,
+                station: StationId::console(),
+            };
+            let failed = vault.with(|vault| vault.issue(&row, &mut counter))?;
+            if failed.is_some() {
+                return Ok(failed);
+            }
+        }
+        Ok(None)
     })?;
     match failed {
         // What is finished is finished, and what is reserved stays so.
@@ -150,32 +166,54 @@ fn issue(
     }
 }
 
-impl Inlet for Submissions {
+fn abandoned() -> Error {
+    let message = "stopped before every request was answered: whoever asked has gone";
+    Error::environment(INTERRUPTED, message)
+        .hint("run the same command again: it goes on with what is left, and asking twice is free")
+}
+
+/// Files that are answered in one go.
+struct Row<'a> {
+    submissions: &'a Submissions,
+    names: &'a [OsString],
+    product: &'a Sku,
+    station: StationId,
+}
+
+impl Inlet for Row<'_> {
     type Unreadable = files::Error;
 
     fn batches(&self) -> usize {
-        self.names().len().div_ceil(BATCH_MAX)
+        self.names.len().div_ceil(BATCH_MAX)
+    }
+
+    fn asker(&self, _: usize) -> Asker<'_> {
+        Asker {
+            station: &self.station,
+            product: self.product,
+        }
     }
 
     fn read(&self, batch: usize) -> Requests<files::Error> {
-        let names = batch_of(self, batch).iter();
-        names.map(|name| Submissions::read(self, name)).collect()
+        let names = batch_of(self.names, batch).iter();
+        names.map(|name| self.submissions.read(name)).collect()
     }
 }
 
 /// The names of a batch.
-fn batch_of(submissions: &Submissions, batch: usize) -> &[OsString] {
-    let mut batches = submissions.names().chunks(BATCH_MAX);
-    batches.nth(batch).unwrap_or_default()
+fn batch_of(names: &[OsString], batch: usize) -> &[OsString] {
+    names.chunks(BATCH_MAX).nth(batch).unwrap_or_default()
 }
 
 /// Where certificates are handed out: what was released goes on its round, and is reported when it is back.
 struct Counter<'a, 'c> {
     product: &'a Sku,
+    /// What is answered now.
+    names: &'a [OsString],
     submissions: &'a Submissions,
     tally: &'a mut Tally<'c>,
     /// Where certificates are written; none before enrolment.
-    round: Option<Sender<Released>>,
+    round: Option<Sender<Released<'a>>>,
 }
 
 /// What is known of a request once it is released.
@@ -188,11 +226,11 @@ enum Told {
 }
 
 /// A batch whose certificates are to be written.
-struct Released {
+struct Released<'a> {
     batch: usize,
     told: Vec<Told>,
     certified: Vec<Certified>,
-    delivered: Promise<Submissions, Landed>,
+    delivered: Promise<Row<'a>, Landed>,
 }
 
 /// A certificate that is to be written, with what goes with it.
@@ -209,14 +247,14 @@ struct Landed {
     certified: Vec<(Issued, Option<Result<Delivered>>)>,
 }
 
-impl Outlet<Submissions> for Counter<'_, '_> {
+impl<'a> Outlet<Row<'a>> for Counter<'a, '_> {
     type Delivered = Landed;
 
     fn release(
         &mut self,
         vault: &Vault<'_>,
-        answered: Answered<Submissions>,
-        delivered: Promise<Submissions, Landed>,
+        answered: Answered<Row<'a>>,
+        delivered: Promise<Row<'a>, Landed>,
     ) -> Result<()> {
         let Answered {
             batch,
@@ -234,7 +272,7 @@ impl Outlet<Submissions> for Counter<'_, '_> {
         let mut secrets = vault.seal_secrets(self.product, &units).into_iter();
         let mut answers = answers.into_iter();
         let (mut told, mut certified) = (Vec::new(), Vec::new());
-        for (name, request) in batch_of(self.submissions, batch).iter().zip(requests) {
+        for (name, request) in batch_of(self.names, batch).iter().zip(requests) {
             let submission = match request {
                 Err(error) => {
                     told.push(Told::Unreadable(error));
@@ -278,7 +316,7 @@ impl Outlet<Submissions> for Counter<'_, '_> {
 
     fn report(&mut self, landed: Landed) -> Result<()> {
         let mut certified = landed.certified.into_iter();
-        let names = batch_of(self.submissions, landed.batch);
+        let names = batch_of(self.names, landed.batch);
         for (name, told) in names.iter().zip(landed.told) {
             let file = self.submissions.path(name);
             let row = match told {
@@ -304,7 +342,7 @@ impl Outlet<Submissions> for Counter<'_, '_> {
     }
 }
 
-impl Released {
+impl Released<'_> {
     fn landed(self, results: Vec<Result<Delivered>>) {
         let mut results = results.into_iter();
         let issued = self.certified.into_iter().map(|certified| certified.issued);
@@ -319,13 +357,13 @@ impl Released {
 
 /// Begins the round of certificates: one thread writes their files, another makes them last and gives them their names.
 /// Whatever waits there shares a sync.
-fn round<'scope, 'env>(
+fn round<'scope, 'env, 'a: 'scope>(
     threads: &'scope Scope<'scope, 'env>,
     output: &'env Output,
     issuers: &'env BTreeMap<u16, String>,
-) -> Sender<Released> {
-    let (round, released) = channel::<Released>();
-    let (written, consigned) = sync_channel::<(Released, Consignment<'env>)>(CONSIGNMENTS_MAX);
+) -> Sender<Released<'a>> {
+    let (round, released) = channel::<Released<'a>>();
+    let (written, consigned) = sync_channel::<(Released<'a>, Consignment<'env>)>(CONSIGNMENTS_MAX);
     threads.spawn(move || {
         for mut released in released {
             let consignment = output.consign(parcels(&mut released.certified, issuers));

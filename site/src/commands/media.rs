@@ -4,13 +4,14 @@ mod export;
 mod import;
 mod inspect;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mintmark_console::{Align, Console, Exit, Table};
 use serde::Serialize;
 
 use super::json;
 use crate::failure::{Error, Result};
+use crate::place::Place;
 
 /// How many files that did not go well are explained before the rest is only counted.
 const EXPLAINED_MAX: usize = 20;
@@ -42,10 +43,10 @@ impl Command {
 }
 
 /// Runs a verb.
-pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -> Result<Exit> {
     match command {
-        Command::Import(arguments) => import::execute(arguments, home, console),
-        Command::Export(arguments) => export::execute(arguments, home, console),
+        Command::Import(arguments) => import::execute(arguments, place, console),
+        Command::Export(arguments) => export::execute(arguments, place, console),
         Command::Inspect { dir } => inspect::execute(dir, console),
     }
 }

@@ -8,8 +8,9 @@ use mintmark_protocol::restore::RestoreDeclaration;
 use serde::Serialize;
 
 use super::json;
-use crate::failure::Result;
+use crate::failure::{Error, Result};
 use crate::home::Home;
+use crate::place::{Place, Session};
 use crate::vault::key_set::Telling;
 use crate::vault::reading::{Reading, verify};
 use crate::vault::{Vault, completable, restore};
@@ -133,19 +134,42 @@ fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exi
 }
 
 /// Recovers.
-pub(crate) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
+pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
     if arguments.declare_restore {
-        return declare(arguments, home, console);
+        return declare(arguments, place.path(), console);
     }
     if arguments.dry_run {
-        return rehearse(arguments.rebuild, home, console);
+        return rehearse(arguments.rebuild, place.path(), console);
     }
-    let home = Home::open(home)?;
-    let mut vault = Vault::open_recovering(home, arguments.rebuild, console)?;
+    let mut vault = if place.is_service() {
+        if arguments.rebuild {
+            return Err(in_service());
+        }
+        // What it holds open is read again from the disk.
+        verify(Reading::open(place.path(), console)?.view(), console)?;
+        place.open(console)?
+    } else {
+        let home = place.home()?;
+        Session::over(Vault::open_recovering(home, arguments.rebuild, console)?)
+    };
+    let (report, failed, open) = vault.with(|vault| recover(vault))?;
+    vault.close().map_err(|error| error.with_units_open(open))?;
+    if console.is_json() {
+        json(console, &report)?;
+    } else {
+        console.line(format!(
+            "{} completed, {} unresolved, {} records in the log",
+            report.completed, report.unresolved, report.log_size
+        ));
+    }
+    match failed {
+        Some(error) => Err(error.with_units_open(open)),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Completes what is open. Gives what it came to, why it is not everything, and how much is open still.
+fn recover(vault: &mut Vault<'_>) -> Result<(Report, Option<Error>, usize)> {
     vault.begin()?;
     let completion = match vault.complete_unfinished() {
         Ok(completion) => completion,
@@ -163,19 +187,13 @@ pub(crate) fn execute(
         unresolved: vault.state().unsettled().count(),
         log_size: vault.state().size(),
     };
-    vault.close().map_err(|error| error.with_units_open(open))?;
-    if console.is_json() {
-        json(console, &report)?;
-    } else {
-        console.line(format!(
-            "{} completed, {} unresolved, {} records in the log",
-            report.completed, report.unresolved, report.log_size
-        ));
-    }
-    match completion.failed {
-        Some(error) => Err(error.with_units_open(open)),
-        None => Ok(Exit::Done),
-    }
+    Ok((report, completion.failed, open))
+}
+
+fn in_service() -> Error {
+    let message = "the index cannot be made again while the service uses it";
+    Error::environment("SERVICE-RUNNING", message)
+        .hint("nothing was changed: stop the service, run it again, and start the service")
 }
 
 /// A restore, as it was or would be declared.

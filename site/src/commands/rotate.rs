@@ -1,15 +1,12 @@
 //! `site rotate`: the next device CA is asked for.
 
-use std::path::Path;
-
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::Rotation;
 use serde::Serialize;
 
 use super::json;
 use crate::failure::Result;
-use crate::home::Home;
-use crate::vault::Vault;
+use crate::place::Place;
 use crate::vault::keyring::device_ca_label;
 
 /// What `site rotate` is told.
@@ -36,22 +33,19 @@ struct Report {
 }
 
 /// Asks for the next device CA, or says what was asked for.
-pub(crate) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
-    let home = Home::open(home)?;
-    let name = home.config().vault.clone();
-    let mut vault = Vault::open(home, console)?;
+pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
+    let name = place.home()?.config().vault.clone();
+    let mut vault = place.open(console)?;
     let (rotation, already) = if arguments.dry_run {
-        match vault.state().rotation_pending() {
-            Some(rotation) => (Ok(rotation), true),
-            None => (Err(vault.next_generation()?), false),
-        }
+        vault.rehearse(|vault| match vault.state().rotation_pending() {
+            Some(rotation) => Ok((Ok(rotation), true)),
+            None => Ok((Err(vault.next_generation()?), false)),
+        })?
     } else {
-        vault.settle()?;
-        let (rotation, already) = vault.rotate()?;
+        let (rotation, already) = vault.with(|vault| {
+            vault.settle()?;
+            vault.rotate()
+        })?;
         vault.close()?;
         (Ok(rotation), already)
     };

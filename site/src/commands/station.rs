@@ -6,11 +6,10 @@ mod list;
 mod request;
 mod revoke;
 
-use std::path::Path;
-
 use mintmark_console::{Console, Exit};
 
 use crate::failure::Result;
+use crate::place::Place;
 
 /// The verbs.
 #[derive(Debug, clap::Subcommand)]
@@ -36,11 +35,11 @@ impl Command {
 }
 
 /// Runs the verb.
-pub(crate) fn execute(command: &Command, home: Option<&Path>, console: &Console) -> Result<Exit> {
+pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -> Result<Exit> {
     match command {
         Command::Request(arguments) => request::execute(arguments, console),
-        Command::Approve(arguments) => approve::execute(arguments, home, console),
-        Command::List(arguments) => list::execute(arguments, home, console),
-        Command::Revoke(arguments) => revoke::execute(arguments, home, console),
+        Command::Approve(arguments) => approve::execute(arguments, place, console),
+        Command::List(arguments) => list::execute(arguments, place.path(), console),
+        Command::Revoke(arguments) => revoke::execute(arguments, place, console),
     }
 }

@@ -15,7 +15,8 @@ mod trust;
 use std::path::Path;
 
 use mintmark_console::{Console, Exit, Style};
-use mintmark_ledger::state;
+use mintmark_ledger::state::{self, State};
+use mintmark_protocol::identifier::VaultName;
 use serde::Serialize;
 
 use self::accounts::AccountRow;
@@ -27,21 +28,24 @@ use self::log::Log;
 use self::media::{Bundles, Dispatches, Waiting};
 use self::next_steps::{Circumstances, next_steps};
 use self::outlook::OutlookRow;
-use self::refused::{RefusedContent, refused};
-use self::store::Store;
+pub(crate) use self::refused::{RefusedContent, refused};
+pub(crate) use self::store::{PATIENCE, Store};
 use self::trust::Trust;
 use super::key::{self, KeyRow};
 use super::{json, now};
 use crate::clock::Disbelief;
 use crate::failure::Result;
+use crate::home::Home;
 use crate::vault::reading::Reading;
+use crate::vault::trust::TrustChain;
 
 /// What `site status` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
+/// What is told of a vault.
 #[derive(Serialize)]
-struct Report {
+pub(crate) struct Report {
     schema: &'static str,
     site: String,
     vault: String,
@@ -82,7 +86,17 @@ struct Report {
 /// Shows it.
 pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
     let reading = Reading::open(home, console)?;
-    let report = report(&reading, now());
+    let report = Report::of(
+        &Subject {
+            home: reading.home(),
+            state: reading.state(),
+            name: &reading.facts().name,
+            trust: &reading.facts().trust,
+        },
+        now(),
+        refused(reading.view()),
+        Store::look(&reading.home().config().keys),
+    );
     report.trust.warn(console);
     if console.is_json() {
         return json(console, &report);
@@ -91,60 +105,83 @@ pub(crate) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> 
     Ok(Exit::Done)
 }
 
-fn report(reading: &Reading, clocks: state::Reading) -> Report {
-    let (state, facts) = (reading.state(), reading.facts());
-    let now = state.time_at(clocks);
-    let disbelief = Disbelief::of(state, clocks);
-    // What cannot be looked at is not nothing.
-    let restore_pending = !matches!(reading.home().restore_declared(), Ok(None));
-    let rolled_back = !restore_pending && reading.home().expect_newest().is_err();
-    let rows = state
-        .accounts()
-        .map(|account| AccountRow::new(&facts.name, account));
-    let outlook = state
-        .accounts()
-        .map(|account| OutlookRow::new(state, account, now));
-    let outlook: Vec<OutlookRow> = outlook.collect();
-    let hsm = Store::look(&reading.home().config().keys);
-    let trust = Trust::of(reading, now);
-    let genesis = state.genesis();
-    let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
-    let refused = refused(reading);
-    let next_steps = next_steps(&Circumstances {
-        state,
-        now,
-        disbelief: disbelief.as_ref(),
-        restore_pending,
-        rolled_back,
-        trust_expired: trust.is_expired(),
-        refused: &refused,
-        outlook: &outlook,
-        hsm: &hsm,
-    });
-    Report {
-        schema: "mintmark/status/1",
-        site: facts.name.site.to_string(),
-        vault: facts.name.vault.to_string(),
-        accounts: rows.collect(),
-        outlook,
-        credit: Credit::of(state, now),
-        log: Log::of(state),
-        enrolled: state.is_enrolled(),
-        enrolment_fingerprint: genesis.map(|genesis| genesis.enrolment_fingerprint.to_string()),
-        trust,
-        dispatch: Dispatches::of(state),
-        bundle: Bundles::of(state),
-        device_cas: DeviceCas::of(state),
-        keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
-        keys,
-        rolled_back,
-        restore_pending,
-        clock: Clock::new(state, clocks, disbelief.as_ref()),
-        hsm,
-        media: Waiting::of(state, now),
-        next: next_steps.first().cloned().unwrap_or_default(),
-        next_steps,
-        refused,
+/// Whose status it is.
+pub(crate) struct Subject<'a> {
+    /// The home.
+    pub(crate) home: &'a Home,
+    /// What the log adds up to.
+    pub(crate) state: &'a State,
+    /// Whose home it is.
+    pub(crate) name: &'a VaultName,
+    /// The trust manifests.
+    pub(crate) trust: &'a TrustChain,
+}
+
+impl Report {
+    /// At a moment, with what came and was refused, and with how the key store is.
+    pub(crate) fn of(
+        subject: &Subject<'_>,
+        clocks: state::Reading,
+        refused: Vec<RefusedContent>,
+        hsm: Store,
+    ) -> Self {
+        let Subject {
+            home,
+            state,
+            name,
+            trust,
+        } = subject;
+        let now = state.time_at(clocks);
+        let disbelief = Disbelief::of(state, clocks);
+        // What cannot be looked at is not nothing.
+        let restore_pending = !matches!(home.restore_declared(), Ok(None));
+        let rolled_back = !restore_pending && home.expect_newest().is_err();
+        let rows = state
+            .accounts()
+            .map(|account| AccountRow::new(name, account));
+        let outlook = state
+            .accounts()
+            .map(|account| OutlookRow::new(state, account, now));
+        let outlook: Vec<OutlookRow> = outlook.collect();
+        let trust = Trust::of(trust, now);
+        let genesis = state.genesis();
+        let keys: Vec<KeyRow> = state.keys().map(|key| KeyRow::new(&key, now)).collect();
+        let next_steps = next_steps(&Circumstances {
+            state,
+            now,
+            disbelief: disbelief.as_ref(),
+            restore_pending,
+            rolled_back,
+            trust_expired: trust.is_expired(),
+            refused: &refused,
+            outlook: &outlook,
+            hsm: &hsm,
+        });
+        Self {
+            schema: "mintmark/status/1",
+            site: name.site.to_string(),
+            vault: name.vault.to_string(),
+            accounts: rows.collect(),
+            outlook,
+            credit: Credit::of(state, now),
+            log: Log::of(state),
+            enrolled: state.is_enrolled(),
+            enrolment_fingerprint: genesis.map(|genesis| genesis.enrolment_fingerprint.to_string()),
+            trust,
+            dispatch: Dispatches::of(state),
+            bundle: Bundles::of(state),
+            device_cas: DeviceCas::of(state),
+            keys_missing: keys.iter().filter(|key| key.is_absent()).count(),
+            keys,
+            rolled_back,
+            restore_pending,
+            clock: Clock::new(state, clocks, disbelief.as_ref()),
+            hsm,
+            media: Waiting::of(state, now),
+            next: next_steps.first().cloned().unwrap_or_default(),
+            next_steps,
+            refused,
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! station that floods waits behind itself and nobody else does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use mintmark_console::Failure;
@@ -15,6 +17,7 @@ use mintmark_ledger::refusal::Refusal;
 use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use tokio::sync::oneshot;
 
+use crate::failure::Error;
 use crate::submission::Submission;
 use crate::vault::{Answer, SealedSecret, Vault};
 
@@ -24,8 +27,11 @@ pub(crate) const WAITING_PER_STATION_MAX: usize = 256;
 /// How many wants may wait in all.
 pub(crate) const WAITING_MAX: usize = 4096;
 
-/// How many errands of the operator may wait.
-const ERRANDS_MAX: usize = 64;
+/// How many errands may wait.
+const BETWEEN_MAX: usize = 64;
+
+/// How long somebody at the console waits for the vault.
+const LENDING_PATIENCE: Duration = Duration::from_secs(60);
 
 /// After how many seconds whoever was sent away may come again.
 const BUSY_SECONDS: u64 = 1;
@@ -122,10 +128,56 @@ impl Answering {
 /// reason why it is not open.
 pub(crate) type Errand = Box<dyn FnOnce(Result<&mut Vault<'_>, &Failure>) + Send>;
 
+/// The vault, lent to another thread. Dropped, it goes back; in a panic it does not, and is opened anew.
+pub(crate) struct Loan {
+    vault: Option<Vault<'static>>,
+    back: Sender<Vault<'static>>,
+}
+
+impl Loan {
+    /// Lends a vault. It comes back through what is given, or not at all.
+    pub(crate) fn of(vault: Vault<'static>) -> (Self, mpsc::Receiver<Vault<'static>>) {
+        let (back, returned) = mpsc::channel();
+        let vault = Some(vault);
+        (Self { vault, back }, returned)
+    }
+
+    /// The vault.
+    ///
+    /// # Errors
+    /// Never: it is there until the loan is dropped.
+    pub(crate) fn vault(&mut self) -> Result<&mut Vault<'static>, Error> {
+        self.vault
+            .as_mut()
+            .ok_or_else(|| Error::unknown("INTERNAL", "a vault that was lent is not there"))
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(vault) = self.vault.take()
+            && !thread::panicking()
+        {
+            let _ = self.back.send(vault);
+        }
+    }
+}
+
+/// To whom the vault is lent, or why it is not.
+pub(crate) type Borrower = Sender<Result<Loan, Failure>>;
+
+/// What is done between two rounds.
+enum Between {
+    Errand(Errand),
+    Lend(Borrower),
+}
+
 /// What the vault does next.
 pub(crate) enum Next {
     /// An errand, alone.
     Errand(Errand),
+    /// It is lent.
+    Lend(Borrower),
     /// Wants, in the order in which they are answered.
     Round(Vec<Waiting>),
     /// Nothing came within the time.
@@ -147,7 +199,7 @@ struct Queues {
     /// The stations of which something waits, each once, in the order of their turns.
     turns: VecDeque<StationId>,
     waiting: usize,
-    errands: VecDeque<Errand>,
+    between: VecDeque<Between>,
     draining: bool,
 }
 
@@ -193,16 +245,38 @@ impl Desk {
     /// # Errors
     /// As [`Desk::ask`].
     pub(crate) fn send(&self, errand: Errand) -> Result<(), Unanswered> {
+        self.push(Between::Errand(errand))
+    }
+
+    /// Borrows the vault, before the next round.
+    ///
+    /// # Errors
+    /// SERVICE-BUSY if it is not there in time; SERVICE-STOPPING; why it is not open.
+    pub(crate) fn borrow(&self) -> Result<Loan, Error> {
+        let (borrower, lent) = mpsc::channel();
+        self.push(Between::Lend(borrower))
+            .map_err(|why| match why {
+                Unanswered::Draining => stopping(),
+                Unanswered::Busy { .. } | Unanswered::Unavailable { .. } => busy(),
+            })?;
+        match lent.recv_timeout(LENDING_PATIENCE) {
+            Ok(lent) => Ok(lent?),
+            Err(RecvTimeoutError::Timeout) => Err(busy()),
+            Err(RecvTimeoutError::Disconnected) => Err(stopping()),
+        }
+    }
+
+    fn push(&self, between: Between) -> Result<(), Unanswered> {
         let mut queues = self.queues();
         if queues.draining {
             return Err(Unanswered::Draining);
         }
-        if queues.errands.len() >= ERRANDS_MAX {
+        if queues.between.len() >= BETWEEN_MAX {
             return Err(Unanswered::Busy {
                 retry_after_seconds: BUSY_SECONDS,
             });
         }
-        queues.errands.push_back(errand);
+        queues.between.push_back(between);
         drop(queues);
         self.arrived.notify_one();
         Ok(())
@@ -233,8 +307,18 @@ impl Desk {
             let waited = self.arrived.wait_timeout_while(queues, patience, idle);
             (queues, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(errand) = queues.errands.pop_front() {
-            return Next::Errand(errand);
+        match queues.between.pop_front() {
+            Some(Between::Errand(errand)) => return Next::Errand(errand),
+            Some(Between::Lend(borrower)) => return Next::Lend(borrower),
+            None => {}
+        }
+        if wants_max == 0 {
+            // Whoever waits goes on waiting.
+            if queues.draining {
+                return Next::Over;
+            }
+            let _ = self.arrived.wait_timeout(queues, patience);
+            return Next::Nothing;
         }
         let round = queues.round(wants_max);
         match (round.is_empty(), queues.draining) {
@@ -258,9 +342,22 @@ impl Desk {
     }
 }
 
+fn busy() -> Error {
+    Error::environment(
+        "SERVICE-BUSY",
+        "the service did not come round to this in time",
+    )
+    .hint("nothing was changed; `site status` says how it is; run it again")
+}
+
+fn stopping() -> Error {
+    Error::environment("SERVICE-STOPPING", "the service is being stopped")
+        .hint("nothing was changed; wait until it has ended, then run it again")
+}
+
 impl Queues {
     fn is_empty(&self) -> bool {
-        self.waiting == 0 && self.errands.is_empty()
+        self.waiting == 0 && self.between.is_empty()
     }
 
     /// Takes up to so many wants, one of each station in turn. Those whose askers have gone are dropped.

@@ -461,7 +461,7 @@ impl Vault<'_> {
             return Ok(());
         }
         let anchor = self.state().anchor().max(self.anchor.counter());
-        burn(&mut self.ledger, anchor, self.console)?;
+        burn(&mut self.ledger, anchor, &self.console)?;
         Ok(self.ledger.commit()?)
     }
 }

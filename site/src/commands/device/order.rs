@@ -1,7 +1,5 @@
 //! `site device scrap|void|rework ID`: what somebody at the vault says of a device.
 
-use std::path::Path;
-
 use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::{DeviceAction, DeviceOrder};
 use mintmark_ledger::ledger::DeviceHistory;
@@ -11,7 +9,7 @@ use serde::Serialize;
 
 use super::super::json;
 use crate::failure::{Error, Result};
-use crate::home::Home;
+use crate::place::Place;
 use crate::vault::Vault;
 
 /// What `site device scrap`, `void` and `rework` are told.
@@ -55,7 +53,7 @@ struct Report {
 pub(super) fn execute(
     action: DeviceAction,
     arguments: &Arguments,
-    home: Option<&Path>,
+    place: &Place<'_>,
     console: &Console,
 ) -> Result<Exit> {
     if !is_reason(&arguments.reason) {
@@ -64,9 +62,8 @@ pub(super) fn execute(
             Error::usage("REASON-INVALID", message).hint("shorten it, or leave out line breaks")
         );
     }
-    let home = Home::open(home)?;
-    let mut vault = Vault::open(home, console)?;
-    let product = product(&vault, arguments)?;
+    let mut vault = place.open(console)?;
+    let product = vault.with(|vault| product(vault, arguments))?;
     let dry_run = arguments.dry_run;
     if !dry_run {
         confirm(action, arguments, &product, console)?;
@@ -78,14 +75,14 @@ pub(super) fn execute(
         reason: arguments.reason.clone(),
         station: StationId::console(),
     };
-    let refusal = match dry_run {
-        true => vault.rehearse_order(&order)?,
-        false => vault.order(&order)?,
-    };
-    let mut history = vault.device_history(Some(&order.product), &order.device_id)?;
-    if !dry_run {
+    let history = |vault: &Vault<'_>| vault.device_history(Some(&order.product), &order.device_id);
+    let (refusal, mut history) = if dry_run {
+        vault.rehearse(|vault| Ok((vault.rehearse_order(&order)?, history(vault)?)))?
+    } else {
+        let ordered = vault.with(|vault| Ok((vault.order(&order)?, history(vault)?)))?;
         vault.close()?;
-    }
+        ordered
+    };
     let report = Report {
         code: refusal.as_ref().map(|refusal| refusal.code().to_owned()),
         outcome: match (&refusal, action) {

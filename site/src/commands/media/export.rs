@@ -1,6 +1,6 @@
 //! `site media export DIR`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mintmark_console::{Console, Exit};
 
@@ -8,7 +8,8 @@ use super::{Item, show};
 use crate::failure::Result;
 use crate::home::Home;
 use crate::medium::{Medium, require};
-use crate::vault::{Carried, Carrier, Placed, Vault, restore};
+use crate::place::Place;
+use crate::vault::{Carried, Carrier, Placed, restore};
 
 /// What `site media export` is told.
 #[derive(Debug, clap::Args)]
@@ -22,31 +23,32 @@ pub(crate) struct Arguments {
 }
 
 /// Writes the enrolment request, or everything that headquarters has not acknowledged.
-pub(crate) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
-    let home = Home::open(home)?;
+pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
+    let home = place.home()?;
     require(&arguments.dir)?;
     if let Some(carried) = declared(&home, arguments)? {
         console.note("a restore was declared: nothing else goes out before headquarters answers");
         let items: Vec<Item> = carried.into_iter().map(item).collect();
         return show(&items, console);
     }
-    let mut vault = Vault::open_to_carry(home, console)?;
+    let mut vault = place.open_to_carry(console)?;
     let carried = if arguments.dry_run {
-        let mut planned = vault.carry(Carrier::Nowhere)?;
-        planned.extend(vault.next_bundle()?);
+        let planned = vault.rehearse(|vault| {
+            let mut planned = vault.carry(Carrier::Nowhere)?;
+            planned.extend(vault.next_bundle()?);
+            Ok(planned)
+        })?;
         console.note("nothing was written");
         planned
     } else {
         let medium = Medium::create(&arguments.dir)?;
-        vault.settle()?;
-        if vault.state().is_enrolled() {
-            vault.seal_if_needed()?;
-        }
-        let carried = vault.carry(Carrier::Medium(&medium))?;
+        let carried = vault.with(|vault| {
+            vault.settle()?;
+            if vault.state().is_enrolled() {
+                vault.seal_if_needed()?;
+            }
+            vault.carry(Carrier::Medium(&medium))
+        })?;
         vault.close()?;
         carried
     };

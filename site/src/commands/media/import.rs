@@ -1,6 +1,6 @@
 //! `site media import DIR`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mintmark_console::files;
 use mintmark_console::{Console, Exit};
@@ -11,8 +11,8 @@ use mintmark_protocol::trust::TRUST_BYTES_MAX;
 
 use super::{Item, show};
 use crate::failure::{Error, Result};
-use crate::home::Home;
 use crate::medium::{Interest, Medium, MediumFile};
+use crate::place::Place;
 use crate::vault::key_set::Telling;
 use crate::vault::{Arrival, EPOCH_OVER, Effort, HOME_ROLLED_BACK, Incoming, Vault, restore};
 
@@ -31,16 +31,11 @@ pub(crate) struct Arguments {
 }
 
 /// Imports trust manifests, then this vault's dispatches, each in their order.
-pub(crate) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
-    let home = Home::open(home)?;
+pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
+    let home = place.home()?;
     let medium = Medium::open(&arguments.dir)?;
     let survey = medium.survey(Interest::Vault(&home.config().vault))?;
     survey.warn(console);
-    let files = in_order(&survey.files);
     let effort = if arguments.dry_run {
         Effort::Rehearse
     } else {
@@ -60,50 +55,22 @@ pub(crate) fn execute(
         }
         return home.expect_restored().map(|()| exit);
     }
-    let mut vault = Vault::open_to_carry(home, console)?;
+    let mut vault = place.open_to_carry(console)?;
     if effort == Effort::Import {
-        vault.settle()?;
+        vault.with(|vault| vault.settle())?;
     }
-    let mut stopped = None;
-    for (at, file) in files.into_iter().enumerate() {
-        if effort == Effort::Rehearse && at >= REHEARSAL_FILES_MAX {
-            console.warn(format!(
-                "the dry run stopped after the first {REHEARSAL_FILES_MAX} files"
-            ));
-            break;
+    let work = |vault: &mut Vault<'_>| {
+        import_all(vault, &medium, &survey.files, effort, &mut items, console)
+    };
+    let stopped = match effort {
+        Effort::Rehearse => {
+            let tried = vault.rehearse(work);
+            console.note("nothing was changed");
+            tried.err()
         }
-        match import(
-            &mut vault,
-            &medium,
-            (file, before(&survey.files, file)),
-            effort,
-        ) {
-            // Nothing more is built on a home that is not the newest copy.
-            Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
-                items.push(item);
-                break;
-            }
-            Ok(item) => items.push(item),
-            Err(error) => {
-                stopped = Some(error.about(&file.path()));
-                break;
-            }
-        }
-    }
-    match effort {
-        Effort::Rehearse => console.note("nothing was changed"),
         // A ledger that failed is left as it is: opening it again finds out.
-        Effort::Import if stopped.is_some() => {}
-        Effort::Import => {
-            // What an entitlement brought, or ended.
-            if let Err(error) = vault.tend_keys(Telling::News) {
-                stopped = Some(error);
-            } else {
-                vault.burn_doubt()?;
-                vault.close()?;
-            }
-        }
-    }
+        Effort::Import => vault.with(work).and_then(|()| vault.close()).err(),
+    };
     warn_of_over(&items, console);
     if items.is_empty() && stopped.is_none() {
         console.note("the medium holds nothing for this vault");
@@ -111,6 +78,40 @@ pub(crate) fn execute(
     // What was imported before something stopped the rest is imported.
     let exit = show(&items, console)?;
     stopped.map_or(Ok(exit), Err)
+}
+
+/// Imports one file after the other, until something keeps the others from being imported.
+fn import_all(
+    vault: &mut Vault<'_>,
+    medium: &Medium,
+    files: &[MediumFile],
+    effort: Effort,
+    items: &mut Vec<Item>,
+    console: &Console,
+) -> Result<()> {
+    for (at, file) in in_order(files).into_iter().enumerate() {
+        if effort == Effort::Rehearse && at >= REHEARSAL_FILES_MAX {
+            console.warn(format!(
+                "the dry run stopped after the first {REHEARSAL_FILES_MAX} files"
+            ));
+            break;
+        }
+        match import(vault, medium, (file, before(files, file)), effort) {
+            // Nothing more is built on a home that is not the newest copy.
+            Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
+                items.push(item);
+                break;
+            }
+            Ok(item) => items.push(item),
+            Err(error) => return Err(error.about(&file.path())),
+        }
+    }
+    if effort == Effort::Import {
+        // What an entitlement brought, or ended.
+        vault.tend_keys(Telling::News)?;
+        vault.burn_doubt()?;
+    }
+    Ok(())
 }
 
 /// Says once that there is something of an epoch that has ended.

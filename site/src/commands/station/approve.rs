@@ -14,8 +14,7 @@ use serde::Serialize;
 use super::super::json;
 use super::hours::Hours;
 use crate::failure::{Error, Result};
-use crate::home::Home;
-use crate::vault::Vault;
+use crate::place::Place;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -57,11 +56,7 @@ struct Report {
 }
 
 /// Lets it in.
-pub(super) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
+pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
     let request = files::read_limited(&arguments.request, CSR_FILE_BYTES_MAX as u64)?;
     let request = CertificationRequest::from_file_bytes(&request)?;
     expect_compared(&request, &arguments.fingerprint)?;
@@ -72,10 +67,14 @@ pub(super) fn execute(
             .hint("name none, and the station may ask for whatever entitlements allow"));
     }
     expect_place(&arguments.output)?;
-    let mut vault = Vault::open(Home::open(home)?, console)?;
-    let terms = terms(arguments, vault.time())?;
-    let until = terms.until;
-    let admitted = vault.approve_station(&station, &request, terms)?;
+    let mut vault = place.open(console)?;
+    let (until, admitted) = vault.with(|vault| {
+        let terms = terms(arguments, vault.time())?;
+        Ok((
+            terms.until,
+            vault.approve_station(&station, &request, terms)?,
+        ))
+    })?;
     vault.close()?;
     let admitted = admitted?;
     let pem: String = [&admitted.certificate, &admitted.station_ca]

@@ -1,7 +1,5 @@
 //! `site station revoke`: the vault's operator shuts a station out.
 
-use std::path::Path;
-
 use mintmark_console::{Console, Exit};
 use mintmark_protocol::identifier::StationId;
 use mintmark_protocol::order::is_reason;
@@ -9,8 +7,7 @@ use serde::Serialize;
 
 use super::super::json;
 use crate::failure::{Error, Result};
-use crate::home::Home;
-use crate::vault::Vault;
+use crate::place::Place;
 
 /// What `site station revoke` is told.
 #[derive(Debug, clap::Args)]
@@ -34,11 +31,7 @@ struct Report {
 }
 
 /// Shuts it out.
-pub(super) fn execute(
-    arguments: &Arguments,
-    home: Option<&Path>,
-    console: &Console,
-) -> Result<Exit> {
+pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
     if !is_reason(&arguments.reason) {
         let message = "a reason is 1 to 200 characters of plain text, in one line";
         return Err(
@@ -48,8 +41,9 @@ pub(super) fn execute(
     let name = arguments.station.as_str();
     let what = format!("shut out station {name}");
     console.confirm_identifier(&what, name, arguments.confirm.as_deref())?;
-    let mut vault = Vault::open(Home::open(home)?, console)?;
-    let refusal = vault.revoke_station(&arguments.station, &arguments.reason)?;
+    let mut vault = place.open(console)?;
+    let refusal =
+        vault.with(|vault| vault.revoke_station(&arguments.station, &arguments.reason))?;
     vault.close()?;
     if let Some(refusal) = refusal {
         return Err(refusal.into());

@@ -1,15 +1,15 @@
 //! What came from headquarters, was refused, and is not known there to have been.
 
 use mintmark_ledger::entry::{Body, Entry, LogSequence};
+use mintmark_ledger::ledger::View;
 use mintmark_protocol::envelope::Kind;
 use serde::Serialize;
 
 use crate::commands::entitlement::history::is_of_dispatch;
-use crate::vault::reading::Reading;
 
 /// What headquarters sent and this vault refused.
-#[derive(Serialize)]
-pub(super) struct RefusedContent {
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RefusedContent {
     pub(super) r#type: String,
     pub(super) id: String,
     pub(super) code: String,
@@ -17,11 +17,11 @@ pub(super) struct RefusedContent {
 
 /// What was refused since the log that headquarters acknowledged, and was not accepted later; as far as the log can be
 /// read, since it is `site audit verify` and `site doctor` that say what is wrong with it.
-pub(super) fn refused(reading: &Reading) -> Vec<RefusedContent> {
-    let acknowledged = reading.state().bundles().acknowledged_log_size;
+pub(crate) fn refused(view: &View) -> Vec<RefusedContent> {
+    let acknowledged = view.state().bundles().acknowledged_log_size;
     let mut refused: Vec<RefusedContent> = Vec::new();
     let mut asked = None;
-    let records = reading.view().reader(LogSequence(acknowledged));
+    let records = view.reader(LogSequence(acknowledged));
     for record in records
         .into_iter()
         .flatten()

@@ -8,11 +8,11 @@ use mintmark_keys::{KeyUri, StoreHealth};
 use serde::Serialize;
 
 /// How long a token may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The key store.
-#[derive(Serialize)]
-pub(super) struct Store {
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Store {
     /// `token` or `folder`.
     kind: &'static str,
     /// `ok`, `trouble`, `unreachable` or `silent`.
@@ -34,29 +34,40 @@ impl Store {
         thread::spawn(move || {
             let _ = tell.send(mintmark_keys::health(&asked));
         });
-        let kind = match uri {
-            KeyUri::Pkcs11(_) => "token",
-            KeyUri::File(_) => "folder",
-        };
-        let nothing = |state, code: Option<String>, problem: String| Self {
-            kind,
+        match told.recv_timeout(PATIENCE) {
+            Ok(health) => Self::found(uri, health),
+            Err(_) => Self::silent(uri),
+        }
+    }
+
+    /// What was found.
+    pub(crate) fn found(
+        uri: &KeyUri,
+        health: std::result::Result<StoreHealth, mintmark_keys::Error>,
+    ) -> Self {
+        match health {
+            Ok(health) => Self::of(kind(uri), &health),
+            Err(error) => {
+                let code = Some(error.code().to_owned());
+                Self::nothing(uri, "unreachable", code, error.to_string())
+            }
+        }
+    }
+
+    /// It does not answer.
+    pub(crate) fn silent(uri: &KeyUri) -> Self {
+        let seconds = PATIENCE.as_secs();
+        let problem = format!("it did not answer within {seconds} seconds");
+        Self::nothing(uri, "silent", None, problem)
+    }
+
+    fn nothing(uri: &KeyUri, state: &'static str, code: Option<String>, problem: String) -> Self {
+        Self {
+            kind: kind(uri),
             state,
             name: None,
             code,
             problems: vec![problem],
-        };
-        match told.recv_timeout(PATIENCE) {
-            Ok(Ok(health)) => Self::of(kind, &health),
-            Ok(Err(error)) => nothing(
-                "unreachable",
-                Some(error.code().to_owned()),
-                error.to_string(),
-            ),
-            Err(_) => {
-                let seconds = PATIENCE.as_secs();
-                let problem = format!("it did not answer within {seconds} seconds");
-                nothing("silent", None, problem)
-            }
         }
     }
 
@@ -71,7 +82,7 @@ impl Store {
         }
     }
 
-    pub(super) fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.state == "ok"
     }
 
@@ -86,5 +97,12 @@ impl Store {
             None => format!("{kind}{name} is there (its PIN was not asked for)"),
             Some(problem) => format!("{kind}{name}: {problem}"),
         }
+    }
+}
+
+fn kind(uri: &KeyUri) -> &'static str {
+    match uri {
+        KeyUri::Pkcs11(_) => "token",
+        KeyUri::File(_) => "folder",
     }
 }

@@ -4,7 +4,7 @@ use mintmark_console::Console;
 use mintmark_console::time::rfc3339;
 use serde::Serialize;
 
-use crate::vault::reading::Reading;
+use crate::vault::trust::TrustChain;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -24,8 +24,8 @@ pub(super) struct Trust {
 
 impl Trust {
     /// At a moment by the log.
-    pub(super) fn of(reading: &Reading, now: u64) -> Self {
-        let manifest = reading.facts().trust.newest().content();
+    pub(super) fn of(trust: &TrustChain, now: u64) -> Self {
+        let manifest = trust.newest().content();
         let seconds_left = manifest.expires_at.saturating_sub(now);
         Self {
             trust_version: manifest.version,
