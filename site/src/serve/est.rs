@@ -1,0 +1,191 @@
+//! EST (RFC 7030, RFC 8951): what the tools of device makers speak. A label of its paths is a product.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use mintmark_pki::est::{self, CsrAttributes};
+use mintmark_protocol::entitlement::DeviceIdSource;
+use mintmark_protocol::identifier::Sku;
+
+use super::board::{Board, Product};
+use super::desk::{Given, Want};
+use super::floor::{Floor, expect_type, only, unknown_product, whole};
+use super::listener::Visitor;
+use super::problem::Problem;
+use crate::failure::Error;
+use crate::submission::Submission;
+use crate::vault::Answer;
+
+/// What a request comes as.
+const PKCS10: &str = "application/pkcs10";
+/// What certificates go as.
+const CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
+/// What a server wishes of requests.
+const CSR_ATTRIBUTES: &str = "application/csrattrs";
+/// RFC 8951 section 2 has clients ignore it; those before it want it.
+const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
+
+/// Where EST is spoken (RFC 7030 section 3.2.2).
+pub(crate) const BASE: &str = "/.well-known/est";
+
+/// After how many seconds somebody whose unit waits for its signature asks again.
+pub(crate) const PENDING_SECONDS: u64 = 3;
+
+/// The routes: each for the product that its label names, and for the only one there is.
+pub(crate) fn routes() -> Router<Arc<Floor>> {
+    let operations = Router::new()
+        .route("/cacerts", get(cacerts))
+        .route("/csrattrs", get(csrattrs))
+        .route("/simpleenroll", post(enrol::<false>))
+        .route("/simplereenroll", post(enrol::<true>));
+    Router::new()
+        .nest(&format!("{BASE}/{{label}}"), operations.clone())
+        .nest(BASE, operations)
+}
+
+type Answered = Result<Response, Response>;
+
+fn message(media_type: &'static str, der: &[u8]) -> Response {
+    let mut response = Response::new(Body::from(est::encode_body(der)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("base64"));
+    response
+}
+
+/// The device CA and the root (RFC 7030 section 4.1.3): one device CA certifies all products.
+async fn cacerts(
+    State(floor): State<Arc<Floor>>,
+    label: Option<Path<String>>,
+    headers: HeaderMap,
+) -> Answered {
+    let board = floor.wall.board();
+    let known = label.map_or(Ok(()), |Path(label)| known(&label, &board).map(drop));
+    known
+        .and_then(|()| chain(&board))
+        .map_err(|problem| problem.into_plain(&headers))
+}
+
+fn chain(board: &Board) -> Result<Response, Problem> {
+    if board.chain.is_empty() {
+        let failure = board.ready.clone().err();
+        let failure = failure.unwrap_or_else(|| crate::vault::not_enrolled().into());
+        return Err(Problem::later(failure, 60));
+    }
+    let chain: Vec<&[u8]> = board.chain.iter().map(Vec::as_slice).collect();
+    let der = est::certs_only(&chain).map_err(Error::from)?;
+    Ok(message(CERTS_ONLY, &der))
+}
+
+/// The product that a label names.
+fn known(label: &str, board: &Board) -> Result<Sku, Problem> {
+    let product: Option<Sku> = label.parse().ok();
+    product
+        .filter(|product| board.knows(product))
+        .ok_or_else(|| unknown_product(label, board))
+}
+
+async fn csrattrs(
+    State(floor): State<Arc<Floor>>,
+    Extension(visitor): Extension<Visitor>,
+    label: Option<Path<String>>,
+    headers: HeaderMap,
+) -> Answered {
+    let board = floor.wall.board();
+    let product = match (label, floor.station(visitor)) {
+        (Some(Path(label)), _) => known(&label, &board),
+        (None, Ok(asking)) => asking.only_product(),
+        (None, Err(_)) => {
+            let products: Vec<&Sku> = board.products.iter().map(|of| &of.sku).collect();
+            only(&products)
+        }
+    };
+    product
+        .map(|product| attributes(&product, &board))
+        .map_err(|problem| problem.into_plain(&headers))
+}
+
+/// What requests for a product are to be like (RFC 7030 section 4.5.2); 204 if it can be asked for no more.
+fn attributes(product: &Sku, board: &Board) -> Response {
+    let Some(product) = board.products.iter().find(|of| of.sku == *product) else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return response;
+    };
+    message(CSR_ATTRIBUTES, &wishes(product).to_der())
+}
+
+fn wishes(product: &Product) -> CsrAttributes {
+    let keys = product.key_algorithms.iter();
+    let keys: Vec<_> = keys.filter_map(|name| name.parse().ok()).collect();
+    CsrAttributes {
+        subject_serial_number: product.device_id_source == DeviceIdSource::SerialNumber,
+        challenge_password: false,
+        keys: Some(keys).filter(|keys| !keys.is_empty()),
+    }
+}
+
+async fn enrol<const AGAIN: bool>(
+    State(floor): State<Arc<Floor>>,
+    Extension(visitor): Extension<Visitor>,
+    label: Option<Path<String>>,
+    request: Request,
+) -> Answered {
+    let (parts, body) = request.into_parts();
+    let answer = async {
+        let asking = floor.station(visitor)?;
+        expect_type(&parts.headers, PKCS10)?;
+        let product = match label {
+            Some(Path(label)) => known(&label, &asking.board)?,
+            None => asking.only_product()?,
+        };
+        let body = whole(body).await?;
+        let request = est::request(&body).map_err(Problem::unreadable)?;
+        let want = Want::Certificate {
+            product,
+            submission: Submission::Verified(Box::new(request)),
+            again: AGAIN,
+        };
+        certificate(floor.ask(&asking, want).await?)
+    };
+    answer
+        .await
+        .map_err(|problem| problem.into_plain(&parts.headers))
+}
+
+/// The certificate, alone (RFC 7030 section 4.2.3): its chain is what cacerts gives.
+fn certificate(given: Given) -> Result<Response, Problem> {
+    let Given::Certificate { answer, .. } = given else {
+        return Err(misanswered());
+    };
+    match answer {
+        Answer::Issued(issued) | Answer::Existing(issued) => {
+            let der = est::certs_only(&[&issued.der]).map_err(Error::from)?;
+            Ok(message(CERTS_ONLY, &der))
+        }
+        Answer::Refused(refusal) => Err(Problem::from(&refusal)),
+        Answer::Open => Err(pending()),
+    }
+}
+
+/// A unit is spent on the request, and its signature is to come.
+pub(crate) fn pending() -> Problem {
+    use mintmark_console::{Exit, Failure};
+    let message = "a unit is reserved for this request, and the token has not signed for it yet";
+    let failure = Failure::new(Exit::Unknown, "CERTIFICATE-PENDING", message)
+        .hint("ask again with the same request: it gets that very certificate, and nothing is spent twice");
+    Problem::later(failure, PENDING_SECONDS)
+}
+
+/// A defect of ours.
+pub(crate) fn misanswered() -> Problem {
+    let message = "the vault gave an answer to another question";
+    Problem::from(Error::unknown("INTERNAL", message).hint("report it"))
+}
