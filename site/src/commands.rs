@@ -16,6 +16,7 @@ pub(crate) mod recover;
 pub(crate) mod rotate;
 pub(crate) mod station;
 pub(crate) mod status;
+mod tally;
 
 use mintmark_console::{Console, Exit, Failure};
 use serde::Serialize;

@@ -1,7 +1,5 @@
 //! `site issue`: certificates for a file or a folder of certification requests.
 
-mod tally;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +14,7 @@ use mintmark_pki::to_pem;
 use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use self::tally::{Tally, serial};
+use super::tally::{Tally, serial};
 use crate::delivery::{Consignment, Delivered, Output, Parcel, Superseded};
 use crate::failure::{Error, Result};
 use crate::place::{Place, Session};

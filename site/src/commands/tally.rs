@@ -1,4 +1,4 @@
-//! What `site issue` reports: a row for each request, and what came of them all.
+//! What `site issue` and `site request` report: a row for each request, and what came of them all.
 
 use std::collections::BTreeSet;
 use std::path::Path;
