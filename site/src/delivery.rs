@@ -26,47 +26,30 @@ const FILES_SYNCED_ALONE_MAX: usize = 8;
 pub(crate) struct Output {
     folder: Folder,
     path: PathBuf,
+    hasher: RandomState,
     /// Names that were decided on and that nothing stands under yet.
     on_the_way: OnTheWay,
-    /// What may stand here; of other names it need not be asked.
-    there: Mutex<Names>,
+    /// The names that were in the folder when it was opened and that were written since; of others it need not be asked. What
+    /// somebody else puts there meanwhile is not overwritten either: files get their names only where nothing has them.
+    there: Mutex<HashSet<Digest>>,
 }
 
-/// Digests of the names that were in the folder when it was opened and that were written since. What somebody else puts
-/// there meanwhile is not overwritten either: files get their names only where nothing has them.
-#[derive(Default)]
-struct Names {
-    digests: HashSet<u64>,
-    hasher: RandomState,
-}
+/// A name, in short: two names that have the same one are taken for each other, which costs a look at the folder.
+type Digest = u64;
 
-impl Names {
-    fn add(&mut self, name: &OsStr) {
-        self.digests.insert(self.hasher.hash_one(name));
-    }
-
-    fn may_hold(&self, name: &OsStr) -> bool {
-        self.digests.contains(&self.hasher.hash_one(name))
-    }
-}
-
-/// Names of files that are being written.
+/// Digests of names that files get.
 #[derive(Default)]
 struct OnTheWay {
-    names: Mutex<HashSet<OsString>>,
+    names: Mutex<HashSet<Digest>>,
     landed: Condvar,
 }
 
 impl OnTheWay {
-    fn names(&self) -> MutexGuard<'_, HashSet<OsString>> {
+    fn names(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add<'a>(&self, names: impl Iterator<Item = &'a OsString>) {
-        self.names().extend(names.cloned());
-    }
-
-    fn remove<'a>(&self, names: impl Iterator<Item = &'a OsString>) {
+    fn remove(&self, names: &[Digest]) {
         let mut known = self.names();
         for name in names {
             known.remove(name);
@@ -76,9 +59,9 @@ impl OnTheWay {
     }
 
     /// Waits until what is being written under a name stands there, or never will.
-    fn wait_for(&self, name: &OsStr) {
+    fn wait_for(&self, name: Digest) {
         let mut names = self.names();
-        while names.contains(name) {
+        while names.contains(&name) {
             names = self
                 .landed
                 .wait(names)
@@ -92,6 +75,8 @@ pub(crate) struct Consignment<'a> {
     output: &'a Output,
     placed: Vec<Result<Placed>>,
     plan: Plan,
+    /// The names under which something will stand.
+    names: Vec<Digest>,
     /// The files that are to be new, in the order of the plan; none of them while they are so few that each is better
     /// synced by itself.
     begun: Vec<std::result::Result<Unplaced<'a>, files::Error>>,
@@ -100,7 +85,7 @@ pub(crate) struct Consignment<'a> {
 impl Drop for Consignment<'_> {
     fn drop(&mut self) {
         self.begun.clear();
-        self.output.on_the_way.remove(self.plan.names());
+        self.output.on_the_way.remove(&self.names);
     }
 }
 
@@ -183,11 +168,12 @@ impl Output {
         folder.remove(&probe)?;
         // What a killed process was writing here was never a certificate; it is written again where it is asked for.
         folder.remove_abandoned_parts()?;
-        let mut there = Names::default();
-        folder.each_name(|name| there.add(name))?;
+        let (hasher, mut there) = (RandomState::new(), HashSet::new());
+        folder.each_name(|name| drop(there.insert(hasher.hash_one(name))))?;
         Ok(Self {
             folder,
             path: path.to_owned(),
+            hasher,
             on_the_way: OnTheWay::default(),
             there: Mutex::new(there),
         })
@@ -208,9 +194,10 @@ impl Output {
             .into_iter()
             .map(|parcel| self.place(&mut plan, parcel))
             .collect();
-        self.on_the_way.add(plan.names());
+        let names: Vec<Digest> = plan.names().map(|name| self.digest(name)).collect();
+        self.on_the_way.names().extend(&names);
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.names().for_each(|name| there.add(name));
+        there.extend(&names);
         drop(there);
         let mut begun = Vec::new();
         if plan.missing.len() > FILES_SYNCED_ALONE_MAX {
@@ -224,6 +211,7 @@ impl Output {
             output: self,
             placed,
             plan,
+            names,
             begun,
         }
     }
@@ -252,8 +240,9 @@ impl Output {
                         missing.iter().map(write).collect()
                     }
                 };
-                let names = missing.keys().cloned().zip(written);
-                let failed = names.filter_map(|(name, written)| Some((name, written.err()?)));
+                let names = missing.keys().zip(written);
+                let failed =
+                    names.filter_map(|(name, written)| Some((name.clone(), written.err()?)));
                 let failed = self.replace(&consignment.plan, failed.collect());
                 let placed = std::mem::take(&mut consignment.placed);
                 self.delivered(placed, failed)
@@ -301,9 +290,13 @@ impl Output {
             .collect()
     }
 
-    fn may_be_there(&self, name: &OsStr) -> bool {
+    fn digest(&self, name: &OsStr) -> Digest {
+        self.hasher.hash_one(name)
+    }
+
+    fn may_be_there(&self, name: Digest) -> bool {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        there.may_hold(name)
+        there.contains(&name)
     }
 
     /// The path of a file as people write it: `certs/a.pem`, never `./certs/a.pem`.
@@ -329,18 +322,22 @@ impl Output {
         for (renamed, stem) in [(false, &stem), (true, &unique)] {
             let names = SUFFIXES.map(|suffix| with_suffix(stem, suffix));
             let [leaf_name, chain_name] = &names;
-            let [leaf, chain] = &texts;
+            let [leaf_text, chain_text] = &texts;
             let before = |at: usize| {
                 let texts = earlier.iter();
                 texts.filter_map(move |(issue, texts)| Some((*issue, texts.get(at)?.as_str())))
             };
             let (Some(leaf), Some(chain)) = (
-                self.step(plan, stem, (leaf_name, SUFFIXES[0]), leaf, before(0))?,
-                self.step(plan, stem, (chain_name, SUFFIXES[1]), chain, before(1))?,
+                self.step(plan, stem, (leaf_name, SUFFIXES[0]), leaf_text, before(0))?,
+                self.step(plan, stem, (chain_name, SUFFIXES[1]), chain_text, before(1))?,
             ) else {
                 continue;
             };
-            let asides = [leaf, chain].map(|step| plan.take(step));
+            let [leaf_text, chain_text] = texts;
+            let asides = [
+                plan.take(leaf, leaf_name, leaf_text),
+                plan.take(chain, chain_name, chain_text),
+            ];
             let secrets = parcel.secrets.into_iter().map(|secret| {
                 let name = with_suffix(stem, &format!(".{}.secret.cose", secret.label));
                 let placed = secret.message.and_then(|message| {
@@ -369,9 +366,8 @@ impl Output {
         text: &str,
         mut earlier: impl Iterator<Item = (u16, &'a str)>,
     ) -> Result<Option<Step>> {
-        let bytes = || (name.clone(), text.as_bytes().to_vec());
         let there = match self.stands(plan, name)? {
-            Standing::Nothing => return Ok(Some(Step::Write(bytes()))),
+            Standing::Nothing => return Ok(Some(Step::Write)),
             Standing::Something => return Ok(None),
             Standing::Text(there) if there == text.as_bytes() => return Ok(Some(Step::Stands)),
             Standing::Text(there) => there,
@@ -387,7 +383,6 @@ impl Output {
             Standing::Text(_) | Standing::Something => return Ok(None),
         };
         Ok(Some(Step::Replace {
-            new: bytes(),
             copy: (aside, there),
             copied,
         }))
@@ -421,7 +416,7 @@ impl Output {
                 false => Err(self.taken(&name)),
             };
         }
-        self.on_the_way.wait_for(&name);
+        self.on_the_way.wait_for(self.digest(&name));
         let there = self
             .folder
             .read_limited(&name, DEVICE_SECRET_BYTES_MAX as u64);
@@ -451,10 +446,11 @@ impl Output {
         if let Some(planned) = plan.planned(name) {
             return Ok(Standing::Text(planned.clone()));
         }
-        if !self.may_be_there(name) {
+        let digest = self.digest(name);
+        if !self.may_be_there(digest) {
             return Ok(Standing::Nothing);
         }
-        self.on_the_way.wait_for(name);
+        self.on_the_way.wait_for(digest);
         match self.folder.read_limited(name, EXISTING_BYTES_MAX) {
             Ok(there) => Ok(Standing::Text(there)),
             Err(error) if error.is_missing() => Ok(Standing::Nothing),
@@ -498,9 +494,8 @@ enum Standing {
 /// What has to be done for one file.
 enum Step {
     Stands,
-    Write((OsString, Vec<u8>)),
+    Write,
     Replace {
-        new: (OsString, Vec<u8>),
         copy: (OsString, Vec<u8>),
         /// The copy is there already.
         copied: bool,
@@ -537,21 +532,22 @@ impl Plan {
         self.missing.keys().chain(self.replaced.keys())
     }
 
-    /// Takes one step in, and gives the name of the copy that it makes, if any.
-    fn take(&mut self, step: Step) -> Option<OsString> {
+    /// Takes one step in, for a name and what is to stand there, and gives the name of the copy that it makes, if any.
+    fn take(&mut self, step: Step, name: &OsString, text: String) -> Option<OsString> {
+        let bytes = text.into_bytes();
         match step {
             Step::Stands => None,
-            Step::Write((name, bytes)) => {
-                self.missing.insert(name, bytes);
+            Step::Write => {
+                self.missing.insert(name.clone(), bytes);
                 None
             }
-            Step::Replace { new, copy, copied } => {
-                let ((name, bytes), (aside, before)) = (new, copy);
+            Step::Replace { copy, copied } => {
+                let (aside, before) = copy;
                 if !copied {
                     self.missing.insert(aside.clone(), before);
                 }
                 self.copies.insert(name.clone(), aside.clone());
-                self.replaced.insert(name, bytes);
+                self.replaced.insert(name.clone(), bytes);
                 Some(aside)
             }
         }

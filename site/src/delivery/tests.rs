@@ -158,6 +158,7 @@ fn paths_are_shown_as_people_write_them() {
         let output = Output {
             folder: Folder::open("/").unwrap(),
             path: PathBuf::from(path),
+            hasher: RandomState::new(),
             on_the_way: OnTheWay::default(),
             there: Mutex::default(),
         };

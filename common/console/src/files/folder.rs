@@ -128,12 +128,15 @@ impl Folder {
     /// [`Kind::TooLarge`] if there are more than `entries_max`, else as the operating system refuses.
     pub fn entries(&self, entries_max: usize) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
-        for name in self.names(entries_max)? {
+        for (name, listed) in self.names(entries_max)? {
             if !is_part(&name) {
-                let kind = match self.kind_of(&name) {
-                    // Somebody removed it meanwhile.
-                    Err(Errno::NOENT) => continue,
-                    kind => kind.map_err(|error| self.error(Operation::List, &name, error))?,
+                let kind = match listed {
+                    FileType::Unknown => match self.kind_of(&name) {
+                        // Somebody removed it meanwhile.
+                        Err(Errno::NOENT) => continue,
+                        kind => kind.map_err(|error| self.error(Operation::List, &name, error))?,
+                    },
+                    listed => listed,
                 };
                 let kind = match kind {
                     FileType::RegularFile => EntryKind::File,
@@ -168,16 +171,21 @@ impl Folder {
     pub fn read_limited(&self, name: impl AsRef<OsStr>, bytes_max: u64) -> Result<Vec<u8>, Error> {
         let name = name.as_ref();
         self.expect_name(Operation::Read, name)?;
-        let (file, size) = self.open_regular(name, bytes_max)?;
+        let (mut file, size) = self.open_regular(name, bytes_max)?;
         let too_large = || {
             let path = self.path.join(name);
             Error::of(Operation::Read, &path, Kind::TooLarge { max: bytes_max })
         };
-        let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
-        // The file may have grown since; one byte too many is enough to know.
-        file.take(bytes_max.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| Error::new(Operation::Read, &self.path.join(name), error))?;
+        let size = usize::try_from(size).map_err(|_| too_large())?;
+        let failed = |error| Error::new(Operation::Read, &self.path.join(name), error);
+        // The file may have grown since; one byte too many is enough to know. Mostly it has not, and this is all of it.
+        let mut bytes = vec![0; size.saturating_add(1)];
+        let count = file.read(&mut bytes).map_err(failed)?;
+        bytes.truncate(count);
+        if count != size {
+            let left = bytes_max.saturating_add(1).saturating_sub(count as u64);
+            file.take(left).read_to_end(&mut bytes).map_err(failed)?;
+        }
         if u64::try_from(bytes.len()).is_ok_and(|length| length <= bytes_max) {
             Ok(bytes)
         } else {
@@ -355,7 +363,7 @@ impl Folder {
     /// As the operating system refuses.
     pub fn remove_parts(&self) -> Result<usize, Error> {
         let mut removed = 0;
-        for name in self.names(usize::MAX)? {
+        for (name, _) in self.names(usize::MAX)? {
             if is_part(&name) && self.kind_of(&name) == Ok(FileType::RegularFile) {
                 unlinkat(&self.descriptor, &name, AtFlags::empty())
                     .map_err(|error| self.error(Operation::Remove, &name, error))?;
@@ -372,7 +380,7 @@ impl Folder {
     /// As the operating system refuses.
     pub fn remove_abandoned_parts(&self) -> Result<usize, Error> {
         let mut removed = 0;
-        for name in self.names(usize::MAX)? {
+        for (name, _) in self.names(usize::MAX)? {
             let abandoned = writer(&name).is_some_and(|process| {
                 process != std::process::id()
                     && !Path::new("/proc").join(process.to_string()).exists()
@@ -472,11 +480,13 @@ impl Folder {
         Ok(FileType::from_raw_mode(status.st_mode))
     }
 
-    fn names(&self, entries_max: usize) -> Result<Vec<OsString>, Error> {
+    /// Every name, and what it stands for, as far as the file system says so in its list.
+    fn names(&self, entries_max: usize) -> Result<Vec<(OsString, FileType)>, Error> {
         let failed = |error: Errno| Error::new(Operation::List, &self.path, error);
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.descriptor).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes().to_vec();
             if name == b"." || name == b".." {
                 continue;
             }
@@ -488,7 +498,7 @@ impl Folder {
                     Kind::TooLarge { max },
                 ));
             }
-            names.push(OsString::from_vec(name));
+            names.push((OsString::from_vec(name), entry.file_type()));
         }
         Ok(names)
     }

@@ -2,21 +2,18 @@
 
 use super::Folder;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, fstat, linkat, openat};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Such files stay open until they have their names, and their descriptors are no lower than this: those below are left to
-/// what cannot deal with higher ones, such as a token's module that waits with select(2).
-const DESCRIPTOR_MIN: i32 = 1_024;
-
-/// How many may be open at once, as far as the process may have so many descriptors.
-const OPEN_MAX: u64 = 32_768;
+/// Such files stay open until they have their names. No more than so many at once, and no more than half of what the
+/// process may have open: a token's module that waits with select(2) cannot deal with descriptors above 1,023.
+const OPEN_MAX: u64 = 512;
 
 /// How many are open.
 static OPEN: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +51,9 @@ impl Nameless {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
         }
-        let opened = open(folder, mode);
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let permissions = Mode::from_raw_mode(mode);
+        let opened = openat(folder.descriptor(), c".", flags, permissions);
         let Ok(descriptor) = opened else {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             // The kernel or the file system does not know the flag, or there are no more descriptors.
@@ -66,10 +65,10 @@ impl Nameless {
         };
         if !taken.as_made.load(Ordering::Relaxed) {
             let made = Mode::from_raw_mode(fstat(&nameless.file)?.st_mode);
-            if made == Mode::from_raw_mode(mode) {
+            if made == permissions {
                 taken.as_made.store(true, Ordering::Relaxed);
             } else {
-                fchmod(&nameless.file, Mode::from_raw_mode(mode))?;
+                fchmod(&nameless.file, permissions)?;
             }
         }
         nameless.file.write_all(bytes)?;
@@ -96,31 +95,10 @@ impl Drop for Nameless {
     }
 }
 
-fn open(folder: &Folder, mode: u32) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    let descriptor = openat(folder.descriptor(), c".", flags, Mode::from_raw_mode(mode))?;
-    fcntl_dupfd_cloexec(&descriptor, DESCRIPTOR_MIN)
-}
-
-/// How many may be open at once. The process is let have as many descriptors as it may ask for: the lower limit that it
-/// begins with is there for those whose descriptors have to be low, and theirs stay so.
 fn open_max() -> u64 {
     static MAX: OnceLock<u64> = OnceLock::new();
     *MAX.get_or_init(|| {
-        let low = u64::from(DESCRIPTOR_MIN.unsigned_abs());
-        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        let wanted = maximum.unwrap_or(u64::MAX).min(low + OPEN_MAX);
-        let now = current.unwrap_or(u64::MAX);
-        let raised = wanted > now
-            && setrlimit(
-                Resource::Nofile,
-                Rlimit {
-                    current: Some(wanted),
-                    maximum,
-                },
-            )
-            .is_ok();
-        let limit = if raised { wanted } else { now };
-        limit.saturating_sub(low).min(OPEN_MAX)
+        let limit = getrlimit(Resource::Nofile).current;
+        limit.map_or(OPEN_MAX, |limit| OPEN_MAX.min(limit / 2))
     })
 }
