@@ -11,6 +11,7 @@ use mintmark_pki::CertificationRequest;
 
 use serde::{Deserialize, Serialize};
 
+use crate::issuing::median;
 use crate::requests;
 use crate::scene::processor_seconds;
 
@@ -19,6 +20,9 @@ const REQUESTS: u32 = 1_000;
 
 /// How long one measurement takes.
 const DURATION: Duration = Duration::from_millis(2_000);
+
+/// How many signatures are timed one by one.
+const SIGNATURES_ALONE: u32 = 200;
 
 /// About as long as a certificate that is to be signed.
 const SIGNED_BYTES: usize = 420;
@@ -31,6 +35,8 @@ pub(crate) struct Pace {
     /// Processor time per certificate, all threads together, in microseconds: what other programs on the machine hardly
     /// change.
     pub(crate) processor_microseconds: f64,
+    /// One signature by the token by itself, and its check, in microseconds of elapsed time.
+    pub(crate) signature_microseconds: f64,
 }
 
 /// One request's check, one signature by the token and the check of that signature, per certificate.
@@ -75,12 +81,20 @@ impl Ceiling {
                 });
             }
         });
-        let count = done.load(Ordering::Relaxed) as f64;
+        let elapsed = begin.elapsed();
         let processor = processor_seconds(Path::new("/proc/self")).zip(processor_before);
+        let alone = (0..SIGNATURES_ALONE).map(|number: u32| {
+            let begin = Instant::now();
+            self.signer.sign(&number.to_le_bytes()).unwrap();
+            begin.elapsed().as_secs_f64() * 1e6
+        });
+        let signature_microseconds = median(alone.collect());
+        let count = done.load(Ordering::Relaxed) as f64;
         Pace {
-            rate: count / begin.elapsed().as_secs_f64(),
+            rate: count / elapsed.as_secs_f64(),
             processor_microseconds: processor
                 .map_or(0.0, |(after, before)| (after - before) * 1e6 / count),
+            signature_microseconds,
         }
     }
 }

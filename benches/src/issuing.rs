@@ -8,7 +8,7 @@ use crate::ceiling::Pace;
 use crate::libraries::{self, Library};
 use crate::openssl_ca::{self, Peer};
 use crate::scene::{Run, SAMPLE, Scene};
-use crate::{Options, requests};
+use crate::{Options, requests, sync};
 
 /// How many certificates are looked at where cost by size of the index is asked for.
 const WINDOW: u32 = 10_000;
@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) command_milliseconds: f64,
     /// The median of one request by itself in a vault that is open, from its file to its certificate's, in milliseconds.
     pub(crate) request_milliseconds: f64,
+    /// That to the least it can take: two syncs of the disk and one signature by the token, each by itself.
+    pub(crate) request_to_least: f64,
     /// The peer.
     pub(crate) openssl_ca: Peer,
     /// The verification libraries.
@@ -154,6 +156,13 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
     requests::write(&requests, 9_100_000, ONE_BY_ONE);
     let one_by_one = scene.one_by_one("warm", &requests).into_iter();
     let one_by_one = median(one_by_one.map(|took| took.as_secs_f64() * 1e3).collect());
+    // The reservation is synced before it is signed, and the signature before anybody sees it.
+    let sync = sync::milliseconds(&scene.path(""));
+    let signature = scene.ceiling("warm").signature_microseconds / 1e3;
+    let least = 2.0 * sync + signature;
+    say(&format!(
+        "a sync takes {sync:.2} ms, a signature {signature:.2} ms, a request by itself {one_by_one:.2} ms"
+    ));
 
     let index = sizes(&scene, binaries, options.index_max, &mut memory_bytes, &say);
     let ends = index.first().zip(index.last()).filter(|_| index.len() > 1);
@@ -179,6 +188,7 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         memory_bytes,
         command_milliseconds: median(lone),
         request_milliseconds: one_by_one,
+        request_to_least: one_by_one / least,
         openssl_ca: openssl_ca::measure(&scene, "warm"),
         verification: libraries::measure(),
         rounds,

@@ -21,6 +21,7 @@ mod openssl_ca;
 mod report;
 mod requests;
 mod scene;
+mod sync;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
