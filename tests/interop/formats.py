@@ -19,7 +19,7 @@ ROLE_OF = {
     "clock-correction": "enrol",
     "re-anchor": "enrol",
 }
-COMMITTING = {*ROLE_OF, "acknowledgement", "device-secret"} - {"trust-manifest"}
+COMMITTING = {*ROLE_OF, "acknowledgement", "log-tail", "device-secret"} - {"trust-manifest"}
 
 
 # Section 1: types. Each is a function that gives back what it accepts.
@@ -132,6 +132,8 @@ BYTES_MAX = {
     "device-secret": 16384,
     "audit-bundle": 4194304,
     "audit-segment": 9437184,
+    "restore-declaration": 32768,
+    "log-tail": 8454144,
 }
 
 
@@ -514,6 +516,68 @@ ACKNOWLEDGEMENT = Map(
         8: uint,
         9: digest,
         10: uint,
+    }
+)
+
+
+
+def in_order(of):
+    """Pairs, each with a greater first than the one before."""
+
+    def check(value, name):
+        pairs = of(value, name)
+        need(all(one[0] < next_[0] for one, next_ in zip(pairs, pairs[1:])), name, "not in order")
+        return pairs
+
+    return check
+
+
+def pair(value, name):
+    need(isinstance(value, list) and len(value) == 2, name, "no pair")
+    return [uint(each, name) for each in value]
+
+
+def restore_declaration(value, name):
+    content = RESTORE_DECLARATION_MAP(value, name)
+    need(content[4] != content[7], name, "goes on in the lineage that was put back")
+    return content
+
+
+def log_tail(value, name):
+    content = LOG_TAIL_MAP(value, name)
+    need(1 <= content[5] <= content[6], name, "a part that is none")
+    return content
+
+
+RESTORE_DECLARATION_MAP = Map(
+    {
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: lineage,
+        5: uint,
+        6: digest,
+        7: lineage,
+        8: unix_time,
+        9: uint,
+        10: uint,
+        11: in_order(array(pair, 0, 1000)),
+    }
+)
+
+LOG_TAIL_MAP = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: digest,
+        5: uint,
+        6: uint,
+        7: uint,
+        8: digest,
+        9: uint,
+        10: array(octets(), 0, 65536),
     }
 )
 

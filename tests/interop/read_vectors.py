@@ -43,6 +43,8 @@ CONTENT = {
     "audit-segment": formats.AUDIT_SEGMENT,
     "key-delivery": formats.KEY_FACTS,
     "device-secret": formats.DEVICE_SECRET,
+    "restore-declaration": formats.restore_declaration,
+    "log-tail": formats.log_tail,
 }
 
 
@@ -134,7 +136,7 @@ class Reader:
 
     def signer(self, name, message):
         manifest = self.trust[self.said[name]["trust"]]
-        if message.kind in ("dispatch", "acknowledgement"):
+        if message.kind in ("dispatch", "acknowledgement", "log-tail"):
             return manifest[10]
         if message.kind == "officer-request":
             return decode(message.payload, name)[3]
@@ -226,6 +228,11 @@ class Reader:
                 records += records_of(self.library, data, facts, context, self.key("audit"))
             need(len(records) == content[8][1], "bundle", "another number of records")
             need(merkle_root(records) == content[8][2], "bundle", "another root")
+        declaration, tail = self.open("restore-declaration"), self.open("log-tail")
+        need(tail[4] == Message(self.messages["restore-declaration"]).fingerprint, "tail", "answers something else")
+        need(tail[9] == declaration[5] and tail[10] == records[tail[9] :], "tail", "other records")
+        need(merkle_root(records[: declaration[5]]) == declaration[6], "declaration", "another root")
+        need((tail[7], tail[8]) == (len(records), merkle_root(records)), "tail", "another log")
         listed = self.read_json("log")
         need([each["bytes"] for each in listed] == [record.hex() for record in records], "log", "other records")
         for record in records:

@@ -71,6 +71,19 @@ class Vault(Reader):
         elif what in ("enrolment-request", "officer-request"):
             message = Message(data, what)
             need(message.fingerprint.hex() == self.said[what]["fingerprint"], what, "another fingerprint")
+        elif what == "restore-declaration":
+            message = Message(data, what)
+            message.expect("vault:berlin/v1", "hq", "restore")
+            formats.verify_one(self.library, message, self.signer("audit-bundle-1", message))
+            content = formats.restore_declaration(decode(message.payload, what), what)
+            need((content[2], content[3]) == ("berlin", "v1"), what, "of another vault")
+        elif what == "log-tail":
+            message = Message(data, what)
+            formats.verify_one(self.library, message, self.trust[2][10])
+            plaintext, _ = formats.decrypt(self.library, message, self.key("vault-agree"))
+            content = formats.log_tail(decode(plaintext, what), what)
+            message.expect("hq", "vault:berlin/v1", f"tail-{content[5]:06}")
+            need((content[2], content[3]) == ("berlin", "v1"), what, "for another vault")
         elif what == "approvals":
             formats.approvers(self.library, Message(data), self.trust[2], "mint")
         elif what == "device-secret":

@@ -20,8 +20,10 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::key::AgreementKey;
 use mintmark_protocol::key_delivery::{Delivery, KeyFacts};
 use mintmark_protocol::key_terms::KeyAlgorithm;
+use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use mintmark_tests::{files, judge, request};
@@ -398,7 +400,26 @@ fn an_officer_signs_no_draft_but_what_headquarters_wrote_and_the_vault_would_rea
     );
 }
 
-/// What opens a file that headquarters, an officer or a device got, says.
+/// Both messages of a restore are opened by who they are for.
+fn open_restore(opens: &str, bytes: &[u8]) -> Result<(), Error> {
+    if opens == "restore-declaration" {
+        return RestoreDeclaration::open(bytes, &vault(), &key("vault-sign").public).map(drop);
+    }
+    let trust = pinned();
+    let trust = trust.successor(&vector("trust-manifest-2.cose")).unwrap();
+    key("vault-agree")
+        .open(|opener| LogTail::open(bytes, &trust, &vault(), opener))
+        .map(drop)
+}
+
+#[test]
+fn what_the_attacks_on_a_restore_change_is_all_that_is_wrong_with_them() {
+    let [declaration, tail] = stage::hostile::restored::unchanged();
+    open_restore("restore-declaration", &declaration).unwrap();
+    open_restore("log-tail", &tail).unwrap();
+}
+
+/// What opens a file that headquarters, an officer, a device or a vault that waits for its log got, says.
 fn opened(case: &Case) -> Result<(), Error> {
     let (bytes, trust) = (case.bytes(), pinned());
     let trust = trust.successor(&vector("trust-manifest-2.cose")).unwrap();
@@ -423,6 +444,7 @@ fn opened(case: &Case) -> Result<(), Error> {
             EnrolmentRequest::open(&bytes, &claimed("enrolment-request")).map(drop)
         }
         "officer-request" => OfficerRequest::open(&bytes, &claimed("officer-request")).map(drop),
+        opens @ ("restore-declaration" | "log-tail") => open_restore(opens, &bytes),
         "approvals" => {
             let proposal = Proposal::read(&bytes, bytes.len())?;
             proposal.approvers(trust.content(), Role::Mint).map(drop)
@@ -577,6 +599,9 @@ fn what_is_brought_to_headquarters_with_one_bit_changed_is_refused() {
     each_bit("audit-bundle-2.cose", &|bytes| {
         Bundle::open(bytes, &vault(), &sign).is_ok()
     });
+    each_bit("restore-declaration.cose", &|bytes| {
+        RestoreDeclaration::open(bytes, &vault(), &sign).is_ok()
+    });
     for name in ["enrolment-request", "rotation-request"] {
         let claimed = fingerprint(name);
         each_bit(&format!("{name}.cose"), &|bytes| {
@@ -610,6 +635,36 @@ fn what_is_brought_to_headquarters_with_one_bit_changed_is_refused() {
     });
 }
 
+/// What is said of a case, beside its file.
+fn said_of(case: &stage::hostile::Case) -> Value {
+    let mut said = json!({
+        "file": case.file, "about": case.about, "receiver": case.receiver, "rule": case.rule,
+    });
+    for (name, fact) in case.facts.as_object().unwrap() {
+        said[name] = fact.clone();
+    }
+    said
+}
+
+#[test]
+#[ignore = "writes those that are not there, from the vectors"]
+fn write_the_attacks_that_are_missing() {
+    for attack in attacks() {
+        let folder = folder().join(attack.name);
+        let path = folder.join("attack.json");
+        let mut said: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let cases = said["cases"].as_array_mut().unwrap();
+        for case in attack.cases {
+            if cases.iter().any(|known| known["file"] == case.file) {
+                continue;
+            }
+            fs::write(folder.join(case.file), &case.bytes).unwrap();
+            cases.push(said_of(&case));
+        }
+        fs::write(path, pretty(&said)).unwrap();
+    }
+}
+
 #[test]
 #[ignore = "writes the fixtures anew, from the vectors"]
 fn write_the_attacks() {
@@ -619,12 +674,7 @@ fn write_the_attacks() {
         fs::create_dir_all(&folder).unwrap();
         let mut cases = Vec::new();
         for case in attack.cases {
-            let mut said = json!({
-                "file": case.file, "about": case.about, "receiver": case.receiver, "rule": case.rule,
-            });
-            for (name, fact) in case.facts.as_object().unwrap() {
-                said[name] = fact.clone();
-            }
+            let said = said_of(&case);
             if case.facts["live"].is_null() {
                 fs::write(folder.join(case.file), &case.bytes).unwrap();
             }

@@ -29,9 +29,11 @@ use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
 use mintmark_protocol::key::AgreementKey;
 use mintmark_protocol::key_delivery::{Delivery, KeyFacts};
 use mintmark_protocol::key_terms::KeyAlgorithm;
+use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
@@ -39,8 +41,8 @@ use mintmark_tests::files;
 use p256::PublicKey;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
-use stage::story::{Log, Story, vault};
-use stage::{Key, describe, forge, keys, vectors};
+use stage::story::{Log, Story, Told, vault};
+use stage::{Key, describe, forge, keys, restored, vectors};
 use zeroize::Zeroizing;
 
 /// A vector as it stands in its folder.
@@ -182,7 +184,13 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
         "acknowledgement" => {
             with(&|opener| Opened::of(&Acknowledgement::open(bytes, &trust, &to, opener).unwrap()))
         }
+        "log-tail" => {
+            with(&|opener| Opened::of(&LogTail::open(bytes, &trust, &to, opener).unwrap()))
+        }
         "dispatch" => Opened::of(&Dispatch::open(bytes, &trust, &vault()).unwrap()),
+        "restore-declaration" => {
+            Opened::of(&RestoreDeclaration::open(bytes, &vault(), &sign_key()).unwrap())
+        }
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
         other => panic!("nobody opens a {other} here"),
     }
@@ -756,6 +764,86 @@ fn judged(name: &str, said: &Value) -> (u64, Vec<&'static str>) {
 }
 
 #[test]
+fn a_declared_restore_and_its_answer_lead_from_what_the_vault_has_to_what_headquarters_holds() {
+    let (records, bundles) = records();
+    let size = bundles[0].content().checkpoint.size;
+    let declared = Vector::read("restore-declaration");
+    let declaration = RestoreDeclaration::from_cbor(&declared.content()).unwrap();
+    assert_eq!(declaration, restored::declaration(&records, size));
+    assert_eq!(
+        (declaration.size, declaration.root),
+        (size, bundles[0].content().checkpoint.root)
+    );
+    let tail = LogTail::from_cbor(&Vector::read("log-tail").content()).unwrap();
+    assert_eq!(tail, restored::tail(&records, size));
+    assert_eq!(tail.declaration, declared.fingerprint());
+    let whole = [&records[..size as usize], &tail.records[..]].concat();
+    let leaves: Vec<Vec<u8>> = whole
+        .iter()
+        .map(|record| forge::sha256(&[&[0], &record[..]].concat()))
+        .collect();
+    assert_eq!(tail.log_size, whole.len() as u64);
+    assert_eq!(root_of(&leaves), tail.log_root.as_bytes());
+    assert_eq!(tail.log_root, bundles[1].content().checkpoint.root);
+}
+
+/// What stands in the folder of a message, and its line in the index.
+fn files_of(told: &Told) -> (BTreeMap<PathBuf, Vec<u8>>, Value) {
+    let (mut said, content) = describe::describe(&told.bytes);
+    let (trust, officers) = judged(&told.name, &said);
+    let name = &told.name;
+    let on_the_way = name.ends_with("-draft") || name.ends_with("-approval");
+    said["about"] = told.about.into();
+    said["trust"] = trust.into();
+    said["approved_by"] = if on_the_way {
+        json!([])
+    } else {
+        json!(officers)
+    };
+    said["files"] = json!({
+        "message": format!("{name}.cose"),
+        "content": format!("{name}.cbor"),
+        "notation": format!("{name}.diag"),
+    });
+    let direction = match said["from"].as_str().unwrap() {
+        "hq" => "from headquarters",
+        _ => "to headquarters",
+    };
+    let listed = json!({
+        "name": name, "type": said["type"], "direction": direction, "about": told.about,
+    });
+    let mut notation = describe::diagnostic(&forge::read(&content), 0);
+    notation.push('\n');
+    let files = [
+        ("cose", told.bytes.clone()),
+        ("diag", notation.into_bytes()),
+        ("cbor", content),
+        ("json", keys::pretty(&said)),
+    ];
+    let files = files.map(|(end, bytes)| (PathBuf::from(format!("{name}.{end}")), bytes));
+    (files.into(), listed)
+}
+
+#[test]
+#[ignore = "writes those that are not there, from those that are"]
+fn write_the_vectors_that_are_missing() {
+    let mut index: Value =
+        serde_json::from_slice(&fs::read(vectors().join("index.json")).unwrap()).unwrap();
+    let (records, bundles) = records();
+    for told in restored::told(&records, bundles[0].content().checkpoint.size) {
+        if vectors().join(format!("{}.cose", told.name)).exists() {
+            continue;
+        }
+        let (files, listed) = files_of(&told);
+        for (name, bytes) in files {
+            fs::write(vectors().join(name), bytes).unwrap();
+        }
+        index["vectors"].as_array_mut().unwrap().push(listed);
+    }
+    fs::write(vectors().join("index.json"), keys::pretty(&index)).unwrap();
+}
+
+#[test]
 #[ignore = "writes the fixtures anew: encryption is random, so every file becomes another"]
 fn write_the_vectors() {
     let folder = vectors();
@@ -771,35 +859,9 @@ fn write_the_vectors() {
     let story = Story::tell_all();
     let mut index = Vec::new();
     for told in &story.told {
-        let (mut said, content) = describe::describe(&told.bytes);
-        let (trust, officers) = judged(&told.name, &said);
-        let name = &told.name;
-        let on_the_way = name.ends_with("-draft") || name.ends_with("-approval");
-        said["about"] = told.about.into();
-        said["trust"] = trust.into();
-        said["approved_by"] = if on_the_way {
-            json!([])
-        } else {
-            json!(officers)
-        };
-        said["files"] = json!({
-            "message": format!("{name}.cose"),
-            "content": format!("{name}.cbor"),
-            "notation": format!("{name}.diag"),
-        });
-        let direction = match said["from"].as_str().unwrap() {
-            "hq" => "from headquarters",
-            _ => "to headquarters",
-        };
-        index.push(json!({
-            "name": name, "type": said["type"], "direction": direction, "about": told.about,
-        }));
-        written.insert(format!("{name}.cose").into(), told.bytes.clone());
-        let mut notation = describe::diagnostic(&forge::read(&content), 0);
-        notation.push('\n');
-        written.insert(format!("{name}.diag").into(), notation.into_bytes());
-        written.insert(format!("{name}.cbor").into(), content);
-        written.insert(format!("{name}.json").into(), keys::pretty(&said));
+        let (files, listed) = files_of(told);
+        written.extend(files);
+        index.push(listed);
     }
     let index = json!({
         "warning": "The private keys here are published. They are for tests and protect nothing.",

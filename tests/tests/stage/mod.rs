@@ -14,6 +14,7 @@ pub mod forge;
 pub mod home;
 pub mod hostile;
 pub mod keys;
+pub mod restored;
 pub mod salamander;
 pub mod secret;
 pub mod story;

@@ -47,6 +47,7 @@ use zeroize::Zeroizing;
 
 use super::forge;
 use super::keys::key;
+use super::restored;
 use super::secret;
 
 /// 2027-01-01T00:00:00Z.
@@ -74,7 +75,7 @@ pub fn lineage() -> Lineage {
 }
 
 /// A salt: random in a message, and made from a name here.
-fn salt(name: &str) -> [u8; 32] {
+pub fn salt(name: &str) -> [u8; 32] {
     *Fingerprint::of(format!("mintmark test salt: {name}").as_bytes()).as_bytes()
 }
 
@@ -760,7 +761,19 @@ impl Story {
         story.entitle();
         story.report();
         story.amend();
+        let reported = story.size_reported();
         story
+            .told
+            .extend(restored::told(&story.log.records, reported));
+        story
+    }
+
+    /// How many records the first report covers.
+    fn size_reported(&self) -> u64 {
+        let first = self.told.iter().find(|told| told.name == "audit-bundle-1");
+        let bytes = &first.unwrap().bytes;
+        let bundle = Bundle::open(bytes, &vault(), &key("vault-sign").public).unwrap();
+        bundle.content().checkpoint.size
     }
 
     fn trust_and_enrolment(&mut self) {

@@ -6,6 +6,7 @@ mod envelope;
 pub mod homeward;
 mod officer;
 mod order;
+pub mod restored;
 
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
 use mintmark_protocol::envelope::Kind;
@@ -169,7 +170,10 @@ trait Concat {
 impl<const N: usize> Concat for [Vec<Attack>; N] {
     fn concat_attacks(self) -> Vec<Attack> {
         let both = self.into_iter().flatten().map(homeward::added);
-        both.map(device::added).map(officer::added).collect()
+        both.map(device::added)
+            .map(officer::added)
+            .map(restored::added)
+            .collect()
     }
 }
 
