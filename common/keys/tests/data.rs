@@ -313,6 +313,26 @@ with_softhsm! {
         assert_eq!(store.data("empty").unwrap(), [b""]);
     }
 
+    fn a_token_that_lost_its_power_removes_what_it_kept_half_of(hsm) {
+        hsm.token("vault");
+        let store = open(&hsm.uri("token=vault"), &never).unwrap();
+        store.add_data("anchor", b"one").unwrap();
+        // SoftHSM has a lock beside each object, fails to remove an object without it, and has removed it all the same.
+        let token = fs::read_dir(hsm.folder.join("tokens")).unwrap().next().unwrap();
+        let mut locks = 0;
+        for file in fs::read_dir(token.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.ends_with(".lock") && !name.starts_with("token") {
+                fs::remove_file(path).unwrap();
+                locks += 1;
+            }
+        }
+        assert_eq!(locks, 1);
+        store.remove_data("anchor", b"one").unwrap();
+        assert!(store.data("anchor").unwrap().is_empty());
+    }
+
     fn a_token_that_lost_its_login_does_not_seem_empty(hsm) {
         hsm.token("vault");
         let store = open(&hsm.uri("token=vault"), &never).unwrap();
