@@ -130,7 +130,7 @@ BYTES_MAX = {
     "acknowledgement": 16384,
     "dispatch": 8388608,
     "device-secret": 16384,
-    "audit-bundle": 4194304,
+    "audit-bundle": 37748736,
     "audit-segment": 9437184,
     "restore-declaration": 32768,
     "log-tail": 8454144,

@@ -1,10 +1,15 @@
 //! CRLs of device CAs at headquarters: carried there on sticks, held against the log, exported, and judged by OpenSSL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
 use std::process::Command;
 
+use mintmark_pki::{Certificate, CrlReason, Issuer, RevokedSerial, assemble_crl, crl_tbs};
+use mintmark_protocol::Error;
+use mintmark_protocol::bundle::{Bundle, CRL_BYTES_MAX};
+use mintmark_protocol::identifier::VaultName;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, World, request};
+use mintmark_tests::{Run, World, files, request};
 use serde_json::{Value, json};
 
 const DAY: i64 = 86_400;
@@ -209,4 +214,71 @@ fn a_crl_past_half_its_life_and_one_that_is_over_are_told() {
     let run = world.hq("ca list").ok();
     assert_eq!(run.warning_codes(), [""; 0], "{run}");
     assert_eq!(shown(&world, "berlin_v1")["crl"]["number"], 2);
+}
+
+/// A vault that reports, beside a log in which one device was scrapped, a CRL of so many certificates: by its own keys. Gives
+/// how large that is, and why nothing can be sealed with it, if that is so.
+fn reports_revoked(count: u64) -> (World, usize, Option<Error>) {
+    let world = World::with_policy(&policy());
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.hq("ca export --output $D/ca").ok();
+    scrap(&world, 1);
+    world.site("media export $D/media").ok();
+    let uri = world.keys("berlin").parse().unwrap();
+    let keys = mintmark_keys::open(&uri, &|_| unreachable!("the PIN is in a file")).unwrap();
+    let pem = fs::read(world.path("ca/device-ca-berlin_v1.pem")).unwrap();
+    let certificate = Certificate::from_pem_or_der(&pem).unwrap();
+    let issuer = Issuer::from_certificate_der(certificate.der()).unwrap();
+    let mut bundles = files::below(&world.on_stick("to-hq"));
+    bundles.retain(|path| path.extension().is_some_and(|end| end == "cose"));
+    let path = bundles.pop().unwrap();
+    let vault = VaultName {
+        site: "berlin".parse().unwrap(),
+        vault: "v1".parse().unwrap(),
+    };
+    let signer = keys.signer("vault-sign").unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let opened = Bundle::open(&bytes, &vault, signer.public_key()).unwrap();
+    let mut bundle = opened.into_content();
+    let now = bundle.sealed_at;
+    let revoked = |number: u64| RevokedSerial {
+        serial: [&[0x31; 9][..], &number.to_be_bytes()].concat(),
+        revoked_at_unix: now,
+        reason: Some(CrlReason::CessationOfOperation),
+    };
+    let revoked: Vec<_> = (0..count).map(revoked).collect();
+    let tbs = crl_tbs(&issuer, 1, now, now + 60 * DAY as u64, &revoked).unwrap();
+    let signature = keys.signer("device-ca").unwrap().sign(&tbs).unwrap();
+    let crl = assemble_crl(&tbs, &signature).unwrap();
+    let crl_bytes = crl.len();
+    bundle.crl = Some(crl);
+    let sign = |message: &[u8]| signer.sign(message).map_err(Into::into);
+    match bundle.seal(signer.public_key(), &sign) {
+        Ok((bytes, _)) => {
+            fs::write(path, bytes).unwrap();
+            (world, crl_bytes, None)
+        }
+        Err(error) => (world, crl_bytes, Some(error)),
+    }
+}
+
+#[test]
+fn a_crl_of_very_many_certificates_is_judged_at_headquarters_like_any_other() {
+    let (world, bytes, error) = reports_revoked(200_000);
+    assert!(bytes > 8 << 20 && error.is_none(), "{bytes} {error:?}");
+    let run = world.hq("media import $D/media").exits(1);
+    assert_eq!(run.item("000001.cose")["outcome"], "imported", "{run}");
+    // None of these was scrapped, and the log states another CRL: that is what is wrong with it, and not its size.
+    let report = world.reconcile();
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{report}");
+    assert_eq!(findings[0]["code"], "CRL-MISMATCH", "{report}");
+}
+
+#[test]
+fn no_bundle_is_sealed_with_a_crl_that_is_larger_than_one_has_room_for() {
+    let (_world, bytes, error) = reports_revoked(900_000);
+    assert!(bytes > CRL_BYTES_MAX, "{bytes}");
+    assert_eq!(error.unwrap().code(), "MESSAGE-SHAPE");
 }

@@ -44,8 +44,10 @@ use crate::envelope::{Context, Kind, Party, Sign, SignedOne, Verified, sign_one}
 use crate::identifier::{Fingerprint, Lineage, VaultName};
 use crate::segment::SegmentFacts;
 
-/// The largest bundle, without its segments, in bytes.
-pub const BUNDLE_BYTES_MAX: usize = 4 << 20;
+/// The largest bundle, without its segments, in bytes: a CRL, and what stands beside it.
+pub const BUNDLE_BYTES_MAX: usize = CRL_BYTES_MAX + (4 << 20);
+/// The largest CRL in a bundle, in bytes of DER: some seven hundred thousand certificates.
+pub const CRL_BYTES_MAX: usize = 32 << 20;
 /// The most segments of one bundle.
 pub const SEGMENTS_MAX: usize = 9999;
 const WHAT: &str = "audit bundle";
@@ -195,6 +197,13 @@ impl Bundle {
         };
         if self.sequence == 0 || (self.sequence == 1) != self.previous.is_none() {
             return wrong("the first bundle of a lineage, and only that, has none before it");
+        }
+        if self
+            .crl
+            .as_ref()
+            .is_some_and(|crl| crl.len() > CRL_BYTES_MAX)
+        {
+            return wrong("its CRL is larger than one may be");
         }
         let mut next = self.first;
         for segment in &self.segments {

@@ -29,7 +29,7 @@ use crate::restore::RestoreDeclaration;
 use crate::trust::{TRUST_BYTES_MAX, TrustManifest};
 
 /// The largest proof, in bytes.
-pub const FORK_PROOF_BYTES_MAX: usize = 64 << 20;
+pub const FORK_PROOF_BYTES_MAX: usize = 128 << 20;
 /// The most trust manifests in one.
 pub const MANIFESTS_MAX: usize = 4096;
 /// The longest consistency proof, in digests, and the root before it: a tree of 2^63 leaves needs no more.

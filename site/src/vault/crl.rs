@@ -6,15 +6,15 @@ use mintmark_ledger::entry::CrlIssued;
 use mintmark_ledger::ledger::Fact;
 use mintmark_ledger::state::Withdrawal;
 use mintmark_pki::{CRL_DER_BYTES_MAX, Crl, CrlReason, RevokedSerial, assemble_crl, crl_tbs};
+use mintmark_protocol::bundle::CRL_BYTES_MAX;
 use mintmark_protocol::identifier::Fingerprint;
 
 use super::{Vault, not_enrolled};
 use crate::commands::now;
 use crate::failure::Result;
 
-/// The largest CRL that goes with a bundle, in bytes of DER: some sixty thousand entries. A bundle has room for that, and
-/// for its segments.
-const CARRIED_BYTES_MAX: usize = 3 << 20;
+/// From this size on, in bytes of DER, it is time for another device CA: what that certifies stands on a CRL of its own.
+const LARGE_BYTES: usize = CRL_BYTES_MAX / 2;
 
 /// A CRL, and what the log says of it.
 #[derive(Debug)]
@@ -142,12 +142,26 @@ impl Vault<'_> {
         if Fingerprint::of(&der) != issued.sha256 {
             return Ok(None);
         }
-        if der.len() > CARRIED_BYTES_MAX {
-            self.console.warn(format!(
-                "the CRL of device CA {generation} is too large for a bundle: carry it to headquarters by itself, from \
-                 `site crl issue --output FILE`"
-            ));
+        let (bytes, mebibytes) = (der.len(), CRL_BYTES_MAX >> 20);
+        if bytes > CRL_BYTES_MAX {
+            self.console.warn_coded(
+                "CRL-UNCARRIED",
+                format!(
+                    "the CRL of device CA {generation} has {bytes} bytes, and a bundle has room for {mebibytes} MiB: \
+                     headquarters does not get it, and publishes the one before; `site crl issue --output FILE` writes it, \
+                     and officers can revoke the device CA"
+                ),
+            );
             return Ok(None);
+        }
+        if bytes > LARGE_BYTES {
+            self.console.warn_coded(
+                "CRL-LARGE",
+                format!(
+                    "the CRL of device CA {generation} has {bytes} bytes, and a bundle has room for {mebibytes} MiB: go on with \
+                     another device CA before it is full (`site rotate`)"
+                ),
+            );
         }
         Ok(Some(der))
     }
