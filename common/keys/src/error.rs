@@ -92,6 +92,24 @@ pub enum Error {
         reason: String,
     },
 
+    /// The token was there and is not, or does not answer. It comes back by itself: whichever call comes next looks for
+    /// it.
+    #[error("{store} is gone: {reason}")]
+    TokenGone {
+        /// Which token.
+        store: String,
+        /// What was tried last and how it failed.
+        reason: String,
+    },
+    /// A call into the module does not return, so that no other one was made.
+    #[error("the PKCS#11 module {} has not answered for {seconds} s", path.display())]
+    TokenHung {
+        /// The path of the module.
+        path: PathBuf,
+        /// For how long.
+        seconds: u64,
+    },
+
     /// The file that `pin-source` names cannot be read as a PIN.
     #[error("the PIN source {} cannot be read: {reason}", path.display())]
     PinSourceUnreadable {
@@ -338,6 +356,8 @@ impl Error {
             Self::TokenMissing { .. } => "TOKEN-MISSING",
             Self::TokenAmbiguous { .. } => "TOKEN-AMBIGUOUS",
             Self::TokenFailed { .. } => "TOKEN-FAILED",
+            Self::TokenGone { .. } => "TOKEN-GONE",
+            Self::TokenHung { .. } => "TOKEN-HUNG",
             Self::PinSourceUnreadable { .. } => "PIN-SOURCE-UNREADABLE",
             Self::PinEmpty { .. } => "PIN-EMPTY",
             Self::PinNotGiven { .. } => "PIN-NOT-GIVEN",
@@ -367,6 +387,13 @@ impl Error {
         }
     }
 
+    /// Whether the same call may succeed later with nothing changed here: the token went away, or its module hangs. Any
+    /// other error stays until somebody acts on it. A token that is missing when its store is opened is not meant: its
+    /// URI can be wrong as well.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::TokenGone { .. } | Self::TokenHung { .. })
+    }
+
     /// Who has to act.
     pub fn class(&self) -> Class {
         match self {
@@ -380,6 +407,8 @@ impl Error {
             | Self::TokenMissing { .. }
             | Self::TokenAmbiguous { .. }
             | Self::TokenFailed { .. }
+            | Self::TokenGone { .. }
+            | Self::TokenHung { .. }
             | Self::PinSourceUnreadable { .. }
             | Self::PinEmpty { .. }
             | Self::PinNotGiven { .. }
@@ -433,6 +462,10 @@ impl Error {
                 .into(),
             Self::TokenMissing { .. } => "insert or initialise the token, or correct token=, serial= or slot-id= in the key URI".into(),
             Self::TokenAmbiguous { .. } => "add serial= (or slot-id=) to the key URI to say which one".into(),
+            Self::TokenGone { .. } => "plug the token in, or start what reaches it, and try again; a program that runs finds it by itself".into(),
+            Self::TokenHung { .. } => {
+                "check the token, its cable or its service; if the call does not return after that, start the program again".into()
+            }
             Self::TokenFailed { .. } => "check that the token is connected and its service runs; doctor tries every operation".into(),
             Self::PinSourceUnreadable { .. } => {
                 "pin-source must name a file with the PIN on its only line, readable by this user".into()

@@ -14,6 +14,7 @@
 //! - A key is used only after its attributes were asserted, and after it proved that it fits its public key.
 //! - A signature is returned only after it verified under that public key, with code other than the signer's.
 //! - A PIN is tried once. A PIN that was refused is never sent again by the same store.
+//! - A token that went away and came back is used again only with the keys that it had.
 //! - This is the only crate that loads a PKCS#11 module.
 
 mod alternating;
@@ -39,7 +40,8 @@ pub use locked::LockedSecret;
 pub use pin::{Pin, Prompt, pin_source_warning};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};
 pub use store::{
-    Agreement, KeyDescription, KeyKind, KeyStore, Probe, Purpose, Signer, StoreFacts, create, open,
+    Agreement, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer, StoreFacts,
+    create, open,
 };
 pub use transport::{OaepHash, TransportKey, oaep_wrap};
 pub use uri::{FileUri, KeyUri, Pkcs11Uri, UnparsedKeyUri};

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::Error;
+use crate::locked::LockedPin;
 use crate::uri::KeyUri;
 
 /// A PIN or passphrase, wiped when dropped.
@@ -18,7 +19,42 @@ pub type Pin = Zeroizing<String>;
 pub type Prompt<'a> = &'a dyn Fn(&str) -> io::Result<Pin>;
 
 /// Longest PIN file. Tokens take 255 bytes at most; passphrases of key files can be longer.
-const PIN_BYTES_MAX: usize = 1024;
+pub(crate) const PIN_BYTES_MAX: usize = 1024;
+
+/// How a token gets its PIN, at the first login and at every later one.
+pub(crate) enum KeptPin {
+    /// It has a keypad of its own (CKF_PROTECTED_AUTHENTICATION_PATH).
+    Keypad,
+    /// From this file, which is read each time: so the PIN is in memory for no longer than a login takes.
+    File(PathBuf),
+    /// Somebody typed it, and will not be there to type it again.
+    Typed(LockedPin),
+}
+
+impl KeptPin {
+    /// Keeps what was typed for `store`.
+    pub(crate) fn typed(pin: &Pin, store: &str) -> Result<Self, Error> {
+        let too_long = || {
+            let reason = format!("it is longer than {PIN_BYTES_MAX} bytes");
+            io::Error::new(io::ErrorKind::InvalidInput, reason)
+        };
+        LockedPin::copied(pin)
+            .map(Self::Typed)
+            .ok_or_else(|| Error::PinNotGiven {
+                store: store.into(),
+                cause: too_long(),
+            })
+    }
+
+    /// The PIN for one login; `None` if the token asks for it itself.
+    pub(crate) fn obtain(&self) -> Result<Option<Pin>, Error> {
+        match self {
+            Self::Keypad => Ok(None),
+            Self::File(path) => read(path).map(Some),
+            Self::Typed(pin) => Ok(Some(pin.copy())),
+        }
+    }
+}
 
 /// The PIN for `store`: from `source` if there is one, else asked with `question`.
 pub(crate) fn obtain(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use p256::PublicKey;
 use p256::ecdsa::Signature;
@@ -135,7 +136,34 @@ pub struct Probe {
     pub outcome: Result<String, String>,
 }
 
+/// How the way to a store stands, as far as it is known without using it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Liveness {
+    /// Nothing is known to be wrong. False from the call that found the token gone until one that found it again.
+    pub connected: bool,
+    /// How many connections were made since the store was opened, the first one included.
+    pub connections: u64,
+    /// How many calls are inside the token's module now, those of other stores of this module included.
+    pub calls: usize,
+    /// When the oldest of them went in. Making an RSA key apart, no call to a token that works takes more than a few
+    /// seconds.
+    pub busy_since: Option<Instant>,
+}
+
 /// A store of private and symmetric keys that are named by label. A label names one key, of whatever kind.
+///
+/// A store may be kept open for months, with the keys that came from it, and used by many threads. A token may go away
+/// meanwhile and come back: whichever call meets that finds the token again, logs in and looks its key up anew, and
+/// fails with `TOKEN-GONE` if it cannot. That error is transient ([`Error::is_transient`]): the same call may be made
+/// again, and the connection is made by whichever call comes next. What is looked up anew is asserted anew, and a key
+/// that is not the same as before is refused with `KEY-CHANGED` for as long as it is in its place. A call that was
+/// repeated may have signed twice, the same bytes. A PIN that the token refused once is never sent again: then every
+/// call fails with `PIN-INCORRECT` until the store is opened again.
+///
+/// A call into a module that does not return cannot be ended from here, nor can the thread in it be used again.
+/// [`KeyStore::liveness`] shows it; calls that come after it are refused with `TOKEN-HUNG`, which is transient too, once
+/// it is a minute old. Who must answer sooner looks at [`Liveness::busy_since`] before each call.
 pub trait KeyStore: Send + Sync {
     /// What the store says of itself.
     fn facts(&self) -> StoreFacts;
@@ -167,7 +195,8 @@ pub trait KeyStore: Send + Sync {
     /// `KEY-MISSING`; `KEYS-INTERNAL` for [`Purpose::Agree`], which is not to sign; otherwise as [`KeyStore::find`].
     fn signer_for(&self, label: &str, purpose: Purpose) -> Result<Arc<dyn Signer>, Error>;
 
-    /// The key `label`, to agree with.
+    /// The key `label`, to agree with. Where the way to the token offers no agreement, this is known no sooner than
+    /// somebody agrees; then also the key has not yet shown that it fits its public key, and it is not used before.
     ///
     /// # Errors
     /// `KEY-MISSING`; otherwise as [`KeyStore::find`].
@@ -282,6 +311,24 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// Only if the test itself cannot be run; what failed in the store is an outcome.
     fn self_test(&self) -> Result<Vec<Probe>, Error>;
+
+    /// Asks the token whether it is there and logged in, and connects anew if it is not. It costs next to nothing and
+    /// uses no key: for whoever wants to know before there is something to sign.
+    ///
+    /// # Errors
+    /// As any call: `TOKEN-GONE`, `TOKEN-HUNG`, `PIN-INCORRECT`; `KEY-FOLDER-*` for a folder.
+    fn check(&self) -> Result<(), Error>;
+
+    /// How the way to the store stands. Never waits, whatever hangs.
+    fn liveness(&self) -> Liveness {
+        // A folder is there, or the call fails that uses it.
+        Liveness {
+            connected: true,
+            connections: 1,
+            calls: 0,
+            busy_since: None,
+        }
+    }
 }
 
 /// A private key that signs: ES256, that is SHA-256 over the message, then ECDSA on P-256 (RFC 9053 section 2.1).

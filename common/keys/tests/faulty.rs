@@ -157,7 +157,7 @@ with_softhsm! {
         faulty.order("unwrap-fails", "30 1");
         unwrap("key-a").unwrap();
         faulty.order("unwrap-fails", "30 2");
-        assert_eq!(unwrap("key-b").unwrap_err().code(), "TOKEN-FAILED");
+        assert_eq!(unwrap("key-b").unwrap_err().code(), "TOKEN-GONE");
         faulty.order("unwrap-fails", "5 1");
         assert_eq!(unwrap("key-b").unwrap_err().code(), "WRAPPED-KEY-INVALID");
         assert!(!store.find_secret("key-b", SecretAlgorithm::Aes256).unwrap());
@@ -194,10 +194,12 @@ with_softhsm! {
             assert_eq!(faulty.saw("login"), logins + 1, "{name}");
             faulty.order("sign-fails", &format!("{rv} 2"));
             let error = signer.sign(b"message").unwrap_err();
-            assert_eq!(error.code(), "TOKEN-FAILED");
+            assert_eq!(error.code(), "TOKEN-GONE");
+            assert!(error.is_transient() && !store.liveness().connected);
             assert!(error.to_string().contains(&format!("{name} from C_Sign")), "{error}");
             // The failure leaves nothing broken.
             signer.sign(b"message").unwrap();
+            assert!(store.liveness().connected);
         }
     }
 
@@ -211,6 +213,7 @@ with_softhsm! {
         faulty.order("sign-fails", "6 1");
         let error = signer.sign(b"message").unwrap_err();
         assert!(error.to_string().contains("CKR_FUNCTION_FAILED"), "{error}");
+        assert!(!error.is_transient() && store.liveness().connected);
         signer.sign(b"message").unwrap();
         assert_eq!(faulty.saw("login"), logins);
     }

@@ -147,10 +147,10 @@ fn a_token_that_fails_amid_issuing_leaves_reservations_that_recovery_completes()
         }
         for (recover, code) in [
             (recover_on_full_disk(&copy), "DISK-FULL"),
-            (on_failing_token(&copy, &module, 0, &issue), "TOKEN-FAILED"),
+            (on_failing_token(&copy, &module, 0, &issue), "TOKEN-GONE"),
             (
                 on_failing_token(&copy, &module, 0, &["recover"]),
-                "TOKEN-FAILED",
+                "TOKEN-GONE",
             ),
         ] {
             assert_eq!(recover.code, Some(5), "{recover:?}");

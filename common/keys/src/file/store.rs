@@ -341,6 +341,10 @@ impl KeyStore for FileStore {
         data::remove(&self.folder, Label::try_from(label)?, value)
     }
 
+    fn check(&self) -> Result<(), Error> {
+        folder::check(&self.folder)
+    }
+
     fn self_test(&self) -> Result<Vec<Probe>, Error> {
         let ephemeral =
             |purpose| FileKey::new(&self.name, "self-test", purpose, random::secret_key()?);

@@ -67,10 +67,48 @@ impl Name {
 pub(super) struct Found {
     pub(super) handle: ObjectHandle,
     pub(super) public: PublicKey,
+    /// The private key was seen to fit the public one. Until then nothing is done with it.
+    pub(super) proven: bool,
 }
 
 /// The private key `name`, its attributes asserted and its public key proven; `None` if there is none.
 pub(super) fn look_up(
+    session: &Session,
+    store: &str,
+    name: &Name,
+    purpose: Purpose,
+) -> Result<Option<Found>, Fault> {
+    let Some(found) = look_up_unproven(session, store, name, purpose)? else {
+        return Ok(None);
+    };
+    if fits(session, found.handle, &found.public, purpose)? {
+        return Ok(Some(Found {
+            proven: true,
+            ..found
+        }));
+    }
+    let problem = Problem::new("CKA_EC_POINT", "not the point of this private key");
+    Err(problem.refusal(store, &name.shown()).into())
+}
+
+/// As [`look_up`], but a module that does not offer what the key is for leaves it unproven: some that pass calls on, as
+/// p11-kit's of 2022, do not know ECDH, and a program that only signs has no need of it.
+pub(super) fn look_up_lazily(
+    session: &Session,
+    store: &str,
+    name: &Name,
+    purpose: Purpose,
+) -> Result<Option<Found>, Fault> {
+    match look_up(session, store, name, purpose) {
+        Err(fault) if fault.rv() == Some(RvError::MechanismInvalid) => {
+            look_up_unproven(session, store, name, purpose)
+        }
+        other => other,
+    }
+}
+
+/// The private key `name`, its attributes asserted; `None` if there is none.
+fn look_up_unproven(
     session: &Session,
     store: &str,
     name: &Name,
@@ -85,15 +123,7 @@ pub(super) fn look_up(
         [handle] => *handle,
         several => return Err(ambiguous(store, label, several.len())),
     };
-    let refuse = |problem: Problem| -> Fault {
-        Error::KeyAttributes {
-            store: store.into(),
-            label: label.into(),
-            attribute: problem.attribute,
-            found: problem.found,
-        }
-        .into()
-    };
+    let refuse = |problem: Problem| -> Fault { problem.refusal(store, label).into() };
     let private = session
         .get_attributes(handle, attributes::PRIVATE_KEY)
         .map_err(Fault::while_("read a key's attributes"))?;
@@ -120,22 +150,18 @@ pub(super) fn look_up(
             .map_err(Fault::while_("read a public key"))
             .and_then(|read| attributes::public_key(&read).map_err(refuse))?,
         [] => {
-            let found = "unknown: there is no public key object of this label and CKA_ID".into();
-            return Err(refuse(Problem {
-                attribute: "CKA_EC_POINT",
-                found,
-            }));
+            return Err(refuse(Problem::new(
+                "CKA_EC_POINT",
+                "unknown: there is no public key object of this label and CKA_ID",
+            )));
         }
         several => return Err(ambiguous(store, label, several.len())),
     };
-    if !fits(session, handle, &public, purpose)? {
-        let found = "not the point of this private key".into();
-        return Err(refuse(Problem {
-            attribute: "CKA_EC_POINT",
-            found,
-        }));
-    }
-    Ok(Some(Found { handle, public }))
+    Ok(Some(Found {
+        handle,
+        public,
+        proven: false,
+    }))
 }
 
 /// Refuses an identifier that is taken. On some tokens it is the place of a key, and making one there destroys the other.
@@ -208,12 +234,22 @@ pub(super) fn search(
     if !handles.is_empty() {
         return Ok(handles);
     }
-    if !logged_in(session).map_err(Fault::while_("describe a session"))? {
-        let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects);
-        return Err(Fault::Token { action, error });
-    }
+    demand_login(session, Function::FindObjects, action)?;
     // Another thread may have logged in between the search and the question.
     search()
+}
+
+/// Takes a login that is gone for what `function` should have said.
+pub(super) fn demand_login(
+    session: &Session,
+    function: Function,
+    action: &'static str,
+) -> Result<(), Fault> {
+    if logged_in(session).map_err(Fault::while_("describe a session"))? {
+        return Ok(());
+    }
+    let error = CryptokiError::Pkcs11(RvError::UserNotLoggedIn, function);
+    Err(Fault::Token { action, error })
 }
 
 /// Whether the private key is that of `public`. Whoever knows the PIN can put another public key object in place, and
@@ -312,7 +348,8 @@ pub(super) struct TokenKey {
     purpose: Purpose,
     public: PublicKey,
     verifier: Verifier,
-    handle: RwLock<(u64, ObjectHandle)>,
+    /// The connection, and the handle in it; `None` until it was proven.
+    handle: RwLock<Option<(u64, ObjectHandle)>>,
 }
 
 impl TokenKey {
@@ -329,14 +366,16 @@ impl TokenKey {
             purpose,
             public: found.public,
             verifier: Verifier::new(&found.public)?,
-            handle: RwLock::new((generation, found.handle)),
+            handle: RwLock::new(found.proven.then_some((generation, found.handle))),
         })
     }
 
     /// The handle in this connection, looked up and asserted again if the connection is a new one.
     fn handle(&self, session: &Session, generation: u64) -> Result<ObjectHandle, Fault> {
-        let (known_in, handle) = *self.handle.read().unwrap_or_else(PoisonError::into_inner);
-        if known_in == generation {
+        let known = *self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known_in, handle)) = known
+            && known_in == generation
+        {
             return Ok(handle);
         }
         let store = self.pool.store();
@@ -353,7 +392,8 @@ impl TokenKey {
             }
             .into());
         }
-        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = (generation, found.handle);
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) =
+            Some((generation, found.handle));
         Ok(found.handle)
     }
 }

@@ -1,11 +1,11 @@
 //! Finding the one token that a URI means.
 
-use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::fault::reason;
-use super::module;
+use super::gate::Pass;
+use super::module::Module;
 use crate::error::Error;
 use crate::store::StoreFacts;
 use crate::uri::Pkcs11Uri;
@@ -73,13 +73,33 @@ impl Wanted {
     }
 }
 
-/// The only token that is as `wanted`.
-pub(super) fn token(module: &Pkcs11, wanted: &Wanted) -> Result<Found, Error> {
+/// The only token that is as `wanted`. A module that was loaded long ago and does not find it is started anew.
+pub(super) fn token(module: &Module, wanted: &Wanted) -> Result<Found, Error> {
+    let mut pass = module.enter()?;
+    let epoch = pass.epoch();
+    let error = match token_in(module, &mut pass, wanted) {
+        Err(error @ (Error::TokenMissing { .. } | Error::ModuleFailed { .. })) => error,
+        found => return found,
+    };
+    let mut pass = module.restart(pass)?;
+    if pass.epoch() == epoch {
+        return Err(error);
+    }
+    token_in(module, &mut pass, wanted)
+}
+
+/// As [`token`], for whoever is in the module.
+pub(super) fn token_in(
+    loaded: &Module,
+    pass: &mut Pass<'_>,
+    wanted: &Wanted,
+) -> Result<Found, Error> {
+    let module = loaded.functions();
     let slots = match module.get_slots_with_token() {
         // Someone else in the process finalised the module.
-        Err(CryptokiError::Pkcs11(RvError::CryptokiNotInitialized, _)) => {
-            module::initialise(module).and_then(|()| module.get_slots_with_token())
-        }
+        Err(CryptokiError::Pkcs11(RvError::CryptokiNotInitialized, _)) => loaded
+            .initialise_again(pass)
+            .and_then(|()| module.get_slots_with_token()),
         other => other,
     }
     .map_err(|error| Error::ModuleFailed {
@@ -143,7 +163,9 @@ pub(super) fn describe(info: &TokenInfo, slot: Slot) -> String {
 }
 
 /// What the token and its module say of themselves. What they do not say stays empty.
-pub(super) fn facts(module: &Pkcs11, found: &Found) -> StoreFacts {
+pub(super) fn facts(module: &Module, found: &Found) -> Result<StoreFacts, Error> {
+    let pass = module.enter()?;
+    let module = module.functions();
     let library = module.get_library_info().map_or_else(
         |_| String::new(),
         |info| {
@@ -163,7 +185,8 @@ pub(super) fn facts(module: &Pkcs11, found: &Found) -> StoreFacts {
         .collect();
     mechanisms.sort_unstable();
     mechanisms.dedup();
-    StoreFacts {
+    drop(pass);
+    Ok(StoreFacts {
         kind: "pkcs11".into(),
         label: found.info.label().into(),
         manufacturer: found.info.manufacturer_id().into(),
@@ -172,5 +195,5 @@ pub(super) fn facts(module: &Pkcs11, found: &Found) -> StoreFacts {
         firmware: found.info.firmware_version().to_string(),
         library,
         mechanisms,
-    }
+    })
 }

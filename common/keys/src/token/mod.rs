@@ -8,6 +8,7 @@ mod attributes;
 mod data;
 mod disk;
 mod fault;
+mod gate;
 mod key;
 mod locate;
 mod module;
@@ -23,7 +24,7 @@ use cryptoki::slot::Limit;
 
 use crate::error::Error;
 use crate::health::TokenHealth;
-use crate::pin::{self, Prompt};
+use crate::pin::{self, KeptPin, Prompt};
 use crate::store::KeyStore;
 use crate::uri::Pkcs11Uri;
 
@@ -36,8 +37,10 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
         return Err(Error::PinLocked { store });
     }
     // A token with a keypad of its own takes no PIN from us (CKF_PROTECTED_AUTHENTICATION_PATH).
-    let pin = if uri.pin_source().is_none() && found.info.protected_authentication_path() {
-        None
+    let pin = if let Some(path) = uri.pin_source() {
+        KeptPin::File(path.into())
+    } else if found.info.protected_authentication_path() {
+        KeptPin::Keypad
     } else {
         let last_try = if found.info.user_pin_final_try() {
             ", one try left"
@@ -45,9 +48,9 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
             ""
         };
         let question = format!("PIN of {store}{last_try}");
-        Some(pin::obtain(uri.pin_source(), prompt, &store, &question)?)
+        KeptPin::typed(&pin::obtain(None, prompt, &store, &question)?, &store)?
     };
-    let facts = locate::facts(&module, &found);
+    let facts = locate::facts(&module, &found)?;
     let pool = pool::Pool::connect(module, found, store, pin)?;
     let chosen = store::Chosen {
         object: uri.object().map(Into::into),
@@ -74,7 +77,7 @@ pub(crate) fn health(uri: &Pkcs11Uri) -> Result<TokenHealth, Error> {
     .flatten()
     .min();
     Ok(TokenHealth {
-        facts: locate::facts(&module, &found),
+        facts: locate::facts(&module, &found)?,
         slot: found.slot.id(),
         initialised: info.token_initialized(),
         write_protected: info.write_protected(),

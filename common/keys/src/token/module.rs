@@ -2,20 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
 
 use super::fault::reason;
+use super::gate::{Gate, Hung, Pass};
+use super::pool::Pool;
 use crate::error::Error;
 
 /// The modules of this process, by canonical path. PKCS#11 knows an application, not a caller: C_Initialize belongs to
-/// the process and C_Finalize would end every other user's sessions, so modules stay until the process ends.
-static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
+/// the process and C_Finalize ends every other user's sessions, so modules stay until the process ends, or until
+/// nothing else brings a token back.
+static MODULES: Mutex<BTreeMap<PathBuf, Arc<Module>>> = Mutex::new(BTreeMap::new());
+
+/// A call that takes longer hangs. Making an RSA key takes the slowest tokens most of a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A module is not started anew more often. It costs every store of the module its login.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// A loaded module.
+pub(super) struct Module {
+    path: PathBuf,
+    functions: Pkcs11,
+    gate: Gate,
+    /// Everything in this process that has sessions of it.
+    pools: Mutex<Vec<Weak<Pool>>>,
+}
 
 /// The module at `path`, initialised, with the operating system's locks.
-pub(super) fn load(path: &Path) -> Result<Pkcs11, Error> {
+pub(super) fn load(path: &Path) -> Result<Arc<Module>, Error> {
     let missing = |cause| Error::ModuleMissing {
         path: path.into(),
         cause,
@@ -31,23 +50,100 @@ pub(super) fn load(path: &Path) -> Result<Pkcs11, Error> {
             reason: "it is not a regular file".into(),
         });
     }
-    let module = Pkcs11::new(&canonical).map_err(|error| Error::ModuleInvalid {
+    let functions = Pkcs11::new(&canonical).map_err(|error| Error::ModuleInvalid {
         path: path.into(),
         reason: reason(&error),
     })?;
-    initialise(&module).map_err(|error| Error::ModuleFailed {
+    initialise(&functions).map_err(|error| Error::ModuleFailed {
         path: path.into(),
         action: "start",
         reason: reason(&error),
     })?;
+    let module = Arc::new(Module {
+        path: path.into(),
+        functions,
+        gate: Gate::new(PATIENCE),
+        pools: Mutex::default(),
+    });
     modules.insert(canonical, module.clone());
     Ok(module)
 }
 
 /// C_Initialize, where it was not called before: another library in this process may have done so.
-pub(super) fn initialise(module: &Pkcs11) -> Result<(), CryptokiError> {
+fn initialise(module: &Pkcs11) -> Result<(), CryptokiError> {
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
         other => other,
+    }
+}
+
+impl Module {
+    /// Its functions. Whoever calls one holds a [`Pass`].
+    pub(super) fn functions(&self) -> &Pkcs11 {
+        &self.functions
+    }
+
+    /// Leave to call it, if that takes no waiting.
+    pub(super) fn enter_at_once(&self) -> Option<Pass<'_>> {
+        self.gate.enter_at_once()
+    }
+
+    /// C_Initialize, after somebody else in this process called C_Finalize.
+    pub(super) fn initialise_again(&self, pass: &mut Pass<'_>) -> Result<(), CryptokiError> {
+        initialise(&self.functions)?;
+        self.gate.was_restarted(pass);
+        Ok(())
+    }
+
+    /// Leave to call it.
+    pub(super) fn enter(&self) -> Result<Pass<'_>, Error> {
+        self.gate.enter().map_err(|hung| self.hung(&hung))
+    }
+
+    /// Refuses while a call hangs.
+    pub(super) fn demand_no_hung_call(&self) -> Result<(), Error> {
+        self.gate
+            .demand_no_hung_call()
+            .map_err(|hung| self.hung(&hung))
+    }
+
+    /// How many calls are inside, and since when the oldest of them.
+    pub(super) fn calls(&self) -> (usize, Option<Instant>) {
+        self.gate.calls()
+    }
+
+    /// Remembers who has sessions of this module.
+    pub(super) fn register(&self, pool: &Arc<Pool>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
+    }
+
+    /// C_Finalize and C_Initialize: the last resort where a module does not find a token again, as one that reaches it
+    /// through a socket that was closed. Not where any store of the module is well, nor while calls are inside.
+    pub(super) fn restart<'module>(
+        &'module self,
+        pass: Pass<'module>,
+    ) -> Result<Pass<'module>, Error> {
+        let somebody_is_well = || {
+            let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            let pools: Vec<_> = pools.iter().filter_map(Weak::upgrade).collect();
+            pools.iter().any(|pool| pool.answers())
+        };
+        let start = || {
+            // What either says does not matter: the next call tells whether it helped.
+            let _ = self.functions.clone().finalize();
+            let _ = initialise(&self.functions);
+        };
+        self.gate
+            .restart(pass, RESTART_PAUSE, somebody_is_well, start)
+            .map_err(|hung| self.hung(&hung))
+    }
+
+    fn hung(&self, hung: &Hung) -> Error {
+        Error::TokenHung {
+            path: self.path.clone(),
+            seconds: hung.since.elapsed().as_secs(),
+        }
     }
 }

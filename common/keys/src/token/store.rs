@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cryptoki::context::Function;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
 use cryptoki::session::Session;
@@ -22,7 +23,7 @@ use crate::label::Label;
 use crate::random;
 use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::store::{
-    Agreement, KeyDescription, KeyKind, KeyStore, Probe, Purpose, Signer, StoreFacts,
+    Agreement, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer, StoreFacts,
 };
 use crate::transport::{OaepHash, TransportKey};
 
@@ -80,6 +81,9 @@ impl Chosen {
     }
 }
 
+/// How a key is looked up: whether it is proven in any case.
+type LookUp = fn(&Session, &str, &Name, Purpose) -> Result<Option<Found>, Fault>;
+
 /// An open token.
 pub(super) struct TokenStore {
     pool: Arc<Pool>,
@@ -90,9 +94,9 @@ pub(super) struct TokenStore {
 }
 
 impl TokenStore {
-    pub(super) fn new(pool: Pool, facts: StoreFacts, chosen: Chosen) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, facts: StoreFacts, chosen: Chosen) -> Self {
         Self {
-            pool: Arc::new(pool),
+            pool,
             facts,
             chosen,
             keys: Mutex::default(),
@@ -101,10 +105,15 @@ impl TokenStore {
     }
 
     /// Looks the key up anew, and remembers it.
-    fn load(&self, label: &str, purpose: Purpose) -> Result<Option<Arc<TokenKey>>, Error> {
+    fn load(
+        &self,
+        label: &str,
+        purpose: Purpose,
+        look_up: LookUp,
+    ) -> Result<Option<Arc<TokenKey>>, Error> {
         let name = self.chosen.name(label, purpose)?;
         let found = self.pool.call(|session, generation| {
-            let found = key::look_up(session, self.pool.store(), &name, purpose)?;
+            let found = look_up(session, self.pool.store(), &name, purpose)?;
             Ok(found.map(|found| (found, generation)))
         })?;
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,10 +139,11 @@ impl TokenStore {
         {
             return Ok(key.clone());
         }
-        self.load(label, purpose)?.ok_or_else(|| Error::KeyMissing {
-            store: self.pool.store().into(),
-            label: name.shown(),
-        })
+        self.load(label, purpose, key::look_up_lazily)?
+            .ok_or_else(|| Error::KeyMissing {
+                store: self.pool.store().into(),
+                label: name.shown(),
+            })
     }
 
     fn secrets(&self) -> MutexGuard<'_, HashMap<(String, SecretAlgorithm), Arc<TokenSecret>>> {
@@ -194,7 +204,7 @@ impl KeyStore for TokenStore {
     }
 
     fn find(&self, label: &str, purpose: Purpose) -> Result<Option<PublicKey>, Error> {
-        let key = self.load(label, purpose)?;
+        let key = self.load(label, purpose, key::look_up)?;
         Ok(key.map(|key| *Signer::public_key(&*key)))
     }
 
@@ -355,6 +365,16 @@ impl KeyStore for TokenStore {
 
     fn self_test(&self) -> Result<Vec<Probe>, Error> {
         Ok(probe::run(&self.pool))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.pool.call(|session, _| {
+            key::demand_login(session, Function::GetSessionInfo, "stay logged in")
+        })
+    }
+
+    fn liveness(&self) -> Liveness {
+        self.pool.liveness()
     }
 }
 

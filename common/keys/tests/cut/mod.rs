@@ -178,6 +178,10 @@ impl KeyStore for Cut<'_> {
         }
     }
 
+    fn check(&self) -> Result<(), Error> {
+        Err(failed("check"))
+    }
+
     fn find(&self, _: &str, _: Purpose) -> Result<Option<PublicKey>, Error> {
         Err(failed("find"))
     }

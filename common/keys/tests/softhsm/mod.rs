@@ -73,6 +73,19 @@ pub(crate) fn spy_module() -> PathBuf {
     )
 }
 
+/// The module that passes every call through a socket to `p11-kit server`.
+pub(crate) fn remote_module() -> PathBuf {
+    installed(
+        "p11-kit-client (package p11-kit-modules)",
+        &[
+            "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
+            "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
+            "/usr/lib64/pkcs11/p11-kit-client.so",
+            "/usr/lib/pkcs11/p11-kit-client.so",
+        ],
+    )
+}
+
 /// Runs `body` in a process of its own, with an empty SoftHSM.
 pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
     isolate_with(name, &[], body);
@@ -110,6 +123,10 @@ fn isolate_with(name: &str, arguments: &[&str], body: impl Fn(&SoftHsm)) {
         .env("PKCS11SPY_OUTPUT", folder.path().join("spy"))
         .env("FAULTY_TARGET", softhsm_module())
         .env("FAULTY_FOLDER", folder.path())
+        .env(
+            "P11_KIT_SERVER_ADDRESS",
+            format!("unix:path={}", folder.path().join("p11-kit").display()),
+        )
         .env(FOLDER, folder.path())
         .output()
         .unwrap();
