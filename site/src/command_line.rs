@@ -7,9 +7,10 @@ use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 use crate::commands::{
     audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media,
-    recover, rotate, station, status,
+    recover, request, rotate, station, status,
 };
 use crate::place::Place;
+use crate::serve;
 
 /// Makes device certificates within what headquarters has granted, without a network
 ///
@@ -49,6 +50,8 @@ enum Command {
     Status(status::Arguments),
     /// Issue device certificates for certification requests
     Issue(issue::Arguments),
+    /// On a station: ask a vault's service for certificates
+    Request(request::Arguments),
     /// What was issued to a device; devices that were scrapped, units that came to nothing, reworks
     #[command(subcommand)]
     Device(device::Command),
@@ -61,6 +64,8 @@ enum Command {
     /// The stations that may ask this vault over the network
     #[command(subcommand)]
     Station(station::Command),
+    /// Serve stations over the network: EST and JSON over TLS, metrics, and a page for the floor
+    Serve(serve::Arguments),
     /// The log, and the bundles that report it
     #[command(subcommand)]
     Audit(audit::Command),
@@ -104,7 +109,7 @@ impl Command {
             Self::Issue(arguments) => arguments.dry_run,
             Self::Recover(arguments) => arguments.dry_run,
             Self::Rotate(arguments) => arguments.dry_run,
-            Self::Init(_) | Self::Manual { .. } => false,
+            Self::Request(_) | Self::Serve(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
 }
@@ -130,6 +135,7 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
         Command::Media(command) => media::execute(&command, place, console),
         Command::Status(arguments) => status::execute(&arguments, home, console),
         Command::Issue(arguments) => issue::execute(&arguments, place, console),
+        Command::Request(arguments) => request::execute(&arguments, console),
         Command::Device(command) => device::execute(&command, place, console),
         Command::Crl(command) => crl::execute(&command, place, console),
         Command::Entitlement(command) => entitlement::execute(&command, home, console),
@@ -138,6 +144,7 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
         Command::Recover(arguments) => recover::execute(&arguments, place, console),
         Command::Clock(command) => clock::execute(&command, place, console),
         Command::Station(command) => station::execute(&command, place, console),
+        Command::Serve(arguments) => serve::execute(&arguments, home, &line.global, console),
         Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
         Command::Completion { shell } => completion::execute(shell),
         Command::Manual { dir } => manual::execute(&dir, console),
@@ -160,7 +167,7 @@ mod tests {
     fn help_names_no_command_that_does_not_work_yet() {
         let mut command = CommandLine::command();
         let help = command.render_long_help().to_string();
-        for absent in ["serve", "restore", "backup"] {
+        for absent in ["restore", "backup"] {
             let listed = help
                 .lines()
                 .any(|line| line.trim_start().starts_with(absent));

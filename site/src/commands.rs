@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod media;
 pub(crate) mod recover;
+pub(crate) mod request;
 pub(crate) mod rotate;
 pub(crate) mod station;
 pub(crate) mod status;

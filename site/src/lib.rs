@@ -20,6 +20,7 @@ mod home;
 mod medium;
 mod place;
 mod serve;
+mod station;
 mod stop;
 mod submission;
 mod vault;

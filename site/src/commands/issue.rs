@@ -94,7 +94,7 @@ pub(crate) fn execute_with(
     }
 }
 
-fn unheard(error: io::Error) -> Error {
+pub(super) fn unheard(error: io::Error) -> Error {
     let message = "signals that ask this command to stop cannot be listened to";
     Error::environment("SIGNALS-UNAVAILABLE", message)
         .cause(error)
@@ -185,11 +185,11 @@ impl Inlet for Row<'_> {
         self.names.len().div_ceil(BATCH_MAX)
     }
 
-    fn asker(&self, _: usize) -> Asker<'_> {
-        Asker {
+    fn asker(&self, _: usize) -> Option<Asker<'_>> {
+        Some(Asker {
             station: &self.station,
             product: self.product,
-        }
+        })
     }
 
     fn read(&self, batch: usize) -> Requests<files::Error> {

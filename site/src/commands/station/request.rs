@@ -10,10 +10,8 @@ use serde::Serialize;
 
 use super::super::json;
 use crate::failure::{Error, Result};
+use crate::station::STATION_KEY;
 use crate::vault::keyring::create_store;
-
-/// The key by which a station is known.
-pub(crate) const STATION_KEY: &str = "station";
 
 /// What `site station request` is told.
 #[derive(Debug, clap::Args)]
