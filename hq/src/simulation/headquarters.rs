@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Weak};
 
 use clap::Parser as _;
 use mintmark_console::{Console, HasGlobal as _};
@@ -161,16 +161,22 @@ fn make_key(folder: &Path, label: &str, purpose: &str) {
 const PIN: &str = "a long passphrase";
 
 /// The headquarters that every run begins with: it has let three vaults in, and has an entitlement for each in its outbox.
-struct Template {
+pub(super) struct Template {
     folder: TempDir,
     enrolments: Vec<Vec<u8>>,
     manifest: Vec<u8>,
 }
 
 impl Template {
-    fn once() -> &'static Self {
-        static MADE: OnceLock<Template> = OnceLock::new();
-        MADE.get_or_init(Self::make)
+    /// The one of this process, made by whoever needs it first, and gone with the last of them.
+    pub(super) fn shared() -> Arc<Self> {
+        static MADE: Mutex<Weak<Template>> = Mutex::new(Weak::new());
+        let mut made = MADE.lock().unwrap();
+        made.upgrade().unwrap_or_else(|| {
+            let template = Arc::new(Self::make());
+            *made = Arc::downgrade(&template);
+            template
+        })
     }
 
     fn make() -> Self {
@@ -202,14 +208,13 @@ impl Template {
         }
         let escrow = key(9).verifying_key().to_public_key_pem(LineEnding::LF);
         fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
-        let hq = Headquarters {
+        let mut hq = Headquarters {
             home: folder.path().join("home"),
             keys: folder.path().to_owned(),
             folder: folder.path().to_owned(),
-            _own: None,
+            copy: None,
             drafts: 0,
         };
-        let mut hq = hq;
         let (keys, escrow) = (hq.store("hq"), at("escrow.pem"));
         let init = ["init", "--name", "Acme", "--keys", &keys];
         done(&hq.home, &[&init[..], &["--escrow-key", &escrow]].concat());
@@ -247,7 +252,8 @@ pub(super) struct Headquarters {
     /// Where the key stores are.
     keys: PathBuf,
     folder: PathBuf,
-    _own: Option<TempDir>,
+    /// What it is a copy of, and the folder that it has to itself; none of the one that is copied.
+    copy: Option<(Arc<Template>, TempDir)>,
     /// How many were made.
     drafts: u64,
 }
@@ -255,27 +261,30 @@ pub(super) struct Headquarters {
 impl Headquarters {
     /// A copy of the one that every run begins with.
     pub(super) fn new() -> Self {
-        let template = Template::once();
-        let own = folder();
+        let (template, own) = (Template::shared(), folder());
         let home = own.path().join("home");
         copy(&template.folder.path().join("home"), &home);
         Self {
             home,
             keys: template.folder.path().to_owned(),
             folder: own.path().to_owned(),
-            _own: Some(own),
+            copy: Some((template, own)),
             drafts: 1000,
         }
     }
 
+    fn template(&self) -> &Template {
+        &self.copy.as_ref().unwrap().0
+    }
+
     /// What a vault asked to be let in with, by its place among the sites.
-    pub(super) fn enrolment(of: usize) -> &'static [u8] {
-        &Template::once().enrolments[of]
+    pub(super) fn enrolment(&self, of: usize) -> &[u8] {
+        &self.template().enrolments[of]
     }
 
     /// The first trust manifest.
-    pub(super) fn manifest() -> &'static [u8] {
-        &Template::once().manifest
+    pub(super) fn manifest(&self) -> &[u8] {
+        &self.template().manifest
     }
 
     fn store(&self, name: &str) -> String {

@@ -17,9 +17,10 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         virtual_time::set(BEGINNING);
+        let hq = Headquarters::new();
         let mut scene = Self {
-            hq: Headquarters::new(),
-            vault: Vault::new("berlin"),
+            vault: Vault::new("berlin", &hq),
+            hq,
             now: BEGINNING,
             asked: 0,
         };

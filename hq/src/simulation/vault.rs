@@ -25,6 +25,7 @@ use mintmark_protocol::media::MediaName;
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::trust::TrustManifest;
 
+use super::SITES;
 use super::headquarters::{BEGINNING, Files, Headquarters};
 use super::random::Random;
 use super::software::{self, Keys, lineage, pinned, public, vault_name};
@@ -81,12 +82,15 @@ impl LogStore for Disk {
     }
 }
 
+/// A bundle with its segments, as they go onto sticks; the bundle is the last.
+type Sealed = Vec<(MediaName, Vec<u8>)>;
+
 /// What a vault keeps in its home, and what somebody who copies the home has.
 #[derive(Clone)]
 struct Home {
     disk: Disk,
     /// Sealed bundles with their segments, by lineage and sequence.
-    outbox: BTreeMap<(Lineage, u64), Vec<(MediaName, Vec<u8>)>>,
+    outbox: BTreeMap<(Lineage, u64), Sealed>,
     /// Every manifest that it has verified, the first one first.
     manifests: Vec<Verified<TrustManifest>>,
     /// The newest CRL of its device CA.
@@ -153,6 +157,8 @@ pub(super) struct Vault {
     pub(super) name: VaultName,
     keys: Keys,
     genesis: Genesis,
+    /// What it asked to be let in with.
+    request: Vec<u8>,
     home: Home,
     ledger: Option<Ledger>,
     token: Token,
@@ -164,7 +170,7 @@ pub(super) struct Vault {
     pub(super) restores: u64,
     /// Fingerprints of bundles that it has sealed, and does not know any more since a restore.
     pub(super) lost: BTreeSet<Fingerprint>,
-    /// Its state when it had its first units: what a patched program decides by.
+    /// Its state when it had units and nothing was against spending them: what a patched program decides by.
     pub(super) unspent: Option<State>,
     /// Whether it keeps to the rules.
     pub(super) honest: bool,
@@ -172,8 +178,9 @@ pub(super) struct Vault {
 
 impl Vault {
     /// A vault that has asked to be let in.
-    pub(super) fn new(site: &'static str) -> Self {
-        let manifest = pinned(Headquarters::manifest());
+    pub(super) fn new(site: &'static str, hq: &Headquarters) -> Self {
+        let manifest = pinned(hq.manifest());
+        let at = SITES.iter().position(|known| *known == site);
         let keys = Keys::of(site);
         let (_, enrolment_fingerprint) = keys.request(site, &manifest);
         let genesis = Genesis {
@@ -189,6 +196,7 @@ impl Vault {
             name: vault_name(site),
             keys,
             genesis,
+            request: hq.enrolment(at.unwrap()).to_vec(),
             home: Home {
                 disk: Disk::of(&[]),
                 outbox: BTreeMap::new(),
@@ -291,6 +299,16 @@ impl Vault {
             self.serials = Some(SerialCipher::derive(&shared, &self.name));
         }
         self.serials.as_ref()
+    }
+
+    /// How many units of a product there are left, those left out that its token says may have been spent.
+    pub(super) fn units_left(&self, entitlement: &str, product: &str) -> Option<u64> {
+        let account = self.state().accounts().find(|account| {
+            account.entitlement.as_str() == entitlement && account.sku.as_str() == product
+        })?;
+        let bound = self.token.bounds.get(&account.tag).copied();
+        let spent = account.next_slot.max(bound.unwrap_or_default());
+        Some(account.authorised.saturating_sub(spent))
     }
 
     /// Whether it waits for headquarters to answer a restore.
@@ -401,8 +419,7 @@ impl Vault {
         }
         if !self.state().is_enrolled() {
             let vault = self.name.clone();
-            let at = super::SITES.iter().position(|site| *site == self.site);
-            let request = Headquarters::enrolment(at.unwrap()).to_vec();
+            let request = self.request.clone();
             files.insert(MediaName::Enrolment { vault }.to_string(), request);
             return files;
         }
@@ -548,8 +565,10 @@ impl Vault {
             }
         }
         self.burn(now);
-        if self.unspent.is_none() && self.state().accounts().next().is_some() {
-            self.unspent = Some(self.state().clone());
+        let state = self.state();
+        let idle = state.clock_stopped().is_none() && state.units_unreported() == 0;
+        if idle && state.accounts().any(|account| account.unspent() > 0) {
+            self.unspent = Some(state.clone());
         }
         said
     }
@@ -669,17 +688,14 @@ impl Vault {
     /// Puts a copy of the home back.
     pub(super) fn put_back(&mut self, backup: &Backup) {
         self.ledger = None;
-        for chain in self.home.outbox.values() {
-            // The bundle is the last of its files.
-            let (_, bundle) = chain.last().unwrap();
-            let bundle = Bundle::open(bundle, &self.name, &public(&self.keys.sign)).unwrap();
-            self.lost.insert(bundle.fingerprint());
-        }
-        for chain in backup.home.outbox.values() {
-            let (_, bundle) = chain.last().unwrap();
-            let bundle = Bundle::open(bundle, &self.name, &public(&self.keys.sign)).unwrap();
-            self.lost.remove(&bundle.fingerprint());
-        }
+        let fingerprint = |sealed: &Sealed| {
+            let (_, bytes) = sealed.last().unwrap();
+            self.sealed(bytes).unwrap().fingerprint()
+        };
+        let known: BTreeSet<_> = backup.home.outbox.values().map(fingerprint).collect();
+        let gone: Vec<_> = self.home.outbox.values().map(fingerprint).collect();
+        self.lost.extend(gone);
+        self.lost.retain(|fingerprint| !known.contains(fingerprint));
         self.home = Home {
             disk: backup.home.disk.copy(),
             ..backup.home.clone()

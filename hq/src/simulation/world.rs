@@ -52,8 +52,8 @@ pub(super) struct Ended {
     pub(super) fraud: Option<(Fraud, BTreeSet<String>)>,
     /// How many certificates honest vaults issued.
     pub(super) issued: u64,
-    /// How many sticks went out, and how many of them were lost.
-    pub(super) sticks: (u64, u64),
+    /// How often what happened.
+    pub(super) happened: BTreeMap<&'static str, u64>,
 }
 
 /// Where a stick goes.
@@ -113,7 +113,7 @@ pub(super) struct World {
     /// Sticks that were written before, which lie in drawers.
     drawer: Vec<(To, Files)>,
     sent: u64,
-    lost: u64,
+    happened: BTreeMap<&'static str, u64>,
     granted: Vec<Granted>,
     /// The newest bundle of each vault that headquarters holds.
     held: Vec<Option<Held>>,
@@ -140,6 +140,19 @@ fn request(vault: usize, device: usize, key: usize) -> &'static CertificationReq
 
 fn device_id(vault: usize, device: usize) -> String {
     format!("{}-{device:04}", SITES[vault])
+}
+
+/// A text without the fingerprints in it, which are of the keys of the home and not of the seed.
+fn without_digests(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_hexdigit();
+    let words = text.split_inclusive(|c| !is_digit(c)).map(|word| {
+        let digits = word.trim_end_matches(|c| !is_digit(c));
+        match digits.len() {
+            0..32 => word.to_owned(),
+            count => format!("..{}", &word[count..]),
+        }
+    });
+    words.collect()
 }
 
 /// Runs a seed to its end, and panics where that is not what it should be.
@@ -169,12 +182,15 @@ impl World {
             trace,
             random,
             now: BEGINNING,
+            vaults: SITES
+                .into_iter()
+                .map(|site| Vault::new(site, &hq))
+                .collect(),
             hq,
-            vaults: SITES.into_iter().map(Vault::new).collect(),
             sticks: Vec::new(),
             drawer: Vec::new(),
             sent: 0,
-            lost: 0,
+            happened: BTreeMap::new(),
             granted: vec![
                 Granted {
                     main: 12,
@@ -202,6 +218,10 @@ impl World {
             .note(format!("{day:2} {hour:02}:{minute:02} {line}"));
     }
 
+    fn count(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
     fn pass(&mut self, seconds: u64) {
         self.now += seconds;
         virtual_time::set(self.now);
@@ -222,6 +242,9 @@ impl World {
         if self.plan.as_ref().is_some_and(|plan| plan.step <= step) {
             self.defraud();
         }
+        if step == STEPS / 2 {
+            self.call_on_silent_vaults();
+        }
         let vault = self.some_vault();
         match self.random.below(100) {
             0..45 => self.work(vault),
@@ -237,6 +260,17 @@ impl World {
             90..95 => self.back_up(vault),
             95..98 => self.lose_home(vault),
             _ => {}
+        }
+    }
+
+    /// A vault of which nothing was heard is visited, before its grant expires.
+    fn call_on_silent_vaults(&mut self) {
+        for (vault, site) in SITES.iter().enumerate() {
+            if !self.vaults[vault].state().is_enrolled() {
+                self.note(format_args!("somebody visits {site}"));
+                let files = self.hq.export();
+                self.arrive(To::Vault(vault), &files, false);
+            }
         }
     }
 
@@ -293,8 +327,16 @@ impl World {
         self.note(format_args!(
             "{site} is asked for {product} {device} (key {key}): {answer:?}"
         ));
-        if answer == Answer::Issued && self.is_honest(vault) {
-            self.issued += 1;
+        match answer {
+            Answer::Issued if self.is_honest(vault) => self.issued += 1,
+            Answer::Crashed => self.count("power cuts"),
+            Answer::Refused(ref code) if code.starts_with("CREDIT-") => {
+                self.count("requests beyond the credit");
+            }
+            Answer::Refused(ref code) if code.starts_with("CLOCK-") => {
+                self.count("requests at a wrong clock");
+            }
+            _ => {}
         }
         answer
     }
@@ -315,6 +357,9 @@ impl World {
         self.note(format_args!(
             "{site} {action:?} {product} {device}: {answer:?}"
         ));
+        if answer == Answer::Issued {
+            self.count("devices scrapped, voided or reworked");
+        }
         if action == DeviceAction::Rework && answer == Answer::Issued {
             let key = usize::from(self.random.chance(70));
             self.ask(vault, product, (device, key), Until::Done);
@@ -330,9 +375,9 @@ impl World {
     /// Headquarters writes a stick for each vault.
     fn send_from_headquarters(&mut self) {
         let files = self.hq.export();
-        for vault in 0..SITES.len() {
+        for (vault, site) in SITES.iter().enumerate() {
             if self.random.chance(75) {
-                let ours = format!("to-{}_v1/", SITES[vault]);
+                let ours = format!("to-{site}_v1/");
                 let ours = |path: &String| path.starts_with(&ours) || path.starts_with("trust-");
                 let files = files.iter().filter(|(path, _)| ours(path));
                 let files = files.map(|(path, bytes)| (path.clone(), bytes.clone()));
@@ -347,10 +392,11 @@ impl World {
             return;
         }
         self.sent += 1;
+        self.count("sticks sent");
         let number = self.sent;
         self.drawer.push((to, files.clone()));
         if self.random.chance(15) {
-            self.lost += 1;
+            self.count("sticks lost");
             self.note(format_args!("stick {number} from {from} to {to} is lost"));
             return;
         }
@@ -363,9 +409,13 @@ impl World {
         }
         let damaged = self.random.chance(8);
         if damaged {
+            self.count("sticks damaged");
             self.damage(&mut files);
         }
         let times = if self.random.chance(12) { 2 } else { 1 };
+        if times == 2 {
+            self.count("sticks doubled");
+        }
         for _ in 0..times {
             let takes = match self.random.below(10) {
                 0..5 => self.random.between(MINUTE, 6 * HOUR),
@@ -395,15 +445,16 @@ impl World {
             return;
         };
         let how = self.random.below(3);
-        // What is encrypted has no length that the seed tells, so the place is told as a part of it.
+        // What is encrypted has no length that the seed tells: a place in it is told as a part of it, and only at its ends is it
+        // sure what stands there.
         let part = self.random.below(1000) as usize;
         let Some(bytes) = files.get_mut(path) else {
             return;
         };
-        let at = bytes.len() * part / 1000;
+        let last = bytes.len() - 1;
         match how {
-            0 => bytes.truncate(at),
-            1 => bytes[at] ^= 1,
+            0 => bytes.truncate(bytes.len() * part / 1000),
+            1 => bytes[if part < 500 { 0 } else { last }] ^= 1,
             _ => drop(files.remove(path)),
         }
     }
@@ -420,6 +471,7 @@ impl World {
     fn find_stick(&mut self) {
         if let Some(old) = self.old_stick(None) {
             let (to, files) = self.drawer[old].clone();
+            self.count("old sticks found");
             self.note(format_args!("stick {} to {to} is found again", old + 1));
             self.arrive(to, &files, false);
         }
@@ -511,6 +563,7 @@ impl World {
         if code == "BUNDLE-FORK"
             && bundle.is_some_and(|bundle| self.vaults[at].lost.contains(&bundle.fingerprint()))
         {
+            self.count("lost histories turned up");
             self.turned_up.insert(at);
             return;
         }
@@ -539,6 +592,7 @@ impl World {
                     "officers let {site} leave {units} units unreported"
                 ));
                 self.hq.credit(site, MAIN, units);
+                self.count("credits extended");
             }
             (6, None) if main > 12 => {
                 self.note(format_args!(
@@ -546,11 +600,13 @@ impl World {
                 ));
                 self.hq.revoke(site, MAIN);
                 self.hq.grant(site, SPARE, 12);
+                self.count("entitlements revoked");
                 self.granted[vault].spare = Some(12);
             }
             (7, _) => {
                 self.note("officers publish the next trust manifest");
                 self.hq.publish_trust();
+                self.count("manifests published");
             }
             _ => {}
         }
@@ -570,6 +626,7 @@ impl World {
             "officers amend {id} of {site} to {units} units"
         ));
         self.hq.amend(site, id, units);
+        self.count("entitlements amended");
     }
 
     /// A clock is set wrong, or right again; or a person says that it is right as it is.
@@ -630,6 +687,7 @@ impl World {
             self.vaults[vault].state().size(),
             backup.size
         ));
+        self.count("restores declared");
         self.vaults[vault].restore(self.now, &self.backups[vault][at], &mut self.random);
     }
 
@@ -689,12 +747,10 @@ impl World {
         }
     }
 
-    /// Everything is carried both ways, and nothing happens to it.
+    /// Everything is carried both ways, on one stick, and nothing happens to it.
     fn good_round(&mut self) {
         self.pass(HOUR);
-        for vault in 0..SITES.len() {
-            self.deliver_report(vault);
-        }
+        self.good_reports();
         self.pass(HOUR);
         let files = self.hq.export();
         for vault in 0..SITES.len() {
@@ -702,10 +758,13 @@ impl World {
         }
     }
 
-    fn deliver_report(&mut self, vault: usize) {
-        let files = self.vaults[vault].export(self.now);
+    fn good_reports(&mut self) {
+        let mut files = Files::new();
+        for vault in &mut self.vaults {
+            files.extend(vault.export(self.now));
+        }
         if !files.is_empty() {
-            self.note(format_args!("{} reports", SITES[vault]));
+            self.note("every vault reports");
             self.arrive(To::Headquarters, &files, false);
         }
     }
@@ -740,29 +799,22 @@ impl World {
             for vault in 0..SITES.len() {
                 if !self.is_honest(vault) {
                     self.work(vault);
-                    self.deliver_report(vault);
-                    self.work(vault);
                 }
             }
             self.good_round();
         }
-        for vault in 0..SITES.len() {
-            self.deliver_report(vault);
-        }
+        self.good_reports();
         self.close()
     }
 
-    /// Officers grant more to a vault that has hardly any units left.
+    /// Officers grant more to a vault that has hardly any units left, with those that a restore may burn.
     fn grant_if_short(&mut self, vault: usize) {
-        let state = self.vaults[vault].state();
         let id = match self.granted[vault].spare {
             Some(_) => SPARE,
             None => MAIN,
         };
-        let account = state
-            .accounts()
-            .find(|account| account.entitlement.as_str() == id && account.sku.as_str() == PRODUCT);
-        if account.is_some_and(|account| account.unspent() < 8) {
+        let left = self.vaults[vault].units_left(id, PRODUCT);
+        if left.is_some_and(|left| left < 4) {
             self.grant_more(vault);
         }
     }
@@ -819,12 +871,12 @@ impl World {
             let (code, severity, site) = (text("code"), text("severity"), text("site"));
             self.note(format_args!(
                 "finding {code} ({severity}) of {site}: {}",
-                text("text")
+                without_digests(&text("text"))
             ));
         }
         let mut named = None;
-        for vault in 0..SITES.len() {
-            let of = |finding: &&Value| finding["site"] == SITES[vault];
+        for (vault, site) in SITES.into_iter().enumerate() {
+            let of = |finding: &&Value| finding["site"] == site;
             let codes = findings.iter().filter(of).map(|finding| &finding["code"]);
             let codes: BTreeSet<String> = codes
                 .map(|code| code.as_str().unwrap().to_owned())
@@ -834,9 +886,8 @@ impl World {
                     let done = plan.done.as_ref().unwrap();
                     assert!(
                         done.named.iter().any(|name| codes.contains(*name)),
-                        "{:?} at {}: none of {:?} was found, but {codes:?}",
+                        "{:?} at {site}: none of {:?} was found, but {codes:?}",
                         plan.fraud,
-                        SITES[vault],
                         done.named
                     );
                     assert_eq!(said.exit, 1);
@@ -855,7 +906,7 @@ impl World {
         Ended {
             fraud: named,
             issued: self.issued,
-            sticks: (self.sent, self.lost),
+            happened: self.happened,
         }
     }
 
