@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -51,6 +52,12 @@ const LOCK_TRIES: u32 = 40;
 
 /// How long to wait between two of them.
 const LOCK_WAIT: Duration = Duration::from_millis(50);
+
+/// How long sled is waited for before it is asked again; each time twice as long.
+const FLUSH_WAIT: Duration = Duration::from_millis(100);
+
+/// How long at most.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
@@ -346,10 +353,29 @@ impl IndexStore for SledIndex {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        self.sled(|db| db.flush())?;
+        self.sled(flush)?;
         // sled's own flush does not wait for the disk.
         sync_database(&self.folder).inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }
+}
+
+/// Has sled write what it holds, and finds out if it cannot. Of a write that fails in one of its own threads, sled does not
+/// tell whoever waits for it, who would wait for ever; but it does so when somebody else asks for the same.
+fn flush(db: &sled::Db) -> sled::Result<usize> {
+    let (over, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut wait = FLUSH_WAIT;
+            while waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                // It may only be slow: whoever asks waits, too.
+                scope.spawn(|| guarded(|| db.flush()).is_ok());
+                wait = (wait * 2).min(FLUSH_WAIT_MAX);
+            }
+        });
+        let flushed = db.flush();
+        drop(over);
+        flushed
+    })
 }
 
 /// What sled can do to us.
