@@ -46,9 +46,8 @@ const LOOK_TIME: Duration = Duration::from_secs(1);
 /// After a failure to accept, such as too many open files.
 const PAUSE_TIME: Duration = Duration::from_millis(100);
 
-/// A client that speaks HTTP where TLS is spoken.
-const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 74\r\n\
-    connection: close\r\n\r\nerror[TLS-REQUIRED]: this port speaks HTTPS alone\nhint: ask with https://\n";
+/// What a client is told that speaks HTTP where TLS is spoken.
+const TLS_REQUIRED: &str = "TLS-REQUIRED";
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +174,7 @@ impl Door {
             _ if first == [HANDSHAKE] => {}
             _ => {
                 if first[0].is_ascii_alphabetic() {
-                    let _ = stream.write_all(NOT_TLS.as_bytes()).await;
+                    let _ = stream.write_all(not_tls().as_bytes()).await;
                     close_gently(stream).await;
                 }
                 return Err((TurnedAway::NotTls, None));
@@ -227,6 +226,15 @@ impl Door {
             }
         }
     }
+}
+
+fn not_tls() -> String {
+    let body = format!("error[{TLS_REQUIRED}]: this port speaks HTTPS alone\nhint: ask with https://\n");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
 }
 
 /// Lets the other end read what was said to it before the connection is gone: a reset would take it away.

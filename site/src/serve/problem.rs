@@ -168,7 +168,7 @@ impl From<Unanswered> for Problem {
             } => {
                 let message = "too many requests wait for the vault already";
                 let hint = "ask again in a moment; fewer at a time are answered as fast, and nothing was spent";
-                let failure = Failure::new(Exit::Environment, "VAULT-BUSY", message).hint(hint);
+                let failure = Failure::new(Exit::Environment, "SERVICE-BUSY", message).hint(hint);
                 Self::later(failure, retry_after_seconds)
             }
             Unanswered::Unavailable {
