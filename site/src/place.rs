@@ -161,8 +161,12 @@ impl<'p> Session<'p> {
     pub(crate) fn close(self) -> Result<()> {
         match self.0 {
             Held::Own(vault) => vault.close(),
-            // Each piece of work was ended by itself.
-            Held::Lent(_) => Ok(()),
+            // Each piece of work was ended by itself. The service puts up what came of it before it lends again: whoever was
+            // shut out is shut out when the command says so.
+            Held::Lent(service) => {
+                drop(service.desk.borrow()?);
+                Ok(())
+            }
         }
     }
 }
