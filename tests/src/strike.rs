@@ -13,6 +13,9 @@ use crate::{judge, once};
 
 const SOURCE: &str = include_str!("../strike/strike.c");
 
+/// What a command ends with that does not end by itself.
+pub const HANGS: i32 = 124;
+
 /// One system call of a command that changes what is on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
@@ -38,7 +41,7 @@ impl Change {
 pub enum Fate {
     /// The process is killed before it.
     Killed,
-    /// It fails so, and no other: `EIO`, say.
+    /// It fails so, and no other: `EIO`, say. It fails late, when others wait for it already.
     Fails(&'static str),
     /// It and every later call of its name fail so.
     FailsOn(&'static str),

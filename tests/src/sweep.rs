@@ -11,7 +11,7 @@ use crate::command::{Run, Tool};
 use crate::files;
 use crate::shape::column;
 use crate::stores::TokenObjects;
-use crate::strike::{Change, Changes, Fate};
+use crate::strike::{Change, Changes, Fate, HANGS};
 use crate::world::World;
 
 /// What a vault's command may change.
@@ -180,7 +180,10 @@ impl Scene<'_> {
                 *tally.exits.entry(run.exit).or_default() += 1;
                 met |= struck;
                 let at = format!("{fate:?} at {change:?}, struck: {struck}");
-                let checked = catch_unwind(AssertUnwindSafe(|| check(self.world, &run, &at)));
+                let checked = catch_unwind(AssertUnwindSafe(|| {
+                    assert_ne!(run.exit, HANGS, "it does not end");
+                    check(self.world, &run, &at);
+                }));
                 if checked.is_err() {
                     println!("FAILED {at}\n{run}");
                     failures.push(at);

@@ -7,6 +7,9 @@
  * is gone. `EIO`, say: it is not done and fails so. `EIO+`: so does every later call of that name below the folder. `full`:
  * there is no room any more, for it and for every later call below the folder that wants some.
  *
+ * A call fails late, when everybody else has had the time to wait for it. A command that does not end is killed, and 124 is
+ * what this ends with.
+ *
  * strace counts calls by thread, and cannot tell a path whose name is random from others.
  */
 #define _GNU_SOURCE
@@ -26,6 +29,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <linux/ptrace.h>
 
@@ -217,6 +221,23 @@ static void return_error(pid_t thread, long error) {
 #endif
 }
 
+/* How late a call fails, in milliseconds; and when a command is said not to end, in seconds. */
+#define LATE_MILLISECONDS 30
+#define LIMIT_SECONDS 300
+
+static volatile sig_atomic_t is_over;
+
+static void over(int signal) {
+    (void)signal;
+    is_over = 1;
+}
+
+static long long milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 #define THREADS_MAX 1024
 
 /* What is known of each thread. */
@@ -278,9 +299,24 @@ int main(int count, char **words) {
     thread_of(first, &is_new);
     ptrace(PTRACE_SYSCALL, first, 0, 0);
 
+    struct sigaction alarmed = {.sa_handler = over};
+    expect(!sigaction(SIGALRM, &alarmed, NULL), "the limit");
+    alarm(LIMIT_SECONDS);
     int ended = 0;
+    pid_t late = 0;
+    long long late_until = 0;
     for (;;) {
-        pid_t id = waitpid(-1, &status, __WALL);
+        pid_t id = waitpid(-1, &status, late ? __WALL | WNOHANG : __WALL);
+        if (late && milliseconds() >= late_until) {
+            ptrace(PTRACE_SYSCALL, late, 0, 0);
+            late = 0;
+        }
+        if (is_over)
+            kill(first, SIGKILL);
+        if (id == 0) {
+            usleep(500);
+            continue;
+        }
         if (id < 0 && errno == EINTR)
             continue;
         if (id < 0)
@@ -317,6 +353,11 @@ int main(int count, char **words) {
                     } else if (is_it || again) {
                         call_nothing(id);
                         thread->fails = 1;
+                        if (is_it) {
+                            late = id;
+                            late_until = milliseconds() + LATE_MILLISECONDS;
+                            continue;
+                        }
                     }
                 }
             }
@@ -329,6 +370,8 @@ int main(int count, char **words) {
         ptrace(PTRACE_SYSCALL, id, 0, signal);
     }
     expect(!fclose(log), "the log");
+    if (is_over)
+        return 124;
     if (WIFSIGNALED(ended)) {
         /* As it ended, so does this. */
         signal(WTERMSIG(ended), SIG_DFL);
