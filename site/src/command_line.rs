@@ -10,7 +10,7 @@ use crate::commands::{
     recover, request, rotate, station, status,
 };
 use crate::place::Place;
-use crate::serve;
+use crate::serve::{self, control};
 
 /// Makes device certificates within what headquarters has granted, without a network
 ///
@@ -120,36 +120,101 @@ impl HasGlobal for CommandLine {
     }
 }
 
-/// Runs a command.
+/// Runs a command: by the service that holds the vault, where there is one and the command changes something.
 ///
 /// # Errors
 /// Why the command did not do what was asked, with its exit code.
 pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
-    let home: Option<&Path> = line.home.as_deref();
     if line.command.only_looks() {
         console.only_looks();
     }
-    let place = &Place::Home(home);
-    match line.command {
-        Command::Init(arguments) => init::execute(&arguments, home, console),
-        Command::Media(command) => media::execute(&command, place, console),
-        Command::Status(arguments) => status::execute(&arguments, home, console),
-        Command::Issue(arguments) => issue::execute(&arguments, place, console),
-        Command::Request(arguments) => request::execute(&arguments, console),
-        Command::Device(command) => device::execute(&command, place, console),
-        Command::Crl(command) => crl::execute(&command, place, console),
-        Command::Entitlement(command) => entitlement::execute(&command, home, console),
-        Command::Audit(command) => audit::execute(&command, home, console),
-        Command::Rotate(arguments) => rotate::execute(&arguments, place, console),
-        Command::Recover(arguments) => recover::execute(&arguments, place, console),
-        Command::Clock(command) => clock::execute(&command, place, console),
-        Command::Station(command) => station::execute(&command, place, console),
-        Command::Serve(arguments) => serve::execute(&arguments, home, &line.global, console),
-        Command::Doctor(arguments) => doctor::execute(&arguments, home, console),
-        Command::Completion { shell } => completion::execute(shell),
-        Command::Manual { dir } => manual::execute(&dir, console),
+    let home: Option<PathBuf> = line.home.clone();
+    if line.needs_vault()
+        && let Some(exit) = control::forward(home.as_deref(), &line.global, console)?
+    {
+        return Ok(exit);
     }
-    .map_err(Failure::from)
+    line.execute_at(&Place::Home(home.as_deref()), console)
+}
+
+impl CommandLine {
+    /// Runs the command where its vault is.
+    ///
+    /// # Errors
+    /// As [`execute`].
+    pub(crate) fn execute_at(self, place: &Place<'_>, console: &Console) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Init(arguments) => init::execute(&arguments, place.path(), console),
+            Command::Media(command) => media::execute(&command, place, console),
+            Command::Status(arguments) => status::execute(&arguments, place.path(), console),
+            Command::Issue(arguments) => issue::execute(&arguments, place, console),
+            Command::Request(arguments) => request::execute(&arguments, console),
+            Command::Device(command) => device::execute(&command, place, console),
+            Command::Crl(command) => crl::execute(&command, place, console),
+            Command::Entitlement(command) => entitlement::execute(&command, place.path(), console),
+            Command::Audit(command) => audit::execute(&command, place.path(), console),
+            Command::Rotate(arguments) => rotate::execute(&arguments, place, console),
+            Command::Recover(arguments) => recover::execute(&arguments, place, console),
+            Command::Clock(command) => clock::execute(&command, place, console),
+            Command::Station(command) => station::execute(&command, place, console),
+            Command::Serve(arguments) => {
+                serve::execute(&arguments, place.path(), &self.global, console)
+            }
+            Command::Doctor(arguments) => doctor::execute(&arguments, place.path(), console),
+            Command::Completion { shell } => completion::execute(shell),
+            Command::Manual { dir } => manual::execute(&dir, console),
+        }
+        .map_err(Failure::from)
+    }
+
+    /// Whether it works on the vault itself, so that whoever holds the vault has to do it.
+    pub(crate) fn needs_vault(&self) -> bool {
+        match &self.command {
+            Command::Media(command) => command.needs_vault(),
+            Command::Device(command) => command.needs_vault(),
+            Command::Station(command) => command.needs_vault(),
+            Command::Issue(_) | Command::Crl(_) | Command::Rotate(_) => true,
+            Command::Recover(_) | Command::Clock(_) => !self.command.only_looks(),
+            Command::Init(_)
+            | Command::Status(_)
+            | Command::Request(_)
+            | Command::Entitlement(_)
+            | Command::Serve(_)
+            | Command::Audit(_)
+            | Command::Doctor(_)
+            | Command::Completion { .. }
+            | Command::Manual { .. } => false,
+        }
+    }
+
+    /// What it is, for whoever keeps a record.
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.command {
+            Command::Media(_) => "media",
+            Command::Device(_) => "device",
+            Command::Station(_) => "station",
+            Command::Issue(_) => "issue",
+            Command::Crl(_) => "crl",
+            Command::Rotate(_) => "rotate",
+            Command::Recover(_) => "recover",
+            Command::Clock(_) => "clock",
+            _ => "another",
+        }
+    }
+
+    /// Paths that are not absolute are those of this folder.
+    pub(crate) fn resolve(&mut self, folder: &Path) {
+        let paths: Vec<&mut PathBuf> = match &mut self.command {
+            Command::Media(command) => command.paths(),
+            Command::Issue(arguments) => vec![&mut arguments.csr, &mut arguments.output],
+            Command::Station(command) => command.paths(),
+            Command::Crl(command) => command.paths(),
+            _ => Vec::new(),
+        };
+        for path in paths {
+            *path = folder.join(&path);
+        }
+    }
 }
 
 #[cfg(test)]

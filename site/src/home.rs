@@ -154,6 +154,11 @@ impl Home {
         &self.config
     }
 
+    /// Whether some process holds it.
+    pub(crate) fn is_locked(&self) -> bool {
+        HomeLock::is_taken(&self.path)
+    }
+
     /// Holds it against every other process that would change something, until the lock is dropped.
     pub(crate) fn lock(&self) -> Result<HomeLock> {
         HomeLock::take(&self.path)

@@ -44,7 +44,7 @@ pub(crate) use dispatch::EPOCH_OVER;
 pub(crate) use import::{Arrival, Effort, Incoming};
 pub(crate) use issue::{Answer, GROUP_MAX, Issued, Unit, completable};
 pub(crate) use line::{Answered, Asker, BATCH_MAX, Inlet, Outlet, Promise, Requests};
-pub(crate) use meter::{Counted, Histogram, Meters};
+pub(crate) use meter::{Counted, Meters};
 pub(crate) use rolled_back::HOME_ROLLED_BACK;
 
 use crate::commands::now;
@@ -262,12 +262,13 @@ impl<'c> Vault<'c> {
         Ok(vec![device_ca, root])
     }
 
-    /// Asks the token for the vault's own key.
+    /// Asks the token whether it is there.
     ///
     /// # Errors
-    /// VAULT-KEY-CHANGED; what the token fails with.
+    /// What the token fails with.
     pub(crate) fn probe(&self) -> Result<()> {
-        anchor::expect_own(&**self.anchor.store(), &self.identity)
+        self.anchor.store().check()?;
+        Ok(())
     }
 
     /// What opening it had to put right.

@@ -24,7 +24,11 @@ pub struct Console {
     diagnostics_colored: bool,
     bars: MultiProgress,
     only_looks: AtomicBool,
+    asker: Option<Asker>,
 }
+
+/// Asks somebody a question, and gives the line that was typed.
+type Asker = Box<dyn Fn(&str) -> io::Result<String> + Send + Sync>;
 
 struct Output {
     writer: Box<dyn Write + Send>,
@@ -116,6 +120,30 @@ impl Console {
             diagnostics_colored: colored(terminals.diagnostics),
             bars: MultiProgress::with_draw_target(bars),
             only_looks: AtomicBool::new(false),
+            asker: None,
+        }
+    }
+
+    /// The same, with questions put to whoever `ask` reaches in place of this process's own terminal; secrets are not asked
+    /// for there.
+    #[must_use]
+    pub fn asking(
+        mut self,
+        ask: impl Fn(&str) -> io::Result<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.asker = Some(Box::new(ask));
+        self
+    }
+
+    /// Asks for a line at the terminal, which echoes what is typed.
+    ///
+    /// # Errors
+    /// When there is no terminal.
+    pub fn ask_line(&self, question: &str) -> io::Result<String> {
+        let question = printable(question);
+        match &self.asker {
+            Some(ask) => ask(&question),
+            None => self.bars.suspend(|| prompt::line(&question)),
         }
     }
 
@@ -123,6 +151,12 @@ impl Console {
     #[must_use]
     pub fn tool(&self) -> &'static str {
         self.tool
+    }
+
+    /// Whether everything that it says may be coloured.
+    #[must_use]
+    pub fn is_colored(&self) -> bool {
+        self.output_colored && self.diagnostics_colored
     }
 
     /// Whether JSON is wanted in place of text.
@@ -261,6 +295,11 @@ impl Console {
     /// # Errors
     /// When there is no terminal (the message then names `pin-source`), or the person gave up.
     pub fn secret(&self, prompt: &str) -> io::Result<Zeroizing<String>> {
+        if self.asker.is_some() {
+            return Err(io::Error::other(
+                "secrets are asked for at the process's own terminal alone",
+            ));
+        }
         self.bars
             .suspend(|| prompt::secret(&printable_line(prompt)))
     }
@@ -282,8 +321,7 @@ impl Console {
         let answer = match given {
             Some(given) => given.to_owned(),
             None => self
-                .bars
-                .suspend(|| prompt::line(&format!("This will {what}.\nType {shown} to go on: ")))
+                .ask_line(&format!("This will {what}.\nType {shown} to go on: "))
                 .map_err(|_| prompt::confirmation_required(&what, &shown))?,
         };
         prompt::compare(&what, identifier, &answer)

@@ -21,6 +21,12 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The paths that it names.
+    pub(crate) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let Self::Issue(arguments) = self;
+        vec![&mut arguments.output]
+    }
+
     /// Whether it changes nothing, whatever becomes of its output.
     pub(crate) fn only_looks(&self) -> bool {
         let Self::Issue(arguments) = self;

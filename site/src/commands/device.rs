@@ -9,6 +9,8 @@ use mintmark_ledger::entry::DeviceAction;
 use crate::failure::Result;
 use crate::place::Place;
 
+pub(crate) use self::show::status as device_status;
+
 /// The verbs.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -27,6 +29,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it works on the vault itself.
+    pub(crate) fn needs_vault(&self) -> bool {
+        !matches!(self, Self::Show { .. })
+    }
+
     /// Whether it changes nothing, whatever becomes of its output.
     pub(crate) fn only_looks(&self) -> bool {
         match self {

@@ -32,6 +32,20 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it works on the vault itself.
+    pub(crate) fn needs_vault(&self) -> bool {
+        !matches!(self, Self::Inspect { .. })
+    }
+
+    /// The paths that it names.
+    pub(crate) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Import(arguments) => vec![&mut arguments.dir],
+            Self::Export(arguments) => vec![&mut arguments.dir],
+            Self::Inspect { dir } => vec![dir],
+        }
+    }
+
     /// Whether it changes nothing.
     pub(crate) fn only_looks(&self) -> bool {
         match self {

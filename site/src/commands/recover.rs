@@ -136,6 +136,11 @@ fn rehearse(rebuild: bool, home: Option<&Path>, console: &Console) -> Result<Exi
 /// Recovers.
 pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
     if arguments.declare_restore {
+        if place.is_service() {
+            return Err(in_service(
+                "a restore cannot be declared while the service is at work",
+            ));
+        }
         return declare(arguments, place.path(), console);
     }
     if arguments.dry_run {
@@ -143,7 +148,8 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     }
     let mut vault = if place.is_service() {
         if arguments.rebuild {
-            return Err(in_service());
+            let message = "the index cannot be made again while the service uses it";
+            return Err(in_service(message));
         }
         // What it holds open is read again from the disk.
         verify(Reading::open(place.path(), console)?.view(), console)?;
@@ -190,8 +196,7 @@ fn recover(vault: &mut Vault<'_>) -> Result<(Report, Option<Error>, usize)> {
     Ok((report, completion.failed, open))
 }
 
-fn in_service() -> Error {
-    let message = "the index cannot be made again while the service uses it";
+fn in_service(message: &str) -> Error {
     Error::environment("SERVICE-RUNNING", message)
         .hint("nothing was changed: stop the service, run it again, and start the service")
 }

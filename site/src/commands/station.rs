@@ -5,6 +5,9 @@ mod hours;
 mod list;
 mod request;
 mod revoke;
+mod rotate_tls;
+
+use std::path::PathBuf;
 
 use mintmark_console::{Console, Exit};
 
@@ -22,14 +25,29 @@ pub(crate) enum Command {
     List(list::Arguments),
     /// Shut a station out, from its next request on
     Revoke(revoke::Arguments),
+    /// Give the service that stations connect to another key, and a certificate for it
+    RotateTls(rotate_tls::Arguments),
 }
 
 impl Command {
+    /// Whether it works on the vault itself.
+    pub(crate) fn needs_vault(&self) -> bool {
+        !matches!(self, Self::Request(_) | Self::List(_))
+    }
+
+    /// The paths that it names.
+    pub(crate) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Approve(arguments) => vec![&mut arguments.request, &mut arguments.output],
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it changes nothing, whatever becomes of its output.
     pub(crate) fn only_looks(&self) -> bool {
         match self {
             Self::List(_) => true,
-            Self::Request(_) | Self::Approve(_) | Self::Revoke(_) => false,
+            Self::Request(_) | Self::Approve(_) | Self::Revoke(_) | Self::RotateTls(_) => false,
         }
     }
 }
@@ -41,5 +59,6 @@ pub(crate) fn execute(command: &Command, place: &Place<'_>, console: &Console) -
         Command::Approve(arguments) => approve::execute(arguments, place, console),
         Command::List(arguments) => list::execute(arguments, place.path(), console),
         Command::Revoke(arguments) => revoke::execute(arguments, place, console),
+        Command::RotateTls(arguments) => rotate_tls::execute(arguments, place, console),
     }
 }

@@ -20,6 +20,12 @@ pub(crate) struct HomeLock {
 }
 
 impl HomeLock {
+    /// Whether some process has the lock of the home at `home`; nothing is changed by asking.
+    pub(crate) fn is_taken(home: &Path) -> bool {
+        let asked = open_to_ask(home).map(|file| file.try_lock_shared());
+        matches!(asked, Ok(Err(TryLockError::WouldBlock)))
+    }
+
     /// Takes the lock of the home at `home`, without waiting.
     pub(crate) fn take(home: &Path) -> Result<Self> {
         let path = home.join(LOCK);
@@ -61,6 +67,14 @@ impl HomeLock {
     }
 }
 
+fn open_to_ask(home: &Path) -> std::io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(home.join(LOCK))
+}
+
 fn busy(home: &Path, file: &mut File) -> Error {
     let mut note = String::new();
     let read = file.take(NOTE_BYTES_MAX).read_to_string(&mut note);
@@ -80,7 +94,9 @@ mod tests {
     fn a_home_is_held_by_one_and_the_next_learns_by_whom() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(LOCK), "").unwrap();
+        assert!(!HomeLock::is_taken(home.path()));
         let first = HomeLock::take(home.path()).unwrap();
+        assert!(HomeLock::is_taken(home.path()));
         let refused = HomeLock::take(home.path()).unwrap_err();
         assert_eq!(refused.code(), "HOME-BUSY");
         let holder = format!("process {}", std::process::id());

@@ -366,13 +366,15 @@ struct Unit {
     slot: u64,
     issue: u16,
     serial: Option<String>,
+    /// As `site device show` has it: good, unresolved, scrapped, voided ...
+    status: &'static str,
     issued_at: String,
     /// PEM; none while it is not signed.
     certificate: Option<String>,
 }
 
 impl Unit {
-    fn new(issue: &DeviceHistory) -> Self {
+    fn new((issue, status): &(DeviceHistory, &'static str)) -> Self {
         let certificate = issue.certificate.as_ref();
         Self {
             product: issue.sku.to_string(),
@@ -380,6 +382,7 @@ impl Unit {
             slot: issue.slot,
             issue: issue.issue,
             serial: issue.serial.map(hex::encode),
+            status,
             issued_at: rfc3339(issue.reserved_at),
             certificate: certificate.map(|der| to_pem("CERTIFICATE", der)),
         }
@@ -406,7 +409,7 @@ async fn device(
             return Err(misanswered());
         };
         // A station sees what it may ask for.
-        history.retain(|issue| asking.may_ask_for(&issue.sku));
+        history.retain(|(issue, _)| asking.may_ask_for(&issue.sku));
         if history.is_empty() {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,

@@ -2,7 +2,9 @@
 //! reads takes what stands there as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use mintmark_console::{Exit, Failure};
 use mintmark_ledger::state::Station;
@@ -11,6 +13,9 @@ use mintmark_protocol::identifier::{Fingerprint, Sku};
 use serde_json::Value;
 
 use crate::vault::Meters;
+
+/// For so long the vault may be busy with one thing before it is called silent.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// What the vault said last.
 #[derive(Clone, Debug)]
@@ -85,17 +90,15 @@ impl Board {
             tally: Arc::default(),
         }
     }
-
-    /// A station, by its certificate.
-    pub(crate) fn station(&self, certificate: &[u8]) -> Option<&Station> {
-        self.stations.get(&Fingerprint::of(certificate))
-    }
 }
 
 /// The place where the newest board hangs.
 pub(crate) struct Wall {
     newest: RwLock<Arc<Board>>,
     meters: Arc<Meters>,
+    begun: Instant,
+    /// When the engine was seen at work last, in milliseconds since the beginning.
+    beat: AtomicU64,
 }
 
 impl Wall {
@@ -104,13 +107,40 @@ impl Wall {
         Self {
             newest: RwLock::new(Arc::new(Board::empty())),
             meters: Arc::default(),
+            begun: Instant::now(),
+            beat: AtomicU64::new(0),
         }
     }
 
-    /// The newest board.
+    /// The newest board. Where the vault has not been seen at work for a while, it says that, whatever was said last.
     pub(crate) fn board(&self) -> Arc<Board> {
         let newest = self.newest.read();
-        Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner))
+        let newest = Arc::clone(&newest.unwrap_or_else(PoisonError::into_inner));
+        let silent = self.silent();
+        if silent < SILENT_MAX || newest.ready.is_err() {
+            return newest;
+        }
+        let seconds = silent.as_secs();
+        let message = format!("the vault has been busy with one thing for {seconds} seconds");
+        let failure = Failure::new(Exit::Environment, "VAULT-SILENT", message).hint(
+            "look at the token: its module may hang; a long command at the vault's console is another reason, and ends",
+        );
+        Arc::new(Board {
+            ready: Err(failure),
+            ..Board::clone(&newest)
+        })
+    }
+
+    /// The engine is at work.
+    pub(super) fn beat(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.beat.store(now, Ordering::Relaxed);
+    }
+
+    /// For how long the engine was not seen at work.
+    fn silent(&self) -> Duration {
+        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(beat)
     }
 
     /// Puts another one up.

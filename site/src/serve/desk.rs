@@ -27,8 +27,8 @@ pub(crate) const WAITING_PER_STATION_MAX: usize = 256;
 /// How many wants may wait in all.
 pub(crate) const WAITING_MAX: usize = 4096;
 
-/// How many errands may wait.
-const BETWEEN_MAX: usize = 64;
+/// How many borrowers may wait.
+const BORROWERS_MAX: usize = 64;
 
 /// How long somebody at the console waits for the vault.
 const LENDING_PATIENCE: Duration = Duration::from_secs(60);
@@ -67,8 +67,6 @@ pub(crate) enum Given {
     Certificate {
         /// What came of it.
         answer: Answer,
-        /// The device, where the request names one.
-        device_id: Option<DeviceId>,
         /// The device CA and the root, DER; empty where there is no certificate.
         chain: Vec<Vec<u8>>,
         /// The secrets that go with the certificate.
@@ -76,8 +74,8 @@ pub(crate) enum Given {
     },
     /// To [`Want::Device`]: the device's newest issue, or why nothing was changed.
     Device(Result<Option<DeviceHistory>, Refusal>),
-    /// To [`Want::History`], oldest first within each product.
-    History(Vec<DeviceHistory>),
+    /// To [`Want::History`], oldest first within each product, with what became of each.
+    History(Vec<(DeviceHistory, &'static str)>),
 }
 
 /// Why somebody was not answered. Nothing was spent on it that asking again does not find.
@@ -124,10 +122,6 @@ impl Answering {
     }
 }
 
-/// What somebody at the console, or the service itself, has the vault do between two rounds: with the vault, or with the
-/// reason why it is not open.
-pub(crate) type Errand = Box<dyn FnOnce(Result<&mut Vault<'_>, &Failure>) + Send>;
-
 /// The vault, lent to another thread. Dropped, it goes back; in a panic it does not, and is opened anew.
 pub(crate) struct Loan {
     vault: Option<Vault<'static>>,
@@ -166,16 +160,8 @@ impl Drop for Loan {
 /// To whom the vault is lent, or why it is not.
 pub(crate) type Borrower = Sender<Result<Loan, Failure>>;
 
-/// What is done between two rounds.
-enum Between {
-    Errand(Errand),
-    Lend(Borrower),
-}
-
 /// What the vault does next.
 pub(crate) enum Next {
-    /// An errand, alone.
-    Errand(Errand),
     /// It is lent.
     Lend(Borrower),
     /// Wants, in the order in which they are answered.
@@ -199,7 +185,7 @@ struct Queues {
     /// The stations of which something waits, each once, in the order of their turns.
     turns: VecDeque<StationId>,
     waiting: usize,
-    between: VecDeque<Between>,
+    borrowers: VecDeque<Borrower>,
     draining: bool,
 }
 
@@ -240,25 +226,16 @@ impl Desk {
         Ok(receiver)
     }
 
-    /// Has the vault do something before the next round.
-    ///
-    /// # Errors
-    /// As [`Desk::ask`].
-    pub(crate) fn send(&self, errand: Errand) -> Result<(), Unanswered> {
-        self.push(Between::Errand(errand))
-    }
-
     /// Borrows the vault, before the next round.
     ///
     /// # Errors
     /// SERVICE-BUSY if it is not there in time; SERVICE-STOPPING; why it is not open.
     pub(crate) fn borrow(&self) -> Result<Loan, Error> {
         let (borrower, lent) = mpsc::channel();
-        self.push(Between::Lend(borrower))
-            .map_err(|why| match why {
-                Unanswered::Draining => stopping(),
-                Unanswered::Busy { .. } | Unanswered::Unavailable { .. } => busy(),
-            })?;
+        self.push(borrower).map_err(|why| match why {
+            Unanswered::Draining => stopping(),
+            Unanswered::Busy { .. } | Unanswered::Unavailable { .. } => busy(),
+        })?;
         match lent.recv_timeout(LENDING_PATIENCE) {
             Ok(lent) => Ok(lent?),
             Err(RecvTimeoutError::Timeout) => Err(busy()),
@@ -266,17 +243,17 @@ impl Desk {
         }
     }
 
-    fn push(&self, between: Between) -> Result<(), Unanswered> {
+    fn push(&self, borrower: Borrower) -> Result<(), Unanswered> {
         let mut queues = self.queues();
         if queues.draining {
             return Err(Unanswered::Draining);
         }
-        if queues.between.len() >= BETWEEN_MAX {
+        if queues.borrowers.len() >= BORROWERS_MAX {
             return Err(Unanswered::Busy {
                 retry_after_seconds: BUSY_SECONDS,
             });
         }
-        queues.between.push_back(between);
+        queues.borrowers.push_back(borrower);
         drop(queues);
         self.arrived.notify_one();
         Ok(())
@@ -288,17 +265,12 @@ impl Desk {
         self.arrived.notify_all();
     }
 
-    /// Whether nothing new is taken any more.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.queues().draining
-    }
-
     /// How many wants wait.
     pub(crate) fn waiting(&self) -> usize {
         self.queues().waiting
     }
 
-    /// What to do next: an errand, else up to `wants_max` wants, one of each station in turn. Waits for so long if there is
+    /// What to do next: lend the vault, else up to `wants_max` wants, one of each station in turn. Waits for so long if there is
     /// nothing.
     pub(crate) fn next(&self, wants_max: usize, patience: Duration) -> Next {
         let mut queues = self.queues();
@@ -307,10 +279,8 @@ impl Desk {
             let waited = self.arrived.wait_timeout_while(queues, patience, idle);
             (queues, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        match queues.between.pop_front() {
-            Some(Between::Errand(errand)) => return Next::Errand(errand),
-            Some(Between::Lend(borrower)) => return Next::Lend(borrower),
-            None => {}
+        if let Some(borrower) = queues.borrowers.pop_front() {
+            return Next::Lend(borrower);
         }
         if wants_max == 0 {
             // Whoever waits goes on waiting.
@@ -357,7 +327,7 @@ fn stopping() -> Error {
 
 impl Queues {
     fn is_empty(&self) -> bool {
-        self.waiting == 0 && self.between.is_empty()
+        self.waiting == 0 && self.borrowers.is_empty()
     }
 
     /// Takes up to so many wants, one of each station in turn. Those whose askers have gone are dropped.

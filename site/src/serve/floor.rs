@@ -33,9 +33,6 @@ const BODY_TIME: Duration = Duration::from_secs(15);
 /// How many streams of requests are read at once, in all.
 const STREAMS_MAX: usize = 16;
 
-/// A board that is older than so many seconds says that the vault does not move.
-const BOARD_SECONDS_MAX: u64 = 60;
-
 /// What all routes share.
 pub(crate) struct Floor {
     /// Where wants are put.
@@ -132,16 +129,6 @@ impl Floor {
     /// Whether anything can be issued now, and if not, why.
     pub(crate) fn ready(&self) -> Result<(), Problem> {
         let board = self.wall.board();
-        let age = now_unix().saturating_sub(board.posted);
-        if board.posted != 0 && age > BOARD_SECONDS_MAX {
-            let message = format!("the vault has said nothing for {age} seconds");
-            return Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "VAULT-SILENT",
-                message,
-                "look at the token: a call to its module may hang; if it stays so, restart the service",
-            ));
-        }
         let ready = board.ready.clone();
         ready.map_err(|failure| Problem::later(failure, 5))
     }

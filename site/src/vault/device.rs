@@ -24,13 +24,23 @@ impl Vault<'_> {
     /// nothing would have its certificate then.
     pub(crate) fn order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
         self.begin()?;
-        let refusal = self.rehearse_order(order)?;
+        let refusal = self.stage_order(order)?;
         self.ledger.commit()?;
         Ok(refusal)
     }
 
     /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.
     pub(crate) fn rehearse_order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
+        self.stage_order(order)
+    }
+
+    /// Makes durable what was decided on orders.
+    pub(crate) fn commit_orders(&mut self) -> Result<()> {
+        Ok(self.ledger.commit()?)
+    }
+
+    /// Decides on an order, which is durable with the next group.
+    pub(crate) fn stage_order(&mut self, order: &DeviceOrder) -> Result<Option<Refusal>> {
         match self.ledger.submit(None, now(), Input::Device(order))? {
             Outcome::DeviceChanged(_) => Ok(None),
             Outcome::Refused(refusal) => Ok(Some(refusal)),

@@ -57,8 +57,8 @@ pub(crate) trait Inlet: Sync {
     /// How many batches there are.
     fn batches(&self) -> usize;
 
-    /// Who asks with a batch.
-    fn asker(&self, batch: usize) -> Asker<'_>;
+    /// Who asks with a batch; none where there is no such batch.
+    fn asker(&self, batch: usize) -> Option<Asker<'_>>;
 
     /// Reads a batch, of at most [`BATCH_MAX`]. Called once for each, by any thread.
     fn read(&self, batch: usize) -> Requests<Self::Unreadable>;
@@ -378,7 +378,8 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
             }
             if let Stage::Read(requests) = stage.take() {
                 let readable = requests.iter().filter_map(|request| request.as_ref().ok());
-                let reserving = match vault.reserve(inlet.asker(batch), readable) {
+                let asker = inlet.asker(batch).ok_or_else(broken)?;
+                let reserving = match vault.reserve(asker, readable) {
                     Ok(reserving) => reserving,
                     Err(error) => return Err(self.grave(error)),
                 };

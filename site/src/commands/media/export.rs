@@ -16,7 +16,7 @@ use crate::vault::{Carried, Carrier, Placed, restore};
 pub(crate) struct Arguments {
     /// The folder at which the medium is mounted
     #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Say what would be written, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

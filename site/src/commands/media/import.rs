@@ -24,7 +24,7 @@ const REHEARSAL_FILES_MAX: usize = 64;
 pub(crate) struct Arguments {
     /// The folder at which the medium is mounted
     #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Say what would come of each file, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -23,13 +23,13 @@ const SECONDS_PER_DAY: u64 = 86_400;
 pub(crate) struct Arguments {
     /// What the station asked with
     #[arg(long, value_name = "F")]
-    request: PathBuf,
+    pub(super) request: PathBuf,
     /// The fingerprint that was read out at the station
     #[arg(long, value_name = "HEX")]
     fingerprint: Fingerprint,
     /// The file for the station: its certificate, and that of the station CA
     #[arg(long, value_name = "F")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
     /// A product that it may ask for; none given: whatever entitlements allow
     #[arg(long, value_name = "SKU")]
     product: Vec<Sku>,

@@ -95,23 +95,45 @@ fn what_waits_when_it_drains_is_answered_and_nothing_after_it() {
     let waits = desk.ask(&id, want(1)).unwrap();
     desk.drain();
     assert!(matches!(desk.ask(&id, want(2)), Err(Unanswered::Draining)));
-    assert!(matches!(
-        desk.send(Box::new(|_| ())),
-        Err(Unanswered::Draining)
-    ));
+    assert_eq!(desk.borrow().err().unwrap().code(), "SERVICE-STOPPING");
     assert_eq!(round(&desk, 99).len(), 1);
     assert!(matches!(desk.next(99, Duration::ZERO), Next::Over));
     drop(waits);
 }
 
 #[test]
-fn an_errand_goes_before_a_round() {
+fn whoever_borrows_the_vault_goes_before_a_round() {
     let desk = Desk::default();
     let waits = desk.ask(&station("one"), want(1)).unwrap();
-    desk.send(Box::new(|_| ())).unwrap();
-    assert!(matches!(desk.next(99, Duration::ZERO), Next::Errand(_)));
+    thread::scope(|threads| {
+        let borrowed = threads.spawn(|| desk.borrow().map(drop).unwrap_err());
+        while lock(&desk) == 0 {
+            thread::yield_now();
+        }
+        let Next::Lend(borrower) = desk.next(99, Duration::ZERO) else {
+            panic!("the borrower comes first")
+        };
+        let failure = Failure::new(mintmark_console::Exit::Environment, "TOKEN-GONE", "gone");
+        borrower.send(Err(failure)).unwrap();
+        assert_eq!(borrowed.join().unwrap().code(), "TOKEN-GONE");
+    });
     assert_eq!(round(&desk, 99).len(), 1);
     assert!(matches!(desk.next(99, Duration::ZERO), Next::Nothing));
+    drop(waits);
+}
+
+fn lock(desk: &Desk) -> usize {
+    desk.queues().borrowers.len()
+}
+
+#[test]
+fn while_nothing_is_answered_wants_go_on_waiting() {
+    let desk = Desk::default();
+    let waits = desk.ask(&station("one"), want(1)).unwrap();
+    assert!(matches!(desk.next(0, Duration::ZERO), Next::Nothing));
+    assert_eq!(desk.waiting(), 1);
+    desk.drain();
+    assert!(matches!(desk.next(0, Duration::ZERO), Next::Over));
     drop(waits);
 }
 

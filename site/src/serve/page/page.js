@@ -69,13 +69,13 @@ function show(status) {
   const soon = status.credit_units === 0 || until === 0 ? 'stopped' : until !== null && until < 259200 ? 'warning' : '';
   say('credit', count.format(status.credit_units), soon);
   say('credit-until', until === null ? 'units' : 'units, for ' + span(until));
-  say('trip', status.exported_seconds === null ? 'none yet' : span(status.exported_seconds));
+  say('trip', status.exported_seconds === null ? 'none' : span(status.exported_seconds));
   say('trip-at', status.exported ? clock(status.exported) : '');
   const hsm = status.hsm || {};
   say('hsm', hsm.state === 'ok' ? 'OK' : String(hsm.state || '?'), hsm.state === 'ok' ? '' : 'warning');
   say('hsm-name', hsm.name || hsm.kind || '');
   say('stations', String(status.stations));
-  say('waiting', status.waiting ? status.waiting + ' requests wait' : status.connections + ' connections');
+  say('waiting', status.waiting ? status.waiting + ' requests wait' : status.connections + (status.connections === 1 ? ' connection' : ' connections'));
 }
 
 let silent = 0;
