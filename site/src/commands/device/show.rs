@@ -189,8 +189,8 @@ impl Unit {
     }
 }
 
-/// What became of an issue.
-fn status(state: &State, issue: &DeviceHistory) -> &'static str {
+/// What became of an issue: `good`, `revoked`, `replaced`, `unresolved`, or why it was withdrawn.
+pub(crate) fn status(state: &State, issue: &DeviceHistory) -> &'static str {
     if let Some(withdrawn) = state.withdrawal(issue.account, issue.slot, issue.issue) {
         return withdrawn.why.as_str();
     }
