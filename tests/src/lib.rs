@@ -18,6 +18,7 @@ pub mod liar;
 pub mod once;
 pub mod power;
 pub mod request;
+pub mod service;
 pub mod shape;
 pub mod stores;
 pub mod strace;
@@ -27,5 +28,6 @@ pub mod world;
 
 pub use command::{Run, Tool};
 pub use liar::Liar;
+pub use service::Service;
 pub use stores::Stores;
 pub use world::World;
