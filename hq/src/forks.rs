@@ -212,9 +212,7 @@ pub(crate) fn judge(bytes: &[u8], known: &Fingerprint) -> Result<Proven, Failure
     let manifests = proof.manifests(known).map_err(records::untrusted)?;
     let vault = proof.sender().map_err(records::untrusted)?;
     let (key, hq_name) = identity(&proof.identity_certificate, &vault, &manifests)?;
-    let statements = proof
-        .statements(&vault, &key)
-        .map_err(records::untrusted)?;
+    let statements = proof.statements(&vault, &key).map_err(records::untrusted)?;
     let opening = proof.opening(&vault, &key).map_err(records::untrusted)?;
     let contradiction = contradiction(&statements, opening.as_ref(), &proof.consistency);
     let contradiction = contradiction.ok_or_else(|| {

@@ -364,6 +364,25 @@ fn root_at(
     Ok((tree.size() == size).then(|| Fingerprint::new(tree.root())))
 }
 
+/// How much stands in one part of a tail.
+#[derive(Default)]
+struct Part {
+    records: usize,
+    bytes: usize,
+}
+
+impl Part {
+    fn has_room(&self, raw: &[u8]) -> bool {
+        self.records == 0
+            || (self.records < PART_RECORDS_MAX && self.bytes + raw.len() <= PART_BYTES_MAX)
+    }
+
+    fn count(&mut self, raw: &[u8]) {
+        self.records += 1;
+        self.bytes += raw.len();
+    }
+}
+
 /// Makes the tails that vaults wait for: with the dispatch key of the newest manifest, so that a vault can verify them.
 pub(crate) fn seal_owed(
     home: &Home,
@@ -397,24 +416,17 @@ pub(crate) fn seal_owed(
     let record = home.record();
     for (vault, restore) in owed {
         let first = restore.size.min(restore.held);
-        let mut parts: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
-        let mut bytes = 0;
-        let mut count = 0;
         let leaves = Leaves::new(&registry.sql, &record, &vault, opener);
+        // Each part says how many there are, and no more than one is held at a time: so the records are read twice.
+        let (mut total, mut count, mut part) = (0, 0, Part::default());
         leaves.records(first..restore.held, |raw| {
             count += 1;
-            let full = |part: &Vec<Vec<u8>>| {
-                part.len() >= PART_RECORDS_MAX
-                    || (!part.is_empty() && bytes + raw.len() > PART_BYTES_MAX)
-            };
-            if parts.last().is_none_or(full) {
-                parts.push(Vec::new());
-                bytes = 0;
+            if !part.has_room(&raw) {
+                part = Part::default();
+                total += 1;
             }
-            bytes += raw.len();
-            if let Some(part) = parts.last_mut() {
-                part.push(raw);
-            }
+            part.count(&raw);
+            Ok(())
         })?;
         if count != restore.held - first {
             return Err(failure::home_corrupt(format!(
@@ -422,30 +434,42 @@ pub(crate) fn seal_owed(
                 vault.name
             )));
         }
-        let (mut at, total) = (first, parts.len() as u64);
-        for (part, records) in (1..).zip(parts) {
-            let count = records.len() as u64;
-            let tail = LogTail {
-                salt: random().map_err(failure::protocol)?,
-                vault: vault.name.clone(),
-                declaration: restore.declaration,
-                part,
-                parts: total,
-                log_size: restore.held,
-                log_root: restore.held_root,
-                first: at,
-                records,
-            };
+        let total = total + 1;
+        let mut tail = LogTail {
+            salt: [0; 32],
+            vault: vault.name.clone(),
+            declaration: restore.declaration,
+            part: 1,
+            parts: total,
+            log_size: restore.held,
+            log_root: restore.held_root,
+            first,
+            records: Vec::new(),
+        };
+        let seal = |tail: &mut LogTail| -> Result<(), Failure> {
+            tail.salt = random().map_err(failure::protocol)?;
+            let key = &vault.agreement_key;
             let sealed = tail
-                .seal(
-                    manifest.content(),
-                    &vault.agreement_key,
-                    &keyring::sign(&*signer),
-                )
+                .seal(manifest.content(), key, &keyring::sign(&*signer))
                 .map_err(failure::protocol)?;
-            record.replace(&record.tail(&vault.name, &restore.lineage, part), &sealed)?;
-            at += count;
-        }
+            let path = record.tail(&vault.name, &restore.lineage, tail.part);
+            record.replace(&path, &sealed)?;
+            tail.first += tail.records.len() as u64;
+            tail.part += 1;
+            tail.records.clear();
+            Ok(())
+        };
+        let mut part = Part::default();
+        leaves.records(first..restore.held, |raw| {
+            if !part.has_room(&raw) {
+                part = Part::default();
+                seal(&mut tail)?;
+            }
+            part.count(&raw);
+            tail.records.push(raw);
+            Ok(())
+        })?;
+        seal(&mut tail)?;
         let transaction = registry.transaction()?;
         restores::set_tail(&transaction, &restore, total, &key)?;
         registry::commit(transaction)?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Stores, World, files, judge, strace};
+use mintmark_tests::{Stores, World, files, judge, request, strace};
 use serde_json::Value;
 
 const DECLARE: &str = "recover --declare-restore --confirm berlin/v1";
@@ -170,6 +170,55 @@ fn a_home_from_before_its_last_report_gets_the_rest_of_its_log_back() {
     // What headquarters sent back is known here again.
     let device = world.site("device show TH200-00000004").ok().json();
     assert_eq!(device["status"], "good", "{device}");
+}
+
+#[test]
+fn an_answer_of_several_parts_is_taken_in_whole() {
+    let world = World::ready();
+    reported(&world);
+    copy(&world);
+    // Requests that are as large as they may be: the records of these are more than one part has room for.
+    let folder = world.path("csr/large");
+    fs::create_dir_all(&folder).unwrap();
+    let note = request::element(0x13, &[&[b'x'; 15_000]]);
+    let oid = [
+        0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x02,
+    ];
+    let attribute = request::element(0x30, &[&oid, &request::element(0x31, &[&note])]);
+    for number in 100..500 {
+        let id = format!("TH200-{number:08}");
+        let key = request::key();
+        let der = request::der_with(&id, &key, &attribute);
+        fs::write(folder.join(format!("{id}.csr")), der).unwrap();
+    }
+    let rows = world.issue("large").ok().lines();
+    assert_eq!(rows.len(), 400);
+    world.carry_home("berlin").exits_done();
+    issue(&world, "lost", 6..=7);
+    put_back(&world);
+    wipe_stick(&world);
+    declare(&world);
+    world.hq("media export $D/media").ok();
+    let parts = |number: u32| world.on_stick(&format!("to-berlin_v1/tail-{number:06}.cose"));
+    assert!(parts(2).exists() && !parts(4).exists());
+    // Not without one of them.
+    let second = fs::read(parts(2)).unwrap();
+    fs::remove_file(parts(2)).unwrap();
+    let run = world.site("media import $D/media").run();
+    assert_eq!(
+        run.item("tail-000001.cose")["code"],
+        "TAIL-INCOMPLETE",
+        "{run}"
+    );
+    fs::write(parts(2), second).unwrap();
+    ends_well(&world, 402, 6..=7);
+    for number in [100, 350, 499] {
+        let device = world
+            .site(&format!("device show TH200-{number:08}"))
+            .ok()
+            .json();
+        assert_eq!(device["status"], "good", "{device}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl<'a> Leaves<'a> {
     pub(crate) fn records(
         &self,
         range: Range<u64>,
-        mut take: impl FnMut(Vec<u8>),
+        mut take: impl FnMut(Vec<u8>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut at = range.start;
         for held in bundles::of_vault(self.sql, &self.vault.name)? {
@@ -104,7 +104,7 @@ impl<'a> Leaves<'a> {
                 for (sequence, raw) in chunk {
                     // What two bundles bring is one record.
                     if sequence == at && at < range.end {
-                        take(raw);
+                        take(raw)?;
                         at += 1;
                     }
                 }
@@ -116,6 +116,9 @@ impl<'a> Leaves<'a> {
     /// Gives each of the first `count`, in order; fewer if HQ holds fewer. Whichever lineages they are of, what HQ holds is one
     /// history.
     pub(crate) fn each(&self, count: u64, mut take: impl FnMut(Hash)) -> Result<(), Failure> {
-        self.records(0..count, |raw| take(leaf_hash(&raw)))
+        self.records(0..count, |raw| {
+            take(leaf_hash(&raw));
+            Ok(())
+        })
     }
 }

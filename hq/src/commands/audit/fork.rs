@@ -147,10 +147,7 @@ impl Known {
         match &self.shown {
             Shown::Both(pair) => Fork::of(self, pair).lines(),
             Shown::OneSided { why, evidence } => {
-                let mut lines = vec![
-                    self.finding.text.clone(),
-                    format!("  no proof yet   {why}"),
-                ];
+                let mut lines = vec![self.finding.text.clone(), format!("  no proof yet   {why}")];
                 let kept = evidence
                     .iter()
                     .map(|path| format!("  kept           {}", path.display()));

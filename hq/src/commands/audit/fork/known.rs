@@ -241,26 +241,26 @@ impl Search<'_> {
             )));
         };
         let opening = self.bundle(&held.fingerprint)?;
-        Ok(
-            match forks::contradiction(&pair, Some(&opening.1), &[]) {
-                Some(contradiction) => Ok(Pair {
-                    contradiction,
-                    statements,
-                    opening: (contradiction == Contradiction::Restore).then_some(opening),
-                }),
-                None => Err(format!(
-                    "what the vault declared and what it signed besides, of {} and of {} records, is one history",
-                    first.size(),
-                    second.size()
-                )),
-            },
-        )
+        Ok(match forks::contradiction(&pair, Some(&opening.1), &[]) {
+            Some(contradiction) => Ok(Pair {
+                contradiction,
+                statements,
+                opening: (contradiction == Contradiction::Restore).then_some(opening),
+            }),
+            None => Err(format!(
+                "what the vault declared and what it signed besides, of {} and of {} records, is one history",
+                first.size(),
+                second.size()
+            )),
+        })
     }
 
     /// Where a bundle is kept, be it held or refused.
     fn path_of_bundle(&self, fingerprint: &Fingerprint) -> Result<PathBuf, Failure> {
         Ok(match bundles::by_fingerprint(self.sql, fingerprint)? {
-            Some(held) => self.record.bundle(&held.vault, &held.lineage, held.sequence),
+            Some(held) => self
+                .record
+                .bundle(&held.vault, &held.lineage, held.sequence),
             None => self
                 .record
                 .evidence(&self.vault.name, &format!("{fingerprint}.cose")),
