@@ -118,9 +118,12 @@ pub(crate) fn execute(
     console: &Console,
 ) -> Result<Exit> {
     let stop = Stop::listen().map_err(|error| {
-        Error::environment("SIGNALS-UNAVAILABLE", "the system does not let it be stopped")
-            .cause(error)
-            .hint("report it")
+        Error::environment(
+            "SIGNALS-UNAVAILABLE",
+            "the system does not let it be stopped",
+        )
+        .cause(error)
+        .hint("report it")
     })?;
     tell_through_standard_error();
     let setup = Setup {
@@ -188,7 +191,8 @@ fn names(arguments: &Arguments) -> Result<Vec<ServerName>> {
         }
     }
     if seen.is_empty() {
-        let message = "neither this machine's name nor an address of --listen can stand in a certificate";
+        let message =
+            "neither this machine's name nor an address of --listen can stand in a certificate";
         return Err(Error::usage("SERVER-NAME-INVALID", message)
             .hint("say by which name stations reach it: --name vault.example"));
     }
@@ -309,7 +313,11 @@ impl Service<'_> {
             self.report(&addresses, credential)?;
             let notify = Notify::from_environment();
             let place = format!("listening at {}", joined(&addresses));
-            tracing::info!(addresses = joined(&addresses), made = credential.made, "ready");
+            tracing::info!(
+                addresses = joined(&addresses),
+                made = credential.made,
+                "ready"
+            );
             notify.ready(&place);
             let signal = self.work((&floor, &shown), (&notify, &place), stop).await;
             tracing::info!(signal, "stopping: what is begun is finished");
@@ -406,7 +414,10 @@ fn reload_certificate(shown: &Shown) {
     match shown.reload() {
         Ok(false) => {}
         Ok(true) => tracing::info!("the service's certificate in the home is taken up"),
-        Err(error) => tell_of("the service's certificate was not taken up", error.failure()),
+        Err(error) => tell_of(
+            "the service's certificate was not taken up",
+            error.failure(),
+        ),
     }
 }
 
@@ -427,7 +438,8 @@ fn joined(addresses: &[SocketAddr]) -> String {
 }
 
 fn listening(error: std::io::Error) -> Error {
-    Error::environment("LISTEN-FAILED", "it cannot listen").cause(error)
+    Error::environment("LISTEN-FAILED", "it cannot listen")
+        .cause(error)
         .hint("give an address of this machine, and a port that nobody else uses")
 }
 

@@ -78,6 +78,7 @@ pub(crate) struct Door {
     /// Turns true when the service is to stop.
     pub(crate) stopping: watch::Receiver<bool>,
     /// Dropped by the last connection.
+    #[expect(dead_code, reason = "it is held, and dropped")]
     pub(crate) open: mpsc::Sender<()>,
 }
 
@@ -229,7 +230,8 @@ impl Door {
 }
 
 fn not_tls() -> String {
-    let body = format!("error[{TLS_REQUIRED}]: this port speaks HTTPS alone\nhint: ask with https://\n");
+    let body =
+        format!("error[{TLS_REQUIRED}]: this port speaks HTTPS alone\nhint: ask with https://\n");
     let length = body.len();
     format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\

@@ -23,7 +23,7 @@ pub(crate) struct Problem {
     /// For the client's library.
     pub(crate) status: StatusCode,
     /// For people and their scripts.
-    pub(crate) failure: Failure,
+    pub(crate) failure: Box<Failure>,
     /// When to come again, where that helps.
     pub(crate) retry_after_seconds: Option<u64>,
 }
@@ -47,7 +47,7 @@ impl Problem {
         };
         Self {
             status,
-            failure: Failure::new(exit, code, message).hint(hint),
+            failure: Box::new(Failure::new(exit, code, message).hint(hint)),
             retry_after_seconds: None,
         }
     }
@@ -56,7 +56,7 @@ impl Problem {
     pub(crate) fn unreadable(error: mintmark_pki::Error) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            failure: Error::from(error).into(),
+            failure: Box::new(Error::from(error).into()),
             retry_after_seconds: None,
         }
     }
@@ -70,7 +70,7 @@ impl Problem {
     pub(crate) fn later(failure: Failure, seconds: u64) -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            failure,
+            failure: Box::new(failure),
             retry_after_seconds: Some(seconds.max(1)),
         }
     }
@@ -105,7 +105,7 @@ impl Problem {
             cause,
             hint,
             exit,
-        } = &self.failure;
+        } = &*self.failure;
         let mut error = json!({
             "code": code,
             "message": message,
@@ -143,7 +143,7 @@ impl Problem {
             cause,
             hint,
             ..
-        } = &self.failure;
+        } = &*self.failure;
         let cause = cause
             .as_ref()
             .map_or(String::new(), |cause| format!(": {cause}"));
@@ -196,7 +196,7 @@ impl From<&Refusal> for Problem {
         let failure = Failure::new(Exit::Negative, code, refusal.to_string());
         Self {
             status,
-            failure: failure.hint(refusal.hint()),
+            failure: Box::new(failure.hint(refusal.hint())),
             retry_after_seconds: None,
         }
     }
@@ -206,7 +206,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            failure: error.into(),
+            failure: Box::new(error.into()),
             retry_after_seconds: None,
         }
     }

@@ -283,7 +283,9 @@ async fn answer(floor: &Floor, visitor: Visitor, number: u64, line: &[u8]) -> Va
         };
         match answered {
             // It is this very stream that keeps the vault busy: nobody else has to hear of it.
-            Err(problem) if problem.failure.code == "SERVICE-BUSY" && begin.elapsed() < LINE_TIME => {
+            Err(problem)
+                if problem.failure.code == "SERVICE-BUSY" && begin.elapsed() < LINE_TIME =>
+            {
                 sleep(BUSY_TIME).await;
             }
             answered => break answered,
