@@ -297,10 +297,15 @@ impl Work {
         match &mut self.vault {
             // A panic in whoever had it.
             None if self.broken.is_none() && self.hindrance.is_none() => {
-                self.hinder(Error::unknown(
-                    "VAULT-LOST",
-                    "a command ended before it gave the vault back",
-                ));
+                self.hinder(
+                    Error::unknown(
+                        "VAULT-LOST",
+                        "a command ended before it gave the vault back",
+                    )
+                    .hint(
+                        "it is opened anew; look at what the service says of itself, and report it",
+                    ),
+                );
             }
             None => {}
             Some(vault) => {
@@ -432,7 +437,7 @@ fn ready(vault: &Vault<'_>) -> std::result::Result<(), Failure> {
     if state.disabled_at().is_some() {
         let message = "headquarters has disabled this vault";
         return Err(Failure::new(Exit::Negative, "VAULT-DISABLED", message)
-            .hint("nothing more is issued here; `site status` says since when"));
+            .hint("run `site rotate`, carry its request to headquarters, and import the grant"));
     }
     Ok(())
 }
@@ -630,8 +635,8 @@ impl Round {
         };
         let why = unavailable(why.unwrap_or_else(|| {
             Failure::new(
-                Exit::Environment,
-                "RESERVATION-OPEN",
+                Exit::Unknown,
+                "CERTIFICATE-PENDING",
                 "a unit is reserved for this device and could not be signed for yet",
             )
             .hint("ask again: it gets that very certificate, and no other unit is spent")

@@ -1,0 +1,291 @@
+//! Commands of the operator beside the running service: the service does those that change something, and nobody sees a
+//! difference. What it was killed amid is completed, and headquarters counts every unit once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use mintmark_tests::service::let_in;
+use mintmark_tests::shape::column;
+use mintmark_tests::{Service, World, judge, request};
+use serde_json::Value;
+
+/// A policy by which a device may be reworked once.
+const REWORKS: &str = r#"schema = 1
+id = "th200"
+valid_for_days = 90
+[credit]
+max_unreported_units = 20000
+max_unreported_days = 14
+[[product]]
+sku = "TH-200"
+units = 1000
+reissues_per_device = 1
+device_id_pattern = "TH200-[0-9]{8}"
+key_algorithms = ["P-256"]
+[product.certificate]
+subject = "O=Acme, OU=TH-200, serialNumber={device_id}"
+validity_days = 7300
+"#;
+
+/// What headquarters counts, after a stick went home.
+#[track_caller]
+fn counted(world: &World) -> Value {
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report:#}");
+    report["accounts"][0].clone()
+}
+
+fn account(world: &World) -> Value {
+    world.status("berlin")["accounts"][0].clone()
+}
+
+/// Has a station ask for a device over EST, with a new key.
+fn enrol(folder: &Path, service: &Service, device: &str) -> u16 {
+    let csr = request::der(device, &request::key());
+    fs::write(folder.join(format!("{device}.der")), csr).unwrap();
+    let base64 = judge::openssl(folder, &format!("base64 -in {device}.der"));
+    fs::write(folder.join(format!("{device}.p10")), base64).unwrap();
+    let body = format!("@{device}.p10");
+    let options = ["-H", "Content-Type: application/pkcs10", "--data-binary", &body];
+    let path = "/.well-known/est/TH-200/simpleenroll";
+    service.curl_as(Some("line-1"), path, &options).status
+}
+
+#[test]
+fn every_command_that_changes_something_works_beside_the_service() {
+    let world = World::with_policy(REWORKS);
+    let_in(&world, "line-1", "");
+    let service = Service::start(&world, "");
+    let socket = fs::metadata(world.path("berlin/control.sock")).unwrap();
+    assert!(socket.file_type().is_socket());
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+
+    // Issuing: tried, done, and done again.
+    world.requests("many", 1..=40);
+    let tried = world
+        .site("issue --product TH-200 --csr $D/csr/many --output $D/out --dry-run")
+        .ok()
+        .lines();
+    assert_eq!(column(&tried, "outcome"), vec!["issued"; 40]);
+    assert_eq!(account(&world)["good"], 0, "a dry run leaves nothing behind");
+    let issued = world.issue("many").ok().lines();
+    assert_eq!(column(&issued, "outcome"), vec!["issued"; 40]);
+    let again = world.issue("many").ok().lines();
+    assert_eq!(column(&again, "outcome"), vec!["existing"; 40]);
+    assert_eq!(column(&again, "serial"), column(&issued, "serial"));
+    judge::openssl(
+        world.folder(),
+        "verify -partial_chain -CAfile out/TH200-00000001.chain.pem out/TH200-00000001.pem",
+    );
+
+    // Stations spend from the same account at the same time.
+    assert_eq!(enrol(world.folder(), &service, "TH200-00000100"), 200);
+    assert_eq!(account(&world)["good"], 41);
+
+    // Devices.
+    world
+        .site("device scrap TH200-00000001 --reason dropped --dry-run")
+        .ok();
+    assert_eq!(account(&world)["scrapped"], 0);
+    world
+        .site("device scrap TH200-00000001 --reason dropped")
+        .fails(2, "CONFIRMATION-REQUIRED");
+    world
+        .site("device scrap TH200-00000001 --reason dropped --confirm TH200-00000002")
+        .fails(3, "CONFIRMATION-MISMATCH");
+    world
+        .site("device scrap TH200-00000001 --reason dropped --confirm TH200-00000001")
+        .ok();
+    world
+        .site("device void TH200-00000002 --reason lost --confirm TH200-00000002")
+        .ok();
+    world.site("device rework TH200-00000003 --reason key").ok();
+    world
+        .site("device scrap TH200-99999999 --reason dropped --confirm TH200-99999999")
+        .fails(1, "DEVICE-UNKNOWN");
+    let now = account(&world);
+    assert_eq!((&now["scrapped"], &now["voided"]), (&1.into(), &1.into()));
+
+    // Lists, messages to and from headquarters, the next device CA.
+    world.site("crl issue --output $D/devices.crl").ok();
+    let crl = judge::openssl(world.folder(), "crl -in devices.crl -noout -text");
+    assert_eq!(crl.matches("Serial Number:").count(), 2, "{crl}");
+    assert_eq!(counted(&world)["good"], 39);
+    world.hq("media export $D/media").ok();
+    world.site("media import $D/media --dry-run").ok();
+    assert_eq!(world.status("berlin")["bundle"]["acknowledged"], 0);
+    world.site("media import $D/media").ok();
+    assert_eq!(world.status("berlin")["bundle"]["acknowledged"], 1);
+    world.site("clock confirm --confirm berlin/v1").run();
+    world.site("rotate --dry-run").ok();
+    world.site("recover").ok();
+    world.site("recover --dry-run").ok();
+    world.site("recover --rebuild").fails(3, "SERVICE-RUNNING");
+    world
+        .site("recover --declare-restore --confirm berlin/v1")
+        .fails(3, "SERVICE-RUNNING");
+
+    // A station that is shut out is so at its next request.
+    let_in(&world, "line-2", "");
+    world
+        .site("station revoke line-1 --confirm line-1 --reason stolen")
+        .ok();
+    assert_eq!(enrol(world.folder(), &service, "TH200-00000101"), 403);
+    assert_eq!(service.stop(), 0);
+
+    assert!(!world.path("berlin/control.sock").exists());
+    let last = counted(&world);
+    assert_eq!(
+        (&last["good"], &last["unresolved"]),
+        (&39.into(), &0.into()),
+        "a service that was stopped burned nothing: {last}"
+    );
+}
+
+#[test]
+fn relative_paths_are_those_of_whoever_typed_them() {
+    let world = World::ready();
+    let service = Service::start(&world, "");
+    world.requests("few", 1..=2);
+    let elsewhere = world.path("csr");
+    let mut issue = world
+        .site("issue --product TH-200 --csr few --output ../elsewhere")
+        .command();
+    let issued = issue.current_dir(&elsewhere).output().unwrap();
+    let said = String::from_utf8_lossy(&issued.stderr).into_owned();
+    assert!(issued.status.success(), "{said}");
+    assert!(world.path("elsewhere/TH200-00000001.pem").is_file());
+    assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn a_service_that_was_killed_leaves_its_socket_and_nobody_is_misled_by_it() {
+    let world = World::ready();
+    let mut service = Service::start(&world, "");
+    service.signal("KILL");
+    service.wait();
+    assert!(world.path("berlin/control.sock").exists());
+    // The lock is free, so the command does its work itself.
+    world.requests("few", 1..=2);
+    world.issue("few").ok();
+    let service = Service::start(&world, "");
+    world.requests("more", 3..=4);
+    world.issue("more").ok();
+    assert_eq!(service.stop(), 0);
+    assert_eq!(counted(&world)["good"], 4);
+}
+
+#[test]
+fn a_service_that_is_killed_under_load_is_reconciled_to_the_unit() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    for round in 0..3_u32 {
+        let mut service = Service::start(&world, "");
+        let asked: Vec<String> = (0..60)
+            .map(|device| format!("TH200-{:08}", 1000 * (round + 1) + device))
+            .collect();
+        thread::scope(|threads| {
+            for devices in asked.chunks(15) {
+                let (folder, service) = (world.folder(), &service);
+                threads.spawn(move || {
+                    for device in devices {
+                        enrol(folder, service, device);
+                    }
+                });
+            }
+            world.requests(&format!("r{round}"), (100 * round + 1)..=(100 * round + 80));
+            let mut issue = world.issue(&format!("r{round}")).command();
+            let mut issue = issue.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(Duration::from_millis(150 + 250 * u64::from(round)));
+            service.signal("KILL");
+            let exit = issue.wait().unwrap().code();
+            // Done before, not begun, or nobody knows.
+            assert!(matches!(exit, Some(0 | 3 | 5)), "{exit:?}");
+        });
+        service.wait();
+    }
+    let service = Service::start(&world, "");
+    // Everything that was asked for is asked for again: each device has one unit, whether it was answered or not.
+    for round in 0..3 {
+        world.issue(&format!("r{round}")).ok();
+    }
+    assert_eq!(service.stop(), 0);
+    let (here, there) = (account(&world), counted(&world));
+    for field in ["authorised", "good", "unresolved", "unspent"] {
+        assert_eq!(here[field], there[field], "{field}: {here} {there}");
+    }
+    let number = |field: &str| there[field].as_u64().unwrap();
+    assert_eq!(
+        number("good") + number("unresolved") + number("unspent"),
+        1000,
+        "{there}"
+    );
+    assert!(number("good") >= 240, "{there}");
+    let log = world.log("berlin");
+    let reserved = log.iter().filter(|row| row["kind"] == "reserved");
+    let mut devices: Vec<&str> = reserved.map(|row| row["device_id"].as_str().unwrap()).collect();
+    let all = devices.len();
+    devices.sort_unstable();
+    devices.dedup();
+    assert_eq!(devices.len(), all, "no device has two units");
+    world.site("audit verify").ok();
+}
+
+#[test]
+fn a_command_whose_service_is_stopped_meanwhile_says_what_it_knows() {
+    let world = World::ready();
+    let service = Service::start(&world, "");
+    world.requests("many", 1..=600);
+    let issue = world.issue("many");
+    let running = issue
+        .command()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(50));
+    let exit = service.stop();
+    let run = issue.ended(&running.wait_with_output().unwrap());
+    assert_eq!(exit, 0, "what is begun is finished");
+    assert!(matches!(run.exit, 0 | 3), "{run}");
+    world.issue("many").ok();
+    assert_eq!(counted(&world)["good"], 600);
+}
+
+#[test]
+fn a_home_deep_in_the_file_system_has_its_socket_too() {
+    let world = World::ready();
+    let deep = format!("$D/{}/{}", "d".repeat(100), "e".repeat(100));
+    let folder = deep.replace("$D", world.folder().to_str().unwrap());
+    fs::create_dir_all(&folder).unwrap();
+    fs::rename(world.path("berlin"), format!("{folder}/berlin")).unwrap();
+    let home = format!("--home {deep}/berlin");
+    let mut serve = world
+        .site(&format!("{home} serve --listen 127.0.0.1:0"))
+        .command();
+    let mut serving = serve
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(serving.stdout.as_mut().unwrap()),
+        &mut ready,
+    )
+    .unwrap();
+    world.requests("few", 1..=2);
+    world
+        .site(&format!(
+            "{home} issue --product TH-200 --csr $D/csr/few --output $D/out"
+        ))
+        .ok();
+    judge::succeed(Command::new("kill").arg(serving.id().to_string()));
+    assert!(serving.wait().unwrap().success());
+}
