@@ -27,25 +27,25 @@ impl Encoder {
 
     /// A primitive element.
     pub(crate) fn primitive(&mut self, tag: u8, content: &[u8]) {
-        self.nested(tag, |inner| inner.raw(content));
+        let (octets, first) = length(content.len());
+        self.out.push(tag);
+        self.out.push(first);
+        self.raw(octets.as_slice());
+        self.raw(content);
     }
 
     /// An element whose content `write` writes.
     pub(crate) fn nested(&mut self, tag: u8, write: impl FnOnce(&mut Self)) {
-        self.out.push(tag);
+        // Most lengths are one octet, so that nothing has to move.
+        self.out.extend_from_slice(&[tag, 0]);
         let start = self.out.len();
         write(self);
-        let length = self.out.len() - start;
-        let octets = length.to_be_bytes();
-        if length < 0x80 {
-            // Below 0x80 the last octet is the whole length.
-            self.out
-                .splice(start..start, octets.into_iter().skip(octets.len() - 1));
-        } else {
-            let zeros = octets.iter().take_while(|octet| **octet == 0).count();
-            let count = u8::try_from(octets.len() - zeros).unwrap_or_default();
-            let header = std::iter::once(0x80 | count).chain(octets.into_iter().skip(zeros));
-            self.out.splice(start..start, header);
+        let (octets, first) = length(self.out.len() - start);
+        if let Some(place) = self.out.get_mut(start - 1) {
+            *place = first;
+        }
+        if !octets.as_slice().is_empty() {
+            self.out.splice(start..start, octets);
         }
     }
 
@@ -71,6 +71,24 @@ impl Encoder {
     }
 }
 
+/// A length (X.690 section 10.1): its first octet, and those that follow it.
+fn length(bytes: usize) -> (std::array::IntoIter<u8, { size_of::<usize>() }>, u8) {
+    let mut octets = bytes.to_be_bytes().into_iter();
+    match u8::try_from(bytes) {
+        Ok(short) if short < 0x80 => {
+            octets.by_ref().for_each(drop);
+            (octets, short)
+        }
+        _ => {
+            while octets.as_slice().first() == Some(&0) {
+                octets.next();
+            }
+            let count = u8::try_from(octets.len()).unwrap_or_default();
+            (octets, 0x80 | count)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,12 +104,16 @@ mod tests {
             (256, &[0x04, 0x82, 0x01, 0x00]),
             (65536, &[0x04, 0x83, 0x01, 0x00, 0x00]),
         ] {
+            let content = vec![0xab; length];
             let mut encoder = Encoder::default();
-            encoder.primitive(OCTET_STRING, &vec![0xab; length]);
+            encoder.primitive(OCTET_STRING, &content);
             let der = encoder.finish();
             assert_eq!(&der[..header.len()], header);
             assert_eq!(der.len(), header.len() + length);
             assert_eq!(element::scan(&der, 0), Ok(()));
+            let mut encoder = Encoder::default();
+            encoder.nested(OCTET_STRING, |inner| inner.raw(&content));
+            assert_eq!(encoder.finish(), der);
         }
     }
 
