@@ -176,6 +176,24 @@ pub(super) fn one_bit_off(bytes: &[u8], position: Position) -> Option<Vec<u8>> {
     None
 }
 
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR_BYTES: usize = 512;
+
+/// Whether `stored`, at this offset of its file, differs from `whole` first in a sector of which nothing arrived: what lies
+/// in it is zeros, and a frame may reach into it with a byte or two that have no more than one bit set.
+pub(super) fn lacks_a_sector(stored: &[u8], whole: &[u8], offset: u64) -> bool {
+    let mut bytes = stored.iter().zip(whole);
+    let Some(at) = bytes.position(|(is, was)| is != was) else {
+        return false;
+    };
+    let within = usize::try_from(offset % SECTOR_BYTES as u64).unwrap_or(0) + at;
+    let before = (within % SECTOR_BYTES).min(at);
+    let behind = SECTOR_BYTES - within % SECTOR_BYTES;
+    let end = (at + behind).min(whole.len());
+    let sector = stored.get(at - before..end).unwrap_or_default();
+    sector.iter().all(|byte| *byte == 0)
+}
+
 /// The polynomial of CRC-32C, reflected (RFC 3720 section 12.1).
 const CRC_32C: u32 = 0x82f6_3b78;
 
@@ -267,6 +285,35 @@ mod tests {
                 assert_eq!(repaired.is_some(), differing == 1, "{length}");
             }
         }
+    }
+
+    #[test]
+    fn a_sector_that_never_arrived_is_told_from_a_bit_that_was_changed() {
+        let whole = [7_u8; 600];
+        let lacks = |changed: &dyn Fn(&mut [u8]), whole: &[u8], offset| {
+            let mut stored = whole.to_vec();
+            changed(&mut stored);
+            lacks_a_sector(&stored, whole, offset)
+        };
+        assert!(!lacks(&|_| {}, &whole, 0));
+        // It reaches into the next sector with its last byte, which has one bit.
+        let mut reaching = whole;
+        reaching[599] = 0x40;
+        let lost = |stored: &mut [u8]| stored[599] = 0;
+        assert!(lacks(&lost, &reaching, 1024 - 599));
+        assert!(lacks(&lost, &reaching, 3 * 512 + 1024 - 599));
+        // With the byte before it in the same sector, that one would not be there either.
+        assert!(!lacks(&lost, &reaching, 1024 - 598));
+        assert!(!lacks(&lost, &reaching, 512));
+        // It begins with the last byte of a sector.
+        let mut begun = whole;
+        begun[0] = 1;
+        assert!(lacks(&|stored| stored[0] = 0, &begun, 511));
+        assert!(!lacks(&|stored| stored[0] = 0, &begun, 510));
+        // A bit that was set, or one among others, is no sector.
+        assert!(!lacks(&|stored| stored[599] = 0x41, &reaching, 1024 - 599));
+        assert!(!lacks(&|stored| stored[300] = 3, &whole, 0));
+        assert!(!lacks(&|stored| stored[599] = 3, &whole, 600));
     }
 
     #[test]

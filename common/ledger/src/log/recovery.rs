@@ -6,7 +6,7 @@
 //! durable, and is never cut off.
 
 use super::chain::Chain;
-use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, one_bit_off};
+use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, lacks_a_sector, one_bit_off};
 use super::segment::{Frames, Segments, Stop, find_ending, find_frame, read_up_to};
 use super::{Head, Position};
 use crate::StorageError;
@@ -213,6 +213,10 @@ fn is_one_bit_off(
     let Some(frame) = one_bit_off(&bytes, position) else {
         return Ok(false);
     };
+    // Whether that bit was ever written is for those to say who know how far the log was durable.
+    if lacks_a_sector(&bytes, &frame, position.0.saturating_sub(last.base)) {
+        return Ok(false);
+    }
     Ok(
         Frame::decode(&frame, position).is_ok_and(|(header, stored)| {
             let record = frame.get(HEADER_BYTES..stored).unwrap_or_default();
