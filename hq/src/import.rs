@@ -121,7 +121,7 @@ impl<'a> Importer<'a> {
             read,
         };
         let fingerprint = bundle.fingerprint();
-        let restored = own_restore::declared_to(&registry.sql, &self.manifests, name)?;
+        let restored = own_restore::unreported_since(&registry.sql, &self.manifests, name)?;
         let place = chain::place(
             &registry.sql,
             &vault,

@@ -80,11 +80,20 @@ pub(crate) fn is_unreported(
     manifests: &[Verified<TrustManifest>],
     vault: &VaultName,
 ) -> Result<bool, Failure> {
+    Ok(unreported_since(sql, manifests, vault)?.is_some())
+}
+
+/// The epoch that the newest declared restore opened, while a vault that was there before has not reported anything since.
+pub(crate) fn unreported_since(
+    sql: &Connection,
+    manifests: &[Verified<TrustManifest>],
+    vault: &VaultName,
+) -> Result<Option<u64>, Failure> {
     let Some(epoch) = declared_to(sql, manifests, vault)? else {
-        return Ok(false);
+        return Ok(None);
     };
     let seen = dispatches::seen_by_vault(sql, vault)?;
-    Ok(seen.is_none_or(|(seen, _)| seen < epoch))
+    Ok(seen.is_none_or(|(seen, _)| seen < epoch).then_some(epoch))
 }
 
 /// Bundles that headquarters has forgotten and their vault does not have any more, since another one brought their records.

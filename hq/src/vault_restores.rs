@@ -54,6 +54,17 @@ pub(crate) enum Taken {
     Refused(Failure),
 }
 
+/// Whether a lineage is one that a vault's log has had, as far as HQ knows.
+pub(crate) fn knows_lineage(
+    sql: &Connection,
+    name: &VaultName,
+    lineage: &Lineage,
+) -> Result<bool, Failure> {
+    let vault = vaults::find(sql, name)?;
+    let known = vault.is_some_and(|vault| [vault.lineage, vault.lineage_first].contains(lineage));
+    Ok(known || restores::knows(sql, name, lineage)?)
+}
+
 /// Takes in a declaration that came as that of `name`.
 pub(crate) fn take(
     home: &Home,
@@ -298,13 +309,14 @@ fn in_doubt(
 /// A log goes on in another lineage, as its replay has it: `state` is that before the record. What the declaration could not
 /// know is known now: where the vault had more than headquarters, those records came with this.
 ///
-/// Gives what is wrong with it.
+/// Gives what is wrong with it. Where headquarters was restored itself and has forgotten that it answered (`forgetful`), the
+/// vault says what it held then.
 pub(crate) fn settle(
     sql: &Connection,
     vault: &Vault,
     state: &State,
     (sequence, restored): (u64, &Restored),
-    cipher: &SerialCipher,
+    (cipher, forgetful): (&SerialCipher, bool),
 ) -> Result<Option<Finding>, Failure> {
     // That it follows the lineage before, the replay has judged.
     let words = |held, leases: &[(AccountTag, u64)]| {
@@ -319,7 +331,16 @@ pub(crate) fn settle(
         )
     };
     let found = words(restored.held, &restored.leases);
-    let restore = restores::opening(sql, &vault.name, &restored.lineage)?;
+    let mut restore = restores::opening(sql, &vault.name, &restored.lineage)?;
+    let mut forgotten = false;
+    if let Some(restore) = &mut restore
+        && forgetful
+        && restored.held > restore.held
+    {
+        restores::set_held(sql, restore, restored.held)?;
+        restore.held = restored.held;
+        forgotten = true;
+    }
     let expected = match &restore {
         Some(restore) => words(restore.held, &restore.leases),
         None => "no restore, since none was declared".to_owned(),
@@ -334,7 +355,7 @@ pub(crate) fn settle(
         );
         return Ok(Some(finding));
     };
-    if restore.size > restore.held {
+    if forgotten || restore.size > restore.held {
         restores::withdraw_finding(sql, RESTORE_DECLARED, &restore.declaration)?;
         let granted = accounts::granted(sql, &vault.name)?;
         // It is no new one: it takes the place of the one that came with the declaration.

@@ -359,6 +359,90 @@ fn a_forgotten_bundle_that_comes_before_what_takes_its_place_does_no_harm() {
 }
 
 #[test]
+fn a_vaults_own_restore_that_headquarters_has_forgotten_is_told_again_and_ends_balanced() {
+    let world = World::ready();
+    let make = |name: &str, numbers: std::ops::RangeInclusive<u32>| {
+        world.requests(name, numbers);
+        world.issue(name).ok();
+    };
+    make("two", 1..=2);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("berlin"), &world.path("berlin-copy"));
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    make("reported", 3..=4);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    make("lost", 5..=6);
+    // The vault's home is put back, and headquarters answers.
+    fs::remove_dir_all(world.path("berlin")).unwrap();
+    files::copy(&world.path("berlin-copy"), &world.path("berlin"));
+    wipe_stick(&world);
+    world
+        .site("recover --declare-restore --confirm berlin/v1")
+        .ok();
+    world.carry_home("berlin").exits(1);
+    world.carry_out("berlin").exits_done();
+    make("after", 10..=11);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    make("unreported", 12..=12);
+    let lineage = world.status("berlin")["lineage"].clone();
+
+    // And now headquarters', to before all of that.
+    put_back(&world);
+    wipe_stick(&world);
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    let export = world.site("media export $D/media").ok();
+    assert_eq!(export.warning_codes(), ["BUNDLES-GONE"], "{export}");
+    assert_eq!(
+        export.item("restore-berlin_v1.cose")["outcome"],
+        "exported",
+        "{export}"
+    );
+    let home = world.hq("media import $D/media").exits(1);
+    for item in home.json()["items"].as_array().unwrap() {
+        if item["type"] != "trust-manifest" {
+            assert_eq!(item["outcome"], "imported", "{home}");
+        }
+    }
+    let expect = |good: u64| {
+        let report = world.reconcile();
+        assert_eq!(report["balanced"], true, "{report}");
+        let account = &report["accounts"][0];
+        assert_eq!(account["good"], good, "{report}");
+        assert_eq!(account["unresolved"], 2, "{report}");
+        assert_eq!(
+            codes(&report),
+            [
+                "BUNDLES-FORGOTTEN",
+                "DISPATCH-FORGOTTEN",
+                "RESTORE-DECLARED",
+                "UNRESOLVED"
+            ],
+            "{report}"
+        );
+        // Exactly what was lost is in doubt.
+        let doubt = of(&report, "RESTORE-DECLARED");
+        assert_eq!(doubt["evidence"]["units"], 2, "{doubt}");
+        assert_eq!(doubt["lineage"], lineage, "{doubt}");
+    };
+    expect(7);
+    world.carry_out("berlin").exits_done();
+    make("on", 20..=21);
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    expect(9);
+    let status = world.status("berlin");
+    assert_eq!(
+        status["bundle"]["sequence"], status["bundle"]["acknowledged"],
+        "{status}"
+    );
+    make("and_on", 22..=22);
+}
+
+#[test]
 fn without_a_declared_restore_no_bundle_takes_the_place_of_others() {
     let world = World::ready();
     for (name, at) in [("a", 1), ("b", 2), ("c", 3)] {

@@ -94,7 +94,8 @@ pub(super) fn other_prefix(
     Offence::new(vault, (FORK, "BUNDLE-FORK"), evidence, text)
 }
 
-/// Finds the place of a bundle; `restored` is the dispatch epoch that the newest restore of HQ opened.
+/// Finds the place of a bundle; `restored` is the dispatch epoch that the newest restore of HQ opened, while the vault has not
+/// reported since.
 pub(crate) fn place(
     sql: &Connection,
     vault: &Vault,

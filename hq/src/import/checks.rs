@@ -116,6 +116,11 @@ impl<'a> Checks<'a> {
             && !self.was_sent(epoch, sequence, fingerprint)
     }
 
+    /// Whether this brings what headquarters has forgotten, after a gap.
+    pub(super) fn resumes(&self) -> bool {
+        self.missing.is_some()
+    }
+
     /// Whether a vault says that it follows a manifest that is newer than all that HQ has: then HQ may have forgotten it.
     pub(super) fn newer_trust(&self, version: u64) -> bool {
         let newest = self.manifests.last();

@@ -258,8 +258,8 @@ impl<'a> Replaying<'a> {
         };
         if let Body::Restored(restored) = &entry.body {
             let (state, at) = (self.replay.state(), (sequence.number(), restored));
-            if let Some(finding) =
-                vault_restores::settle(self.sql, self.vault, state, at, &self.cipher)?
+            let cipher = (&self.cipher, self.checks.resumes());
+            if let Some(finding) = vault_restores::settle(self.sql, self.vault, state, at, cipher)?
             {
                 self.accuse(&finding)?;
             }

@@ -77,6 +77,16 @@ pub(crate) fn set_tail(
     Ok(())
 }
 
+/// Notes how many records headquarters had held when it answered, which it has forgotten since.
+pub(crate) fn set_held(sql: &Connection, restore: &Restore, held: u64) -> Result<(), Failure> {
+    sql.execute(
+        "UPDATE restores SET held = ?2 WHERE number = ?1",
+        params![restore.number, i64::try_from(held).unwrap_or(i64::MAX)],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
+}
+
 /// Every restore of a vault, in the order of their coming in.
 pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Restore>, Failure> {
     let query =

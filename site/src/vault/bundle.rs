@@ -13,7 +13,7 @@ use mintmark_protocol::media::{MediaName, TO_HQ_FOLDER};
 use mintmark_protocol::segment::{SEGMENT_FILE_BYTES_MAX, SegmentBuilder, SegmentFacts};
 use p256::PublicKey;
 
-use super::{Vault, rotation};
+use super::{Vault, restore, rotation};
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{ENROLMENT, Home, OUTBOX};
@@ -390,7 +390,11 @@ impl Vault<'_> {
         let mut carried: Vec<Carried> = self.carry_rotation(carrier)?.into_iter().collect();
         let lineage = self.lineage()?;
         let outbox = Outbox::open(&self.home, lineage)?;
-        for (sequence, fingerprint) in self.owed(&outbox)?.carried {
+        let owed = self.owed(&outbox)?;
+        if owed.restored {
+            carried.extend(restore::carry_over(&self.home, carrier)?);
+        }
+        for (sequence, fingerprint) in owed.carried {
             let (bytes, bundle) =
                 outbox.bundle(&self.home, sequence, &fingerprint, &self.identity.sign)?;
             let mut whole = true;

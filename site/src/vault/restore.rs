@@ -169,12 +169,24 @@ pub(crate) fn declare(
         let keyring = keyring(&facts, state, store)?;
         let sign = |message: &[u8]| keyring.sign(message);
         let bytes = declaration.seal(&facts.identity.sign, &sign)?;
-        Folder::open(home.path())?.write_new(RESTORE, &bytes)?;
+        let written = Folder::open(home.path())?.write_new(RESTORE, &bytes);
+        written.map_err(|error| unsettled(home, error.into()))?;
     }
     Ok(Declared {
         declaration,
         already: false,
     })
+}
+
+/// A declaration that could not be written. Where it stands there all the same, nobody knows whether it will after a power
+/// cut.
+fn unsettled(home: &Home, error: Error) -> Error {
+    match home.restore_declared() {
+        Ok(None) => error,
+        _ => error.outcome_unknown().hint(
+            "put right what is named, then run the same command again: it says what was declared, and declares nothing twice",
+        ),
+    }
 }
 
 fn anchor_lost(message: &str) -> Error {
@@ -223,6 +235,26 @@ pub(crate) fn carry(home: &Home, carrier: Carrier<'_>) -> Result<Option<Vec<Carr
         id,
         placed,
     }]))
+}
+
+/// Writes the declaration of the newest restore that is over to a medium: HQ may have forgotten it.
+///
+/// # Errors
+/// What keeps it from being written.
+pub(super) fn carry_over(home: &Home, carrier: Carrier<'_>) -> Result<Option<Carried>> {
+    let mut over = home.restores_over()?;
+    let Some(newest) = over.pop() else {
+        return Ok(None);
+    };
+    let vault = home.config().vault.clone();
+    let name = MediaName::Restore { vault };
+    let placed = carrier.place_over(&name, &newest, &over)?;
+    Ok(Some(Carried {
+        name,
+        kind: Kind::RestoreDeclaration,
+        id: "restore".to_owned(),
+        placed,
+    }))
 }
 
 /// What came of the parts of a tail on a medium.

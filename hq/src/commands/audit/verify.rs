@@ -14,7 +14,6 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::commands::say;
-use crate::{failure, own_restore, trust};
 use crate::home::Home;
 use crate::import::chain::{self, Place};
 use crate::import::kept;
@@ -22,6 +21,7 @@ use crate::import::records::{self, Records};
 use crate::keyring::{self, AUDIT, Keyring};
 use crate::record::Record;
 use crate::registry::vaults::{self, Vault};
+use crate::{failure, own_restore, trust};
 
 /// Records that are read at a time.
 const CHUNK_RECORDS: usize = 1024;
@@ -34,7 +34,8 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     let verified =
         Bundle::open(&bytes, &vault.name, &vault.signing_key).map_err(records::untrusted)?;
     let (bundle, fingerprint) = (verified.content(), verified.fingerprint());
-    let restored = own_restore::declared_to(&registry.sql, &trust::chain(&home)?, &vault.name)?;
+    let restored =
+        own_restore::unreported_since(&registry.sql, &trust::chain(&home)?, &vault.name)?;
     let position = match chain::place(&registry.sql, &vault, bundle, &fingerprint, restored)? {
         Place::Already => "held",
         Place::Next | Place::Resumes { .. } => "next",

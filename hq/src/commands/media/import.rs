@@ -226,7 +226,7 @@ fn at_hq(
     let ring = Keyring::new(&home.config, console)?;
     let mut items = manifests::take_back(home, &mut registry, stick, &found, dry_run, console)?;
     let importer = Importer::new(home, &ring, console, dry_run)?;
-    let mut declared = Vec::new();
+    let (mut declared, mut of_new_lineages) = (Vec::new(), Vec::new());
     for Found { name, path } in found {
         let item = match name {
             // What else the vault sent comes first: what HQ holds is what it sends back.
@@ -243,6 +243,11 @@ fn at_hq(
                 lineage,
                 sequence,
             } => {
+                // A declaration beside it may say where its history comes from.
+                if !vault_restores::knows_lineage(&registry.sql, &vault, &lineage)? {
+                    of_new_lineages.push((vault, lineage, sequence, path));
+                    continue;
+                }
                 let named = (&vault, &lineage, sequence);
                 bundle(&importer, &mut registry, stick, path, named)?
             }
@@ -260,6 +265,10 @@ fn at_hq(
             (path, &vault),
             dry_run,
         )?);
+    }
+    for (vault, lineage, sequence, path) in of_new_lineages {
+        let named = (&vault, &lineage, sequence);
+        items.push(bundle(&importer, &mut registry, stick, path, named)?);
     }
     if dry_run {
         registry.forget()?;

@@ -21,6 +21,8 @@ pub(super) struct Owed {
     pub(super) carried: VecDeque<(u64, Fingerprint)>,
     /// What HQ has forgotten beside those, and is not here.
     lost: Option<Lost>,
+    /// HQ may have forgotten how this history began: the declaration of the restore goes out with them.
+    pub(super) restored: bool,
 }
 
 /// Bundles that HQ has forgotten, and that are not here any more: their records are, and go in a bundle of their own.
@@ -67,13 +69,21 @@ impl Vault<'_> {
                 .map(|(sequence, sealed)| (*sequence, sealed.fingerprint))
                 .collect(),
             lost: None,
+            restored: false,
         };
         let Held::AsTold(held) = self.held_at_headquarters()? else {
             return Ok(owed);
         };
         let in_force = held.filter(|held| Some(held.lineage) == self.state().lineage());
         let held_sequence = in_force.map_or(0, |held| held.sequence);
-        if held_sequence >= chain.acknowledged {
+        let of_another = in_force.is_none() && self.state().parent().is_some();
+        if of_another {
+            // What was said before this history began was answered by how it began.
+            if !self.was_told_since_restore()? {
+                return Ok(owed);
+            }
+            owed.restored = true;
+        } else if held_sequence >= chain.acknowledged {
             return Ok(owed);
         }
         let held_size = self.size_of(held.as_ref())?;
@@ -119,6 +129,19 @@ impl Vault<'_> {
         }
         let outbox = Outbox::open(&self.home, self.lineage()?)?;
         Ok(self.owed(&outbox)?.lost)
+    }
+
+    /// Whether any dispatch came after the record with which this history began.
+    fn was_told_since_restore(&self) -> Result<bool> {
+        let mut told = false;
+        for entry in self.ledger.entries(LogSequence(0))? {
+            match entry?.1.body {
+                Body::Restored(_) => told = false,
+                Body::Dispatch(_) => told = true,
+                _ => {}
+            }
+        }
+        Ok(told)
     }
 
     /// How many records HQ holds with this bundle, of whichever lineage it is: the log says so of each that was sealed.
