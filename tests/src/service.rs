@@ -42,16 +42,28 @@ impl Service {
     /// Starts it with these options beside `--listen`.
     #[track_caller]
     pub fn start(world: &World, options: &str) -> Self {
-        Self::start_at(world, "127.0.0.1:0", options)
+        Self::start_with(world, options, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    #[track_caller]
+    pub fn start_with(world: &World, options: &str, environment: &[(&str, &str)]) -> Self {
+        Self::launch(world, &format!("127.0.0.1:0 {options}"), environment)
     }
 
     /// Starts it at this address.
     #[track_caller]
     pub fn start_at(world: &World, address: &str, options: &str) -> Self {
+        Self::launch(world, &format!("{address} {options}"), &[])
+    }
+
+    #[track_caller]
+    fn launch(world: &World, listen: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = world
-            .site(&format!("serve --listen {address} {options}"))
+            .site(&format!("serve --listen {listen}"))
             .env("SITE_LOG", "debug")
             .command();
+        command.envs(environment.iter().copied());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
