@@ -24,10 +24,12 @@ pub mod stores;
 pub mod strace;
 pub mod strike;
 pub mod sweep;
+pub mod token_server;
 pub mod world;
 
 pub use command::{Run, Tool};
 pub use liar::Liar;
 pub use service::Service;
 pub use stores::Stores;
+pub use token_server::{TokenServer, through_server};
 pub use world::World;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::command::{Run, Tool};
 use crate::stores::{self, Stores};
-use crate::{files, judge, once, request};
+use crate::{files, judge, once, request, token_server};
 
 /// The officers of every world; both hold every role, and each role needs both.
 pub const OFFICERS: [&str; 2] = ["alice", "bob"];
@@ -171,6 +171,10 @@ impl World {
             .env(
                 "SOFTHSM2_CONF",
                 stores::configuration(self.folder()).to_str().unwrap(),
+            )
+            .env(
+                "P11_KIT_SERVER_ADDRESS",
+                token_server::address(self.folder()),
             )
             .clock(self.clock_seconds.get())
     }
