@@ -61,6 +61,14 @@ impl Fault {
         }
     }
 
+    /// What happened, for a sentence that has named the token.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Token { action, error } => format!("it failed to {action}: {}", reason(error)),
+            Self::Final(error) => error.to_string(),
+        }
+    }
+
     pub(super) fn into_error(self, store: &str) -> Error {
         match self {
             Self::Token { action, error } => Error::TokenFailed {

@@ -239,7 +239,7 @@ impl Pool {
             }
             self.disconnect(generation);
             if last_chance {
-                return Err(self.gone(fault.into_error(&self.store).to_string()));
+                return Err(self.gone(fault.describe()));
             }
             last_chance = true;
         }
@@ -425,7 +425,7 @@ impl Pool {
                 error @ (Error::TokenMissing { .. } | Error::ModuleFailed { .. }),
             )) if known => Err(self.gone(error.to_string())),
             Err(Fault::Final(error)) => Err(error),
-            Err(fault) if known => Err(self.gone(fault.into_error(&self.store).to_string())),
+            Err(fault) if known => Err(self.gone(fault.describe())),
             Err(fault) => Err(fault.into_error(&self.store)),
         };
         state.failure = match &outcome {
