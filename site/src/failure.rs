@@ -60,11 +60,16 @@ impl Error {
         Self(Failure { message, ..self.0 })
     }
 
+    /// It may have been done. What shows that something was tampered with stays as grave as it is.
+    pub(crate) fn outcome_unknown(self) -> Self {
+        let exit = self.0.exit.worst(Exit::Unknown);
+        Self(Failure { exit, ..self.0 })
+    }
+
     /// Units are reserved and not signed for, so that the outcome is not known until that is completed. What shows that
     /// something was tampered with stays as grave as it is.
     pub(crate) fn leaving_open(self) -> Self {
-        let exit = self.0.exit.worst(Exit::Unknown);
-        Self(Failure { exit, ..self.0 }).hint(
+        self.outcome_unknown().hint(
             "nothing is lost and no unit will be spent twice: put right what is named, then run `site recover`, or the \
              same command again",
         )
