@@ -119,4 +119,10 @@ fn a_history_that_was_given_up_does_not_come_back_over_the_one_that_is_held() {
     let refused = [("refused".to_owned(), Some("RESTORE-FORK".to_owned()))];
     assert_eq!(scene.report(), refused);
     assert!(scene.codes().contains(&"FORK".to_owned()));
+    // The vault is not lost for that: a copy from before it was given up is as good as ever.
+    scene.restore(&early);
+    let imported = [("imported".to_owned(), Some("FINDINGS".to_owned()))];
+    assert_eq!(scene.report(), imported);
+    scene.send();
+    scene.issue();
 }

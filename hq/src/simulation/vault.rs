@@ -50,6 +50,8 @@ pub(super) struct Backup {
     pub(super) size: u64,
     /// The newest bundle that it has sealed.
     pub(super) sealed: u64,
+    /// How many restores were over when it was made.
+    restored: u64,
 }
 
 /// What a vault's token knows.
@@ -114,6 +116,8 @@ pub(super) struct Vault {
     declared: Option<(RestoreDeclaration, Vec<u8>)>,
     /// How many restores were declared.
     pub(super) restores: u64,
+    /// How many of them are over.
+    restored: u64,
     /// Fingerprints of bundles that it has sealed, and does not know any more since a restore.
     pub(super) lost: BTreeSet<Fingerprint>,
     /// Its state when it had units and nothing was against spending them: what a patched program decides by.
@@ -160,6 +164,7 @@ impl Vault {
             serials: None,
             declared: None,
             restores: 0,
+            restored: 0,
             lost: BTreeSet::new(),
             unspent: None,
             honest: true,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_ledger::entry::Burned;
 use mintmark_ledger::ledger::{Fact, Tail};
+use mintmark_ledger::log::Position;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::Lineage;
 use mintmark_protocol::log_tail::LogTail;
@@ -12,6 +13,7 @@ use mintmark_protocol::restore::RestoreDeclaration;
 
 use super::super::random::Random;
 use super::super::software::public;
+use super::disk::Disk;
 use super::{Backup, Home, Sealed, Vault};
 
 impl Vault {
@@ -26,7 +28,16 @@ impl Vault {
             },
             size: self.state().size(),
             sealed,
+            restored: self.restored,
         }
+    }
+
+    /// Whether a copy is of the history that goes on. Those of one that was given up prove, put back, that there were two.
+    pub(in crate::simulation) fn goes_on_from(&self, backup: &Backup) -> bool {
+        let records = |disk: &Disk| disk.records(Position::START).unwrap().into_iter();
+        let (ours, copied) = (records(&self.home.disk), records(&backup.home.disk));
+        let ours = ours.take(backup.size as usize).map(|record| record.bytes);
+        backup.restored == self.restored || copied.map(|record| record.bytes).eq(ours)
     }
 
     /// Puts a copy of the home back.
@@ -144,6 +155,7 @@ impl Vault {
         };
         self.ledger().record(reading, restored).unwrap();
         self.declared = None;
+        self.restored += 1;
         self.burn(now);
         said.push(format!("a tail of {count} records imported"));
     }

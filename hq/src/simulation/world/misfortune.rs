@@ -49,10 +49,11 @@ impl World {
             return;
         }
         let backups = &self.backups[vault];
-        if backups.is_empty() {
+        let fitting = |at: &usize| self.vaults[vault].goes_on_from(&backups[*at]);
+        let fitting: Vec<usize> = (0..backups.len()).filter(fitting).collect();
+        let Some(at) = self.random.pick(&fitting).copied() else {
             return;
-        }
-        let at = self.random.below(backups.len() as u64) as usize;
+        };
         let backup = &backups[at];
         if backup.size == self.vaults[vault].state().size() {
             return;
