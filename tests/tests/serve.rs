@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::{Answer, let_in};
-use mintmark_tests::{Service, World, judge, request};
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Service, Stores, World, judge, request, stores};
 use serde_json::{Value, json};
 
 const EST: &str = "/.well-known/est";
@@ -682,4 +684,135 @@ fn the_floors_page_brings_everything_itself_and_forbids_the_rest() {
     service.curl("/healthz", &[]).is(200);
     service.curl("/readyz", &[]).is(200);
     assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn the_services_key_is_in_the_token_and_so_is_every_other() {
+    let world = World::empty(Stores::Tokens);
+    world.ceremony(&["alice", "bob"], "");
+    world.enrol("berlin");
+    world.grant("berlin", POLICY);
+    let_in(&world, "line-1", "");
+    let service = Service::start(&world, "");
+    device_request(&world, "TH200-00000001");
+    enrol(&service, Some("line-1"), "/simpleenroll", "TH200-00000001").is(200);
+    assert_eq!(service.stop(), 0);
+    let labels = judge::succeed(
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
+            .arg("--module")
+            .arg(stores::module())
+            .args([
+                "--token-label",
+                "berlin",
+                "--list-objects",
+                "--type",
+                "pubkey",
+            ]),
+    );
+    let labels = String::from_utf8(labels.stdout).unwrap();
+    for label in ["serve-tls", "station-ca", "device-ca"] {
+        assert!(labels.contains(label), "{labels}");
+    }
+    // Another token for the service alone.
+    let service = Service::start(&world, "--tls-keys @door");
+    enrol(&service, Some("line-1"), "/simpleenroll", "TH200-00000001").is(200);
+    let rotated = world.site("station rotate-tls").ok().json();
+    assert_eq!(
+        rotated["key"], "serve-tls-2",
+        "where the service was told: {rotated}"
+    );
+    assert_eq!(service.stop(), 0);
+    let report = reconciled(&world);
+    assert_eq!(report["accounts"][0]["good"], 1);
+}
+
+#[test]
+fn a_service_that_is_told_to_stop_finishes_what_is_begun_and_says_so() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    let place = world.path("notify");
+    let systemd = UnixDatagram::bind(&place).unwrap();
+    systemd
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let heard = || {
+        let mut said = [0; 512];
+        let length = systemd.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    };
+    let environment = [
+        ("NOTIFY_SOCKET", place.to_str().unwrap()),
+        ("WATCHDOG_USEC", "1000000"),
+    ];
+    let mut service = Service::start_with(&world, "", &environment);
+    let ready = heard();
+    assert!(
+        ready.starts_with("READY=1\n") && ready.contains(&service.address()),
+        "{ready}"
+    );
+    assert!(heard().starts_with("WATCHDOG=1\n"));
+    // A stream that goes on: what was sent is answered, and why there is no more is said.
+    let mut client = Command::new("curl")
+        .current_dir(world.folder())
+        .args([
+            "--silent",
+            "--no-buffer",
+            "--cacert",
+            "station-ca.pem",
+            "--cert",
+            "line-1.pem",
+        ])
+        .args([
+            "--key",
+            "line-1.key",
+            "-H",
+            "Content-Type: application/x-ndjson",
+            "-T",
+            ".",
+        ])
+        .args(["-X", "POST", &service.url("/api/v1/enrol-many")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ask = client.stdin.take().unwrap();
+    let mut answers = BufReader::new(client.stdout.take().unwrap()).lines();
+    device_request(&world, "TH200-00000001");
+    let csr = fs::read_to_string(world.path("TH200-00000001.csr")).unwrap();
+    writeln!(ask, "{}", json!({"csr": csr})).unwrap();
+    ask.flush().unwrap();
+    let first: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+    assert_eq!(first["outcome"], "issued", "{first}");
+    service.signal("TERM");
+    let last: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "SERVICE-STOPPING", "{last}");
+    drop(ask);
+    assert!(answers.next().is_none());
+    let _ = client.wait();
+    while !heard().starts_with("STOPPING=1\n") {}
+    assert_eq!(service.wait(), 0);
+    let report = reconciled(&world);
+    assert_eq!(report["accounts"][0]["good"], 1);
+}
+
+#[test]
+fn a_service_that_cannot_be_says_why() {
+    let world = World::ready();
+    let service = Service::start(&world, "");
+    let taken = format!("serve --listen {}", service.address());
+    world.site(&taken).fails(3, "LISTEN-FAILED");
+    world
+        .site("serve --listen 127.0.0.1:0")
+        .fails(3, "HOME-BUSY");
+    assert_eq!(service.stop(), 0);
+    world
+        .site("serve --listen 127.0.0.1:0 --name not_a_name")
+        .fails(2, "USAGE");
+    // A vault that headquarters has not let in has nobody to serve.
+    let world = World::with_headquarters();
+    world.site_init("berlin");
+    world
+        .site("serve --listen 127.0.0.1:0")
+        .fails(1, "NOT-ENROLLED");
 }
