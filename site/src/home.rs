@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! config.toml                        whose home, and where the keys are
+//! serve.toml                         under which names and with which key the service was started last
+//! serve-tls.pem                      the service's certificate, and the station CA's
 //! lock                               held by the one process that changes something
 //! enrol.cose                         the enrolment request, as sealed
 //! enrol-2.cose                       the request for the second device CA, as sealed; and so on
