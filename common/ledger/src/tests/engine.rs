@@ -191,6 +191,29 @@ fn what_is_decided_and_not_durable_is_seen_by_the_next_decision() {
     check(&ledger);
 }
 
+#[test]
+fn what_was_only_tried_is_as_if_nobody_had_asked() {
+    let mut ledger = over_failing_index(0..=0);
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    let (before, root) = (ledger.size(), ledger.state().root());
+    let tried = reserve(&mut ledger, "TH-200", &csr("A2", 2));
+    let other_key = submit(&mut ledger, "TH-200", &csr("A1", 3));
+    assert!(matches!(other_key, Outcome::Refused(_)));
+    assert!(ledger.has_staged());
+    ledger.forget_staged().unwrap();
+    assert!(!ledger.has_staged());
+    ledger.commit().unwrap();
+    assert_eq!((ledger.size(), ledger.state().root()), (before, root));
+    // The same unit is given again, to somebody else.
+    let next = reserve(&mut ledger, "TH-200", &csr("A3", 3));
+    assert_eq!(next.reserved().slot, tried.reserved().slot);
+    ledger.commit().unwrap();
+    assert!(ledger.signed(NEW_YEAR, tried, [0; 64]).is_err());
+    complete(&mut ledger, next);
+    ledger.commit().unwrap();
+    check(&ledger);
+}
+
 /// An index of which some writes fail, counted from 1.
 struct FailingIndex {
     inner: MemoryIndex,
