@@ -13,9 +13,6 @@ use crate::{Options, requests, sync};
 /// How many certificates are looked at where cost by size of the index is asked for.
 const WINDOW: u32 = 10_000;
 
-/// Requests in one folder while the index grows.
-const BATCH: u32 = 100_000;
-
 /// How often a lone request is timed.
 const LONE: u32 = 7;
 
@@ -212,29 +209,19 @@ fn sizes(
 ) -> Vec<Size> {
     let mut sizes = Vec::new();
     let mut certificates = 0;
-    let mut levels = [10_000, 100_000, 1_000_000]
-        .into_iter()
-        .filter(|level| *level <= index_max)
-        .peekable();
-    while let Some(level) = levels.peek().copied() {
-        let measured = certificates == level;
-        let count = match measured {
-            true => 2 * WINDOW,
-            false => BATCH.min(level - certificates),
-        };
-        let requests = scene.path(&format!("requests-{certificates}"));
-        requests::write(&requests, certificates, count);
+    let levels = [10_000, 100_000, 1_000_000].into_iter();
+    for level in levels.filter(|level| *level <= index_max) {
+        scene.fill("warm", certificates, level - certificates);
+        let requests = scene.path(&format!("requests-{level}"));
+        requests::write(&requests, level, 2 * WINDOW);
         let run = scene.issue(binaries, "warm", &requests);
         *memory_bytes = (*memory_bytes).max(run.memory_bytes);
-        if measured {
-            levels.next();
-            sizes.push(size(certificates, &run));
-            say(&format!(
-                "with {certificates} certificates in the index: {:?}",
-                sizes.last().unwrap()
-            ));
-        }
-        certificates += count;
+        sizes.push(size(level, &run));
+        say(&format!(
+            "with {level} certificates in the index: {:?}",
+            sizes.last().unwrap()
+        ));
+        certificates = level + 2 * WINDOW;
     }
     sizes
 }

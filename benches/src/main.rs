@@ -59,6 +59,16 @@ enum What {
     /// One request after another in one vault: for this program itself
     #[command(hide = true)]
     OneByOne(Order),
+    /// Certificates for so many devices, which are on record and nowhere else: for this program itself
+    #[command(hide = true)]
+    Fill {
+        #[arg(long)]
+        home: PathBuf,
+        #[arg(long)]
+        first: u32,
+        #[arg(long)]
+        count: u32,
+    },
     /// Makes vaults and requests and leaves them there, to look at `site issue` with other tools
     Prepare {
         /// How many vaults
@@ -129,7 +139,7 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&pace).unwrap());
             return ExitCode::SUCCESS;
         }
-        Some(What::InMemory(_) | What::OneByOne(_)) => Options::default(),
+        Some(What::InMemory(_) | What::OneByOne(_) | What::Fill { .. }) => Options::default(),
     };
     let console = |json| {
         let options = GlobalOptions {
@@ -145,6 +155,12 @@ fn main() -> ExitCode {
                 Box::new(memory_log::MemoryLog::copy_of(folder))
             };
             mintmark_site::bench::issue_over(log, order.of_site(), &console).unwrap();
+            return ExitCode::SUCCESS;
+        }
+        Some(What::Fill { home, first, count }) => {
+            let request = |at: usize| requests::der(first + u32::try_from(at).unwrap());
+            let count = usize::try_from(*count).unwrap();
+            mintmark_site::bench::fill(home, "TH-200", count, request, &console(true)).unwrap();
             return ExitCode::SUCCESS;
         }
         Some(What::OneByOne(order)) => {

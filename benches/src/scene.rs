@@ -134,6 +134,19 @@ impl Scene {
         run
     }
 
+    /// Has a vault issue for so many devices from `first` on, without a file for any of them.
+    pub(crate) fn fill(&self, vault: &str, first: u32, count: u32) {
+        let mut command = self.command(std::env::current_exe().unwrap());
+        command.args(["fill", "--first", &first.to_string()]);
+        command.args(["--count", &count.to_string(), "--home"]);
+        let output = command.arg(self.path(vault)).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// How long each request of a folder takes by itself in a vault that is open.
     pub(crate) fn one_by_one(&self, vault: &str, requests: &Path) -> Vec<Duration> {
         let mut command = self.command(std::env::current_exe().unwrap());

@@ -1,5 +1,6 @@
 //! For benchmarks alone: the code of `site issue`, over a log of the caller's or in a process that goes on.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,14 @@ use mintmark_console::{Console, Failure};
 use mintmark_ledger::index::{GatheredIndex, SledIndex};
 use mintmark_ledger::ledger::Ledger;
 use mintmark_ledger::log::LogStore;
-use mintmark_protocol::identifier::Sku;
+use mintmark_protocol::identifier::{Sku, StationId};
 
 use crate::commands::issue::{self, Arguments};
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::place::Session;
-use crate::submission::Submissions;
-use crate::vault::Vault;
+use crate::submission::{Submission, Submissions};
+use crate::vault::{Answer, Answered, Asker, BATCH_MAX, Inlet, Outlet, Promise, Requests, Vault};
 
 /// What is issued, and where.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,12 @@ pub fn issue_over(
             let log = log(&order.home.join("log"));
             Ok(Ledger::over(log, Box::new(index), genesis, time)?)
         })?;
-        issue::execute_with(Session::over(vault), &order.arguments(order.csr)?, &submissions, console)?;
+        issue::execute_with(
+            Session::over(vault),
+            &order.arguments(order.csr)?,
+            &submissions,
+            console,
+        )?;
         Ok(())
     };
     Ok(over()?)
@@ -91,4 +97,90 @@ pub fn issue_one_by_one(
         Ok(took)
     };
     Ok(one_by_one()?)
+}
+
+/// Issues for requests that `request` makes, one for each number below `count`, and throws the certificates away: they are
+/// on record like any other, and no folder is filled with them.
+///
+/// # Errors
+/// As `site issue`; INTERNAL if one of them is refused.
+pub fn fill(
+    home: &Path,
+    product: &str,
+    count: usize,
+    request: impl Fn(usize) -> Vec<u8> + Sync,
+    console: &Console,
+) -> std::result::Result<(), Failure> {
+    let fill = || -> Result<()> {
+        let mut vault = Vault::open(Home::open(Some(home))?, console)?;
+        vault.settle()?;
+        let made = Made {
+            count,
+            request,
+            product: product.parse()?,
+            station: StationId::console(),
+        };
+        let failed = vault.issue(&made, &mut Discarded)?;
+        vault.close()?;
+        failed.map_or(Ok(()), Err)
+    };
+    Ok(fill()?)
+}
+
+/// Requests that are made when they are read.
+struct Made<F> {
+    count: usize,
+    request: F,
+    product: Sku,
+    station: StationId,
+}
+
+impl<F: Fn(usize) -> Vec<u8> + Sync> Inlet for Made<F> {
+    type Unreadable = Infallible;
+
+    fn batches(&self) -> usize {
+        self.count.div_ceil(BATCH_MAX)
+    }
+
+    fn asker(&self, _: usize) -> Option<Asker<'_>> {
+        Some(Asker {
+            station: &self.station,
+            product: &self.product,
+        })
+    }
+
+    fn read(&self, batch: usize) -> Requests<Infallible> {
+        let first = batch * BATCH_MAX;
+        let numbers = first..(first + BATCH_MAX).min(self.count);
+        let made = numbers.map(|number| Submission::from_bytes(&(self.request)(number)));
+        made.map(Ok).collect()
+    }
+}
+
+/// Where certificates are thrown away.
+struct Discarded;
+
+impl<I: Inlet> Outlet<I> for Discarded {
+    type Delivered = ();
+
+    fn release(
+        &mut self,
+        _: &Vault<'_>,
+        answered: Answered<I>,
+        delivered: Promise<I, ()>,
+    ) -> Result<()> {
+        let issued = |answer: &Answer| matches!(answer, Answer::Issued(_));
+        if !answered.answers.iter().all(issued) {
+            return Err(Error::unknown(
+                "INTERNAL",
+                "a request was not answered by a certificate",
+            ));
+        }
+        delivered.deliver(());
+        Ok(())
+    }
+
+    fn report(&mut self, (): ()) -> Result<()> {
+        Ok(())
+    }
 }
