@@ -134,7 +134,11 @@ pub(crate) fn execute(
     let first = vault::create_ledger(creation.path(), genesis, now)?;
     creation.settle()?;
     // A home without an anchor that never had one gets it when it is first opened; an anchor without a home is in the way.
-    anchor::write_first(&*store, &first)?;
+    anchor::write_first(&*store, &first).map_err(|error| {
+        error.outcome_unknown().hint(
+            "the vault is made: put right what is named, then go on with `site media export DIR`, which writes its anchor",
+        )
+    })?;
     let report = Report {
         enrolment_fingerprint: Some(fingerprint.to_string()),
         lineage: Some(request.lineage.to_string()),
