@@ -125,11 +125,40 @@ struct Status {
     credit_seconds: Option<u64>,
     exported: Option<String>,
     exported_seconds: Option<u64>,
-    hsm: Value,
+    hsm: Store,
     stations: usize,
     connections: u64,
     waiting: usize,
-    next: Value,
+}
+
+/// The key store. What it says of itself in words has paths in it, which are nobody's on the network.
+#[derive(Serialize)]
+struct Store {
+    kind: Value,
+    state: Value,
+    name: Value,
+    code: Value,
+}
+
+impl Store {
+    fn of(board: &Board) -> Self {
+        let hsm = board.status.get("hsm");
+        let field = |name: &str| {
+            hsm.and_then(|hsm| hsm.get(name))
+                .cloned()
+                .unwrap_or_default()
+        };
+        Self {
+            kind: field("kind"),
+            state: field("state"),
+            name: field("name"),
+            code: field("code"),
+        }
+    }
+
+    fn is_ok(&self) -> bool {
+        self.state == "ok" || self.state.is_null()
+    }
 }
 
 #[derive(Serialize)]
@@ -188,11 +217,10 @@ fn describe(floor: &Floor) -> Status {
         credit_seconds: board.credit_until.map(|until| until.saturating_sub(time)),
         exported: board.exported.map(rfc3339),
         exported_seconds: board.exported.map(|at| time.saturating_sub(at)),
-        hsm: field("hsm"),
+        hsm: Store::of(&board),
         stations: board.stations.len(),
         connections: floor.counters.open_now(),
         waiting: floor.desk.waiting(),
-        next: field("next"),
     }
 }
 
@@ -250,17 +278,15 @@ fn alarms(board: &Board, ready: Option<&Problem>, products: &[Row], time: u64) -
             hint: None,
         });
     };
-    let hsm = board.status.get("hsm");
-    let problems = hsm
-        .and_then(|hsm| hsm.get("problems"))
-        .and_then(Value::as_array);
-    for problem in problems
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .take(3)
-    {
-        warn("HSM", problem.to_owned());
+    let hsm = Store::of(board);
+    if !hsm.is_ok() {
+        let state = hsm.state.as_str().unwrap_or_default();
+        let code = hsm.code.as_str().map(|code| format!(" [{code}]"));
+        let message = format!(
+            "the HSM is {state}{}: `site status` at the vault says why",
+            code.unwrap_or_default()
+        );
+        warn("HSM", message);
     }
     for row in products {
         if row.unspent == 0 {

@@ -6,6 +6,7 @@ const say = (id, text, level) => {
   if (level !== undefined) place.className = 'value ' + level;
 };
 const count = new Intl.NumberFormat('en');
+const HSM = { ok: 'OK', trouble: 'TROUBLE', unreachable: 'GONE', silent: 'SILENT' };
 const STATES = { good: 'RUNNING', warning: 'LOOK', stopped: 'STOPPED' };
 
 function span(seconds) {
@@ -72,7 +73,7 @@ function show(status) {
   say('trip', status.exported_seconds === null ? 'none' : span(status.exported_seconds));
   say('trip-at', status.exported ? clock(status.exported) : '');
   const hsm = status.hsm || {};
-  say('hsm', hsm.state === 'ok' ? 'OK' : String(hsm.state || '?'), hsm.state === 'ok' ? '' : 'warning');
+  say('hsm', HSM[hsm.state] || '?', hsm.state === 'ok' ? '' : 'warning');
   say('hsm-name', hsm.name || hsm.kind || '');
   say('stations', String(status.stations));
   say('waiting', status.waiting ? status.waiting + ' requests wait' : status.connections + (status.connections === 1 ? ' connection' : ' connections'));
