@@ -169,7 +169,9 @@ impl Output {
         // What a killed process was writing here was never a certificate; it is written again where it is asked for.
         folder.remove_abandoned_parts()?;
         let (hasher, mut there) = (RandomState::new(), HashSet::new());
-        folder.each_name(|name| drop(there.insert(hasher.hash_one(name))))?;
+        folder.each_name(|name| {
+            there.insert(hasher.hash_one(name));
+        })?;
         Ok(Self {
             folder,
             path: path.to_owned(),

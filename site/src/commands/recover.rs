@@ -158,7 +158,7 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         let home = place.home()?;
         Session::over(Vault::open_recovering(home, arguments.rebuild, console)?)
     };
-    let (report, failed, open) = vault.with(|vault| recover(vault))?;
+    let (report, failed, open) = vault.with(recover)?;
     vault.close().map_err(|error| error.with_units_open(open))?;
     if console.is_json() {
         json(console, &report)?;
