@@ -13,7 +13,8 @@ const NOT_CODES: [&str; 9] = [
 ];
 
 /// Codes of one word, which a scan for codes cannot tell from other words in capitals.
-const ONE_WORD: [&str; 7] = [
+const ONE_WORD: [&str; 8] = [
+    "INTERRUPTED",
     "USAGE",
     "INTERNAL",
     "RANDOM",
@@ -42,8 +43,11 @@ fn in_sources() -> BTreeMap<String, BTreeSet<PathBuf>> {
     {
         let shown = path.strip_prefix(root).unwrap().to_owned();
         let name = shown.display().to_string();
-        let is_test =
-            name.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("faulty.rs");
+        let is_test = ["/tests/", "/simulation/"]
+            .iter()
+            .any(|part| name.contains(part))
+            || name.ends_with("tests.rs")
+            || name.ends_with("faulty.rs");
         if is_test || !name.ends_with(".rs") {
             continue;
         }
