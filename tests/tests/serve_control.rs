@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use mintmark_tests::service::let_in;
+use mintmark_tests::service::{Answer, let_in};
 use mintmark_tests::shape::column;
-use mintmark_tests::{Service, World, judge, request};
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Service, Stores, TokenServer, World, judge, request, through_server};
 use serde_json::Value;
 
 /// A policy by which a device may be reworked once.
@@ -51,10 +52,36 @@ fn enrol(folder: &Path, service: &Service, device: &str) -> u16 {
     fs::write(folder.join(format!("{device}.der")), csr).unwrap();
     let base64 = judge::openssl(folder, &format!("base64 -in {device}.der"));
     fs::write(folder.join(format!("{device}.p10")), base64).unwrap();
+    ask(service, device).status
+}
+
+/// Has a station ask with the request that it asked with before.
+fn ask(service: &Service, device: &str) -> Answer {
     let body = format!("@{device}.p10");
-    let options = ["-H", "Content-Type: application/pkcs10", "--data-binary", &body];
+    let options = [
+        "-H",
+        "Content-Type: application/pkcs10",
+        "-H",
+        "Accept: application/json",
+        "--data-binary",
+        &body,
+    ];
     let path = "/.well-known/est/TH-200/simpleenroll";
-    service.curl_as(Some("line-1"), path, &options).status
+    service.curl_as(Some("line-1"), path, &options)
+}
+
+/// Asks again and again until it is answered well.
+#[track_caller]
+fn ask_until_answered(service: &Service, device: &str) {
+    for _ in 0..120 {
+        let answer = ask(service, device);
+        if answer.status == 200 {
+            return;
+        }
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("it is not answered any more");
 }
 
 #[test]
@@ -73,7 +100,11 @@ fn every_command_that_changes_something_works_beside_the_service() {
         .ok()
         .lines();
     assert_eq!(column(&tried, "outcome"), vec!["issued"; 40]);
-    assert_eq!(account(&world)["good"], 0, "a dry run leaves nothing behind");
+    assert_eq!(
+        account(&world)["good"],
+        0,
+        "a dry run leaves nothing behind"
+    );
     let issued = world.issue("many").ok().lines();
     assert_eq!(column(&issued, "outcome"), vec!["issued"; 40]);
     let again = world.issue("many").ok().lines();
@@ -201,7 +232,11 @@ fn a_service_that_is_killed_under_load_is_reconciled_to_the_unit() {
             }
             world.requests(&format!("r{round}"), (100 * round + 1)..=(100 * round + 80));
             let mut issue = world.issue(&format!("r{round}")).command();
-            let mut issue = issue.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut issue = issue
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
             thread::sleep(Duration::from_millis(150 + 250 * u64::from(round)));
             service.signal("KILL");
             let exit = issue.wait().unwrap().code();
@@ -229,7 +264,9 @@ fn a_service_that_is_killed_under_load_is_reconciled_to_the_unit() {
     assert!(number("good") >= 240, "{there}");
     let log = world.log("berlin");
     let reserved = log.iter().filter(|row| row["kind"] == "reserved");
-    let mut devices: Vec<&str> = reserved.map(|row| row["device_id"].as_str().unwrap()).collect();
+    let mut devices: Vec<&str> = reserved
+        .map(|row| row["device_id"].as_str().unwrap())
+        .collect();
     let all = devices.len();
     devices.sort_unstable();
     devices.dedup();
@@ -288,4 +325,103 @@ fn a_home_deep_in_the_file_system_has_its_socket_too() {
         .ok();
     judge::succeed(Command::new("kill").arg(serving.id().to_string()));
     assert!(serving.wait().unwrap().success());
+}
+
+#[test]
+fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
+    let world = World::empty(Stores::Tokens);
+    world.ceremony(&["alice", "bob"], "");
+    world.enrol("berlin");
+    world.grant("berlin", POLICY);
+    let_in(&world, "line-1", "");
+    let at_hand = world.keys("berlin");
+    let config = world.path("berlin/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let remote = through_server(world.folder(), &at_hand);
+    fs::write(&config, text.replace(&at_hand, &remote)).unwrap();
+    let server = TokenServer::start(world.folder(), "berlin");
+    // Connections are made with a key of another token, which stays.
+    let service = Service::start(&world, "--tls-keys @tls --answer-seconds 3");
+    assert_eq!(enrol(world.folder(), &service, "TH200-00000001"), 200);
+
+    server.kill();
+    assert_eq!(enrol(world.folder(), &service, "TH200-00000002"), 503);
+    let refused = ask(&service, "TH200-00000002");
+    assert_eq!(refused.status, 503);
+    assert!(refused.field("retry-after").is_some(), "{}", refused.head);
+    assert_eq!(service.curl("/readyz", &[]).status, 503);
+    assert_eq!(service.curl("/healthz", &[]).status, 200);
+    assert_eq!(world.status("berlin")["hsm"]["state"], "unreachable");
+    let server = TokenServer::start(world.folder(), "berlin");
+    ask_until_answered(&service, "TH200-00000002");
+    assert_eq!(service.curl("/readyz", &[]).status, 200);
+
+    server.signal("STOP");
+    assert_eq!(enrol(world.folder(), &service, "TH200-00000003"), 503);
+    server.signal("CONT");
+    ask_until_answered(&service, "TH200-00000003");
+
+    assert_eq!(service.stop(), 0);
+    let last = counted(&world);
+    assert_eq!(
+        (&last["good"], &last["unresolved"]),
+        (&3.into(), &0.into()),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_full_disk_stops_spending_and_nothing_else() {
+    let world = World::ready();
+    let inner = world.site("serve --listen 127.0.0.1:0").command();
+    // Where a file would grow beyond a limit, the system says so in place of killing.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut serving = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(serving.stdout.as_mut().unwrap()),
+        &mut ready,
+    )
+    .unwrap();
+    let limit = |bytes: &str| {
+        judge::succeed(Command::new("prlimit").args([
+            "--pid",
+            &serving.id().to_string(),
+            &format!("--fsize={bytes}:unlimited"),
+        ]));
+    };
+    world.requests("before", 1..=3);
+    world.issue("before").ok();
+    let log = world.path("berlin/log/0000000000000000.log");
+    limit(&fs::metadata(log).unwrap().len().to_string());
+    world.requests("amid", 4..=6);
+    let full = world.issue("amid").run();
+    assert!(matches!(full.exit, 3 | 5), "{full}");
+    let now = account(&world);
+    assert_eq!(now["good"], 3, "{now}");
+    world
+        .site("device scrap TH200-00000001 --reason dropped --confirm TH200-00000001")
+        .exits(3);
+    limit("unlimited");
+    world.issue("amid").ok();
+    judge::succeed(Command::new("kill").arg(serving.id().to_string()));
+    assert!(serving.wait().unwrap().success());
+    let last = counted(&world);
+    assert_eq!(
+        (&last["good"], &last["unresolved"], &last["scrapped"]),
+        (&6.into(), &0.into(), &0.into()),
+        "{last}"
+    );
 }

@@ -28,6 +28,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mintmark_console::Exit;
@@ -65,6 +66,9 @@ const BYTES_MAX: usize = 60 * 1024;
 const BOUNDS_MAX: usize = 3000;
 const DIGEST: i64 = 10;
 const WHAT: &str = "anchor";
+
+/// How many anchors are remembered whose writing failed.
+const TRIED_MAX: usize = 16;
 
 /// A lease that is spent within this is followed by one of twice the size.
 const LEASE_GROWS_WITHIN: Duration = Duration::from_secs(1);
@@ -452,6 +456,8 @@ pub(super) struct Holding {
     written: u64,
     /// The bounds of the next one, while it is being written.
     promised: Option<BTreeMap<AccountTag, u64>>,
+    /// Those whose writing failed amid it since: the token may hold one of them.
+    tried: Vec<Anchor>,
 }
 
 /// Which anchor of this process covers something, counted in the order in which they are written.
@@ -463,6 +469,10 @@ pub(super) struct Renewal {
     store: Arc<dyn KeyStore>,
     /// The value that it takes the place of.
     old: Option<Vec<u8>>,
+    /// What may stand there in its place, of this process itself.
+    tried: Vec<Vec<u8>>,
+    /// The token was asked to take it.
+    begun: AtomicBool,
     next: Anchor,
     /// Below which slot of each account things may be released once it is written.
     bounds: BTreeMap<AccountTag, u64>,
@@ -477,12 +487,18 @@ impl Renewal {
     /// ANCHOR-MOVED if somebody else wrote one meanwhile: another home uses the token, and nothing may be released. What the
     /// token fails with.
     pub(super) fn write(&self) -> Result<()> {
-        let written = Alternating::new(&*self.store, LABEL).write(
-            self.old.as_deref(),
-            &self.next.to_cbor(),
-            counter_of,
-        );
-        written.map_err(|error| of_writing(error, self.next.counter))
+        let place = Alternating::new(&*self.store, LABEL);
+        let of_writing = |error| of_writing(error, self.next.counter);
+        let mut old = self.old.as_deref();
+        if !self.tried.is_empty() {
+            let found = place.read(counter_of).map_err(of_writing)?;
+            let found = found.as_ref().map(|(_, value)| value);
+            let own = self.tried.iter().find(|tried| found == Some(tried));
+            old = own.map(Vec::as_slice).or(old);
+        }
+        self.begun.store(true, Ordering::Relaxed);
+        let written = place.write(old, &self.next.to_cbor(), counter_of);
+        written.map_err(of_writing)
     }
 }
 
@@ -497,6 +513,7 @@ impl Holding {
             exposed: false,
             written: 0,
             promised: None,
+            tried: Vec::new(),
         }
     }
 
@@ -583,6 +600,8 @@ impl Holding {
         Ok(Renewal {
             store: Arc::clone(&self.store),
             old: self.current.as_ref().map(Anchor::to_cbor),
+            tried: self.tried.iter().map(Anchor::to_cbor).collect(),
+            begun: AtomicBool::new(false),
             next,
             bounds,
             leases,
@@ -594,8 +613,9 @@ impl Holding {
     }
 
     fn next_counter(&self) -> u64 {
-        let current = self.current.as_ref();
-        current.map_or(FIRST_COUNTER, |anchor| anchor.counter.saturating_add(1))
+        let known = self.current.iter().chain(&self.tried);
+        let newest = known.map(|anchor| anchor.counter).max();
+        newest.map_or(FIRST_COUNTER, |counter| counter.saturating_add(1))
     }
 
     /// The lease of an account, if it is spent quickly.
@@ -633,7 +653,21 @@ impl Holding {
         self.bounds.extend(bounds);
         self.current = Some(next);
         self.promised = None;
+        self.tried.clear();
         self.written += 1;
+    }
+
+    /// The token may hold this anchor, or not: nothing is released by it, and the next one takes its place wherever it
+    /// stands.
+    fn failed(&mut self, renewal: Renewal) {
+        self.promised = None;
+        self.exposed = true;
+        if renewal.begun.into_inner() {
+            if self.tried.len() >= TRIED_MAX {
+                self.tried.remove(0);
+            }
+            self.tried.push(renewal.next);
+        }
     }
 }
 
@@ -770,6 +804,11 @@ impl Vault<'_> {
         self.anchor.wrote(renewal);
     }
 
+    /// An anchor could not be written: the next one is.
+    pub(super) fn not_anchored(&mut self, renewal: Renewal) {
+        self.anchor.failed(renewal);
+    }
+
     /// The end of the work: the anchor is brought up to the log, and what is left of leases is given back.
     ///
     /// # Errors
@@ -798,7 +837,8 @@ impl Vault<'_> {
     fn write_anchor(&mut self) -> Result<()> {
         let next = Anchor::of(&self.ledger, self.anchor.next_counter(), |_| 0)?;
         let stands = self.anchor.current.as_ref().is_some_and(|current| {
-            (current.floor(), &current.bounds) == (next.floor(), &next.bounds)
+            self.anchor.tried.is_empty()
+                && (current.floor(), &current.bounds) == (next.floor(), &next.bounds)
         });
         if stands {
             return Ok(());
@@ -807,13 +847,18 @@ impl Vault<'_> {
         let renewal = Renewal {
             store: Arc::clone(&self.anchor.store),
             old: self.anchor.current.as_ref().map(Anchor::to_cbor),
+            tried: self.anchor.tried.iter().map(Anchor::to_cbor).collect(),
+            begun: AtomicBool::new(false),
             next,
             bounds: accounts
                 .map(|account| (account.tag, account.next_slot))
                 .collect(),
             leases: BTreeMap::new(),
         };
-        renewal.write()?;
+        if let Err(error) = renewal.write() {
+            self.anchor.failed(renewal);
+            return Err(error);
+        }
         self.anchor.wrote(renewal);
         self.anchor.exposed = false;
         Ok(())

@@ -478,9 +478,16 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
             return Ok(());
         };
         let (renewal, written) = renewing.join().map_err(|_| broken())?;
-        written.map_err(Error::leaving_open)?;
-        vault.anchored(renewal);
-        Ok(())
+        match written {
+            Ok(()) => {
+                vault.anchored(renewal);
+                Ok(())
+            }
+            Err(error) => {
+                vault.not_anchored(renewal);
+                Err(error.leaving_open())
+            }
+        }
     }
 
     /// Releases what is done, in the order of batches.
