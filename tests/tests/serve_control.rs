@@ -327,8 +327,8 @@ fn a_home_deep_in_the_file_system_has_its_socket_too() {
     assert!(serving.wait().unwrap().success());
 }
 
-#[test]
-fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
+/// A vault that may issue, with a station, and whose token is reached through a server.
+fn behind_a_server() -> World {
     let world = World::empty(Stores::Tokens);
     world.ceremony(&["alice", "bob"], "");
     world.enrol("berlin");
@@ -339,6 +339,56 @@ fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
     let text = fs::read_to_string(&config).unwrap();
     let remote = through_server(world.folder(), &at_hand);
     fs::write(&config, text.replace(&at_hand, &remote)).unwrap();
+    world
+}
+
+#[test]
+fn a_token_that_comes_and_goes_under_load_costs_no_unit() {
+    let world = behind_a_server();
+    let mut server = Some(TokenServer::start(world.folder(), "berlin"));
+    let service = Service::start(&world, "--tls-keys @tls --answer-seconds 3");
+    let devices: Vec<String> = (1..=120)
+        .map(|device| format!("TH200-{device:08}"))
+        .collect();
+    thread::scope(|threads| {
+        let askers = devices.chunks(30).map(|devices| {
+            let (folder, service) = (world.folder(), &service);
+            threads.spawn(move || {
+                for device in devices {
+                    match enrol(folder, service, device) {
+                        200 => {}
+                        status => {
+                            assert_eq!(status, 503);
+                            ask_until_answered(service, device);
+                        }
+                    }
+                }
+            })
+        });
+        let askers: Vec<_> = askers.collect();
+        let mut kills = 0;
+        while !askers.iter().all(|asker| asker.is_finished()) {
+            thread::sleep(Duration::from_millis(400));
+            server.take().unwrap().kill();
+            kills += 1;
+            thread::sleep(Duration::from_millis(300));
+            server = Some(TokenServer::start(world.folder(), "berlin"));
+            thread::sleep(Duration::from_millis(1200));
+        }
+        assert!(kills > 1, "it was over before the token went away");
+    });
+    assert_eq!(service.stop(), 0);
+    let last = counted(&world);
+    assert_eq!(
+        (&last["good"], &last["unresolved"]),
+        (&120.into(), &0.into()),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
+    let world = behind_a_server();
     let server = TokenServer::start(world.folder(), "berlin");
     // Connections are made with a key of another token, which stays.
     let service = Service::start(&world, "--tls-keys @tls --answer-seconds 3");
