@@ -475,3 +475,27 @@ fn a_full_disk_stops_spending_and_nothing_else() {
         "{last}"
     );
 }
+
+/// What a service burns that is killed so long after it was busy.
+fn burned_after(world: &World, first: u32, idle: Duration) -> u64 {
+    let before = account(world)["unresolved"].as_u64().unwrap();
+    let mut service = Service::start(world, "");
+    for device in first..first + 20 {
+        let device = format!("TH200-{device:08}");
+        assert_eq!(enrol(world.folder(), &service, &device), 200);
+    }
+    thread::sleep(idle);
+    service.signal("KILL");
+    service.wait();
+    world.site("recover").ok();
+    account(world)["unresolved"].as_u64().unwrap() - before
+}
+
+#[test]
+#[ignore = "it waits for more than a minute"]
+fn a_power_cut_at_night_burns_nothing() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    assert!(burned_after(&world, 1, Duration::ZERO) > 0);
+    assert_eq!(burned_after(&world, 101, Duration::from_secs(65)), 0);
+}
