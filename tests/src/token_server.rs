@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{judge, stores};
+use crate::judge;
+use crate::stores::{self, TokenObjects};
 
 /// How long is waited for what should happen at once, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct TokenServer {
     process: Child,
     socket: PathBuf,
+    tokens: TokenObjects,
 }
 
 impl TokenServer {
@@ -44,7 +46,12 @@ impl TokenServer {
             assert!(started.elapsed() < PATIENCE, "p11-kit did not start");
             thread::sleep(Duration::from_millis(20));
         }
-        Self { process, socket }
+        let tokens = TokenObjects::of(folder);
+        Self {
+            process,
+            socket,
+            tokens,
+        }
     }
 
     /// Sends it and its connections a signal: `STOP`, `CONT`, `KILL`.
@@ -64,6 +71,7 @@ impl Drop for TokenServer {
         self.signal("KILL");
         let _ = self.process.wait();
         let _ = fs::remove_file(&self.socket);
+        self.tokens.put_back_what_was_cut_short();
     }
 }
 

@@ -6,6 +6,7 @@
 mod softhsm;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ const LOOKS: usize = 600;
 struct Server {
     process: Child,
     socket: PathBuf,
+    /// What SoftHSM knows of its tokens, which it cuts short and writes again at every login, so that a kill in between
+    /// takes the token with it: a module that keeps its tokens itself does not lose them so.
+    tokens: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Server {
@@ -47,7 +51,14 @@ impl Server {
             .spawn()
             .expect("p11-kit runs (package p11-kit)");
         wait_until(|| socket.exists());
-        Self { process, socket }
+        let tokens = fs::read_dir(hsm.folder.join("tokens")).unwrap();
+        let objects = tokens.map(|token| token.unwrap().path().join("token.object"));
+        let tokens = objects.filter_map(|object| Some((object.clone(), fs::read(object).ok()?)));
+        Self {
+            process,
+            socket,
+            tokens: tokens.collect(),
+        }
     }
 
     fn start(hsm: &SoftHsm) -> Self {
@@ -69,6 +80,20 @@ impl Drop for Server {
         self.signal("-KILL");
         self.process.wait().unwrap();
         let _ = fs::remove_file(&self.socket);
+        for (object, whole) in &self.tokens {
+            if fs::metadata(object).map_or(0, |now| now.len()) < whole.len() as u64 {
+                fs::write(object, whole).unwrap();
+            }
+        }
+    }
+}
+
+/// Says that it is over, however it ends: those who wait for it end too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -196,6 +221,7 @@ with_softhsm! {
                     }
                 });
             }
+            let _over = Over(&done);
             for _ in 0..4 {
                 let before = signed.load(Ordering::SeqCst);
                 wait_until(|| signed.load(Ordering::SeqCst) > before + 20);
@@ -204,7 +230,6 @@ with_softhsm! {
             }
             let before = signed.load(Ordering::SeqCst);
             wait_until(|| signed.load(Ordering::SeqCst) > before + 20);
-            done.store(true, Ordering::SeqCst);
         });
         let liveness = store.liveness();
         assert!(liveness.connected && liveness.connections >= 5, "{liveness:?}");

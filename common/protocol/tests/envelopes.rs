@@ -588,7 +588,7 @@ fn the_first_of_a_chain_and_no_other_has_none_before_it() {
 
 #[test]
 fn what_is_larger_than_its_kind_may_be_is_refused() {
-    let bytes = vec![0; DISPATCH_BYTES_MAX + 1];
+    let bytes = vec![0; DISPATCH_BYTES_MAX.max(BUNDLE_BYTES_MAX) + 1];
     let digest = Fingerprint::of(b"");
     assert_code(open_dispatch(&bytes), "MESSAGE-OVERSIZE");
     let most = |count: usize| &bytes[..=count];
