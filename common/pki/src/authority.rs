@@ -68,15 +68,27 @@ fn root(
         (AttributeType::Organization, name),
         (AttributeType::CommonName, common_name),
     ])?;
+    self_signed(&subject, None, key, serial, not_before_unix)
+}
+
+/// The to-be-signed part of a CA that signs itself: no expiry, and as many CAs below it as `path_length` says; none: any
+/// number.
+pub(crate) fn self_signed(
+    subject: &[u8],
+    path_length: Option<u8>,
+    key: &p256::PublicKey,
+    serial: &[u8],
+    not_before_unix: u64,
+) -> Result<Vec<u8>, Error> {
     let key = Key::new(key);
     ToBeSigned {
         serial: &positive(serial)?,
-        issuer_der: &subject,
+        issuer_der: subject,
         not_before_unix,
         not_after_unix: NO_EXPIRY_UNIX,
-        subject_der: &subject,
+        subject_der: subject,
         spki_der: &key.spki,
-        ca: Some(None),
+        ca: Some(path_length),
         key_usage: KeyUsage::CertificatesAndCrls,
         subject_key_identifier: &key.identifier,
         authority_key_identifier: None,

@@ -5,7 +5,7 @@
 //! only anchor by which vault and stations know each other, and no root, however it is replaced, has a part in it.
 
 use crate::algorithm::PublicKeyInfo;
-use crate::authority::{Key, positive, vault_subject};
+use crate::authority::{Key, positive, self_signed, vault_subject};
 use crate::element::{self, Elements, SEQUENCE};
 use crate::encoding::Encoder;
 use crate::error::{Error, Object};
@@ -14,7 +14,6 @@ use crate::name::{self, AttributeType};
 use crate::oid;
 use crate::profile::{ExtendedKeyUsage, KeyUsage, ToBeSigned};
 use crate::server_name::ServerName;
-use crate::time::NO_EXPIRY_UNIX;
 
 /// Most names that the service's certificate may state.
 pub const SERVER_NAMES_MAX: usize = 64;
@@ -27,7 +26,7 @@ const EXTENSIONS: u8 = 0xa3;
 pub struct Validity {
     /// The start.
     pub not_before_unix: u64,
-    /// The end, later than the start; [`NO_EXPIRY_UNIX`] for none.
+    /// The end, later than the start; [`NO_EXPIRY_UNIX`](crate::NO_EXPIRY_UNIX) for none.
     pub not_after_unix: u64,
 }
 
@@ -47,21 +46,7 @@ pub fn station_ca_tbs(
     not_before_unix: u64,
 ) -> Result<Vec<u8>, Error> {
     let subject = vault_subject(hq_name, site, vault, "Station CA")?;
-    let key = Key::new(key);
-    ToBeSigned {
-        serial: &positive(serial)?,
-        issuer_der: &subject,
-        not_before_unix,
-        not_after_unix: NO_EXPIRY_UNIX,
-        subject_der: &subject,
-        spki_der: &key.spki,
-        ca: Some(Some(0)),
-        key_usage: KeyUsage::CertificatesAndCrls,
-        subject_key_identifier: &key.identifier,
-        authority_key_identifier: None,
-        extended_key_usage: &[],
-    }
-    .encode()
+    self_signed(&subject, Some(0), key, serial, not_before_unix)
 }
 
 /// The to-be-signed part of a station's certificate: subject `CN=<station>`, no CA, keyUsage digitalSignature,

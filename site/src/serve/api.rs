@@ -10,7 +10,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use mintmark_console::time::rfc3339;
 use mintmark_ledger::entry::{DeviceAction, DeviceOrder};
 use mintmark_ledger::ledger::DeviceHistory;
@@ -40,9 +40,9 @@ pub(crate) fn routes() -> Router<Arc<Floor>> {
         .route("/enrol", post(enrol))
         .route("/enrol-many", post(stream::enrol_many))
         .route("/devices/{id}", get(device))
-        .route("/devices/{id}/scrap", post(scrap))
-        .route("/devices/{id}/void", post(void))
-        .route("/devices/{id}/rework", post(rework))
+        .route("/devices/{id}/scrap", ordering(DeviceAction::Scrap))
+        .route("/devices/{id}/void", ordering(DeviceAction::Void))
+        .route("/devices/{id}/rework", ordering(DeviceAction::Rework))
         .route("/status", get(status));
     Router::new().nest(BASE, interface)
 }
@@ -265,31 +265,16 @@ struct Ordered {
     entitlement: Option<String>,
 }
 
-async fn scrap(
-    State(floor): State<Arc<Floor>>,
-    Extension(visitor): Extension<Visitor>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answered {
-    order(&floor, visitor, (DeviceAction::Scrap, &id), request).await
-}
-
-async fn void(
-    State(floor): State<Arc<Floor>>,
-    Extension(visitor): Extension<Visitor>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answered {
-    order(&floor, visitor, (DeviceAction::Void, &id), request).await
-}
-
-async fn rework(
-    State(floor): State<Arc<Floor>>,
-    Extension(visitor): Extension<Visitor>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answered {
-    order(&floor, visitor, (DeviceAction::Rework, &id), request).await
+/// The route of one thing that is done with a device.
+fn ordering(action: DeviceAction) -> MethodRouter<Arc<Floor>> {
+    post(
+        async move |State(floor): State<Arc<Floor>>,
+                    Extension(visitor): Extension<Visitor>,
+                    Path(id): Path<String>,
+                    request: Request| {
+            order(&floor, visitor, (action, &id), request).await
+        },
+    )
 }
 
 async fn order(
