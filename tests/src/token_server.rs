@@ -96,7 +96,7 @@ pub fn client(folder: &Path) -> PathBuf {
     let client = client.unwrap_or_else(|| {
         panic!("p11-kit's client (package p11-kit-modules) is at none of {CANDIDATES:?}")
     });
-    let module = folder.join("token-server.so");
+    let module = folder.join("p11-kit-client-with-ecdh.so");
     if !module.exists() {
         judge::succeed(
             Command::new("cc")

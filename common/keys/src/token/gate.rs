@@ -10,12 +10,17 @@ use std::time::{Duration, Instant};
 /// How long somebody who wants to be alone waits for the others to come out.
 const ALONE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How often somebody who waits for others looks whether they hang.
+const GLANCE: Duration = Duration::from_secs(1);
+
 /// The gate of one module.
 pub(super) struct Gate {
     inside: Mutex<Inside>,
     changed: Condvar,
     /// A call that takes longer hangs.
     patience: Duration,
+    /// How many calls may be inside at once.
+    most: usize,
 }
 
 struct Inside {
@@ -53,10 +58,12 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut inside = self.gate.inside();
         inside.calls.remove(&self.number);
-        let closed = inside.closed;
+        let (closed, full) = (inside.closed, inside.calls.len() + 1 == self.gate.most);
         drop(inside);
         if closed {
             self.gate.changed.notify_all();
+        } else if full {
+            self.gate.changed.notify_one();
         }
     }
 }
@@ -68,7 +75,8 @@ pub(super) struct Hung {
 }
 
 impl Gate {
-    pub(super) fn new(patience: Duration) -> Self {
+    /// A gate that lets `most` calls in at once, and takes one for hung that is inside for longer than `patience`.
+    pub(super) fn new(patience: Duration, most: usize) -> Self {
         Self {
             inside: Mutex::new(Inside {
                 epoch: 0,
@@ -79,6 +87,7 @@ impl Gate {
             }),
             changed: Condvar::new(),
             patience,
+            most: most.max(1),
         }
     }
 
@@ -88,24 +97,27 @@ impl Gate {
         let mut inside = self.inside();
         loop {
             self.demand_moving(&inside)?;
-            if !inside.closed {
+            if !inside.closed && inside.calls.len() < self.most {
                 break;
             }
             let Some(left) = self.patience.checked_sub(asked.elapsed()) else {
                 return Err(Hung { since: asked });
             };
-            inside = self.wait(inside, left);
+            inside = self.wait(inside, left.min(GLANCE));
         }
         Ok(self.admit(inside))
     }
 
-    /// Goes in, if that takes no waiting.
-    pub(super) fn enter_at_once(&self) -> Option<Pass<'_>> {
-        let inside = self.inside();
-        if inside.closed || self.demand_moving(&inside).is_err() {
-            return None;
+    /// Goes in, unless a call hangs or somebody is alone inside. Waits for its turn, and for nothing else.
+    pub(super) fn enter_in_turn(&self) -> Option<Pass<'_>> {
+        let mut inside = self.inside();
+        while !inside.closed && self.demand_moving(&inside).is_ok() {
+            if inside.calls.len() < self.most {
+                return Some(self.admit(inside));
+            }
+            inside = self.wait(inside, GLANCE);
         }
-        Some(self.admit(inside))
+        None
     }
 
     fn admit(&self, mut inside: MutexGuard<'_, Inside>) -> Pass<'_> {
@@ -217,7 +229,7 @@ mod tests {
 
     #[test]
     fn nobody_follows_a_call_that_hangs_until_it_returns() {
-        let gate = Gate::new(Duration::from_millis(1));
+        let gate = Gate::new(Duration::from_millis(1), usize::MAX);
         let hangs = gate.enter().unwrap();
         let (calls, since) = gate.calls();
         assert_eq!(calls, 1);
@@ -231,8 +243,48 @@ mod tests {
     }
 
     #[test]
+    fn no_more_are_inside_than_may_be_and_everybody_gets_in() {
+        for most in [1, 3] {
+            let gate = Gate::new(LONG, most);
+            let (now, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (gate, now, done) = (&gate, &now, &done);
+                    scope.spawn(move || {
+                        for turn in 0..200 {
+                            let pass = match (thread + turn) % 2 {
+                                0 => gate.enter().unwrap(),
+                                _ => gate.enter_in_turn().unwrap(),
+                            };
+                            assert!(now.fetch_add(1, Ordering::SeqCst) < most);
+                            thread::yield_now();
+                            now.fetch_sub(1, Ordering::SeqCst);
+                            drop(pass);
+                            done.fetch_add(1, Ordering::SeqCst);
+                        }
+                    });
+                }
+            });
+            assert_eq!(done.load(Ordering::SeqCst), 1600);
+            assert_eq!(gate.calls(), (0, None));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_the_turn_of_a_call_that_hangs() {
+        let gate = Gate::new(Duration::from_millis(20), 1);
+        let hangs = gate.enter().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(gate.enter().is_err()));
+            scope.spawn(|| assert!(gate.enter_in_turn().is_none()));
+        });
+        drop(hangs);
+        assert!(gate.enter_in_turn().is_some());
+    }
+
+    #[test]
     fn a_start_is_alone_with_the_module_and_done_once() {
-        let gate = Gate::new(LONG);
+        let gate = Gate::new(LONG, usize::MAX);
         let (starts, working) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -262,7 +314,7 @@ mod tests {
 
     #[test]
     fn no_start_comes_too_soon_or_where_others_are_well_or_inside() {
-        let gate = Gate::new(LONG);
+        let gate = Gate::new(LONG, usize::MAX);
         let never = || panic!("started");
         let pass = gate.enter().unwrap();
         let pass = gate.restart(pass, LONG, || false, never).unwrap();

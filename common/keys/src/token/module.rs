@@ -62,11 +62,25 @@ pub(super) fn load(path: &Path) -> Result<Arc<Module>, Error> {
     let module = Arc::new(Module {
         path: path.into(),
         functions,
-        gate: Gate::new(PATIENCE),
+        gate: Gate::new(PATIENCE, calls_at_once(&canonical)),
         pools: Mutex::default(),
     });
     modules.insert(canonical, module.clone());
     Ok(module)
+}
+
+/// How many calls may be in the module of this file at once.
+///
+/// p11-kit's client (to 0.26.4 at least) loses a thread that waits for its answer while another one reads an answer that
+/// breaks off amid its bytes, as it does when the server dies: `rpc_socket_read` leaves without waking those who wait for
+/// its header to be taken, and they wait forever. One call at a time waits for nobody. It costs little: the server works
+/// off a connection's calls one after the other.
+fn calls_at_once(module: &Path) -> usize {
+    let name = module.file_name().unwrap_or_default();
+    match name.as_encoded_bytes().starts_with(b"p11-kit-") {
+        true => 1,
+        false => usize::MAX,
+    }
 }
 
 /// C_Initialize, where it was not called before: another library in this process may have done so.
@@ -83,9 +97,9 @@ impl Module {
         &self.functions
     }
 
-    /// Leave to call it, if that takes no waiting.
-    pub(super) fn enter_at_once(&self) -> Option<Pass<'_>> {
-        self.gate.enter_at_once()
+    /// Leave to call it in its turn, unless a call hangs or it is being started anew.
+    pub(super) fn enter_in_turn(&self) -> Option<Pass<'_>> {
+        self.gate.enter_in_turn()
     }
 
     /// C_Initialize, after somebody else in this process called C_Finalize.

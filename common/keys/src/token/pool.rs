@@ -540,7 +540,7 @@ impl Pool {
     /// Closes sessions, unless the module was started anew since: their numbers may be those of others now. Where a call
     /// hangs, it would hang too; where somebody starts the module anew, they end without it.
     fn close(&self, sessions: impl Iterator<Item = Session>, epoch: u64) {
-        let pass = self.module.enter_at_once();
+        let pass = self.module.enter_in_turn();
         let same = pass.as_ref().is_some_and(|pass| pass.epoch() == epoch);
         for session in sessions {
             if same {
