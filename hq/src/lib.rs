@@ -23,6 +23,7 @@ mod outbox;
 mod own_restore;
 mod record;
 mod registry;
+mod report;
 mod roots;
 mod serials;
 #[cfg(test)]

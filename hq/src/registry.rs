@@ -17,14 +17,16 @@ pub(crate) mod drafts;
 pub(crate) mod entitlements;
 pub(crate) mod findings;
 pub(crate) mod officers;
+pub(crate) mod open_units;
 pub(crate) mod orders;
+pub(crate) mod postings;
 pub(crate) mod replays;
 pub(crate) mod restores;
 pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 6;
+const SCHEMA_VERSION: i64 = 7;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

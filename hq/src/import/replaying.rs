@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use rusqlite::Connection;
 use serde_json::json;
 
+use self::journal::Journal;
 use self::whole::Gathered;
 use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
@@ -38,6 +39,7 @@ use crate::{clock, failure, vault_restores};
 
 mod crl;
 mod duplicates;
+mod journal;
 mod whole;
 
 /// Records that are verified ahead of the replay. What waits in memory is twice this.
@@ -78,6 +80,8 @@ pub(super) struct Replaying<'a> {
     device_cas: BTreeMap<u16, Issuer>,
     devices: Devices<'a>,
     replay: Replay,
+    /// What the log does with units.
+    journal: Journal,
     /// Whether another vault can hold the same devices.
     elsewhere: bool,
     /// The entry before, if a decision follows it.
@@ -142,6 +146,7 @@ impl<'a> Replaying<'a> {
             device_cas,
             devices: Devices::new(sql, &vault.name),
             elsewhere: bundles::any_elsewhere(sql, &vault.name)?,
+            journal: Journal::new(replay.state()),
             replay,
             input: None,
             found: 0,
@@ -256,6 +261,11 @@ impl<'a> Replaying<'a> {
             self.order = None;
             return Ok(());
         };
+        let signed = match &replayed.effect {
+            Some(Effect::Signed { reserved, .. }) => Some(reserved.account),
+            _ => None,
+        };
+        self.journal.note(self.replay.state(), &entry, signed);
         if let Body::Restored(restored) = &entry.body {
             let (state, at) = (self.replay.state(), (sequence.number(), restored));
             let cipher = (&self.cipher, self.checks.resumes());
@@ -396,6 +406,8 @@ impl<'a> Replaying<'a> {
 
     /// Notes what is said of the whole bundle, and how many findings were only counted, if any were.
     pub(super) fn close(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        let today = self.imported_at / clock::DAY_SECONDS;
+        self.journal.write(self.sql, &self.vault.name, today)?;
         self.accuse_gathered(bundle)?;
         let count: u64 = self.left_out.values().sum();
         if count == 0 {

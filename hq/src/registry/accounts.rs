@@ -9,7 +9,7 @@ use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
 use rusqlite::{Connection, Row, params};
 
-use super::{entitlements, findings, parsed};
+use super::{entitlements, findings, open_units, parsed};
 use crate::failure;
 
 /// The finding that says which slots are in doubt since another vault took the place of theirs.
@@ -29,7 +29,11 @@ pub(crate) struct Account {
     pub(crate) voided: u64,
     /// Spent, as far as HQ knows, with no certificate: what was written off included.
     pub(crate) unresolved: u64,
-    /// Of those: not reported as spent by a vault whose place another one took, so that only a new entitlement grants
+    /// Of those: slots that were skipped, as they may have been spent, and that nobody can complete.
+    pub(crate) burned: u64,
+    /// When the vault followed the revocation of the entitlement, Unix seconds of its log.
+    pub(crate) revoked_at: Option<u64>,
+    /// Of the unresolved: not reported as spent by a vault whose place another one took, so that only a new entitlement grants
     /// them again. What it still reports late is no longer among them.
     pub(crate) written_off: u64,
     /// What was written off at first and turned out to be spent, as a late report told.
@@ -52,11 +56,6 @@ impl Account {
     /// Whether another vault took the place of its own while units were left.
     pub(crate) fn was_written_off(&self) -> bool {
         self.written_off > 0 || self.used_after_all > 0
-    }
-
-    /// Whether what was granted is what was spent and what is left.
-    pub(crate) fn balances(&self) -> bool {
-        self.spent().checked_add(self.unspent()) == Some(self.authorised)
     }
 }
 
@@ -117,15 +116,19 @@ pub(crate) fn covers(
 
 /// Brings the counters of a vault to what its replay says. What was granted stays HQ's own word.
 pub(crate) fn update(sql: &Connection, vault: &VaultName, state: &State) -> Result<(), Failure> {
-    sql.execute(
-        "DELETE FROM ungranted_accounts WHERE site = ?1 AND vault = ?2",
-        [vault.site.as_str(), vault.vault.as_str()],
-    )
-    .map_err(failure::sql)?;
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    for table in ["ungranted_accounts", "open_units"] {
+        let query = format!("DELETE FROM {table} WHERE site = ?1 AND vault = ?2");
+        sql.execute(&query, names).map_err(failure::sql)?;
+    }
     for account in state.accounts() {
+        let revoked = state.revoked_at(&account.entitlement);
+        // SQL's numbers end where a hostile clock need not.
+        let revoked_at = revoked.map(|revoked| i64::try_from(revoked.time).unwrap_or(i64::MAX));
         let granted = sql
             .execute(
-                "UPDATE accounts SET spent = ?6, good = ?7, scrapped = ?8, voided = ?9, unresolved = ?10
+                "UPDATE accounts SET spent = ?6, good = ?7, scrapped = ?8, voided = ?9, unresolved = ?10,
+                     burned = ?11, revoked_at = ?12
                  WHERE site = ?1 AND vault = ?2 AND tag = ?3 AND entitlement = ?4 AND sku = ?5 AND sent = 1",
                 params![
                     vault.site.as_str(),
@@ -138,20 +141,28 @@ pub(crate) fn update(sql: &Connection, vault: &VaultName, state: &State) -> Resu
                     account.scrapped,
                     account.voided,
                     account.unresolved,
+                    account.burned,
+                    revoked_at,
                 ],
             )
             .map_err(failure::sql)?;
         if granted == 0 {
-            add_ungranted(sql, vault, account)?;
+            add_ungranted(sql, vault, account, revoked_at)?;
         }
     }
-    Ok(())
+    open_units::add(sql, vault, state)
 }
 
-fn add_ungranted(sql: &Connection, vault: &VaultName, account: &Replayed) -> Result<(), Failure> {
+fn add_ungranted(
+    sql: &Connection,
+    vault: &VaultName,
+    account: &Replayed,
+    revoked_at: Option<i64>,
+) -> Result<(), Failure> {
     sql.execute(
-        "INSERT INTO ungranted_accounts (site, vault, tag, entitlement, sku, good, scrapped, voided, unresolved)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO ungranted_accounts (site, vault, tag, entitlement, sku, good, scrapped, voided, unresolved,
+             burned, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             vault.site.as_str(),
             vault.vault.as_str(),
@@ -162,6 +173,8 @@ fn add_ungranted(sql: &Connection, vault: &VaultName, account: &Replayed) -> Res
             account.scrapped,
             account.voided,
             account.unresolved,
+            account.burned,
+            revoked_at,
         ],
     )
     .map_err(failure::sql)?;
@@ -174,10 +187,10 @@ pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Account
     const QUERY: &str = "
         SELECT site, vault, tag, entitlement, sku, authorised, good, scrapped, voided, unresolved, 0 AS strange,
             (SELECT COUNT(*) FROM vaults WHERE vaults.site = accounts.site AND vaults.vault = accounts.vault
-                AND successor IS NOT NULL) AS closed
+                AND successor IS NOT NULL) AS closed, burned, revoked_at
         FROM accounts WHERE sent = 1 AND (?1 IS NULL OR site = ?1)
         UNION ALL
-        SELECT site, vault, tag, entitlement, sku, 0, good, scrapped, voided, unresolved, 1, 0
+        SELECT site, vault, tag, entitlement, sku, 0, good, scrapped, voided, unresolved, 1, 0, burned, revoked_at
         FROM ungranted_accounts WHERE ?1 IS NULL OR site = ?1
         ORDER BY site, vault, strange, tag";
     let mut statement = sql.prepare(QUERY).map_err(failure::sql)?;
@@ -232,6 +245,8 @@ fn read(row: &Row<'_>) -> Result<Account, Failure> {
         scrapped: number(7)?,
         voided: number(8)?,
         unresolved: number(9)?,
+        burned: number(12)?,
+        revoked_at: row.get(13).map_err(failure::sql)?,
         written_off: 0,
         used_after_all: 0,
     };

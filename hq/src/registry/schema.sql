@@ -130,6 +130,10 @@ CREATE TABLE accounts (
     scrapped BIGINT NOT NULL DEFAULT 0,
     voided BIGINT NOT NULL DEFAULT 0,
     unresolved BIGINT NOT NULL DEFAULT 0,
+    -- Of those: slots that were skipped, as they may have been spent, and that nobody can complete.
+    burned BIGINT NOT NULL DEFAULT 0,
+    -- When the vault followed the revocation of the entitlement, by its log.
+    revoked_at BIGINT,
     PRIMARY KEY (site, vault, tag),
     UNIQUE (site, vault, entitlement, sku),
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
@@ -146,7 +150,50 @@ CREATE TABLE ungranted_accounts (
     scrapped BIGINT NOT NULL,
     voided BIGINT NOT NULL,
     unresolved BIGINT NOT NULL,
+    burned BIGINT NOT NULL,
+    revoked_at BIGINT,
     PRIMARY KEY (site, vault, tag),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- The journal: every unit that a log moved, from one of an account's buckets (debit) to another (credit), by UTC day: that of
+-- the log, and that on which HQ learned of it. Buckets: unspent, reserved, burned, good, scrapped, voided.
+CREATE TABLE postings (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    tag BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    reported_day BIGINT NOT NULL,
+    debit TEXT NOT NULL,
+    credit TEXT NOT NULL,
+    units BIGINT NOT NULL,
+    PRIMARY KEY (site, vault, tag, day, reported_day, debit, credit),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- Requests that a vault refused, by the UTC day of its log, product and rule.
+CREATE TABLE refusals (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    sku TEXT NOT NULL,
+    code TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    PRIMARY KEY (site, vault, day, sku, code),
+    FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
+);
+
+-- Units that are reserved and have no certificate as of the newest bundle, by the record that reserved them. withheld: 1 if
+-- what officers revoked keeps it from them.
+CREATE TABLE open_units (
+    site TEXT NOT NULL,
+    vault TEXT NOT NULL,
+    reservation BIGINT NOT NULL,
+    tag BIGINT NOT NULL,
+    device_id TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    withheld INTEGER NOT NULL,
+    PRIMARY KEY (site, vault, reservation),
     FOREIGN KEY (site, vault) REFERENCES vaults (site, vault)
 );
 

@@ -1,83 +1,51 @@
-//! What is left of accounts and is not simply unspent: units without a certificate, and units that can no longer be spent.
-
-use std::collections::BTreeSet;
+//! What is left of accounts and is not simply unspent: units without a certificate.
 
 use mintmark_console::Failure;
-use mintmark_ledger::entry::LogSequence;
-use mintmark_ledger::serial::serial_of;
-use mintmark_ledger::state::State;
-use mintmark_protocol::entitlement::AccountTag;
-use mintmark_protocol::identifier::{Lineage, VaultName};
+use mintmark_protocol::identifier::{Lineage, SiteId};
 use rusqlite::Connection;
 use serde_json::json;
 
 use crate::findings::{Finding, Severity};
 use crate::registry::accounts::Account;
-use crate::registry::{orders, replays};
-
-/// The accounts of entitlements whose revocation their vaults have followed.
-pub(super) fn revoked(
-    sql: &Connection,
-    accounts: &[Account],
-) -> Result<BTreeSet<(VaultName, u64)>, Failure> {
-    let vaults: BTreeSet<&VaultName> = accounts.iter().map(|account| &account.vault).collect();
-    let mut found = BTreeSet::new();
-    for vault in vaults {
-        if orders::revocations(sql, vault)?.is_empty() {
-            continue;
-        }
-        let replay = replays::load(sql, vault)?;
-        let is_revoked = |account: &&Account| {
-            account.vault == *vault && replay.state().revoked_at(&account.entitlement).is_some()
-        };
-        let revoked = accounts.iter().filter(is_revoked);
-        found.extend(revoked.map(|account| (vault.clone(), account.tag)));
-    }
-    Ok(found)
-}
+use crate::registry::open_units::{self, OpenUnit};
+use crate::registry::vaults;
 
 /// Units that are spent and have no certificate, as of the newest bundle. Those that were reserved are to be looked at
 /// while the site can still complete them. Those that nobody can complete any more are no discrepancy, since the log itself
 /// says what became of them: they count as spent, and are noted.
-pub(super) fn unresolved(sql: &Connection, accounts: &[Account]) -> Result<Vec<Finding>, Failure> {
+pub(super) fn unresolved(
+    sql: &Connection,
+    site: Option<&SiteId>,
+    accounts: &[Account],
+) -> Result<Vec<Finding>, Failure> {
     let mut found = Vec::new();
+    let open = open_units::all(sql, site)?;
     for account in accounts {
         // What was written off with its vault is told by a finding of its own.
         let count = account.unresolved.saturating_sub(account.written_off);
         if count == 0 {
             continue;
         }
-        let replay = replays::load(sql, &account.vault)?;
-        let state = replay.state();
-        let Some(lineage) = state.lineage() else {
+        let Some(vault) = vaults::find(sql, &account.vault)? else {
             continue;
         };
-        let tag = AccountTag::new(account.tag);
-        let burned = tag.and_then(|tag| state.account(tag));
-        let burned = burned.map_or(0, |account| account.burned).min(count);
+        let burned = account.burned.min(count);
         if count > burned {
-            found.push(reserved(account, state, lineage, count - burned));
+            let is_of = |unit: &&OpenUnit| unit.vault == account.vault && unit.tag == account.tag;
+            let open: Vec<_> = open.iter().filter(is_of).collect();
+            found.push(reserved(account, &open, vault.lineage, count - burned));
         }
         if burned > 0 {
-            found.push(skipped(account, lineage, burned));
+            found.push(skipped(account, vault.lineage, burned));
         }
     }
     Ok(found)
 }
 
 /// Units that devices asked for, and that were not signed for.
-fn reserved(account: &Account, state: &State, lineage: Lineage, count: u64) -> Finding {
-    let open: Vec<_> = state
-        .unsettled()
-        .filter(|(_, open)| open.account.number() == account.tag)
-        .collect();
-    let devices: Vec<_> = open
-        .iter()
-        .map(|(_, open)| open.device_id.as_str())
-        .collect();
-    let serials = open.iter().filter_map(|(_, open)| serial_of(&open.tbs));
-    let withheld = |(at, _): &(&LogSequence, &_)| state.withheld(**at).is_some();
-    let ended = !open.is_empty() && open.iter().all(withheld);
+fn reserved(account: &Account, open: &[&OpenUnit], lineage: Lineage, count: u64) -> Finding {
+    let devices: Vec<_> = open.iter().map(|unit| unit.device_id.as_str()).collect();
+    let ended = !open.is_empty() && open.iter().all(|unit| unit.withheld);
     let (severity, what) = if ended {
         (
             Severity::Note,
@@ -94,9 +62,9 @@ fn reserved(account: &Account, state: &State, lineage: Lineage, count: u64) -> F
         account.sku, account.entitlement
     );
     Finding {
-        log_sequence: open.first().map(|(sequence, _)| sequence.number()),
+        log_sequence: open.first().map(|unit| unit.reservation),
         severity,
-        serials: serials.map(hex::encode).collect(),
+        serials: open.iter().map(|unit| unit.serial.clone()).collect(),
         ..finding(account, lineage, (count, 0), &devices, words)
     }
 }
