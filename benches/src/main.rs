@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release -p mintmark-benches -- issuing                       all of it, 100,000 requests
 //! cargo run --release -p mintmark-benches -- issuing --csrs 10000 --index-max 100000   in a minute
+//! cargo run --release -p mintmark-benches -- line                          the service, over EST
 //! ```
 //!
 //! Machines are noisy. So the ceiling is measured before and after every round of issuing, each round is compared with the
@@ -16,6 +17,7 @@
 mod ceiling;
 mod issuing;
 mod libraries;
+mod line;
 mod memory_log;
 mod openssl_ca;
 mod report;
@@ -47,6 +49,8 @@ struct Arguments {
 enum What {
     /// Certificates for a folder of requests, through SoftHSM
     Issuing(Options),
+    /// Certificates over EST from `site serve`, to stations that connect by TLS, and what it holds in memory
+    Line(line::LineOptions),
     /// The ceiling alone: for this program itself, which has it measured by a process of its own
     #[command(hide = true)]
     Ceiling {
@@ -134,6 +138,10 @@ fn main() -> ExitCode {
         None => Options::default(),
         Some(What::Issuing(options)) => options.clone(),
         Some(What::Prepare { options, .. }) => options.clone(),
+        Some(What::Line(options)) => Options {
+            folder: options.folder.clone(),
+            ..Options::default()
+        },
         Some(What::Ceiling { keys }) => {
             let pace = ceiling::Ceiling::new(keys, "device-ca").pace();
             println!("{}", serde_json::to_string(&pace).unwrap());
@@ -181,6 +189,15 @@ fn main() -> ExitCode {
         println!("{}", scene.path("").display());
         // What is there stays there.
         std::process::exit(0);
+    }
+    if let Some(What::Line(options)) = &arguments.what {
+        let report = line::measure(options, Path::new(&binaries));
+        if arguments.json {
+            println!("{}", serde_json::to_string(&report).unwrap());
+        } else {
+            println!("{}", line::table(&report));
+        }
+        return ExitCode::SUCCESS;
     }
     let report = issuing::measure(&options, Path::new(&binaries));
     if arguments.json {

@@ -69,6 +69,11 @@ impl Scene {
         self.world.grant(name, POLICY);
     }
 
+    /// Headquarters and the vaults.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// A path in the folder of the scene.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.world.path(name)
