@@ -5,15 +5,18 @@ use std::path::Path;
 use clap::Subcommand;
 use mintmark_console::{Console, Exit, Failure};
 
+mod asked;
 mod show;
+mod tracing;
 
 /// Devices: what the logs say of one.
 #[derive(Debug, Subcommand)]
 pub(super) enum Device {
     /// Trace a device to its unit, its entitlement and the officers who approved that.
     Show {
-        /// A certificate's serial number, a device id, or the file of a certificate.
-        #[arg(value_name = "SERIAL|DEVICE-ID|CERT.pem")]
+        /// A certificate's serial number, a device id, the SHA-256 of a public key, or the file of a certificate or a public
+        /// key.
+        #[arg(value_name = "SERIAL|DEVICE-ID|KEY|CERT.pem")]
         device: String,
     },
 }

@@ -103,6 +103,17 @@ pub(crate) fn by_id(sql: &Connection, device_id: &DeviceId) -> Result<Vec<Unit>,
     select(sql, &query, [device_id.as_str()])
 }
 
+/// Every unit of this public key, at any vault, oldest first within each vault.
+pub(crate) fn by_key(sql: &Connection, digest: &Fingerprint) -> Result<Vec<Unit>, Failure> {
+    let mut units = select(sql, &of_key(), [prefix(digest)])?;
+    units.retain(|unit| unit.record.spki_sha256 == *digest);
+    units.sort_by(|one, other| {
+        let place = |unit: &Unit| (unit.vault.clone(), unit.record.reservation);
+        place(one).cmp(&place(other))
+    });
+    Ok(units)
+}
+
 /// The newest unit of a device of a product at a vault.
 pub(crate) fn newest_of_device(
     sql: &Connection,
