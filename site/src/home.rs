@@ -107,7 +107,7 @@ fn find(option: Option<&Path>) -> Result<(PathBuf, Option<Error>)> {
 }
 
 /// A home that is there, belongs to this user alone, and has a configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Home {
     path: PathBuf,
     config: Config,

@@ -5,7 +5,7 @@
 //! when it failed is forgotten, and what it did is in the token's anchor before anything else is done.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mintmark_console::Console;
 
@@ -37,6 +37,8 @@ pub(crate) struct Service {
     pub(crate) console: Arc<Console>,
     /// Whether whoever asked has gone.
     pub(crate) is_gone: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Held by the command that writes to a medium.
+    pub(crate) media: Arc<Mutex<()>>,
 }
 
 impl<'p> Place<'p> {
@@ -56,6 +58,17 @@ impl<'p> Place<'p> {
     /// Whether another process, or another thread of this one, holds the vault open.
     pub(crate) fn is_service(&self) -> bool {
         matches!(self, Self::Service(_))
+    }
+
+    /// Waits until no other command of the service writes to a medium, which it does without the vault: two that write the
+    /// same file at the same time would take each other's parts for leftovers. A home that is open is a command's alone.
+    pub(crate) fn alone_at_media(&self) -> Option<MutexGuard<'p, ()>> {
+        match self {
+            Self::Home(_) => None,
+            Self::Service(service) => {
+                Some(service.media.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
     }
 
     /// The vault, to change it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{World, judge};
+use crate::{World, judge, request, strace};
 
 /// How long is waited for what should happen at once, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,13 +57,41 @@ impl Service {
         Self::launch(world, &format!("{address} {options}"), &[])
     }
 
+    /// Starts one that stands still at its first call of one system call on this very path, until it is
+    /// [let go](Service::let_go).
     #[track_caller]
-    fn launch(world: &World, listen: &str, environment: &[(&str, &str)]) -> Self {
-        let mut command = world
+    pub fn start_halting(world: &World, call: &str, path: &Path) -> Self {
+        Self::run(
+            world,
+            strace::halting(&Self::command(world, "127.0.0.1:0"), call, path),
+        )
+    }
+
+    /// Has it go on where it stands still.
+    pub fn let_go(&self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        judge::succeed(Command::new("kill").args(["-KILL", tracer.unwrap().trim()]));
+    }
+
+    fn command(world: &World, listen: &str) -> Command {
+        world
             .site(&format!("serve --listen {listen}"))
             .env("SITE_LOG", "debug")
-            .command();
+            .command()
+    }
+
+    #[track_caller]
+    fn launch(world: &World, listen: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Self::command(world, listen);
         command.envs(environment.iter().copied());
+        Self::run(world, command)
+    }
+
+    #[track_caller]
+    fn run(world: &World, mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
@@ -172,6 +200,31 @@ impl Service {
             failure: (!output.status.success())
                 .then(|| (output.status.code().unwrap_or(-1), failed)),
         }
+    }
+
+    /// Has the station `line-1` ask for a device over EST, with a new key. Gives the status.
+    #[track_caller]
+    pub fn enrol(&self, device: &str) -> u16 {
+        let csr = request::der(device, &request::key());
+        fs::write(self.folder.join(format!("{device}.der")), csr).unwrap();
+        let base64 = judge::openssl(&self.folder, &format!("base64 -in {device}.der"));
+        fs::write(self.folder.join(format!("{device}.p10")), base64).unwrap();
+        self.ask_as_before(device).status
+    }
+
+    /// Has it ask with the request that it asked with before.
+    pub fn ask_as_before(&self, device: &str) -> Answer {
+        let body = format!("@{device}.p10");
+        let options = [
+            "-H",
+            "Content-Type: application/pkcs10",
+            "-H",
+            "Accept: application/json",
+            "--data-binary",
+            &body,
+        ];
+        let path = "/.well-known/est/TH-200/simpleenroll";
+        self.curl_as(Some("line-1"), path, &options)
     }
 
     /// Asks it to stop, and waits until it has. Gives its exit code.

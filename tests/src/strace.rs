@@ -132,6 +132,20 @@ impl Stick<'_> {
     }
 }
 
+/// The same command, that stands still at its first call of one system call on this very path, until its tracer is gone.
+pub(crate) fn halting(inner: &Command, call: &str, path: &Path) -> Command {
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"])
+        .arg(path)
+        .args(["-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:delay_enter=600s:when=1")])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    in_place_of(inner, &mut strace);
+    strace
+}
+
 /// Runs a command and gives each of these calls as strace writes it, with all bytes in hexadecimal.
 pub fn recorded(tool: &Tool, calls: &str) -> (Run, Vec<String>) {
     let inner = tool.command();
@@ -158,6 +172,14 @@ fn run(tool: &Tool, options: &[&str]) -> Run {
 
 /// Runs a tool, wrapped in something else, to its end.
 pub(crate) fn finished(tool: &Tool, inner: &Command, outer: &mut Command) -> Run {
+    in_place_of(inner, outer);
+    let run = tool.ended(&outer.output().expect("strace runs"));
+    assert!(!run.stderr.contains("strace: "), "{run}");
+    run
+}
+
+/// Gives a command the folder and the environment of what it wraps.
+fn in_place_of(inner: &Command, outer: &mut Command) {
     outer
         .current_dir(inner.get_current_dir().unwrap())
         .stdin(Stdio::null());
@@ -167,7 +189,4 @@ pub(crate) fn finished(tool: &Tool, inner: &Command, outer: &mut Command) -> Run
             None => outer.env_remove(name),
         };
     }
-    let run = tool.ended(&outer.output().expect("strace runs"));
-    assert!(!run.stderr.contains("strace: "), "{run}");
-    run
 }

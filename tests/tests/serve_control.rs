@@ -4,15 +4,14 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use mintmark_tests::service::{Answer, let_in};
+use mintmark_tests::service::let_in;
 use mintmark_tests::shape::column;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Service, Stores, TokenServer, World, judge, request, through_server};
+use mintmark_tests::{Service, Stores, TokenServer, World, judge, through_server};
 use serde_json::Value;
 
 /// A policy by which a device may be reworked once.
@@ -46,35 +45,11 @@ fn account(world: &World) -> Value {
     world.status("berlin")["accounts"][0].clone()
 }
 
-/// Has a station ask for a device over EST, with a new key.
-fn enrol(folder: &Path, service: &Service, device: &str) -> u16 {
-    let csr = request::der(device, &request::key());
-    fs::write(folder.join(format!("{device}.der")), csr).unwrap();
-    let base64 = judge::openssl(folder, &format!("base64 -in {device}.der"));
-    fs::write(folder.join(format!("{device}.p10")), base64).unwrap();
-    ask(service, device).status
-}
-
-/// Has a station ask with the request that it asked with before.
-fn ask(service: &Service, device: &str) -> Answer {
-    let body = format!("@{device}.p10");
-    let options = [
-        "-H",
-        "Content-Type: application/pkcs10",
-        "-H",
-        "Accept: application/json",
-        "--data-binary",
-        &body,
-    ];
-    let path = "/.well-known/est/TH-200/simpleenroll";
-    service.curl_as(Some("line-1"), path, &options)
-}
-
 /// Asks again and again until it is answered well.
 #[track_caller]
 fn ask_until_answered(service: &Service, device: &str) {
     for _ in 0..120 {
-        let answer = ask(service, device);
+        let answer = service.ask_as_before(device);
         if answer.status == 200 {
             return;
         }
@@ -116,7 +91,7 @@ fn every_command_that_changes_something_works_beside_the_service() {
     );
 
     // Stations spend from the same account at the same time.
-    assert_eq!(enrol(world.folder(), &service, "TH200-00000100"), 200);
+    assert_eq!(service.enrol("TH200-00000100"), 200);
     assert_eq!(account(&world)["good"], 41);
 
     // Devices.
@@ -167,7 +142,7 @@ fn every_command_that_changes_something_works_beside_the_service() {
     world
         .site("station revoke line-1 --confirm line-1 --reason stolen")
         .ok();
-    assert_eq!(enrol(world.folder(), &service, "TH200-00000101"), 403);
+    assert_eq!(service.enrol("TH200-00000101"), 403);
     assert_eq!(service.stop(), 0);
 
     assert!(!world.path("berlin/control.sock").exists());
@@ -223,10 +198,10 @@ fn a_service_that_is_killed_under_load_is_reconciled_to_the_unit() {
             .collect();
         thread::scope(|threads| {
             for devices in asked.chunks(15) {
-                let (folder, service) = (world.folder(), &service);
+                let service = &service;
                 threads.spawn(move || {
                     for device in devices {
-                        enrol(folder, service, device);
+                        service.enrol(device);
                     }
                 });
             }
@@ -352,10 +327,10 @@ fn a_token_that_comes_and_goes_under_load_costs_no_unit() {
         .collect();
     thread::scope(|threads| {
         let askers = devices.chunks(30).map(|devices| {
-            let (folder, service) = (world.folder(), &service);
+            let service = &service;
             threads.spawn(move || {
                 for device in devices {
-                    match enrol(folder, service, device) {
+                    match service.enrol(device) {
                         200 => {}
                         status => {
                             assert_eq!(status, 503);
@@ -392,11 +367,11 @@ fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
     let server = TokenServer::start(world.folder(), "berlin");
     // Connections are made with a key of another token, which stays.
     let service = Service::start(&world, "--tls-keys @tls --answer-seconds 3");
-    assert_eq!(enrol(world.folder(), &service, "TH200-00000001"), 200);
+    assert_eq!(service.enrol("TH200-00000001"), 200);
 
     server.kill();
-    assert_eq!(enrol(world.folder(), &service, "TH200-00000002"), 503);
-    let refused = ask(&service, "TH200-00000002");
+    assert_eq!(service.enrol("TH200-00000002"), 503);
+    let refused = service.ask_as_before("TH200-00000002");
     assert_eq!(refused.status, 503);
     assert!(refused.field("retry-after").is_some(), "{}", refused.head);
     assert_eq!(service.curl("/readyz", &[]).status, 503);
@@ -407,7 +382,7 @@ fn a_token_that_goes_away_and_one_that_hangs_cost_a_wait_and_no_unit() {
     assert_eq!(service.curl("/readyz", &[]).status, 200);
 
     server.signal("STOP");
-    assert_eq!(enrol(world.folder(), &service, "TH200-00000003"), 503);
+    assert_eq!(service.enrol("TH200-00000003"), 503);
     server.signal("CONT");
     ask_until_answered(&service, "TH200-00000003");
 
@@ -482,7 +457,7 @@ fn burned_after(world: &World, first: u32, idle: Duration) -> u64 {
     let mut service = Service::start(world, "");
     for device in first..first + 20 {
         let device = format!("TH200-{device:08}");
-        assert_eq!(enrol(world.folder(), &service, &device), 200);
+        assert_eq!(service.enrol(&device), 200);
     }
     thread::sleep(idle);
     service.signal("KILL");

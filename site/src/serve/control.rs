@@ -125,6 +125,7 @@ impl Control {
             desk: Arc::clone(desk),
             over: Arc::clone(&over),
             at_work: Arc::default(),
+            media: Arc::default(),
         };
         thread::Builder::new()
             .name("control".to_owned())
@@ -149,6 +150,7 @@ struct Hall {
     desk: Arc<Desk>,
     over: Arc<AtomicBool>,
     at_work: Arc<AtomicUsize>,
+    media: Arc<Mutex<()>>,
 }
 
 impl Hall {
@@ -246,6 +248,7 @@ impl Hall {
             desk: Arc::clone(&self.desk),
             console: Arc::clone(&console),
             is_gone: Box::new(move || gone.load(Ordering::SeqCst)),
+            media: Arc::clone(&self.media),
         };
         let done = line.execute_at(&Place::Service(&service), &console);
         // The thread that listens ends with the connection.

@@ -1,82 +1,24 @@
 //! The vault's reports: sealed once, kept as they were sealed, and carried until HQ says that it has them.
 
+mod cargo;
 mod owed;
 
 use mintmark_console::files::Folder;
 use mintmark_ledger::entry::LogSequence;
 use mintmark_ledger::ledger::Fact;
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle, Checkpoint, DispatchSeen, SEGMENTS_MAX};
-use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
 use mintmark_protocol::media::{MediaName, TO_HQ_FOLDER};
 use mintmark_protocol::segment::{SEGMENT_FILE_BYTES_MAX, SegmentBuilder, SegmentFacts};
 use p256::PublicKey;
 
-use super::{Vault, restore, rotation};
+use super::Vault;
 use crate::commands::now;
 use crate::failure::{Error, Result};
-use crate::home::{ENROLMENT, Home, OUTBOX};
-use crate::medium::{MEDIA_CONFLICT, Medium, Written};
+use crate::home::{Home, OUTBOX};
 
-/// A file that goes to HQ, and what came of carrying it.
-#[derive(Debug)]
-pub(crate) struct Carried {
-    /// Where it stands on the medium.
-    pub(crate) name: MediaName,
-    /// What it is.
-    pub(crate) kind: Kind,
-    /// Its id.
-    pub(crate) id: String,
-    /// What came of it.
-    pub(crate) placed: Placed,
-}
-
-/// What came of carrying a file.
-#[derive(Debug)]
-pub(crate) enum Placed {
-    /// It stands on the medium now.
-    Exported,
-    /// It stood there already.
-    Already,
-    /// Something else stands in its place.
-    Conflict(Error),
-    /// It would be written.
-    Planned,
-}
-
-/// Where files are carried to.
-#[derive(Clone, Copy)]
-pub(crate) enum Carrier<'a> {
-    /// A medium.
-    Medium(&'a Medium),
-    /// Nowhere: it is only said what would be written.
-    Nowhere,
-}
-
-impl Carrier<'_> {
-    fn place(self, name: &MediaName, bytes: &[u8]) -> Result<Placed> {
-        self.place_over(name, bytes, &[])
-    }
-
-    /// As `place`, and what this vault put there before is no conflict.
-    pub(super) fn place_over(
-        self,
-        name: &MediaName,
-        bytes: &[u8],
-        before: &[Vec<u8>],
-    ) -> Result<Placed> {
-        let Self::Medium(medium) = self else {
-            return Ok(Placed::Planned);
-        };
-        match medium.write(name, bytes, before) {
-            Ok(Written::New) => Ok(Placed::Exported),
-            Ok(Written::Already) => Ok(Placed::Already),
-            Err(error) if error.code() == MEDIA_CONFLICT => Ok(Placed::Conflict(error)),
-            Err(error) => Err(error),
-        }
-    }
-}
+pub(crate) use cargo::{Carried, Carrier, Paper, Placed};
 
 /// Where a bundle's parts are found: in the outbox by the names that they have on media.
 pub(crate) struct Outbox {
@@ -345,85 +287,6 @@ impl Vault<'_> {
         self.state()
             .lineage()
             .ok_or_else(|| self.home.corrupt(crate::home::LOG, "without a lineage"))
-    }
-
-    fn request(&self, carrier: Carrier<'_>, bytes: &[u8], before: &[Vec<u8>]) -> Result<Carried> {
-        let name = MediaName::Enrolment {
-            vault: self.name.clone(),
-        };
-        let placed = carrier.place_over(&name, bytes, before)?;
-        let (kind, id) = (Kind::EnrolmentRequest, "enrolment".to_owned());
-        Ok(Carried {
-            name,
-            kind,
-            id,
-            placed,
-        })
-    }
-
-    /// The request for the next device CA, while it waits for its grant.
-    fn carry_rotation(&self, carrier: Carrier<'_>) -> Result<Option<Carried>> {
-        let Some(rotation) = self.state().rotation_pending() else {
-            return Ok(None);
-        };
-        let bytes = rotation::request(&self.home, rotation)?;
-        // A medium may still hold the request for an earlier device CA, which was granted.
-        let mut before = Vec::new();
-        for generation in 1..rotation.generation {
-            let name = rotation::request_file(generation);
-            before.push(self.home.file(&name, REQUEST_BYTES_MAX)?);
-        }
-        self.request(carrier, &bytes, &before).map(Some)
-    }
-
-    /// Writes to a medium what HQ has not said that it has: before the grant, the enrolment request; then the request
-    /// for the next device CA until it is granted, and every bundle that is not acknowledged, its segments before it, so
-    /// that a bundle on a medium is whole.
-    ///
-    /// # Errors
-    /// What keeps anything from being written, or shows that the home is not what it was.
-    pub(crate) fn carry(&self, carrier: Carrier<'_>) -> Result<Vec<Carried>> {
-        if !self.state().is_enrolled() {
-            let bytes = self.home.file(ENROLMENT, REQUEST_BYTES_MAX)?;
-            return Ok(vec![self.request(carrier, &bytes, &[])?]);
-        }
-        let mut carried: Vec<Carried> = self.carry_rotation(carrier)?.into_iter().collect();
-        let lineage = self.lineage()?;
-        let outbox = Outbox::open(&self.home, lineage)?;
-        let owed = self.owed(&outbox)?;
-        if owed.restored {
-            carried.extend(restore::carry_over(&self.home, carrier)?);
-        }
-        for (sequence, fingerprint) in owed.carried {
-            let (bytes, bundle) =
-                outbox.bundle(&self.home, sequence, &fingerprint, &self.identity.sign)?;
-            let mut whole = true;
-            for (number, facts) in (1..).zip(&bundle.content().segments) {
-                let file = outbox.segment(&self.home, sequence, number, facts)?;
-                let name = outbox.segment_name(sequence, number);
-                let placed = carrier.place(&name, &file)?;
-                whole &= !matches!(placed, Placed::Conflict(_));
-                let id = Bundle::segment_id(&lineage, sequence, number);
-                carried.push(Carried {
-                    name,
-                    kind: Kind::AuditSegment,
-                    id,
-                    placed,
-                });
-            }
-            if whole {
-                let name = outbox.bundle_name(sequence);
-                let placed = carrier.place(&name, &bytes)?;
-                let id = Bundle::object_id(&lineage, sequence);
-                carried.push(Carried {
-                    name,
-                    kind: Kind::AuditBundle,
-                    id,
-                    placed,
-                });
-            }
-        }
-        Ok(carried)
     }
 
     /// The bundle that would be sealed now, if there is something to report.

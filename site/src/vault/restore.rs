@@ -22,7 +22,7 @@ use mintmark_protocol::media::MediaName;
 use mintmark_protocol::restore::{LEASES_MAX, RESTORE_BYTES_MAX, RestoreDeclaration};
 
 use super::anchor::{self, Anchor, Found};
-use super::bundle::{Carried, Carrier};
+use super::bundle::Paper;
 use super::import::{Arrival, Effort, Incoming};
 use super::keyring::{Keyring, open_store};
 use super::{Facts, Vault, reading};
@@ -217,44 +217,37 @@ fn keyring(
     Keyring::of(store, &facts.identity, device_ca)
 }
 
-/// Writes the declaration to a medium, and nothing else: everything else would need the log.
+/// The restore that was declared, if HQ has not answered it.
 ///
 /// # Errors
-/// What keeps it from being written.
-pub(crate) fn carry(home: &Home, carrier: Carrier<'_>) -> Result<Option<Vec<Carried>>> {
+/// What keeps it from being read.
+pub(crate) fn declared(home: &Home) -> Result<Option<Paper>> {
     let Some(bytes) = home.restore_declared()? else {
         return Ok(None);
     };
-    let vault = home.config().vault.clone();
-    let name = MediaName::Restore { vault };
-    let placed = carrier.place_over(&name, &bytes, &home.restores_over()?)?;
-    let id = "restore".to_owned();
-    Ok(Some(vec![Carried {
-        name,
-        kind: Kind::RestoreDeclaration,
-        id,
-        placed,
-    }]))
+    Ok(Some(declaration(home, bytes, home.restores_over()?)))
 }
 
-/// Writes the declaration of the newest restore that is over to a medium: HQ may have forgotten it.
+/// The declaration of the newest restore that is over: HQ may have forgotten it.
 ///
 /// # Errors
-/// What keeps it from being written.
-pub(super) fn carry_over(home: &Home, carrier: Carrier<'_>) -> Result<Option<Carried>> {
+/// What keeps it from being read.
+pub(super) fn newest_over(home: &Home) -> Result<Option<Paper>> {
     let mut over = home.restores_over()?;
-    let Some(newest) = over.pop() else {
-        return Ok(None);
-    };
-    let vault = home.config().vault.clone();
-    let name = MediaName::Restore { vault };
-    let placed = carrier.place_over(&name, &newest, &over)?;
-    Ok(Some(Carried {
-        name,
+    let newest = over.pop();
+    Ok(newest.map(|newest| declaration(home, newest, over)))
+}
+
+fn declaration(home: &Home, bytes: Vec<u8>, before: Vec<Vec<u8>>) -> Paper {
+    Paper {
+        name: MediaName::Restore {
+            vault: home.config().vault.clone(),
+        },
         kind: Kind::RestoreDeclaration,
-        id: "restore".to_owned(),
-        placed,
-    }))
+        id: "restore",
+        bytes,
+        before,
+    }
 }
 
 /// What came of the parts of a tail on a medium.

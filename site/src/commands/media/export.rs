@@ -6,7 +6,6 @@ use mintmark_console::{Console, Exit};
 
 use super::{Item, show};
 use crate::failure::Result;
-use crate::home::Home;
 use crate::medium::{Medium, require};
 use crate::place::Place;
 use crate::vault::{Carried, Carrier, Placed, restore};
@@ -22,19 +21,23 @@ pub(crate) struct Arguments {
     pub(crate) dry_run: bool,
 }
 
-/// Writes the enrolment request, or everything that headquarters has not acknowledged.
+/// Writes the enrolment request, or everything that headquarters has not acknowledged. The vault says what that is; it is
+/// written without it, so that stations do not wait for the medium.
 pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Console) -> Result<Exit> {
     let home = place.home()?;
     require(&arguments.dir)?;
-    if let Some(carried) = declared(&home, arguments)? {
+    if let Some(declaration) = restore::declared(&home)? {
+        let carried = match arguments.dry_run {
+            true => declaration.carry(Carrier::Nowhere)?,
+            false => declaration.carry(Carrier::Medium(&Medium::create(&arguments.dir)?))?,
+        };
         console.note("a restore was declared: nothing else goes out before headquarters answers");
-        let items: Vec<Item> = carried.into_iter().map(item).collect();
-        return show(&items, console);
+        return show(&[item(carried)], console);
     }
     let mut vault = place.open_to_carry(console)?;
     let carried = if arguments.dry_run {
         let planned = vault.rehearse(|vault| {
-            let mut planned = vault.carry(Carrier::Nowhere)?;
+            let mut planned = vault.cargo()?.carry(Carrier::Nowhere)?;
             planned.extend(vault.next_bundle()?);
             Ok(planned)
         })?;
@@ -42,13 +45,17 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         planned
     } else {
         let medium = Medium::create(&arguments.dir)?;
-        let carried = vault.with(|vault| {
+        let cargo = vault.with(|vault| {
             vault.settle()?;
             if vault.state().is_enrolled() {
                 vault.seal_if_needed()?;
             }
-            vault.carry(Carrier::Medium(&medium))
+            vault.cargo()
         })?;
+        let carried = {
+            let _alone = place.alone_at_media();
+            cargo.carry(Carrier::Medium(&medium))?
+        };
         vault.close()?;
         carried
     };
@@ -57,17 +64,6 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     }
     let items: Vec<Item> = carried.into_iter().map(item).collect();
     show(&items, console)
-}
-
-/// The restore that was declared, if headquarters has not answered it.
-fn declared(home: &Home, arguments: &Arguments) -> Result<Option<Vec<Carried>>> {
-    if home.restore_declared()?.is_none() {
-        return Ok(None);
-    }
-    if arguments.dry_run {
-        return restore::carry(home, Carrier::Nowhere);
-    }
-    restore::carry(home, Carrier::Medium(&Medium::create(&arguments.dir)?))
 }
 
 fn item(carried: Carried) -> Item {
