@@ -19,12 +19,16 @@ use crate::registry::postings::{self, Bucket, Posting};
 use crate::registry::{bundles, dispatches, findings, vaults};
 
 pub(crate) mod books;
-pub(crate) mod csv;
+mod chart;
+mod csv;
 mod granted;
+mod html;
 mod json;
 mod leftover;
 pub(crate) mod period;
+mod plots;
 mod table;
+mod xlsx;
 
 /// What a report is of.
 #[derive(Clone, Debug, Default)]

@@ -46,6 +46,10 @@ enum Format {
     Json,
     /// One row for each account, then one for each finding.
     Csv,
+    /// A workbook.
+    Xlsx,
+    /// One page with plots, which needs nothing beside itself.
+    Html,
 }
 
 impl Reconcile {
@@ -125,5 +129,7 @@ fn written(report: &Report, format: Format) -> Result<Vec<u8>, Failure> {
         Format::Json => format!("{:#}\n", report.to_json()).into_bytes(),
         Format::Table => report.to_text().into_bytes(),
         Format::Csv => report.to_csv()?,
+        Format::Xlsx => report.to_xlsx()?,
+        Format::Html => report.to_html().into_bytes(),
     })
 }

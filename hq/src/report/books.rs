@@ -109,12 +109,6 @@ impl Moves {
         *sum = sum.saturating_add(units);
     }
 
-    pub(super) fn add_all(&mut self, other: &Self) {
-        for (moved, units) in &other.0 {
-            self.add(*moved, *units);
-        }
-    }
-
     /// Units that came into a bucket.
     pub(crate) fn into_bucket(&self, bucket: Bucket) -> u64 {
         let into = self.0.iter().filter(|(moved, _)| moved.credit == bucket);
