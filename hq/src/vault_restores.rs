@@ -105,6 +105,13 @@ pub(crate) fn take(
             "import the newest stick of that vault; this file can go",
         )));
     }
+    let keep_evidence = || match dry_run {
+        true => Ok(()),
+        false => record.keep(
+            &record.evidence(name, &format!("{fingerprint}.cose")),
+            bytes,
+        ),
+    };
     let taken_lineage = declaration.lineage == vault.lineage
         || declaration.lineage == vault.lineage_first
         || restores::knows(&registry.sql, name, &declaration.lineage)?;
@@ -122,17 +129,14 @@ pub(crate) fn take(
             "found": declaration.parent.to_string(),
             "lineage": declaration.lineage.to_string(),
         });
-        let codes = ("LINEAGE-UNKNOWN", "LINEAGE-UNKNOWN");
-        return accuse(
-            registry,
-            &record,
-            &vault,
-            (bytes, &fingerprint),
-            codes,
+        let accusation = Accusation {
+            finding: "LINEAGE-UNKNOWN",
+            code: "LINEAGE-UNKNOWN",
             evidence,
             text,
-            dry_run,
-        );
+        };
+        keep_evidence()?;
+        return accusation.raise(registry, &vault);
     }
     let replay = replays::load(&registry.sql, name)?;
     let state = replay.state();
@@ -163,17 +167,14 @@ pub(crate) fn take(
             "held_log_size": held,
             "held_log_root": held_root.to_string(),
         });
-        let codes = (FORK, "RESTORE-FORK");
-        return accuse(
-            registry,
-            &record,
-            &vault,
-            (bytes, &fingerprint),
-            codes,
+        let accusation = Accusation {
+            finding: FORK,
+            code: "RESTORE-FORK",
             evidence,
             text,
-            dry_run,
-        );
+        };
+        keep_evidence()?;
+        return accusation.raise(registry, &vault);
     }
     let restore = Restore {
         number: 0,
@@ -202,41 +203,39 @@ pub(crate) fn take(
     Ok(Taken::Imported(u64::from(new)))
 }
 
-/// Keeps a declaration as evidence, and says what it proves.
-#[allow(clippy::too_many_arguments)]
-fn accuse(
-    registry: &mut Registry,
-    record: &Record,
-    vault: &Vault,
-    (bytes, fingerprint): (&[u8], &Fingerprint),
-    (finding_code, code): (&str, &'static str),
+/// What a declaration proves of its vault.
+struct Accusation {
+    /// Code of the finding.
+    finding: &'static str,
+    /// Code of the refusal.
+    code: &'static str,
     evidence: serde_json::Value,
     text: String,
-    dry_run: bool,
-) -> Result<Taken, Failure> {
-    if !dry_run {
-        let path = record.evidence(&vault.name, &format!("{fingerprint}.cose"));
-        record.keep(&path, bytes)?;
+}
+
+impl Accusation {
+    /// Adds the finding, and refuses the declaration.
+    fn raise(self, registry: &mut Registry, vault: &Vault) -> Result<Taken, Failure> {
+        let finding = Finding {
+            vault: vault.name.clone(),
+            lineage: vault.lineage,
+            log_sequence: None,
+            code: self.finding.to_owned(),
+            severity: Severity::Critical,
+            serials: Vec::new(),
+            evidence: self.evidence,
+            text: self.text.clone(),
+        };
+        let sql = registry.savepoint()?;
+        findings::add(&sql, &finding, clock::now_unix())?;
+        sql.commit().map_err(failure::sql)?;
+        Ok(Taken::Refused(
+            Failure::new(Exit::Integrity, self.code, self.text).hint(
+                "the declaration is kept as evidence, and nothing is sent back: stop production at this vault, tell your security \
+                 officer, and let another vault take its place (`hq site succeed`)",
+            ),
+        ))
     }
-    let finding = Finding {
-        vault: vault.name.clone(),
-        lineage: vault.lineage,
-        log_sequence: None,
-        code: finding_code.to_owned(),
-        severity: Severity::Critical,
-        serials: Vec::new(),
-        evidence,
-        text: text.clone(),
-    };
-    let sql = registry.savepoint()?;
-    findings::add(&sql, &finding, clock::now_unix())?;
-    sql.commit().map_err(failure::sql)?;
-    Ok(Taken::Refused(
-        Failure::new(Exit::Integrity, code, text).hint(
-            "the declaration is kept as evidence, and nothing is sent back: stop production at this vault, tell your security \
-             officer, and let another vault take its place (`hq site succeed`)",
-        ),
-    ))
 }
 
 /// Which slots may be spent twice: those below what the token had leased and not in the log as `state` has it.
