@@ -69,8 +69,7 @@ fn expect_schema(report: &Path) {
         schema, report = (json.load(open(path)) for path in sys.argv[1:])\n\
         jsonschema.Draft202012Validator.check_schema(schema)\n\
         jsonschema.Draft202012Validator(schema).validate(report)\n";
-    let schema =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas/reconcile-1.json");
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas/reconcile-1.json");
     python(&["-c", CHECK], &[&schema, report]);
 }
 
@@ -80,8 +79,15 @@ fn what_moved_in_a_period_carries_its_opening_balance_to_its_closing_one() {
     let whole = world.reconcile();
     let account = &whole["accounts"][0];
     let counts = |balance: &Value| {
-        ["authorised", "good", "scrapped", "voided", "unresolved", "unspent"]
-            .map(|name| balance[name].as_u64().unwrap())
+        [
+            "authorised",
+            "good",
+            "scrapped",
+            "voided",
+            "unresolved",
+            "unspent",
+        ]
+        .map(|name| balance[name].as_u64().unwrap())
     };
     assert_eq!(counts(account), [40, 4, 1, 1, 0, 34], "{whole}");
     assert_eq!(counts(&whole["total"]), counts(account));
@@ -112,7 +118,10 @@ fn what_moved_in_a_period_carries_its_opening_balance_to_its_closing_one() {
     assert_eq!(counts(account), [40, 6, 0, 0, 0, 34]);
     assert_eq!(moves(account).len(), 2);
     let last = of(&format!("--since {}", days[2]));
-    assert_eq!(counts(&last["accounts"][0]["opening"]), [40, 6, 0, 0, 0, 34]);
+    assert_eq!(
+        counts(&last["accounts"][0]["opening"]),
+        [40, 6, 0, 0, 0, 34]
+    );
     assert_eq!(counts(&last["accounts"][0]), [40, 4, 1, 1, 0, 34]);
     // Six units were made on days before the one on which headquarters learned of them.
     let unreported: Vec<u64> = whole["unreported"]
@@ -124,7 +133,10 @@ fn what_moved_in_a_period_carries_its_opening_balance_to_its_closing_one() {
     assert_eq!(unreported, [3, 6]);
 
     for (line, wrong) in [
-        (format!("--since {} --as-of {}", days[1], days[0]), "is after"),
+        (
+            format!("--since {} --as-of {}", days[1], days[0]),
+            "is after",
+        ),
         ("--since yesterday".to_owned(), "is no day"),
     ] {
         let run = world.hq(&format!("reconcile {line}")).text().exits(2);
@@ -187,7 +199,12 @@ fn every_form_of_a_report_says_the_same_and_runs_nothing() {
     let csv = fs::read_to_string(write("csv", "report.csv")).unwrap();
     let cells = |line: usize| csv.lines().nth(line).unwrap().split(',').count();
     assert_eq!((cells(0), cells(1)), (21, 21), "{csv}");
-    assert_eq!(csv.lines().filter(|line| line.starts_with("finding,")).count(), 1);
+    assert_eq!(
+        csv.lines()
+            .filter(|line| line.starts_with("finding,"))
+            .count(),
+        1
+    );
 
     // The workbook, by a reader that knows nothing but ZIP and XML.
     const READ: &str = "import json, sys, zipfile\n\
@@ -205,7 +222,13 @@ fn every_form_of_a_report_says_the_same_and_runs_nothing() {
     let read = python(&["-c", READ], &[&write("xlsx", "report.xlsx")]);
     let read: Value = serde_json::from_str(&read).unwrap();
     let (header, row) = (&read[0][0], &read[0][1]);
-    let column = |name: &str| header.as_array().unwrap().iter().position(|cell| cell == name);
+    let column = |name: &str| {
+        header
+            .as_array()
+            .unwrap()
+            .iter()
+            .position(|cell| cell == name)
+    };
     for name in ["authorised", "good", "scrapped", "voided", "unspent"] {
         let cell = row[column(name).unwrap()].as_str().unwrap();
         let expected = report["accounts"][0][name].to_string();
@@ -249,7 +272,12 @@ fn a_browser_shows_the_page_as_it_is_meant_and_finds_nothing_to_complain_of() {
         let profile = format!("--user-data-dir={}", world.path("profile").display());
         let mut command = Command::new(chromium);
         command
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--enable-logging=stderr",
+            ])
             .arg(profile)
             .args(arguments)
             .arg(&page);
@@ -259,8 +287,32 @@ fn a_browser_shows_the_page_as_it_is_meant_and_finds_nothing_to_complain_of() {
     let complaints = String::from_utf8_lossy(&run.stderr);
     assert!(!complaints.contains(":CONSOLE"), "{complaints}");
     let dom = String::from_utf8(run.stdout).unwrap();
-    assert_eq!(dom.matches("<figure>").count(), 5, "three plots, and two of the account");
+    assert_eq!(
+        dom.matches("<figure>").count(),
+        5,
+        "three plots, and two of the account"
+    );
     assert_eq!(dom.matches("role=\"img\"").count(), 5);
-    browse(&[&format!("--print-to-pdf={}", world.path("report.pdf").display())]);
-    assert!(fs::read(world.path("report.pdf")).unwrap().starts_with(b"%PDF"));
+    browse(&[&format!(
+        "--print-to-pdf={}",
+        world.path("report.pdf").display()
+    )]);
+    assert!(
+        fs::read(world.path("report.pdf"))
+            .unwrap()
+            .starts_with(b"%PDF")
+    );
+}
+
+/// An auditor's own queries, by Python's SQLite, over the views that docs/registry.md describes.
+#[test]
+fn the_views_for_auditors_come_to_the_figures_of_the_report() {
+    let world = three_days();
+    let report = world.write("report.json", world.reconcile().to_string());
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/registry.md");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/audit_views.py");
+    python(
+        &["-B", script.to_str().unwrap()],
+        &[&world.path("hq/registry.sqlite"), &report, &document],
+    );
 }

@@ -330,3 +330,75 @@ CREATE TABLE findings (
     found_at BIGINT NOT NULL,
     UNIQUE (site, vault, lineage, log_sequence, code, evidence)
 );
+
+-- What is written from here on is for readers: docs/registry.md describes these views, and they keep their columns. The tables
+-- above may change with any version.
+
+CREATE VIEW audit_accounts AS
+SELECT site, vault, product, entitlement, authorised, good, scrapped, voided,
+    unresolved + CASE WHEN replaced = 1 THEN left_over ELSE 0 END AS unresolved,
+    CASE WHEN replaced = 1 THEN 0 ELSE left_over END AS unspent,
+    burned,
+    CASE WHEN replaced = 1 THEN left_over ELSE 0 END AS written_off,
+    granted, revoked_at, tag
+FROM (
+    SELECT a.site, a.vault, a.sku AS product, a.entitlement, a.authorised, a.good, a.scrapped, a.voided, a.unresolved, a.burned,
+        CASE WHEN a.authorised > a.good + a.scrapped + a.voided + a.unresolved
+            THEN a.authorised - a.good - a.scrapped - a.voided - a.unresolved ELSE 0 END AS left_over,
+        CASE WHEN v.successor IS NULL THEN 0 ELSE 1 END AS replaced,
+        1 AS granted, a.revoked_at, a.tag
+    FROM accounts a JOIN vaults v ON v.site = a.site AND v.vault = a.vault
+    WHERE a.sent = 1
+    UNION ALL
+    SELECT site, vault, sku, entitlement, 0, good, scrapped, voided, unresolved, burned, 0, 0, 0, revoked_at, tag
+    FROM ungranted_accounts
+) counted;
+
+CREATE VIEW audit_postings AS
+SELECT p.site, p.vault, a.product, a.entitlement, p.day, p.reported_day, p.debit, p.credit, p.units, p.tag
+FROM postings p JOIN audit_accounts a ON a.site = p.site AND a.vault = p.vault AND a.tag = p.tag;
+
+CREATE VIEW audit_days AS
+SELECT site, vault, product, entitlement, day,
+    SUM(CASE WHEN credit = 'reserved' THEN units ELSE 0 END) AS newly_reserved,
+    SUM(CASE WHEN credit = 'burned' THEN units ELSE 0 END) AS newly_burned,
+    SUM(CASE WHEN credit = 'good' THEN units ELSE 0 END) AS newly_good,
+    SUM(CASE WHEN credit = 'scrapped' THEN units ELSE 0 END) AS newly_scrapped,
+    SUM(CASE WHEN credit = 'voided' THEN units ELSE 0 END) AS newly_voided
+FROM audit_postings
+GROUP BY site, vault, product, entitlement, day;
+
+CREATE VIEW audit_refusals AS
+SELECT site, vault, sku AS product, code AS rule, day, requests
+FROM refusals;
+
+CREATE VIEW audit_findings AS
+SELECT site, vault, lineage, CASE WHEN log_sequence < 0 THEN NULL ELSE log_sequence END AS log_sequence, code, severity, text,
+    serials, evidence, found_at
+FROM findings;
+
+CREATE VIEW audit_vaults AS
+SELECT site, vault, state, requested_at, granted_at, successor
+FROM vaults;
+
+CREATE VIEW audit_entitlements AS
+SELECT e.site, e.vault, e.id AS entitlement, e.version, e.state, e.valid_from, e.valid_until, e.credit_units, e.credit_days,
+    e.approvers,
+    (SELECT MIN(d.made_at) FROM dispatches d WHERE d.site = e.site AND d.vault = e.vault AND d.kind = 'entitlement'
+        AND d.object = e.id AND d.version = e.version) AS sent_at
+FROM entitlements e;
+
+CREATE VIEW audit_bundles AS
+SELECT site, vault, lineage, sequence, fingerprint, first_record, log_size, log_root, checkpoint_time, sealed_at, imported_at,
+    acknowledged
+FROM bundles;
+
+CREATE VIEW audit_units AS
+SELECT u.site, u.vault, u.sku AS product, u.device_id, a.entitlement, u.slot, u.issue, u.reservation, u.reserved_at, u.signed,
+    u.issued_at, u.key_digest
+FROM devices u LEFT JOIN audit_accounts a ON a.site = u.site AND a.vault = u.vault AND a.tag = u.account;
+
+CREATE VIEW audit_orders AS
+SELECT o.site, o.vault, o.record, o.reservation, u.sku AS product, u.device_id, o.action, o.reason
+FROM device_orders o
+JOIN devices u ON u.site = o.site AND u.vault = o.vault AND u.reservation = o.reservation;

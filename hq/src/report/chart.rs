@@ -117,7 +117,10 @@ impl Plot {
             values.fold(0u64, |sum, value| sum.saturating_add(*value))
         };
         let bars = (0..self.axis.len()).map(stacked).max().unwrap_or(0);
-        let lines = self.lines.iter().flat_map(|line| line.values.iter().copied());
+        let lines = self
+            .lines
+            .iter()
+            .flat_map(|line| line.values.iter().copied());
         round_up(bars.max(lines.max().unwrap_or(0)))
     }
 
@@ -201,7 +204,12 @@ pub(super) fn ranked(id: &str, title: &str, values: &[(String, u64)]) -> Markup 
     const ROW: f64 = 24.0;
     const NAMES: f64 = 220.0;
     const NUMBERS: f64 = 70.0;
-    let top = values.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
+    let top = values
+        .iter()
+        .map(|(_, value)| *value)
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let height = ROW * values.len() as f64 + 4.0;
     let heading = format!("{id}-title");
     html! {
@@ -289,7 +297,15 @@ mod tests {
 
     #[test]
     fn a_scale_holds_its_values_and_divides_into_four() {
-        for (value, top) in [(0, 4), (4, 4), (5, 8), (9, 20), (21, 40), (990, 2000), (8001, 20_000)] {
+        for (value, top) in [
+            (0, 4),
+            (4, 4),
+            (5, 8),
+            (9, 20),
+            (21, 40),
+            (990, 2000),
+            (8001, 20_000),
+        ] {
             assert_eq!(round_up(value), top, "{value}");
         }
         assert_eq!(round_up(u64::MAX), u64::MAX);

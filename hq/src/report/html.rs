@@ -1,9 +1,9 @@
 //! The report as one page that needs nothing beside itself: no script, no picture, no letter from elsewhere. Everything that
 //! comes from a site is escaped by the templates.
 
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mintmark_console::printable;
 use mintmark_console::time::rfc3339;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::books::Balance;
 use super::chart::grouped;
@@ -11,7 +11,8 @@ use super::{Line, Report, named_moves, plots};
 use crate::findings::Finding;
 
 /// Whatever slipped in: nothing is loaded and nothing runs.
-const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const CONTENT_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 const COUNTS: [&str; 6] = [
     "Authorised",
@@ -132,21 +133,28 @@ impl Report {
         html! {
             section aria-labelledby="accounts" {
                 h2 id="accounts" { "Accounts" }
-                p.soft {
-                    "What was authorised is what is good, scrapped, voided, unresolved and unspent. The columns marked with + say \
-                     what moved in the period."
-                }
+                p.soft { "What was authorised is what is good, scrapped, voided, unresolved and unspent." }
                 div.scroll tabindex="0" role="region" aria-label="Accounts" {
                     table {
+                        thead { tr { (name_heads()) @for name in COUNTS { th scope="col" .number { (name) } } th scope="col" { "Balanced" } } }
+                        tbody { @for line in &self.lines { tr {
+                            (names_of(line))
+                            @for (_, count) in line.books.closing.counts() { td.number { (grouped(count)) } }
+                            td { @if line.books.balance() { "yes" } @else { strong.critical { "NO" } } }
+                        } } }
+                    }
+                }
+                h3 { "What moved in the period" }
+                div.scroll tabindex="0" role="region" aria-label="What moved in the period" {
+                    table {
                         thead { tr {
-                            @for name in ["Site", "Vault", "Product", "Entitlement"] { th scope="col" { (name) } }
-                            @for name in COUNTS { th scope="col" .number { (name) } }
-                            @for name in ["+reserved", "+burned", "+good", "+scrapped", "+voided"] {
-                                th scope="col" .number { (name) }
-                            }
-                            th scope="col" { "Balanced" }
+                            (name_heads())
+                            @for name in ["Reserved", "Burned", "Certified", "Scrapped", "Voided"] { th scope="col" .number { (name) } }
                         } }
-                        tbody { @for line in &self.lines { (account_row(line)) } }
+                        tbody { @for line in &self.lines { tr {
+                            (names_of(line))
+                            @for (_, count) in named_moves(&line.books.moves) { td.number { (grouped(count)) } }
+                        } } }
                     }
                 }
             }
@@ -154,11 +162,7 @@ impl Report {
     }
 }
 
-fn totals(
-    caption: &str,
-    name: &str,
-    rows: impl IntoIterator<Item = (String, Balance)>,
-) -> Markup {
+fn totals(caption: &str, name: &str, rows: impl IntoIterator<Item = (String, Balance)>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(caption) {
             table {
@@ -198,15 +202,12 @@ fn row_of(finding: &Finding) -> Markup {
     }
 }
 
-fn account_row(line: &Line) -> Markup {
-    html! {
-        tr {
-            @for name in line.name_cells() { td { (name) } }
-            @for (_, count) in line.books.closing.counts() { td.number { (grouped(count)) } }
-            @for (_, count) in named_moves(&line.books.moves) { td.number { (grouped(count)) } }
-            td { @if line.books.balance() { "yes" } @else { strong.critical { "NO" } } }
-        }
-    }
+fn name_heads() -> Markup {
+    html! { @for name in ["Site", "Vault", "Product", "Entitlement"] { th scope="col" { (name) } } }
+}
+
+fn names_of(line: &Line) -> Markup {
+    html! { @for name in line.name_cells() { td { (name) } } }
 }
 
 /// Text in which nothing hides: what would turn the direction of writing or vanish is shown as what it is.
