@@ -1,6 +1,7 @@
 //! Running a command of ours, and what came of it.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -107,6 +108,29 @@ impl Tool {
         command
     }
 
+    /// Runs it at a terminal of its own, at which this is typed. What it says there is all in `stdout`.
+    #[track_caller]
+    pub fn at_terminal(&self, typed: &str) -> Run {
+        let inner = self.command();
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        let quoted = words.map(|word| format!("'{}'", word.to_str().unwrap()));
+        let line = quoted.collect::<Vec<_>>().join(" ");
+        let mut script = Command::new("script");
+        script
+            .args(["-q", "-e", "-c", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        in_place_of(&inner, &mut script);
+        let mut script = script.spawn().expect("script runs (package bsdutils)");
+        let mut keyboard = script.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        // Nobody leaves the terminal before it is over.
+        let run = self.ended(&script.wait_with_output().unwrap());
+        drop(keyboard);
+        run
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(&self) -> Run {
@@ -117,13 +141,8 @@ impl Tool {
             .arg("--wait")
             .arg(inner.get_program())
             .args(inner.get_args());
-        command.current_dir(&self.folder).stdin(Stdio::null());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        in_place_of(&inner, &mut command);
+        command.stdin(Stdio::null());
         self.ended(&command.output().expect("setsid runs"))
     }
 
@@ -303,5 +322,16 @@ impl fmt::Display for Run {
             f,
             "$ {line}\n-- exit code {exit}\n-- standard output\n{stdout}\n-- standard error\n{stderr}"
         )
+    }
+}
+
+/// Gives a command the folder and the environment of what it wraps.
+pub(crate) fn in_place_of(inner: &Command, outer: &mut Command) {
+    outer.current_dir(inner.get_current_dir().unwrap());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
     }
 }

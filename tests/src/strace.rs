@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::command::{Run, Tool};
+use crate::command::{Run, Tool, in_place_of};
 
 /// Every system call after which something is durable or in its place.
 pub const DURABLE: [&str; 3] = ["fdatasync", "fsync", "rename,renameat,renameat2"];
@@ -143,6 +143,7 @@ pub(crate) fn halting(inner: &Command, call: &str, path: &Path) -> Command {
         .arg(inner.get_program())
         .args(inner.get_args());
     in_place_of(inner, &mut strace);
+    strace.stdin(Stdio::null());
     strace
 }
 
@@ -173,20 +174,8 @@ fn run(tool: &Tool, options: &[&str]) -> Run {
 /// Runs a tool, wrapped in something else, to its end.
 pub(crate) fn finished(tool: &Tool, inner: &Command, outer: &mut Command) -> Run {
     in_place_of(inner, outer);
+    outer.stdin(Stdio::null());
     let run = tool.ended(&outer.output().expect("strace runs"));
     assert!(!run.stderr.contains("strace: "), "{run}");
     run
-}
-
-/// Gives a command the folder and the environment of what it wraps.
-fn in_place_of(inner: &Command, outer: &mut Command) {
-    outer
-        .current_dir(inner.get_current_dir().unwrap())
-        .stdin(Stdio::null());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
 }

@@ -3,13 +3,32 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::{Service, World};
 use serde_json::json;
+
+/// What the control socket says to this user, who asks for something that it does not understand.
+fn said_to(world: &World, user: u32) -> String {
+    const ASK: &str = "use Socket; $SIG{PIPE} = 'IGNORE'; $| = 1;
+        socket(my $control, AF_UNIX, SOCK_STREAM, 0) or die $!;
+        connect($control, pack_sockaddr_un($ARGV[0])) or die $!;
+        syswrite($control, pack('N', 0xffffffff));
+        print $said while sysread($control, $said, 4096);";
+    let user = user.to_string();
+    let output = Command::new("setpriv")
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+        // Essential in Debian, and where every user may run it.
+        .args(["/usr/bin/perl", "-e", ASK])
+        .arg(world.path("berlin/control.sock"))
+        .output()
+        .expect("setpriv runs (package util-linux)");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
 
 #[test]
 fn a_stick_that_hangs_holds_no_station_off_and_no_other_command() {
@@ -49,4 +68,55 @@ fn a_stick_that_hangs_holds_no_station_off_and_no_other_command() {
     let report = world.reconcile();
     assert_eq!(report["balanced"], true, "{report}");
     assert_eq!(report["accounts"][0]["scrapped"], json!(1), "{report}");
+}
+
+#[test]
+fn another_user_is_refused_at_the_control_socket_whatever_its_permissions() {
+    // Only root can ask as somebody else.
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("not run: only root can become another user");
+        return;
+    }
+    let world = World::ready();
+    let service = Service::start(&world, "");
+    for (path, mode) in [
+        (world.folder().to_owned(), 0o755),
+        (world.path("berlin"), 0o711),
+        (world.path("berlin/control.sock"), 0o666),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let said = said_to(&world, 65534);
+    assert!(said.contains("HOME-FOREIGN"), "{said}");
+    assert!(said.contains("user 65534"), "{said}");
+    // The owner is listened to, and not understood.
+    let said = said_to(&world, 0);
+    assert!(said.contains("CONTROL-REQUEST"), "{said}");
+    let log = service.log();
+    let refused = "a command of another user was refused";
+    assert_eq!(log.matches(refused).count(), 1, "{log}");
+    assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn what_a_command_asks_beside_the_service_is_asked_at_its_own_terminal() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    let service = Service::start(&world, "");
+    assert_eq!(service.enrol("TH200-00000001"), 200);
+    let scrap = || {
+        world
+            .site("device scrap TH200-00000001 --reason dropped")
+            .text()
+    };
+    let other = scrap().at_terminal("TH200-00000002\n").exits(3);
+    assert!(other.stdout.contains("CONFIRMATION-MISMATCH"), "{other}");
+    assert_eq!(world.status("berlin")["accounts"][0]["scrapped"], json!(0));
+    let typed = scrap().at_terminal("TH200-00000001\n").exits(0);
+    assert!(
+        typed.stdout.contains("Type TH200-00000001 to go on"),
+        "{typed}"
+    );
+    assert_eq!(world.status("berlin")["accounts"][0]["scrapped"], json!(1));
+    assert_eq!(service.stop(), 0);
 }
