@@ -16,6 +16,7 @@ mod officer;
 mod policy;
 mod reconcile;
 mod site;
+mod status;
 mod trust;
 
 /// Control, from headquarters, of how many genuine devices each factory may make.
@@ -80,6 +81,9 @@ enum Command {
     /// The certificates of the root, of device CAs and of vaults.
     #[command(subcommand)]
     Ca(ca::Ca),
+    /// What headquarters signs about all devices, for those who have no registry to look in.
+    #[command(subcommand)]
+    Status(status::Status),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -117,12 +121,9 @@ impl Command {
             ),
             Self::Media(media) => matches!(media, media::Media::Inspect { .. }),
             Self::Ca(ca) => matches!(ca, ca::Ca::List | ca::Ca::Show { .. }),
-            Self::Policy(_)
-            | Self::Audit(_)
-            | Self::Reconcile(_)
-            | Self::Device(_)
-            | Self::Completion { .. } => true,
-            Self::Init(_) | Self::Manual { .. } => false,
+            Self::Policy(_) | Self::Audit(_) | Self::Reconcile(_) | Self::Completion { .. } => true,
+            Self::Device(device) => device.only_looks(),
+            Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
 }
@@ -169,6 +170,7 @@ fn dispatch(
         Command::Reconcile(reconcile) => reconcile.run(home, console),
         Command::Device(device) => device.run(home, console),
         Command::Ca(ca) => ca.run(home, console),
+        Command::Status(status) => status.run(home, console),
         Command::Completion { shell } => {
             mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
                 .map_err(|error| Failure::output(&error))?;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use mintmark_console::{Exit, Failure};
 use mintmark_ledger::merkle::{Hash, verify_consistency};
-use mintmark_pki::{Certificate, Issuer, vault_identity_tbs};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::fork::{ForkProof, Statement};
@@ -14,7 +13,6 @@ use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
-use p256::pkcs8::DecodePublicKey as _;
 
 use crate::failure;
 use crate::import::records;
@@ -240,46 +238,24 @@ pub(crate) fn contradiction(
     Contradiction::of(statements, opening.map(Verified::content), consistency)
 }
 
-/// The key by which a vault signs, as the root of one of these manifests certified it, and the name of headquarters.
-/// The certificate has to be, to the byte, what headquarters makes for a vault's identity.
 fn identity(
     der: &[u8],
     vault: &VaultName,
     manifests: &[Verified<TrustManifest>],
 ) -> Result<(PublicKey, String), Failure> {
-    let strange = || {
-        failure::refused(
+    crate::identity::certified(der, vault, manifests).map_err(|error| {
+        let strange = failure::refused(
             "FORK-IDENTITY",
             format!(
                 "the certificate in this file does not say, by a root of these trust manifests, who {vault} is"
             ),
             "believe nothing of it; ask headquarters for the file again",
-        )
-    };
-    let certificate = Certificate::from_der(der).map_err(|error| strange().cause(error))?;
-    let key = PublicKey::from_public_key_der(certificate.spki_der())
-        .map_err(|error| strange().cause(error))?;
-    for manifest in manifests {
-        let content = manifest.content();
-        let Ok(root) = Issuer::from_certificate_der(&content.root_certificate) else {
-            continue;
-        };
-        let made = vault_identity_tbs(
-            &root,
-            &content.hq_name,
-            vault.site.as_str(),
-            vault.vault.as_str(),
-            &key,
-            certificate.serial(),
-            certificate.not_before_unix(),
         );
-        if made.is_ok_and(|made| made == certificate.tbs_der())
-            && certificate.verify_issued_by(&root).is_ok()
-        {
-            return Ok((key, content.hq_name.clone()));
+        match error {
+            Some(error) => strange.cause(error),
+            None => strange,
         }
-    }
-    Err(strange())
+    })
 }
 
 /// The code of a bundle of which no two contradict each other.

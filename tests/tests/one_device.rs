@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use mintmark_tests::{World, judge};
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Liar, Run, World, judge};
 use sha2::{Digest as _, Sha256};
 
 #[test]
@@ -43,4 +44,233 @@ fn a_device_is_shown_by_its_id_its_serial_its_certificate_and_its_public_key() {
     openssl("genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem");
     let refused = world.hq("device show $D/private.pem").exits(1);
     assert_eq!(refused.codes(), ["CERTIFICATE-NOT-A-CERTIFICATE"]);
+}
+
+/// `hq device verify` on a machine that has no home.
+fn verify(world: &World, file: &str, options: &str) -> Run {
+    let fingerprint = world.trust_fingerprint();
+    let trust = "--trust $D/media/mintmark/trust-000001.cose";
+    world
+        .hq(&format!(
+            "--home $D/nowhere device verify {file} {trust} --fingerprint {fingerprint} {options}"
+        ))
+        .run()
+}
+
+fn certificate(number: u32) -> String {
+    format!("$D/out/TH200-{number:08}.pem")
+}
+
+#[track_caller]
+fn expect_verdict(run: &Run, verdict: &str) {
+    assert_eq!(run.exit, i32::from(verdict != "genuine"), "{run}");
+    assert_eq!(run.json()["verdict"], verdict, "{run}");
+}
+
+/// Devices 1 to 5 are reported, 2 is scrapped; 6 and 7 have one slot, of which 6 is reported; 8 is not reported.
+fn in_the_field() -> World {
+    let world = World::with_policy(POLICY);
+    world.requests("line", 1..=5);
+    world.issue("line").ok();
+    world
+        .site("device scrap TH200-00000002 --confirm TH200-00000002 --reason cracked")
+        .ok();
+    world.clone_vault("clone");
+    world.requests("six", [6]);
+    world.issue("six").ok();
+    world.carry_home("berlin").exits_done();
+    world.requests("seven", [7]);
+    world
+        .site("--home $D/clone issue --product TH-200 --csr $D/csr/seven --output $D/out")
+        .ok();
+    world.requests("eight", [8]);
+    world.issue("eight").ok();
+    world
+}
+
+#[test]
+fn whoever_has_a_dossier_or_a_certificate_and_a_status_knows_what_the_device_is() {
+    let world = in_the_field();
+    let written = world
+        .hq("device dossier TH200-00000001 --output $D/one.dossier")
+        .ok()
+        .json();
+    assert!(written["bytes"].as_u64().unwrap() < 32_768, "{written}");
+    world
+        .hq("device dossier TH200-00000002 --output $D/two.dossier")
+        .ok();
+    let exported = world.hq("status export --output $D/status").ok().json();
+    assert_eq!(exported["devices"], 6, "{exported}");
+    assert_eq!(exported["states"]["good"], 5, "{exported}");
+    assert_eq!(exported["states"]["scrapped"], 1, "{exported}");
+
+    // Without a status, a chain is all that is known, whatever else is shown.
+    for file in ["$D/one.dossier", &certificate(1), &certificate(8)] {
+        let run = verify(&world, file, "");
+        expect_verdict(&run, "accounting-unknown");
+        let said = verify_text(&world, file);
+        assert!(said.contains("chain valid, accounting unknown"), "{said}");
+        assert!(!said.contains("genuine"), "{said}");
+    }
+    let status = "--status $D/status";
+    let run = verify(&world, "$D/one.dossier", status);
+    expect_verdict(&run, "genuine");
+    let dossier = &run.json()["dossier"];
+    for (field, expected) in [
+        ("device_id", "TH200-00000001"),
+        ("station", "console"),
+        ("entitlement", "th200"),
+        ("inclusion", "valid"),
+        ("checkpoint_signature", "valid"),
+        ("state", "good"),
+    ] {
+        assert_eq!(dossier[field], expected, "{dossier}");
+    }
+    assert_eq!(dossier["approvers"], serde_json::json!(["alice", "bob"]));
+    let run = verify(&world, "$D/two.dossier", status);
+    expect_verdict(&run, "revoked");
+    assert_eq!(run.json()["dossier"]["state"], "scrapped");
+    assert_eq!(run.json()["dossier"]["reason"], "cracked");
+    for (number, verdict) in [
+        (1, "genuine"),
+        (2, "revoked"),
+        (6, "genuine"),
+        (7, "duplicate"),
+        (8, "unknown"),
+    ] {
+        expect_verdict(&verify(&world, &certificate(number), status), verdict);
+    }
+
+    // A certificate by itself: the status knows the device CA, and nobody else does.
+    fs::create_dir(world.path("field")).unwrap();
+    fs::copy(
+        world.path("out/TH200-00000001.pem"),
+        world.path("field/one.pem"),
+    )
+    .unwrap();
+    expect_verdict(&verify(&world, "$D/field/one.pem", status), "genuine");
+    let run = verify(&world, "$D/field/one.pem", "").exits(1);
+    assert_eq!(run.codes(), ["DEVICE-FOREIGN"]);
+    let chained = "--chain $D/out/TH200-00000001.chain.pem";
+    expect_verdict(
+        &verify(&world, "$D/field/one.pem", chained),
+        "accounting-unknown",
+    );
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=TH200-00000001 -keyout k.pem -out \
+                counterfeit.pem";
+    judge::openssl(
+        world.folder(),
+        &make.split_whitespace().collect::<Vec<_>>().join(" "),
+    );
+    let run = verify(&world, "$D/counterfeit.pem", status).exits(1);
+    assert_eq!(run.codes(), ["DEVICE-FOREIGN"]);
+
+    // What somebody changed is not believed: of each, one octet in every part of the file.
+    for (name, file, options) in [
+        ("one.dossier", "$D/changed", status),
+        ("status", "$D/one.dossier", "--status $D/changed"),
+    ] {
+        let bytes = fs::read(world.path(name)).unwrap();
+        for at in (1..8).map(|part| bytes.len() * part / 8) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            world.write("changed", changed);
+            verify(&world, file, options).exits(1).errors();
+        }
+    }
+    // Nor is another headquarters' manifest.
+    let other = "0".repeat(64);
+    world
+        .hq(&format!(
+            "--home $D/nowhere device verify $D/one.dossier --trust $D/media/mintmark/trust-000001.cose \
+             --fingerprint {other}"
+        ))
+        .fails(1, "FINGERPRINT-MISMATCH");
+}
+
+fn verify_text(world: &World, file: &str) -> String {
+    let fingerprint = world.trust_fingerprint();
+    let trust = "--trust $D/media/mintmark/trust-000001.cose";
+    let line = format!("device verify {file} {trust} --fingerprint {fingerprint}");
+    world.hq(&line).text().exits(1).stdout
+}
+
+#[test]
+fn a_sweep_finds_what_no_log_holds_what_was_scrapped_and_what_has_a_twin() {
+    let world = in_the_field();
+    let collect = |folder: &str, numbers: &[u32]| {
+        for number in numbers {
+            let name = format!("TH200-{number:08}");
+            let from = world.path(&format!("out/{name}.pem"));
+            world.write(&format!("{folder}/{name}.pem"), fs::read(from).unwrap());
+        }
+    };
+    collect("honest", &[1, 3, 4, 5, 6]);
+    let clean = world.hq("device sweep $D/honest").ok().json();
+    assert_eq!(clean["good"], 5, "{clean}");
+    assert_eq!(clean["findings"], serde_json::json!([]));
+
+    collect("field", &[1, 2, 7, 8]);
+    let chain = fs::read(world.path("out/TH200-00000001.chain.pem")).unwrap();
+    world.write("field/chain.pem", chain);
+    let again = fs::read(world.path("out/TH200-00000001.pem")).unwrap();
+    world.write("field/again.pem", again);
+    world.write("field/notes.txt", "not a certificate");
+    let run = world.hq("device sweep $D/field").exits(1);
+    assert_eq!(run.warning_codes(), ["CERTIFICATE-NOT-A-CERTIFICATE"]);
+    let swept = run.json();
+    let found = swept["findings"].as_array().unwrap().iter();
+    let found: Vec<_> = found
+        .map(|finding| {
+            let file = finding["file"].as_str().unwrap();
+            let verdict = finding["verdict"].as_str().unwrap();
+            (&file[file.len() - 5..file.len() - 4], verdict)
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [("2", "scrapped"), ("7", "duplicate"), ("8", "unknown")],
+        "{swept}"
+    );
+    // The file of a chain begins with the device's own certificate.
+    for (field, count) in [("checked", 4), ("good", 1), ("repeated", 2), ("skipped", 1)] {
+        assert_eq!(swept[field], count, "{field}: {swept}");
+    }
+    let table = world.hq("device sweep $D/field").text().exits(1).stdout;
+    assert!(
+        table.contains("VERDICT") && table.contains("duplicate"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_status_calls_nothing_genuine_that_a_vault_made_against_the_rules() {
+    let world = World::with_policy(&POLICY.replace("units = 1000", "units = 4"));
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    let liar = Liar::of(&world, "berlin");
+    let spend = |device: &str, slot: u64, name: &str| {
+        let unit = liar.in_slot(&liar.next_unit("TH-200", device), slot);
+        let pem = mintmark_pki::to_pem("CERTIFICATE", &liar.spend(&unit));
+        world.write(name, pem);
+    };
+    spend("TH200-00000666", 0, "twin.pem");
+    spend("TH200-00000667", 4, "beyond.pem");
+    world.carry_home("berlin").exits(1).json();
+    world.hq("status export --output $D/status").ok();
+    let status = "--status $D/status";
+    for (file, verdict) in [
+        ("$D/twin.pem", "duplicate"),
+        ("$D/beyond.pem", "doubtful"),
+        (&*certificate(1), "duplicate"),
+        (&*certificate(2), "genuine"),
+    ] {
+        expect_verdict(&verify(&world, file, status), verdict);
+    }
+    // A dossier says what is known of it.
+    let written = world
+        .hq("device dossier $D/twin.pem --output $D/twin.dossier")
+        .ok()
+        .json();
+    assert_eq!(written["status"], "duplicate");
 }

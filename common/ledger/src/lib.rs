@@ -20,6 +20,7 @@ pub mod apply;
 pub mod decide;
 pub mod entry;
 mod error;
+pub mod inclusion;
 pub mod ledger;
 pub mod refusal;
 pub mod replay;

@@ -74,6 +74,25 @@ pub struct Checkpoint {
     pub time: u64,
 }
 
+impl Checkpoint {
+    pub(crate) fn to_map(self) -> Map {
+        Map::new()
+            .with(1, self.size)
+            .with(2, self.root.as_bytes().to_vec())
+            .with(3, self.time)
+    }
+
+    pub(crate) fn from_fields(mut fields: Fields) -> Result<Self, Error> {
+        let checkpoint = Self {
+            size: fields.uint(1)?,
+            root: fields.octets(2)?,
+            time: fields.uint(3)?,
+        };
+        fields.finish()?;
+        Ok(checkpoint)
+    }
+}
+
 /// What a vault reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
@@ -109,10 +128,6 @@ impl Bundle {
                 .with(2, seen.sequence)
                 .with(3, seen.fingerprint.as_bytes().to_vec())
         });
-        let checkpoint = Map::new()
-            .with(1, self.checkpoint.size)
-            .with(2, self.checkpoint.root.as_bytes().to_vec())
-            .with(3, self.checkpoint.time);
         let segments = self.segments.iter().map(|segment| {
             Map::new()
                 .with(1, segment.first)
@@ -129,7 +144,7 @@ impl Bundle {
             .with(5, self.sequence)
             .with_nullable(6, self.previous.map(|digest| digest.as_bytes().to_vec()))
             .with_nullable(7, seen)
-            .with(8, checkpoint)
+            .with(8, self.checkpoint.to_map())
             .with(9, self.first)
             .with_array(10, segments)
             .with(11, self.trust_version)
@@ -154,7 +169,7 @@ impl Bundle {
                 Some(read)
             }
         };
-        let mut checkpoint = fields.map(8, "checkpoint")?;
+        let checkpoint = Checkpoint::from_fields(fields.map(8, "checkpoint")?)?;
         let segments: Result<_, Error> = fields
             .array(10, SEGMENTS_MAX)?
             .into_iter()
@@ -170,18 +185,13 @@ impl Bundle {
             sequence: fields.uint(5)?,
             previous: fields.nullable_fingerprint(6)?,
             dispatch_seen,
-            checkpoint: Checkpoint {
-                size: checkpoint.uint(1)?,
-                root: checkpoint.octets(2)?,
-                time: checkpoint.uint(3)?,
-            },
+            checkpoint,
             first: fields.uint(9)?,
             segments: segments?,
             trust_version: fields.uint(11)?,
             sealed_at: fields.uint(12)?,
             crl: crl.map_err(|_| fields.wrong(13, "a byte string was expected"))?,
         };
-        checkpoint.finish()?;
         fields.finish()?;
         bundle.check()?;
         Ok(bundle)

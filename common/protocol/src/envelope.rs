@@ -18,7 +18,7 @@
 //! }
 //! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
 //!   / "revocation" / "clock-correction" / "re-anchor" / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
-//!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail"
+//!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail" / "dossier" / "status"
 //! party = "hq" / "all" / "device" / vault-party / officer-party
 //! ```
 //!
@@ -93,10 +93,14 @@ pub enum Kind {
     RestoreDeclaration,
     /// HQ sends back what a restored vault has lost of its log.
     LogTail,
+    /// Everything about one device.
+    Dossier,
+    /// Which certificates HQ accounts for.
+    Status,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
@@ -113,6 +117,8 @@ impl Kind {
         Self::DeviceSecret,
         Self::RestoreDeclaration,
         Self::LogTail,
+        Self::Dossier,
+        Self::Status,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -134,6 +140,8 @@ impl Kind {
             Self::DeviceSecret => "device-secret",
             Self::RestoreDeclaration => "restore-declaration",
             Self::LogTail => "log-tail",
+            Self::Dossier => "dossier",
+            Self::Status => "status",
         }
     }
 

@@ -11,6 +11,7 @@ use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::cbor::{self, Fields};
 use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::dossier::Dossier;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Verified, claim};
@@ -19,8 +20,10 @@ use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
+use mintmark_protocol::receipt::Receipt;
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::segment::{Segment, SegmentFacts};
+use mintmark_protocol::status::Status;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use proptest::prelude::*;
 use support::*;
@@ -42,6 +45,8 @@ static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         dispatch_bytes(),
         sealed.bytes,
         sealed.segments[0].clone(),
+        dossier_bytes(),
+        status_bytes(),
     ]
 });
 
@@ -76,6 +81,9 @@ fn read_with_everything(bytes: &[u8]) -> bool {
     let _ = RestoreDeclaration::from_cbor(bytes);
     let _ = LogTail::from_cbor(bytes);
     let _ = TrustManifest::from_cbor(bytes);
+    let _ = Dossier::from_cbor(bytes);
+    let _ = Status::from_cbor(bytes);
+    let _ = Receipt::read(bytes);
     let _ = MediaName::parse(&String::from_utf8_lossy(bytes));
     [
         TrustManifest::pin(bytes, &fingerprint, None).is_ok(),
@@ -87,6 +95,8 @@ fn read_with_everything(bytes: &[u8]) -> bool {
         key.open(|opener| Entitlement::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         open_restore_declaration(bytes).is_ok(),
+        open_dossier(bytes).is_ok(),
+        open_status(bytes).is_ok(),
         key.open(|opener| LogTail::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         key.open(|opener| Acknowledgement::open(bytes, &PINNED, &vault, opener))
@@ -133,8 +143,8 @@ proptest! {
 
     #[test]
     fn a_message_with_a_piece_of_another_in_it_is_refused_without_a_panic(
-        into in 0_usize..9,
-        from in 0_usize..9,
+        into in 0..MESSAGES.len(),
+        from in 0..MESSAGES.len(),
         at in any::<prop::sample::Index>(),
         start in any::<prop::sample::Index>(),
         length in 1_usize..64,

@@ -89,7 +89,7 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 18] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
@@ -106,6 +106,8 @@ const KINDS: [&str; 16] = [
     "device-secret",
     "restore-declaration",
     "log-tail",
+    "dossier",
+    "status",
 ];
 
 /// The specification with one of its rules as the first, which is the one that counts.
@@ -133,6 +135,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("acknowledgement-message", acknowledgement_bytes()),
         ("restore-declaration-message", restore_declaration_bytes()),
         ("log-tail-message", log_tail_bytes()),
+        ("dossier-message", dossier_bytes()),
+        ("status-message", status_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
@@ -180,6 +184,9 @@ fn every_plaintext_matches_its_rule() {
     matches("acknowledgement", &acknowledgement().to_cbor()).unwrap();
     matches("restore-declaration", &restore_declaration().to_cbor()).unwrap();
     matches("log-tail", &log_tail().to_cbor()).unwrap();
+    matches("dossier", &dossier().to_cbor()).unwrap();
+    matches("status", &status().to_cbor()).unwrap();
+    matches("receipt", &receipt_bytes()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
     let plaintext = forge::decrypt(&file, &audit_key());
     assert_eq!(

@@ -195,3 +195,29 @@ fn a_damaged_segment_is_refused() {
             .map(drop)
     });
 }
+
+#[test]
+fn a_damaged_dossier_is_refused() {
+    refuses_all_damage(&dossier_bytes(), |bytes| open_dossier(bytes).map(drop));
+}
+
+#[test]
+fn a_damaged_status_is_refused() {
+    refuses_all_damage(&status_bytes(), |bytes| open_status(bytes).map(drop));
+}
+
+#[test]
+fn a_damaged_receipt_is_refused() {
+    use mintmark_protocol::receipt::Receipt;
+    // The proof itself is not signed: it leads to the root, or it does not.
+    let proof = Receipt::read(&receipt_bytes()).unwrap().proof().clone();
+    let root = mintmark_protocol::identifier::Fingerprint::of(b"root");
+    refuses_all_damage(&receipt_bytes(), |bytes| {
+        let receipt = Receipt::read(bytes)?;
+        receipt.verify(&root, &report_key().public)?;
+        if *receipt.proof() == proof {
+            return Ok(());
+        }
+        Err(Error::SignatureInvalid { what: "proof" })
+    });
+}

@@ -301,3 +301,70 @@ fn crowd_officer(number: u8) -> mintmark_protocol::trust::Officer {
     officer.agreement_key = key(3);
     officer
 }
+
+#[test]
+fn a_dossier_says_what_it_was_made_of_to_whoever_knows_the_report_key() {
+    let opened = open_dossier(&dossier_bytes()).unwrap();
+    assert_eq!(*opened.content(), dossier());
+    let other = mintmark_protocol::dossier::Dossier::open(&dossier_bytes(), &vault_sign().public);
+    assert_eq!(other.unwrap_err().code(), "SIGNER-UNKNOWN");
+    // A status is none.
+    assert_eq!(
+        open_dossier(&status_bytes()).unwrap_err().code(),
+        "MESSAGE-TYPE"
+    );
+}
+
+#[test]
+fn a_dossier_holds_no_bundle_above_its_size() {
+    use mintmark_protocol::dossier::{DOSSIER_BUNDLE_BYTES_MAX, Dossier};
+    let of = |bytes: usize| Dossier {
+        bundle: Some(vec![0; bytes]),
+        ..dossier()
+    };
+    let largest = of(DOSSIER_BUNDLE_BYTES_MAX);
+    assert_eq!(Dossier::from_cbor(&largest.to_cbor()).unwrap(), largest);
+    let larger = of(DOSSIER_BUNDLE_BYTES_MAX + 1);
+    let refused = Dossier::from_cbor(&larger.to_cbor()).unwrap_err();
+    assert_eq!(refused.code(), "MESSAGE-SHAPE");
+}
+
+#[test]
+fn a_receipt_is_of_its_root_alone() {
+    use mintmark_protocol::identifier::Fingerprint;
+    use mintmark_protocol::receipt::Receipt;
+    let receipt = Receipt::read(&receipt_bytes()).unwrap();
+    let key = report_key().public;
+    receipt.verify(&Fingerprint::of(b"root"), &key).unwrap();
+    let other = receipt.verify(&Fingerprint::of(b"another"), &key);
+    assert_eq!(other.unwrap_err().code(), "SIGNATURE-INVALID");
+    assert!(receipt.log().starts_with("vault:"));
+}
+
+#[test]
+fn a_status_tells_what_became_of_each_certificate_and_knows_no_other() {
+    use mintmark_protocol::dossier::DeviceState;
+    use mintmark_protocol::identifier::Fingerprint;
+    let opened = open_status(&status_bytes()).unwrap();
+    assert_eq!(*opened.content(), status());
+    let vault = &opened.content().vaults[0];
+    let state = |number: u8| vault.state(&Fingerprint::of(&[number]));
+    assert_eq!(state(3), Some(DeviceState::Good));
+    assert_eq!(state(79), Some(DeviceState::Scrapped));
+    assert_eq!(state(80), None);
+    assert!((100..180).all(|number: u8| vault.serials.contains(&Fingerprint::of(&[number]))));
+}
+
+#[test]
+fn a_status_that_lists_a_vault_twice_or_cuts_its_digests_short_is_refused() {
+    use mintmark_protocol::digest_set::DigestSet;
+    use mintmark_protocol::status::Status;
+    let mut twice = status();
+    twice.vaults.push(twice.vaults[0].clone());
+    let mut short = status();
+    short.vaults[0].states[0] = DigestSet::new(vec![1, 2], 40);
+    for wrong in [twice, short] {
+        let refused = Status::from_cbor(&wrong.to_cbor()).unwrap_err();
+        assert_eq!(refused.code(), "MESSAGE-SHAPE");
+    }
+}

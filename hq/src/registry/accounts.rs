@@ -1,6 +1,6 @@
 //! What was granted and what became of it: the counters of the newest replay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_console::Failure;
 use mintmark_ledger::decide::DeviceRecord;
@@ -112,6 +112,24 @@ pub(crate) fn covers(
     let account = granted.get(&unit.account);
     let covered = |account: &Granted| account.sku == unit.sku && unit.slot < account.units;
     Ok(!strange && account.is_some_and(covered))
+}
+
+/// The accounts that a log spends from and that HQ never granted.
+pub(crate) fn ungranted(
+    sql: &Connection,
+    vault: &VaultName,
+) -> Result<BTreeSet<AccountTag>, Failure> {
+    let mut statement = sql
+        .prepare("SELECT tag FROM ungranted_accounts WHERE site = ?1 AND vault = ?2")
+        .map_err(failure::sql)?;
+    let mut rows = statement
+        .query([vault.site.as_str(), vault.vault.as_str()])
+        .map_err(failure::sql)?;
+    let mut tags = BTreeSet::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        tags.extend(AccountTag::new(row.get(0).map_err(failure::sql)?));
+    }
+    Ok(tags)
 }
 
 /// Brings the counters of a vault to what its replay says. What was granted stays HQ's own word.

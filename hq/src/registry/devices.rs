@@ -1,5 +1,7 @@
 //! Every unit that a log reserved, and for which device.
 
+use std::collections::HashSet;
+
 use mintmark_console::Failure;
 use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::entry::LogSequence;
@@ -112,6 +114,54 @@ pub(crate) fn by_key(sql: &Connection, digest: &Fingerprint) -> Result<Vec<Unit>
         place(one).cmp(&place(other))
     });
     Ok(units)
+}
+
+/// Gives every unit of a vault, in no order.
+pub(crate) fn each(
+    sql: &Connection,
+    vault: &VaultName,
+    mut take: impl FnMut(Unit),
+) -> Result<(), Failure> {
+    let query = format!("SELECT {COLUMNS} FROM devices WHERE site = ?1 AND vault = ?2");
+    let mut statement = sql.prepare_cached(&query).map_err(failure::sql)?;
+    let mut rows = statement
+        .query([vault.site.as_str(), vault.vault.as_str()])
+        .map_err(failure::sql)?;
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        take(read(row)?);
+    }
+    Ok(())
+}
+
+/// The issues of a vault for which more than one unit was spent: account, slot, issue number.
+pub(crate) fn spent_twice(
+    sql: &Connection,
+    vault: &VaultName,
+) -> Result<HashSet<(AccountTag, u64, u16)>, Failure> {
+    let mut statement = sql
+        .prepare(
+            "SELECT account, slot, issue FROM devices WHERE site = ?1 AND vault = ?2
+             GROUP BY account, slot, issue HAVING COUNT(*) > 1",
+        )
+        .map_err(failure::sql)?;
+    let mut rows = statement
+        .query([vault.site.as_str(), vault.vault.as_str()])
+        .map_err(failure::sql)?;
+    let mut twice = HashSet::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        let slot: i64 = row.get(1).map_err(failure::sql)?;
+        let account = account(row.get(0).map_err(failure::sql)?)?;
+        twice.insert((
+            account,
+            slot.cast_unsigned(),
+            row.get(2).map_err(failure::sql)?,
+        ));
+    }
+    Ok(twice)
+}
+
+fn account(tag: u64) -> Result<AccountTag, Failure> {
+    AccountTag::new(tag).ok_or_else(|| failure::home_corrupt("registry, account: no account tag"))
 }
 
 /// The newest unit of a device of a product at a vault.
@@ -288,8 +338,7 @@ fn read(row: &Row<'_>) -> Result<Unit, Failure> {
             sku: parsed("sku", &text(3)?)?,
             device_id: parsed("device_id", &text(4)?)?,
             spki_sha256: digest(5, "key_digest")?,
-            account: AccountTag::new(number(6)?)
-                .ok_or_else(|| failure::home_corrupt("registry, account: no account tag"))?,
+            account: account(number(6)?)?,
             slot: slot.cast_unsigned(),
             issue: row.get(8).map_err(failure::sql)?,
             signed: optional(10)?.map(LogSequence),

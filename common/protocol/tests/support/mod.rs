@@ -14,7 +14,11 @@ use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::device_ids::DeviceIds;
 use mintmark_protocol::device_secret::{DeviceOpener, DeviceSecret};
+use mintmark_protocol::digest_set::{BITS_MAX, DigestSet, cut};
 use mintmark_protocol::dispatch::{BundleSeen, Dispatch};
+use mintmark_protocol::dossier::{
+    DeviceState, Dossier, EntitlementFacts, LoggedRecord, StateFacts,
+};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
@@ -29,9 +33,11 @@ use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::receipt::{InclusionProof, Receipt, log_name};
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::{SegmentBuilder, SegmentFacts};
+use mintmark_protocol::status::{DeviceCaStatus, SERIAL_DOUBT_BITS, Status, VaultStatus};
 use mintmark_protocol::succession::{Succession, WriteOff};
 use mintmark_protocol::transport::{Oaep, TransportKey};
 use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
@@ -754,4 +760,94 @@ pub fn sealed_bundle() -> Sealed {
         fingerprint,
         segments: vec![one, two],
     }
+}
+
+/// A receipt of record 7 of the log.
+pub fn receipt_bytes() -> Vec<u8> {
+    let proof = InclusionProof {
+        size: 1035,
+        index: 7,
+        path: vec![[1; 32], [2; 32]],
+    };
+    let key = report_key();
+    let root = Fingerprint::of(b"root");
+    let log = log_name(&vault(), &lineage());
+    Receipt::issue(&log, &proof, &root, (&key.public, &|m| key.sign(m))).unwrap()
+}
+
+/// A dossier of a device that was scrapped.
+pub fn dossier() -> Dossier {
+    let record = |record: &[u8]| LoggedRecord {
+        record: record.to_vec(),
+        receipt: receipt_bytes(),
+    };
+    Dossier {
+        vault: vault(),
+        made_at: 1_800_080_000,
+        certificate: vec![0x30, 0x00],
+        device_ca: vec![0x30, 0x01, 0x01],
+        root: vec![0x30, 0x01, 0x02],
+        identity: vec![0x30, 0x01, 0x03],
+        lineage: lineage(),
+        checkpoint: Checkpoint {
+            size: 1035,
+            root: Fingerprint::of(b"root"),
+            time: 1_800_070_000,
+        },
+        bundle: Some(vec![0xd2, 0x80]),
+        records: [record(b"request"), record(b"reserved"), record(b"signed")],
+        entitlement: EntitlementFacts {
+            id: "th200-2027q1".parse().unwrap(),
+            version: 2,
+            sku: "TH-200".parse().unwrap(),
+            valid_from: 1_800_000_000,
+            valid_until: 1_900_000_000,
+            approvers: vec!["alice".parse().unwrap(), "bob".parse().unwrap()],
+        },
+        state: StateFacts {
+            state: DeviceState::Scrapped,
+            since: Some(1_800_075_000),
+            record: Some(1020),
+            reason: Some("the casing is cracked".to_owned()),
+        },
+    }
+}
+
+pub fn dossier_bytes() -> Vec<u8> {
+    let key = report_key();
+    dossier().seal(&key.public, &|m| key.sign(m)).unwrap()
+}
+
+pub fn open_dossier(bytes: &[u8]) -> Result<Verified<Dossier>, Error> {
+    Dossier::open(bytes, &report_key().public)
+}
+
+/// A status of eighty devices, of which one was scrapped.
+pub fn status() -> Status {
+    let digest = |number: u8| cut(&Fingerprint::of(&[number]), BITS_MAX);
+    let set =
+        |numbers: std::ops::Range<u8>| DigestSet::new(numbers.map(digest).collect(), BITS_MAX);
+    Status {
+        made_at: 1_800_080_000,
+        trust_version: 1,
+        vaults: vec![VaultStatus {
+            vault: vault(),
+            device_cas: vec![DeviceCaStatus {
+                certificate: vec![0x30, 0x00],
+                revoked: false,
+            }],
+            checkpoint: Some(dossier().checkpoint),
+            states: [0..79, 0..0, 79..80, 0..0, 0..0, 0..0, 0..0].map(set),
+            serials: DigestSet::filter((100..180).map(digest).collect(), SERIAL_DOUBT_BITS),
+        }],
+    }
+}
+
+pub fn status_bytes() -> Vec<u8> {
+    let key = report_key();
+    status().seal(&key.public, &|m| key.sign(m)).unwrap()
+}
+
+pub fn open_status(bytes: &[u8]) -> Result<Verified<Status>, Error> {
+    Status::open(bytes, &report_key().public)
 }

@@ -166,7 +166,10 @@ impl<'a> Tracing<'a> {
     }
 
     /// The vault that has, or had, the device CA that signed a certificate.
-    fn issuing_vault(&self, certificate: &Certificate) -> Result<Option<&Vault>, Failure> {
+    pub(super) fn issuing_vault(
+        &self,
+        certificate: &Certificate,
+    ) -> Result<Option<&Vault>, Failure> {
         for vault in &self.vaults {
             for device_ca in device_cas::granted(&self.registry.sql, &vault.name)? {
                 let der = device_ca.certificate.as_deref().unwrap_or_default();
