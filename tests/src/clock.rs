@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{judge, once};
 
@@ -110,4 +112,19 @@ fn library() -> &'static PathBuf {
         });
         folder.join("clock.so")
     })
+}
+
+/// Waits until the clock shows another second. Times of ours are in seconds, and what is made within one is told apart by
+/// none of them.
+pub fn next_second() {
+    let second = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    let before = second();
+    while second() == before {
+        thread::sleep(Duration::from_millis(5));
+    }
 }

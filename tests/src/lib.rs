@@ -18,6 +18,7 @@ pub mod liar;
 pub mod once;
 pub mod power;
 pub mod request;
+pub mod rounds;
 pub mod service;
 pub mod shape;
 pub mod stores;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use p256::elliptic_curve::Generate as _;
 
-use crate::judge;
+use crate::{judge, rounds};
 
 /// What kind of key stores a world has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,20 @@ pub fn uri(folder: &Path, stores: Stores, name: &str) -> String {
                 "pkcs11:token={name}?module-path={module}&pin-source=file:{}",
                 pin.display()
             )
+        }
+    }
+}
+
+/// Has the PINs of a world's key files cost one round to try, those of files too that were made just now.
+pub fn reduce_rounds(folder: &Path) {
+    for store in fs::read_dir(folder.join("keys"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = store.file_name().into_string().unwrap();
+        if let Ok(pin) = fs::read_to_string(folder.join("pins").join(format!("{name}.pin"))) {
+            rounds::reduce(&store.path(), &pin);
         }
     }
 }

@@ -95,6 +95,7 @@ impl World {
         let pattern = once::made(name, |folder| {
             let world = before();
             make(&world);
+            stores::reduce_rounds(world.folder());
             files::copy(world.folder(), folder);
             fs::write(folder.join("made-in"), world.folder().to_str().unwrap()).unwrap();
         });
@@ -159,6 +160,7 @@ impl World {
     }
 
     fn tool(&self, tool: &'static str, line: &str) -> Tool {
+        stores::reduce_rounds(self.folder());
         let folder = self.folder().to_str().unwrap();
         let word = |word: &str| match word.strip_prefix('@') {
             Some(name) => self.keys(name),

@@ -352,6 +352,7 @@ fn what_an_interruption_left_in_the_store_is_taken_if_it_is_the_right_key_and_de
             .import_secret("key-service", algorithm, &left)
             .unwrap();
         let file = vault.keys().join("key-service.pem");
+        vault.reduce_rounds();
         let before = fs::read(&file).unwrap();
         let mut second = hq.terms("th200", 2, 1);
         with_key(Way::Memory)(&hq, &mut second);

@@ -6,12 +6,15 @@ use std::process::Command;
 
 use mintmark_keys::KeyUri;
 use mintmark_protocol::approval::Proposal;
+use mintmark_tests::rounds;
 use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::software::key;
 use super::vault::Vault;
+
+const PIN: &str = "a long passphrase";
 
 const POLICY: &str = r#"
 schema = 1
@@ -115,6 +118,7 @@ impl Hq {
         ];
         let made = self.run(&request);
         assert_eq!(made.exit, 0, "{}", made.stderr);
+        rounds::reduce(&self.path(&format!("{name}.keys")), PIN);
         let made = made.json();
         let fingerprint = text(&made, "fingerprint");
         let add = ["officer", "add", "--request", file];
@@ -320,7 +324,7 @@ fn key_uri(keys: &Path, name: &str) -> String {
 fn ceremony(folder: &Path, keys: &Path) {
     let home = &folder.join("home");
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    fs::write(keys.join("pin"), "a long passphrase\n").unwrap();
+    fs::write(keys.join("pin"), PIN).unwrap();
     let escrow = key(9).verifying_key().to_public_key_pem(LineEnding::LF);
     fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
     let (hq, alice) = (key_uri(keys, "hq"), key_uri(keys, "alice"));
@@ -406,6 +410,9 @@ fn ceremony(folder: &Path, keys: &Path) {
         done(home, &["entitlement", "export", text(&draft, "id")]);
     }
     done(home, &["media", "export", &at("stick")]);
+    for store in ["hq", "alice"] {
+        rounds::reduce(&keys.join(store), PIN);
+    }
 }
 
 /// Copies a folder, modes included.

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::media::MediaName;
+use mintmark_tests::rounds;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -13,6 +14,9 @@ use super::hq::{Hq, Key, put};
 
 /// The token that the tests use.
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// The PIN of key files.
+const PIN: &str = "correct horse";
 
 /// How a run of the binary ended.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ impl Vault {
     /// Nothing is made yet.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("pin"), "correct horse\n").unwrap();
+        std::fs::write(folder.path().join("pin"), PIN).unwrap();
         std::fs::create_dir(folder.path().join("stick")).unwrap();
         let keys = format!(
             "file:{0}/keys?pin-source=file:{0}/pin",
@@ -185,8 +189,14 @@ impl Vault {
         self.path("stick")
     }
 
+    /// Has the PIN of its key files cost one round to try, those of files too that were made just now.
+    pub(crate) fn reduce_rounds(&self) {
+        rounds::reduce(&self.keys(), PIN);
+    }
+
     /// The binary, with the home in place and JSON asked for.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.reduce_rounds();
         let mut command = Command::new(env!("CARGO_BIN_EXE_site"));
         command
             .args(arguments)
