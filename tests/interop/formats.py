@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+import cbor2
+
 from libraries import key_id
 from strict_cbor import Malformed, Tagged, decode
 
@@ -134,6 +136,8 @@ BYTES_MAX = {
     "audit-segment": 9437184,
     "restore-declaration": 32768,
     "log-tail": 8454144,
+    "dossier": 1048576,
+    "status": 268435456,
 }
 
 
@@ -621,3 +625,119 @@ AUDIT_BUNDLE = Map(
 )
 
 AUDIT_SEGMENT = Map({0: salt, 1: version_1, 2: uint, 3: uint, 4: octets()})
+
+
+# Sections 18 and 19: what HQ signs for third parties.
+
+CHECKPOINT = Map({1: uint, 2: digest, 3: unix_time})
+DEVICE_STATES = ("good", "superseded", "scrapped", "voided", "revoked", "duplicate", "doubtful")
+
+DOSSIER = Map(
+    {
+        1: version_1,
+        2: identifier,
+        3: identifier,
+        4: unix_time,
+        5: der,
+        6: der,
+        7: der,
+        8: der,
+        9: lineage,
+        10: CHECKPOINT,
+        11: nullable(octets()),
+        12: array(Map({1: octets(), 2: octets()}), 3, 3),
+        13: Map({1: identifier, 2: uint, 3: sku, 4: unix_time, 5: unix_time, 6: array(identifier, 0, 64)}),
+        14: Map({1: exactly(*DEVICE_STATES), 2: unix_time, 3: uint, 4: text}, optional=(2, 3, 4)),
+    }
+)
+
+
+class Receipt:
+    """A receipt of inclusion (RFC 9942), taken apart."""
+
+    def __init__(self, data, name):
+        need(len(data) <= 4096, name, "larger than a receipt")
+        receipt = decode(data, name)
+        need(isinstance(receipt, Tagged) and receipt.tag == SIGN1 and len(receipt.value) == 4, name, "no COSE_Sign1")
+        self.protected, unprotected, payload, self.signature = receipt.value
+        need(payload is None, name, "its payload is not detached")
+        log = matching("vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}/[0-9a-f]{32}")
+        claims = Map({1: exactly("hq"), 2: log})
+        fields = {1: exactly(-7), 4: digest, 15: claims, 395: exactly(1)}
+        self.header = Map(fields)(decode(self.protected, name), name)
+        self.log = self.header[15][2]
+        proofs = Map({396: Map({-1: array(octets(), 1, 1)})})(unprotected, name)[396][-1]
+        self.size, self.index, self.path = decode(proofs[0], name)
+        uint(self.size, name), uint(self.index, name), array(digest, 0, 64)(self.path, name)
+        need(self.index < self.size, name, "beyond the tree")
+
+    def root(self, record):
+        """RFC 9162 section 2.1.3.2: the root that the path leads to; None if it leads nowhere."""
+        sha256 = lambda *parts: hashlib.sha256(b"".join(parts)).digest()
+        node, last, hash_ = self.index, self.size - 1, sha256(b"\0", record)
+        for sibling in self.path:
+            if last == 0:
+                return None
+            if node & 1 or node == last:
+                hash_ = sha256(b"\1", sibling, hash_)
+                while not node & 1 and node:
+                    node, last = node >> 1, last >> 1
+            else:
+                hash_ = sha256(b"\1", hash_, sibling)
+            node, last = node >> 1, last >> 1
+        return hash_ if last == 0 else None
+
+    def verify(self, library, root, key):
+        """The root stands in the place of the payload."""
+        need(self.header[4] == key_id(key), "receipt", "signed by another key")
+        parts = [self.protected, {}, root, self.signature]
+        library.verify_sign1(cbor2.dumps(cbor2.CBORTag(SIGN1, parts)), key)
+
+
+def digest_set(value, name):
+    digests(value, name)
+    return value
+
+
+def digests(value, name="digest set"):
+    """Section 16 of docs/formats.md: the digests of a set, cut short, as numbers."""
+    need(isinstance(value, list) and len(value) == 3, name, "no set")
+    count, bits, data = uint(value[0], name), uint(value[1], name), octets()(value[2], name)
+    need(bits <= 128, name, "wider than 128 bits")
+    stream = iter("".join(f"{octet:08b}" for octet in data))
+    rice = max(0, bits - count.bit_length())
+    values, least = [], 0
+    for _ in range(count):
+        quotient = 0
+        while next(stream) == "1":
+            quotient += 1
+        rest = int("".join(next(stream) for _ in range(rice)) or "0", 2)
+        values.append(least + (quotient << rice) + rest)
+        least = values[-1] + 1
+    left = "".join(stream)
+    need(len(left) < 8 and "1" not in left, name, "more than it says")
+    need(all(each >> bits == 0 for each in values), name, "too large")
+    return values
+
+
+STATUS = Map(
+    {
+        1: version_1,
+        2: unix_time,
+        3: uint,
+        4: array(
+            Map(
+                {
+                    1: identifier,
+                    2: identifier,
+                    3: array(Map({1: der, 2: boolean}), 0, 65535),
+                    4: nullable(CHECKPOINT),
+                    5: array(digest_set, 7, 7),
+                    6: digest_set,
+                }
+            ),
+            0,
+            4096,
+        ),
+    }
+)

@@ -45,6 +45,8 @@ CONTENT = {
     "device-secret": formats.DEVICE_SECRET,
     "restore-declaration": formats.restore_declaration,
     "log-tail": formats.log_tail,
+    "dossier": formats.DOSSIER,
+    "status": formats.STATUS,
 }
 
 
@@ -138,6 +140,8 @@ class Reader:
         manifest = self.trust[self.said[name]["trust"]]
         if message.kind in ("dispatch", "acknowledgement", "log-tail"):
             return manifest[10]
+        if message.kind in ("dossier", "status"):
+            return manifest[11]
         if message.kind == "officer-request":
             return decode(message.payload, name)[3]
         if message.kind == "enrolment-request":
@@ -239,6 +243,33 @@ class Reader:
             decode(record, "record")
         return len(records)
 
+    def dossier_is_proven(self):
+        """Section 16: a device's records are under the root that its vault signed, and made its certificate."""
+        content = self.open("dossier")
+        bundle = self.messages["audit-bundle-1"]
+        need(content[11] == bundle, "dossier", "another bundle")
+        checkpoint = decode(Message(bundle).payload, "bundle")[8]
+        need(content[10] == checkpoint, "dossier", "another checkpoint")
+        log = f"vault:{content[2]}/{content[3]}/{content[9].hex()}"
+        for logged in content[12]:
+            receipt = formats.Receipt(logged[2], "receipt")
+            root = receipt.root(logged[1])
+            need((root, receipt.size, receipt.log) == (checkpoint[2], checkpoint[1], log), "receipt", "of another log")
+            receipt.verify(self.library, root, self.trust[2][11])
+        request, reserved, signed = (decode(logged[1], "record") for logged in content[12])
+        places = [formats.Receipt(logged[2], "receipt").index for logged in content[12]]
+        need(places[0] + 1 == places[1] == signed[3], "dossier", "records that do not belong together")
+        need([request[0], reserved[0], signed[0]] == [5, 18, 6], "dossier", "other records")
+        device, device_ca, root = (x509.load_der_x509_certificate(content[key]) for key in (5, 6, 7))
+        need(device.tbs_certificate_bytes == reserved[9], "dossier", "another certificate")
+        device.verify_directly_issued_by(device_ca)
+        device_ca.verify_directly_issued_by(root)
+        need(content[7] == self.trust[2][7], "dossier", "another root")
+        digest = int.from_bytes(hashlib.sha256(device.tbs_certificate_bytes).digest()[:16], "big")
+        status = self.open("status")[4][0]
+        held = [digest in formats.digests(each) for each in status[5]]
+        need(held == [True] + [False] * 6, "status", "does not say that the device is good")
+
     def chain_is_whole(self):
         """Section 9: each dispatch follows the one before."""
         before = None
@@ -265,6 +296,7 @@ def main():
         opened[said["type"]] += 1
     reader.keys_are_right()
     reader.chain_is_whole()
+    reader.dossier_is_proven()
     records = reader.log_is_whole()
     json.dump({"opened": opened, "records": records}, sys.stdout, indent=1)
     print()

@@ -21,6 +21,7 @@ use mintmark_protocol::device_secret::{
     DERIVATION_LABEL, DeviceOpener, DeviceSecret, derivation_context,
 };
 use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::dossier::Dossier;
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
 use mintmark_protocol::entitlement::{AccountTag, Entitlement};
@@ -36,13 +37,14 @@ use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
+use mintmark_protocol::status::Status;
 use mintmark_protocol::trust::TrustManifest;
 use mintmark_tests::files;
 use p256::PublicKey;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
 use stage::story::{Log, Story, Told, vault};
-use stage::{Key, describe, forge, keys, restored, vectors};
+use stage::{Key, describe, evidence, forge, keys, restored, vectors};
 use zeroize::Zeroizing;
 
 /// A vector as it stands in its folder.
@@ -190,6 +192,15 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
         "dispatch" => Opened::of(&Dispatch::open(bytes, &trust, &vault()).unwrap()),
         "restore-declaration" => {
             Opened::of(&RestoreDeclaration::open(bytes, &vault(), &sign_key()).unwrap())
+        }
+        "dossier" => Opened::of(&Dossier::open(bytes, &trust.content().report_key).unwrap()),
+        // The plaintext of a status is not kept.
+        "status" => {
+            let status = Status::open(bytes, &trust.content().report_key).unwrap();
+            Opened {
+                content: status.content().to_cbor(),
+                ..Opened::of(&status)
+            }
         }
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
         other => panic!("nobody opens a {other} here"),
@@ -825,12 +836,35 @@ fn files_of(told: &Told) -> (BTreeMap<PathBuf, Vec<u8>>, Value) {
 }
 
 #[test]
+fn the_dossier_and_the_status_are_of_the_log_of_the_vectors() {
+    let (records, _) = records();
+    let bundle = Vector::read("audit-bundle-1").bytes;
+    let dossier = Dossier::from_cbor(&Vector::read("dossier").content()).unwrap();
+    let made = evidence::dossier(&records, &bundle);
+    // Signatures differ from one time to the next, of receipts too.
+    let said = |dossier: &Dossier| {
+        let records = dossier.records.each_ref();
+        (
+            dossier.certificate.clone(),
+            dossier.state.clone(),
+            records.map(|of| of.record.clone()),
+        )
+    };
+    assert_eq!(said(&dossier), said(&made));
+    let status = Status::from_cbor(&Vector::read("status").content()).unwrap();
+    assert_eq!(status, evidence::status(&records, &bundle));
+    assert!(status.vaults[0].states[0].count() > 0);
+}
+
+#[test]
 #[ignore = "writes those that are not there, from those that are"]
 fn write_the_vectors_that_are_missing() {
     let mut index: Value =
         serde_json::from_slice(&fs::read(vectors().join("index.json")).unwrap()).unwrap();
     let (records, bundles) = records();
-    for told in restored::told(&records, bundles[0].content().checkpoint.size) {
+    let restored = restored::told(&records, bundles[0].content().checkpoint.size);
+    let evidence = evidence::told(&records, &Vector::read("audit-bundle-1").bytes);
+    for told in restored.into_iter().chain(evidence) {
         if vectors().join(format!("{}.cose", told.name)).exists() {
             continue;
         }

@@ -9,6 +9,7 @@
 )]
 
 pub mod describe;
+pub mod evidence;
 #[path = "../../../common/protocol/tests/support/forge.rs"]
 pub mod forge;
 pub mod home;

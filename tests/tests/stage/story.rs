@@ -765,6 +765,10 @@ impl Story {
         story
             .told
             .extend(restored::told(&story.log.records, reported));
+        let bundle = story.told.iter().find(|told| told.name == "audit-bundle-1");
+        let bundle = bundle.unwrap().bytes.clone();
+        let evidence = super::evidence::told(&story.log.records, &bundle);
+        story.told.extend(evidence);
         story
     }
 
