@@ -138,6 +138,11 @@ fn est_is_followed_step_by_step_and_headquarters_counts_the_same() {
         Some("base64")
     );
     assert!(cacerts.text().contains("\r\n"));
+    // Whoever does not say what it accepts has a reader of HTTP of its own, which may not skip the ends of lines.
+    let line = service
+        .curl(&format!("{EST}/cacerts"), &["-H", "Accept:"])
+        .is(200);
+    assert_eq!(line.text(), cacerts.text().replace("\r\n", ""));
     let subjects = certificates(&world, "cacerts", &cacerts);
     assert_eq!(subjects.len(), 2, "{subjects:?}");
     let of_label = service.curl(&format!("{EST}/TH-200/cacerts"), &[]).is(200);

@@ -7,7 +7,9 @@ mod body;
 mod certs_only;
 mod csr_attributes;
 
-pub use body::{BODY_BYTES_PER_DER_BYTE_MAX, decode_body, encode_body, request};
+pub use body::{
+    BODY_BYTES_PER_DER_BYTE_MAX, decode_body, encode_body, encode_body_in_one_line, request,
+};
 pub use certs_only::{CERTS_ONLY_DER_BYTES_MAX, certificates, certs_only};
 pub use csr_attributes::{CSR_ATTRIBUTES_DER_BYTES_MAX, CsrAttributes};
 

@@ -54,6 +54,8 @@ fn a_body_has_lines_of_76_characters_that_end_in_cr_lf() {
     let lengths: Vec<usize> = lines.iter().map(|line| line.len()).collect();
     assert_eq!(lengths, [76, 76, 76, 40, 0]);
     assert!(!body.replace("\r\n", "").contains(['\r', '\n']));
+    let line = est::encode_body_in_one_line(&[0xab; 200]);
+    assert_eq!(line, body.replace("\r\n", ""));
 }
 
 #[test]

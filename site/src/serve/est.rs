@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -52,8 +52,15 @@ pub(crate) fn routes() -> Router<Arc<Floor>> {
 
 type Answered = Result<Response, Response>;
 
-fn message(media_type: &'static str, der: &[u8]) -> Response {
-    let mut response = Response::new(Body::from(est::encode_body(der)));
+fn message(media_type: &'static str, der: &[u8], request: &HeaderMap) -> Response {
+    // A client that does not even say what it accepts writes and reads HTTP by itself. Such a one (strongSwan's `pki`) takes
+    // ends of lines for base64; OpenSSL's command cannot do without them, and curl in front of it says what it accepts.
+    let body = if request.contains_key(ACCEPT) {
+        est::encode_body(der)
+    } else {
+        est::encode_body_in_one_line(der)
+    };
+    let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("base64"));
@@ -69,11 +76,11 @@ async fn cacerts(
     let board = floor.wall.board();
     let known = label.map_or(Ok(()), |Path(label)| known(&label, &board).map(drop));
     known
-        .and_then(|()| chain(&board))
+        .and_then(|()| chain(&board, &headers))
         .map_err(|problem| problem.into_plain(&headers))
 }
 
-fn chain(board: &Board) -> Result<Response, Problem> {
+fn chain(board: &Board, request: &HeaderMap) -> Result<Response, Problem> {
     if board.chain.is_empty() {
         let failure = board.ready.clone().err();
         let failure = failure.unwrap_or_else(|| crate::vault::not_enrolled().into());
@@ -81,7 +88,7 @@ fn chain(board: &Board) -> Result<Response, Problem> {
     }
     let chain: Vec<&[u8]> = board.chain.iter().map(Vec::as_slice).collect();
     let der = est::certs_only(&chain).map_err(Error::from)?;
-    Ok(message(CERTS_ONLY, &der))
+    Ok(message(CERTS_ONLY, &der, request))
 }
 
 /// The product that a label names.
@@ -108,18 +115,18 @@ async fn csrattrs(
         }
     };
     product
-        .map(|product| attributes(&product, &board))
+        .map(|product| attributes(&product, &board, &headers))
         .map_err(|problem| problem.into_plain(&headers))
 }
 
 /// What requests for a product are to be like (RFC 7030 section 4.5.2); 204 if it can be asked for no more.
-fn attributes(product: &Sku, board: &Board) -> Response {
+fn attributes(product: &Sku, board: &Board, request: &HeaderMap) -> Response {
     let Some(product) = board.products.iter().find(|of| of.sku == *product) else {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         return response;
     };
-    message(CSR_ATTRIBUTES, &wishes(product).to_der())
+    message(CSR_ATTRIBUTES, &wishes(product).to_der(), request)
 }
 
 fn wishes(product: &Product) -> CsrAttributes {
@@ -153,7 +160,7 @@ async fn enrol<const AGAIN: bool>(
             submission: Submission::Verified(Box::new(request)),
             again: AGAIN,
         };
-        certificate(floor.ask(&asking, want).await?)
+        certificate(floor.ask(&asking, want).await?, &parts.headers)
     };
     answer
         .await
@@ -161,17 +168,21 @@ async fn enrol<const AGAIN: bool>(
 }
 
 /// The certificate, alone (RFC 7030 section 4.2.3): its chain is what cacerts gives.
-fn certificate(given: Given) -> Result<Response, Problem> {
+fn certificate(given: Given, request: &HeaderMap) -> Result<Response, Problem> {
     let Given::Certificate { answer, .. } = given else {
         return Err(misanswered());
     };
     match answer {
         Answer::Issued(issued) | Answer::Existing(issued) => {
             let der = est::certs_only(&[&issued.der]).map_err(Error::from)?;
-            Ok(message(CERTS_ONLY, &der))
+            Ok(message(CERTS_ONLY, &der, request))
         }
         Answer::Refused(refusal) => Err(Problem::from(&refusal)),
-        Answer::Open => Err(pending()),
+        Answer::Open => Err(Problem {
+            // What EST says of a request that is accepted and not answered yet (RFC 7030 section 4.2.3): its clients poll.
+            status: StatusCode::ACCEPTED,
+            ..pending()
+        }),
     }
 }
 

@@ -23,6 +23,11 @@ pub fn encode_body(der: &[u8]) -> String {
     body
 }
 
+/// The same without white space, which nobody needs to send (RFC 8951 section 3.1): for clients that cannot skip it.
+pub fn encode_body_in_one_line(der: &[u8]) -> String {
+    Base64::encode_string(der)
+}
+
 /// The DER in the body of an HTTP message, whatever a Content-Transfer-Encoding may say (RFC 8951 section 3). Spaces,
 /// tabs, CR and LF may stand anywhere (section 3.1). The padding at the end may be left out, whole: RFC 4648 section 4
 /// demands it, some clients forget it, and nothing is ambiguous without it. `object` is what errors call it.
