@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::{binaries, clock, errors};
+use crate::{binaries, clock, errors, stores};
 
 /// A command line that is ready to run: no terminal, nothing on standard input, `--json` unless text is asked for.
 #[derive(Debug)]
@@ -143,7 +143,9 @@ impl Tool {
             .args(inner.get_args());
         in_place_of(&inner, &mut command);
         command.stdin(Stdio::null());
-        self.ended(&command.output().expect("setsid runs"))
+        let output = command.output().expect("setsid runs");
+        stores::reduce_rounds(&self.folder);
+        self.ended(&output)
     }
 
     /// What came of it, however it was run.

@@ -95,7 +95,6 @@ impl World {
         let pattern = once::made(name, |folder| {
             let world = before();
             make(&world);
-            stores::reduce_rounds(world.folder());
             files::copy(world.folder(), folder);
             fs::write(folder.join("made-in"), world.folder().to_str().unwrap()).unwrap();
         });
@@ -160,6 +159,7 @@ impl World {
     }
 
     fn tool(&self, tool: &'static str, line: &str) -> Tool {
+        // What made keys may not have been run by [`Tool::run`].
         stores::reduce_rounds(self.folder());
         let folder = self.folder().to_str().unwrap();
         let word = |word: &str| match word.strip_prefix('@') {
