@@ -8,7 +8,7 @@ use crate::ceiling::Pace;
 use crate::libraries::{self, Library};
 use crate::openssl_ca::{self, Peer};
 use crate::scene::{Run, SAMPLE, Scene};
-use crate::{Options, requests, sync};
+use crate::{Options, files, requests, sync};
 
 /// How many certificates are looked at where cost by size of the index is asked for.
 const WINDOW: u32 = 10_000;
@@ -39,6 +39,11 @@ pub(crate) struct Report {
     pub(crate) steady_to_ceiling: f64,
     /// The ceiling's processor time per certificate to that of issuing: the same ratio where other programs are running.
     pub(crate) processor_to_ceiling: f64,
+    /// The processor time of writing as many files of the same sizes into one folder and nothing else, per certificate, in
+    /// microseconds.
+    pub(crate) files_microseconds: f64,
+    /// The ceiling's processor time with that of the files to that of issuing.
+    pub(crate) processor_to_ceiling_with_files: f64,
     /// The median of what issuing takes to what it takes over a log in memory; to be at most 1.05.
     pub(crate) log_to_memory: f64,
     /// The same in processor time.
@@ -161,6 +166,11 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         "a sync takes {sync:.2} ms, a signature {signature:.2} ms, a request by itself {one_by_one:.2} ms"
     ));
 
+    let files_microseconds = files::microseconds(&scene.path("files"), options.csrs);
+    say(&format!(
+        "the files of a certificate by themselves take {files_microseconds:.0} us of a processor"
+    ));
+
     let index = sizes(&scene, binaries, options.index_max, &mut memory_bytes, &say);
     let ends = index.first().zip(index.last()).filter(|_| index.len() > 1);
     let median_of = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
@@ -172,6 +182,9 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
             f64::midpoint(round.ceiling_before.rate, round.ceiling_after.rate)
         }),
         processor_to_ceiling: median_of(|round| round.processor_ratio),
+        files_microseconds,
+        processor_to_ceiling_with_files: median_of(|round| round.processor_ratio)
+            + files_microseconds / median_of(|round| round.processor_microseconds),
         issuing_rate: median_of(|round| round.issuing),
         issuing_to_ceiling: median_of(|round| round.ratio),
         steady_to_ceiling: median_of(|round| round.steady_ratio),

@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ceiling;
+mod files;
 mod issuing;
 mod libraries;
 mod line;
@@ -29,8 +30,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use mintmark_console::{Console, GlobalOptions};
 use mintmark_ledger::log::LogStore;
+
+/// The allocator of `site`: the ceiling and the log in memory are to differ from it in nothing else.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Where the tests' library looks for the built binaries.
 const BINARIES: &str = "MINTMARK_BINARIES";

@@ -44,6 +44,12 @@ pub(crate) fn table(report: &Report) -> String {
         "",
     );
     row(
+        "  the same, were its files alone a part of the ceiling".to_owned(),
+        format!("files {:.0} us of a processor", report.files_microseconds),
+        ratio(report.processor_to_ceiling_with_files),
+        "",
+    );
+    row(
         "log on, to a log in memory (time)".to_owned(),
         format!("processor {:.2}", report.log_to_memory_processor),
         ratio(report.log_to_memory),
