@@ -16,6 +16,7 @@ pub(crate) mod reading;
 pub(crate) mod restore;
 mod rolled_back;
 pub(crate) mod rotation;
+mod serial_secret;
 mod station;
 pub(crate) mod trust;
 
@@ -372,11 +373,17 @@ impl<'c> Vault<'c> {
             return Ok(None);
         };
         let serials = remember(&self.serials, || {
-            let secret = self.keyring()?.agree(&enrolment.serial_master);
-            let secret = secret.map_err(mintmark_protocol::Error::KeyOperation)?;
+            let secret =
+                serial_secret::agreed(self.keyring()?, &enrolment.serial_master, &self.name)?;
             Ok(SerialCipher::derive(&secret, &self.name))
         })?;
         Ok(Some(serials))
+    }
+
+    /// Sees to it that serial numbers can be made, where the token is at hand: see [`serial_secret`]. Where it is not, nothing
+    /// that was done depends on it.
+    pub(crate) fn prepare_serials(&self) {
+        let _ = self.serials();
     }
 
     /// A device CA of this vault.

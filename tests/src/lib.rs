@@ -32,5 +32,5 @@ pub use command::{Run, Tool};
 pub use liar::Liar;
 pub use service::Service;
 pub use stores::Stores;
-pub use token_server::{TokenServer, through_server};
+pub use token_server::{TokenServer, through_plain_server, through_server};
 pub use world::World;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use p256::elliptic_curve::Generate as _;
 
@@ -140,4 +140,18 @@ pub fn pin_file(folder: &Path, name: &str) -> PathBuf {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     file
+}
+
+/// OpenSC's tool, logged in to a token of a world's folder.
+#[track_caller]
+pub fn pkcs11_tool(folder: &Path, token: &str, arguments: &[&str]) -> Output {
+    let pin = fs::read_to_string(pin_file(folder, token)).unwrap();
+    judge::succeed(
+        Command::new("pkcs11-tool")
+            .env("SOFTHSM2_CONF", configuration(folder))
+            .arg("--module")
+            .arg(module())
+            .args(["--token-label", token, "--login", "--pin", &pin])
+            .args(arguments),
+    )
 }

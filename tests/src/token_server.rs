@@ -85,17 +85,22 @@ pub(crate) fn address(folder: &Path) -> String {
     format!("unix:path={}", socket(folder).display())
 }
 
-/// The module that reaches a world's token through its server: p11-kit's client, with ECDH beside it.
-pub fn client(folder: &Path) -> PathBuf {
+/// p11-kit's client as it is.
+fn plain_client() -> &'static str {
     const CANDIDATES: [&str; 3] = [
         "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
         "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
         "/usr/lib64/pkcs11/p11-kit-client.so",
     ];
     let client = CANDIDATES.iter().find(|path| Path::new(path).exists());
-    let client = client.unwrap_or_else(|| {
+    client.unwrap_or_else(|| {
         panic!("p11-kit's client (package p11-kit-modules) is at none of {CANDIDATES:?}")
-    });
+    })
+}
+
+/// The module that reaches a world's token through its server: p11-kit's client, with ECDH beside it.
+pub fn client(folder: &Path) -> PathBuf {
+    let client = plain_client();
     let module = folder.join("p11-kit-client-with-ecdh.so");
     if !module.exists() {
         judge::succeed(
@@ -118,4 +123,9 @@ pub fn client(folder: &Path) -> PathBuf {
 pub fn through_server(folder: &Path, uri: &str) -> String {
     let client = client(folder);
     uri.replace(stores::module().to_str().unwrap(), client.to_str().unwrap())
+}
+
+/// The same by p11-kit's client as it is, which may pass no agreement on.
+pub fn through_plain_server(uri: &str) -> String {
+    uri.replace(stores::module().to_str().unwrap(), plain_client())
 }

@@ -16,19 +16,6 @@ fn on_token() -> (World, String) {
     (world, uri)
 }
 
-/// OpenSC's tool, logged in to a token.
-fn pkcs11_tool(world: &World, token: &str, arguments: &[&str]) {
-    let pin = fs::read_to_string(stores::pin_file(world.folder(), token)).unwrap();
-    judge::succeed(
-        Command::new("pkcs11-tool")
-            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
-            .arg("--module")
-            .arg(stores::module())
-            .args(["--token-label", token, "--login", "--pin", &pin])
-            .args(arguments),
-    );
-}
-
 /// `site init` of another vault with keys at this URI.
 fn init(world: &World, uri: &str) -> mintmark_tests::Tool {
     let fingerprint = world.trust_fingerprint();
@@ -178,8 +165,8 @@ fn a_key_that_is_gone_and_one_of_another_make_are_never_made_anew() {
     world.let_in("berlin", &["alice"]);
     world.requests("one", [1]);
     let status = world.status("berlin");
-    pkcs11_tool(
-        &world,
+    stores::pkcs11_tool(
+        world.folder(),
         "berlin",
         &[
             "--delete-object",
@@ -189,8 +176,8 @@ fn a_key_that_is_gone_and_one_of_another_make_are_never_made_anew() {
             "device-ca",
         ],
     );
-    pkcs11_tool(
-        &world,
+    stores::pkcs11_tool(
+        world.folder(),
         "berlin",
         &[
             "--delete-object",
@@ -202,8 +189,8 @@ fn a_key_that_is_gone_and_one_of_another_make_are_never_made_anew() {
     );
     world.issue("one").fails(3, "KEY-MISSING");
     // A new key under the old label is another key: what it signs is not what HQ knows.
-    pkcs11_tool(
-        &world,
+    stores::pkcs11_tool(
+        world.folder(),
         "berlin",
         &[
             "--keypairgen",
@@ -233,8 +220,8 @@ fn two_keys_of_one_label_are_one_too_many() {
     let (world, _) = on_token();
     world.let_in("berlin", &["alice"]);
     world.requests("one", [1]);
-    pkcs11_tool(
-        &world,
+    stores::pkcs11_tool(
+        world.folder(),
         "berlin",
         &[
             "--keypairgen",

@@ -61,19 +61,6 @@ const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 const P384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
 const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 
-/// OpenSC's tool, logged in to a token.
-fn pkcs11_tool(world: &World, token: &str, arguments: &[&str]) -> Output {
-    let pin = fs::read_to_string(stores::pin_file(world.folder(), token)).unwrap();
-    judge::succeed(
-        Command::new("pkcs11-tool")
-            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
-            .arg("--module")
-            .arg(stores::module())
-            .args(["--token-label", token, "--login", "--pin", &pin])
-            .args(arguments),
-    )
-}
-
 /// What a device's firmware finds in its secret, by one of the COSE libraries or by OpenSSL.
 fn firmware(world: &World, library: &str, device_id: &str, file: &Path) -> Output {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -217,7 +204,7 @@ fn in_token(world: &World, label: &str, device_id: &str) -> String {
     let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
     let sign = ["--sign", "--mechanism", "SHA256-HMAC"];
     let files = ["--input-file", input, "--output-file", output];
-    pkcs11_tool(world, "berlin", &[&sign[..], &files].concat());
+    stores::pkcs11_tool(world.folder(), "berlin", &[&sign[..], &files].concat());
     hex::encode(fs::read(output).unwrap())
 }
 
@@ -252,7 +239,12 @@ fn keys_are_sealed_into_the_token_and_what_it_derives_reaches_each_device_alone(
     assert_eq!(status["keys_missing"], json!(0));
     let received = column(status["keys"].as_array().unwrap(), "received");
     assert_eq!(received, ["unwrapped"; 3]);
-    let listed = pkcs11_tool(&world, "berlin", &["--list-objects", "--type", "secrkey"]).stdout;
+    let listed = stores::pkcs11_tool(
+        world.folder(),
+        "berlin",
+        &["--list-objects", "--type", "secrkey"],
+    )
+    .stdout;
     let listed = String::from_utf8(listed).unwrap();
     for label in ["service", "pairing", "firmware"] {
         let object = listed

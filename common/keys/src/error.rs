@@ -92,6 +92,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// The token, or what passes calls on to it, does not know the mechanism.
+    #[error("{store} does not know what it takes to {action}: {reason}")]
+    MechanismMissing {
+        /// Which token.
+        store: String,
+        /// What was asked of it, with the mechanism.
+        action: &'static str,
+        /// The return value.
+        reason: String,
+    },
     /// The token was there and is not, or does not answer. It comes back by itself: whichever call comes next looks for
     /// it.
     #[error("{store} is gone: {reason}")]
@@ -356,6 +366,7 @@ impl Error {
             Self::TokenMissing { .. } => "TOKEN-MISSING",
             Self::TokenAmbiguous { .. } => "TOKEN-AMBIGUOUS",
             Self::TokenFailed { .. } => "TOKEN-FAILED",
+            Self::MechanismMissing { .. } => "MECHANISM-MISSING",
             Self::TokenGone { .. } => "TOKEN-GONE",
             Self::TokenHung { .. } => "TOKEN-HUNG",
             Self::PinSourceUnreadable { .. } => "PIN-SOURCE-UNREADABLE",
@@ -407,6 +418,7 @@ impl Error {
             | Self::TokenMissing { .. }
             | Self::TokenAmbiguous { .. }
             | Self::TokenFailed { .. }
+            | Self::MechanismMissing { .. }
             | Self::TokenGone { .. }
             | Self::TokenHung { .. }
             | Self::PinSourceUnreadable { .. }
@@ -467,6 +479,9 @@ impl Error {
                 "check the token, its cable or its service; if the call does not return after that, start the program again".into()
             }
             Self::TokenFailed { .. } => "check that the token is connected and its service runs; doctor tries every operation".into(),
+            Self::MechanismMissing { .. } => "do this where the token is, through the token's own module: some modules that pass calls on, \
+                 as p11-kit's of version 0.24, leave this mechanism out"
+                .into(),
             Self::PinSourceUnreadable { .. } => {
                 "pin-source must name a file with the PIN on its only line, readable by this user".into()
             }

@@ -134,6 +134,18 @@ pub struct Probe {
     /// What was found, or why it failed. Not every vault needs the last three: that a store does not offer one of them
     /// is a finding and begins with `not offered`; that it gives a wrong result is a failure.
     pub outcome: Result<String, String>,
+    /// It failed for want of a mechanism: the token works, and what passes calls on to it may lack that one.
+    pub mechanism_missing: bool,
+}
+
+impl Probe {
+    pub(crate) fn of(name: &str, outcome: Result<String, Error>) -> Self {
+        Self {
+            name: name.into(),
+            mechanism_missing: matches!(outcome, Err(Error::MechanismMissing { .. })),
+            outcome: outcome.map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// How the way to a store stands, as far as it is known without using it.

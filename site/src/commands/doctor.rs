@@ -63,6 +63,9 @@ impl Check {
     }
 }
 
+/// The code of a mechanism that the way to a token does not offer.
+const MECHANISM_MISSING: &str = "MECHANISM-MISSING";
+
 /// Tries everything, and goes on where something fails.
 pub(crate) fn execute(
     arguments: &Arguments,
@@ -204,6 +207,11 @@ fn keys(
         Err(error) => checks.push(bad("self test", &error.into())),
         Ok(probes) => checks.extend(probes.into_iter().map(|probe| match probe.outcome {
             Ok(found) => good(&probe.name, found),
+            Err(why) if probe.mechanism_missing => lacking(
+                &probe.name,
+                identity.is_some(),
+                Error::environment(MECHANISM_MISSING, why),
+            ),
             Err(why) => {
                 let error = Error::environment("TOKEN-UNFIT", why);
                 bad(
@@ -317,6 +325,9 @@ fn granted(store: &dyn KeyStore, state: &State, checks: &mut Vec<Check>) {
 
 fn key(store: &dyn KeyStore, label: &str, purpose: Purpose, expected: Option<&PublicKey>) -> Check {
     match (store.find(label, purpose), expected) {
+        (Err(error @ mintmark_keys::Error::MechanismMissing { .. }), _) => {
+            lacking(label, expected.is_some(), error.into())
+        }
         (Err(error), _) => bad(label, &error.into()),
         (Ok(None), None) => good(label, "not there; `site init` makes it"),
         (Ok(None), Some(_)) => {
@@ -333,6 +344,18 @@ fn key(store: &dyn KeyStore, label: &str, purpose: Purpose, expected: Option<&Pu
             let error = Error::integrity("VAULT-KEY-CHANGED", message);
             bad(label, &error.hint("put the vault's own token back"))
         }
+    }
+}
+
+/// The way to the token lacks what it takes to be made a vault, and to import; a vault does the rest all the same.
+fn lacking(check: &str, is_vault: bool, error: Error) -> Check {
+    let error = error.hint(
+        "`site init` and `site media import` need it: run them where the token is, through its own module; issuing, serving \
+         and exporting work without it once such a command has run there",
+    );
+    match is_vault {
+        true => bad(check, &error).warning(),
+        false => bad(check, &error),
     }
 }
 

@@ -155,8 +155,9 @@ fn request(
     now: u64,
     console: &Console,
 ) -> Result<EnrolmentRequest> {
-    let signing_key = key(store, VAULT_SIGN, Purpose::Sign, console)?;
+    // What a way to the token that passes calls on may lack comes first.
     let agreement_key = key(store, VAULT_AGREE, Purpose::Agree, console)?;
+    let signing_key = key(store, VAULT_SIGN, Purpose::Sign, console)?;
     key(store, DEVICE_CA, Purpose::Sign, console)?;
     let transport_key = transport(store, console)?;
     let csr = |label, what| certification_request(store, name, label, what);

@@ -143,6 +143,11 @@ impl Keyring {
         Ok(signer)
     }
 
+    /// `vault-agree`.
+    pub(crate) fn agreement(&self) -> &dyn Agreement {
+        &*self.agree
+    }
+
     /// The store.
     pub(crate) fn store(&self) -> &Arc<dyn KeyStore> {
         &self.store

@@ -372,10 +372,7 @@ impl KeyStore for FileStore {
             ("cmac", probe_mac(SecretAlgorithm::Aes256)),
         ]
         .into_iter()
-        .map(|(name, outcome)| Probe {
-            name: name.into(),
-            outcome: outcome.map_err(|error: Error| error.to_string()),
-        })
+        .map(|(name, outcome)| Probe::of(name, outcome))
         .collect())
     }
 }

@@ -70,7 +70,13 @@ impl Fault {
     }
 
     pub(super) fn into_error(self, store: &str) -> Error {
+        let lacks_mechanism = self.rv() == Some(RvError::MechanismInvalid);
         match self {
+            Self::Token { action, error } if lacks_mechanism => Error::MechanismMissing {
+                store: store.into(),
+                action,
+                reason: reason(&error),
+            },
             Self::Token { action, error } => Error::TokenFailed {
                 store: store.into(),
                 action,

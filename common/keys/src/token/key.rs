@@ -320,7 +320,7 @@ pub(super) fn derive(
         )) => derive_from(&[&[0x04, 65], point.as_bytes()].concat()),
         other => other,
     }
-    .map_err(Fault::while_("agree on a secret"))?;
+    .map_err(Fault::while_("agree on a secret (CKM_ECDH1_DERIVE)"))?;
     let read = session.get_attributes(secret, &[AttributeType::Value]);
     // Destroyed before anything is judged, so that no failure leaves it in the token.
     let destroyed = session.destroy_object(secret);

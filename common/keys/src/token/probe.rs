@@ -50,10 +50,7 @@ pub(super) fn run(pool: &Pool) -> Vec<Probe> {
         ),
     ]
     .into_iter()
-    .map(|(name, outcome)| Probe {
-        name: name.into(),
-        outcome: outcome.map_err(|error| error.to_string()),
-    })
+    .map(|(name, outcome)| Probe::of(name, outcome))
     .collect()
 }
 

@@ -109,6 +109,7 @@ fn import_all(
     if effort == Effort::Import {
         // What an entitlement brought, or ended.
         vault.tend_keys(Telling::News)?;
+        vault.prepare_serials();
         vault.burn_doubt()?;
     }
     Ok(())
