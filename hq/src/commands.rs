@@ -15,6 +15,7 @@ mod media;
 mod officer;
 mod policy;
 mod reconcile;
+mod report;
 mod site;
 mod status;
 mod trust;
@@ -75,6 +76,9 @@ enum Command {
     Audit(audit::Audit),
     /// Hold what was granted against what was made, and say what does not fit.
     Reconcile(reconcile::Reconcile),
+    /// Sealed reports.
+    #[command(subcommand)]
+    Report(report::Report),
     /// Devices: what the logs say of one.
     #[command(subcommand)]
     Device(device::Device),
@@ -121,7 +125,11 @@ impl Command {
             ),
             Self::Media(media) => matches!(media, media::Media::Inspect { .. }),
             Self::Ca(ca) => matches!(ca, ca::Ca::List | ca::Ca::Show { .. }),
-            Self::Policy(_) | Self::Audit(_) | Self::Reconcile(_) | Self::Completion { .. } => true,
+            Self::Policy(_)
+            | Self::Audit(_)
+            | Self::Reconcile(_)
+            | Self::Report(_)
+            | Self::Completion { .. } => true,
             Self::Device(device) => device.only_looks(),
             Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
@@ -168,6 +176,7 @@ fn dispatch(
         Command::Media(media) => media.run(home, console),
         Command::Audit(audit) => audit.run(home, console),
         Command::Reconcile(reconcile) => reconcile.run(home, console),
+        Command::Report(report) => report.run(console),
         Command::Device(device) => device.run(home, console),
         Command::Ca(ca) => ca.run(home, console),
         Command::Status(status) => status.run(home, console),

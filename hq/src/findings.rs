@@ -7,6 +7,8 @@ use mintmark_ledger::replay::{Divergence, Severity as ReplaySeverity};
 use mintmark_protocol::identifier::{Lineage, VaultName};
 use serde_json::{Value, json};
 
+pub(crate) mod kinds;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
@@ -62,6 +64,9 @@ impl From<ReplaySeverity> for Severity {
 pub(crate) const DUPLICATE_KEY: &str = "DUPLICATE-KEY";
 /// One identifier of one product at two vaults.
 pub(crate) const DUPLICATE_DEVICE: &str = "DUPLICATE-DEVICE";
+
+/// One serial in certificates of two vaults.
+pub(crate) const DUPLICATE_SERIAL: &str = "DUPLICATE-SERIAL";
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]

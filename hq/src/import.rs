@@ -145,7 +145,12 @@ impl<'a> Importer<'a> {
                 };
                 return match offence {
                     Some(offence) => self.accuse(registry, &arrived, offence),
-                    None => Ok(Taken::Held(failure)),
+                    None => {
+                        let gap =
+                            chain::gap(&registry.sql, &vault, bundle.content(), &fingerprint)?;
+                        findings::add(&registry.sql, &gap, clock::now_unix())?;
+                        Ok(Taken::Held(failure))
+                    }
                 };
             }
             Place::Over(failure) => return Ok(Taken::Refused(failure)),
@@ -276,6 +281,8 @@ impl<'a> Importer<'a> {
         }
         // It was refused for a dispatch that headquarters has forgotten, as officers have declared since.
         findings::withdraw(sql, &[DISPATCH_UNKNOWN], &fingerprint)?;
+        // What was missing is here. What still is, the next bundle that is held tells again.
+        findings::close(sql, &vault.name, chain::GAP)?;
         bundles::unrefuse(sql, &fingerprint)?;
         records::expect_whole(bundle, arrived.read)?;
 

@@ -9,6 +9,7 @@ use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::encryption::FormerKeys;
 use mintmark_protocol::key::thumbprint;
+use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use zeroize::Zeroizing;
@@ -90,6 +91,22 @@ impl<'a> Keyring<'a> {
 
     pub(crate) fn signer(&self, label: &str) -> Result<Arc<dyn Signer>, Failure> {
         self.store(label)?.signer(label).map_err(failure::keys)
+    }
+
+    /// The signer of what anybody may check: it is the one that the manifest names, or nobody would believe it.
+    pub(crate) fn report_signer(
+        &self,
+        manifest: &TrustManifest,
+    ) -> Result<Arc<dyn Signer>, Failure> {
+        let signer = self.signer(REPORT)?;
+        if *signer.public_key() == manifest.report_key {
+            return Ok(signer);
+        }
+        Err(failure::usage(
+            "KEY-NOT-LISTED",
+            "the key `report` is not the one that the trust manifest names",
+            "publish the manifest that lists it (`hq trust draft`, approvals, `hq trust publish`), then run this again",
+        ))
     }
 
     pub(crate) fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Failure> {

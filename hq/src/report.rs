@@ -13,7 +13,7 @@ use self::period::{Day, Period};
 use crate::certified_again::CertifiedAgain;
 use crate::clock::DAY_SECONDS;
 use crate::failure;
-use crate::findings::{Finding, Severity};
+use crate::findings::{Finding, Severity, kinds};
 use crate::registry::accounts::{self, Account};
 use crate::registry::postings::{self, Bucket, Posting};
 use crate::registry::{bundles, dispatches, findings, vaults};
@@ -25,8 +25,10 @@ mod granted;
 mod html;
 mod json;
 mod leftover;
+mod overdue;
 pub(crate) mod period;
 mod plots;
+pub(crate) mod seal;
 mod table;
 mod xlsx;
 
@@ -41,6 +43,8 @@ pub(crate) struct Query {
     pub(crate) entitlement: Option<EntitlementId>,
     /// Which days.
     pub(crate) period: Period,
+    /// After how many days a site without a bundle is silent; what its entitlements say if none is given.
+    pub(crate) silent_days: Option<u64>,
 }
 
 /// One account: one product of one entitlement of one vault.
@@ -122,11 +126,17 @@ impl Report {
         let mut findings = findings::all(sql, site)?;
         CertifiedAgain::new(sql).explain(&mut findings)?;
         findings.extend(leftover::unresolved(sql, site, &accounts)?);
+        findings.extend(overdue::all(sql, &known, &query)?);
         // Of one product, the findings are those of the vaults that make it: a log is one log.
         if query.product.is_some() || query.entitlement.is_some() {
             let of: BTreeSet<_> = accounts.iter().map(|account| &account.vault).collect();
             findings.retain(|finding| of.contains(&finding.vault));
         }
+        debug_assert!(
+            findings
+                .iter()
+                .all(|finding| kinds::is_known(&finding.code, finding.severity))
+        );
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let journal = postings::all(sql, site)?;
         let replaced = replaced(sql, &known)?;

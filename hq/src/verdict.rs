@@ -11,6 +11,7 @@ use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::receipt::{Receipt, log_name};
+use mintmark_protocol::report::Report;
 use mintmark_protocol::status::{Status, VaultStatus};
 use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use p256::PublicKey;
@@ -121,6 +122,19 @@ impl Trusted {
         let newest = newest
             .ok_or_else(|| failure::home_corrupt("there is no trust manifest to judge by"))?;
         Status::open(bytes, &newest.report_key).map_err(untrusted)
+    }
+
+    /// Opens a sealed report, by the report key of the newest manifest or of one before, and says by which.
+    pub(crate) fn report(&self, bytes: &[u8]) -> Result<(Verified<Report>, u64), Failure> {
+        let mut refused = failure::home_corrupt("there is no trust manifest to judge by");
+        for manifest in self.manifests.iter().rev() {
+            let manifest = manifest.content();
+            match Report::open(bytes, &manifest.report_key) {
+                Ok(report) => return Ok((report, manifest.version)),
+                Err(error) => refused = untrusted(error),
+            }
+        }
+        Err(refused)
     }
 
     /// The issuer among these of a device's certificate, if a root of ours issued that.

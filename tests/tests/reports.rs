@@ -316,3 +316,145 @@ fn the_views_for_auditors_come_to_the_figures_of_the_report() {
         &[&world.path("hq/registry.sqlite"), &report, &document],
     );
 }
+
+fn codes(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .map(|finding| finding["code"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_site_that_says_nothing_for_longer_than_it_may_is_silent_and_one_that_reports_is_not() {
+    let world = three_days();
+    // Its entitlement lets it work unreported for fourteen days.
+    world.set_clock(15 * DAY);
+    assert_eq!(codes(&world.hq("reconcile").ok().json()), [""; 0]);
+    world.set_clock(17 * DAY);
+    let run = world.hq("reconcile").exits(1);
+    let report = run.json();
+    assert_eq!(codes(&report), ["SITE-SILENT"], "{run}");
+    let evidence = &report["findings"][0]["evidence"];
+    assert_eq!(
+        (&evidence["days"], &evidence["days_max"]),
+        (&json!(15), &json!(14))
+    );
+    // Whoever wants to wait longer does; and who looks back sees what was overdue then.
+    world.hq("reconcile --silent-days 20").ok();
+    let of_then = format!("reconcile --as-of {}", day(&report, 0));
+    assert_eq!(codes(&world.hq(&of_then).ok().json()), [""; 0]);
+    // By then it has stopped by itself; with what headquarters says to its bundle, it goes on.
+    world.requests("third", [8]);
+    let run = world.issue("third").exits(1);
+    assert_eq!(run.lines()[0]["code"], "CREDIT-DAYS-EXHAUSTED", "{run}");
+    world.carry_out("berlin").exits_done();
+    world.issue("third").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(codes(&world.hq("reconcile").ok().json()), [""; 0]);
+}
+
+#[test]
+fn a_revocation_that_no_vault_confirms_is_found_until_one_does() {
+    let world = three_days();
+    let revoke = "entitlement revoke th200 --reason sold --output $D/officers/revoke.draft";
+    let drafted = world.hq(revoke).ok();
+    world.approve("$D/officers/revoke.draft");
+    world
+        .hq(&format!("entitlement export {}", drafted.text("id")))
+        .ok();
+    world.hq("media export $D/media").ok();
+    assert_eq!(codes(&world.hq("reconcile").ok().json()), [""; 0]);
+    world.set_clock(17 * DAY);
+    // The entitlement is over, so nobody waits for a bundle: but for word of the revocation.
+    let run = world.hq("reconcile").exits(1);
+    assert_eq!(codes(&run.json()), ["REVOCATION-UNSEEN"], "{run}");
+    world.site("media import $D/media").ok();
+    world.carry_home("berlin").exits_done();
+    assert_eq!(codes(&world.hq("reconcile").ok().json()), [""; 0]);
+}
+
+#[test]
+fn a_sealed_report_is_checked_without_a_home_and_by_openssl() {
+    let world = three_days();
+    world
+        .hq("reconcile --format html --output $D/plain.html")
+        .ok();
+    let said = world
+        .hq("reconcile --format html --sign --output $D/report.cose")
+        .ok()
+        .json();
+    assert_eq!(said["sealed"], true);
+    world.hq("reconcile --sign").fails(2, "USAGE");
+    let manifest = world.path("hq/record/trust/trust-000001.cose");
+    let trusted = format!(
+        "--trust {} --fingerprint {}",
+        manifest.display(),
+        world.trust_fingerprint()
+    );
+    // No home is there.
+    let verify = |file: &str, more: &str| {
+        world.hq(&format!(
+            "--home $D/nowhere report verify {file} {trusted} {more}"
+        ))
+    };
+    let verdict = verify("$D/report.cose", "--output $D/inside.html")
+        .ok()
+        .json();
+    assert_eq!(
+        (
+            &verdict["verdict"],
+            &verdict["format"],
+            &verdict["trust_version"]
+        ),
+        (&json!("genuine"), &json!("html"), &json!(1))
+    );
+    assert_eq!(
+        fs::read(world.path("inside.html")).unwrap(),
+        fs::read(world.path("plain.html")).unwrap()
+    );
+    verify("$D/report.cose", "--output $D/inside.html").fails(3, "FILE-EXISTS");
+
+    // OpenSSL over the structure that RFC 9052 section 4.4 signs, put together by a reader of CBOR that is not ours.
+    const SPLIT: &str = "import cbor2, sys\n\
+        tag = cbor2.loads(open(sys.argv[1], 'rb').read())\n\
+        assert tag.tag == 18\n\
+        protected, unprotected, payload, signature = tag.value\n\
+        assert not unprotected\n\
+        open(sys.argv[2], 'wb').write(cbor2.dumps(['Signature1', protected, b'', payload]))\n\
+        r, s = (int.from_bytes(part, 'big') for part in (signature[:32], signature[32:]))\n\
+        from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature\n\
+        open(sys.argv[3], 'wb').write(encode_dss_signature(r, s))\n\
+        manifest = cbor2.loads(open(sys.argv[4], 'rb').read()).value[2]\n\
+        key = cbor2.loads(manifest)[11]\n\
+        from cryptography.hazmat.primitives.asymmetric import ec\n\
+        from cryptography.hazmat.primitives import serialization as forms\n\
+        x, y = (int.from_bytes(key[at], 'big') for at in (-2, -3))\n\
+        public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()\n\
+        pem = public.public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)\n\
+        open(sys.argv[5], 'wb').write(pem)\n";
+    let at = |name: &str| world.path(name);
+    python(
+        &["-c", SPLIT],
+        &[
+            &at("report.cose"),
+            &at("signed"),
+            &at("signature"),
+            &manifest,
+            &at("key.pem"),
+        ],
+    );
+    let said = judge::openssl(
+        world.folder(),
+        "dgst -sha256 -verify key.pem -signature signature signed",
+    );
+    assert_eq!(said.trim(), "Verified OK");
+
+    // One bit, and nobody believes it.
+    let size = fs::metadata(at("report.cose")).unwrap().len() as usize;
+    for byte in [40, size / 2, size - 10] {
+        mintmark_tests::files::flip(&at("report.cose"), 8 * byte);
+        verify("$D/report.cose", "").exits(1).errors();
+        mintmark_tests::files::flip(&at("report.cose"), 8 * byte);
+    }
+    verify("$D/report.cose", "").ok();
+}

@@ -97,10 +97,12 @@ pub enum Kind {
     Dossier,
     /// Which certificates HQ accounts for.
     Status,
+    /// What HQ showed of its books.
+    Report,
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
@@ -119,6 +121,7 @@ impl Kind {
         Self::LogTail,
         Self::Dossier,
         Self::Status,
+        Self::Report,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -142,6 +145,7 @@ impl Kind {
             Self::LogTail => "log-tail",
             Self::Dossier => "dossier",
             Self::Status => "status",
+            Self::Report => "report",
         }
     }
 

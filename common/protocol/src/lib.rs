@@ -35,6 +35,7 @@ pub mod officer;
 pub mod order;
 pub mod reanchor;
 pub mod receipt;
+pub mod report;
 pub mod restore;
 pub mod revocation;
 pub mod segment;

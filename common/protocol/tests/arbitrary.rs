@@ -47,6 +47,7 @@ static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         sealed.segments[0].clone(),
         dossier_bytes(),
         status_bytes(),
+        report_bytes(),
     ]
 });
 
@@ -97,6 +98,7 @@ fn read_with_everything(bytes: &[u8]) -> bool {
         open_restore_declaration(bytes).is_ok(),
         open_dossier(bytes).is_ok(),
         open_status(bytes).is_ok(),
+        open_report(bytes).is_ok(),
         key.open(|opener| LogTail::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         key.open(|opener| Acknowledgement::open(bytes, &PINNED, &vault, opener))

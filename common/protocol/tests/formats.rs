@@ -93,7 +93,7 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
@@ -112,6 +112,7 @@ const KINDS: [&str; 18] = [
     "log-tail",
     "dossier",
     "status",
+    "report",
 ];
 
 thread_local! {
@@ -152,6 +153,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("log-tail-message", log_tail_bytes()),
         ("dossier-message", dossier_bytes()),
         ("status-message", status_bytes()),
+        ("report-message", report_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
@@ -201,6 +203,7 @@ fn every_plaintext_matches_its_rule() {
     matches("log-tail", &log_tail().to_cbor()).unwrap();
     matches("dossier", &dossier().to_cbor()).unwrap();
     matches("status", &status().to_cbor()).unwrap();
+    matches("report", &report().to_cbor()).unwrap();
     matches("receipt", &receipt_bytes()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
     let plaintext = forge::decrypt(&file, &audit_key());

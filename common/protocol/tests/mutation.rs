@@ -207,6 +207,11 @@ fn a_damaged_status_is_refused() {
 }
 
 #[test]
+fn a_damaged_report_is_refused() {
+    refuses_all_damage(&report_bytes(), |bytes| open_report(bytes).map(drop));
+}
+
+#[test]
 fn a_damaged_receipt_is_refused() {
     use mintmark_protocol::receipt::Receipt;
     // The proof itself is not signed: it leads to the root, or it does not.

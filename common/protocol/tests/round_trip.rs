@@ -368,3 +368,26 @@ fn a_status_that_lists_a_vault_twice_or_cuts_its_digests_short_is_refused() {
         assert_eq!(refused.code(), "MESSAGE-SHAPE");
     }
 }
+
+#[test]
+fn a_sealed_report_is_what_was_sealed_and_no_other_message() {
+    use mintmark_protocol::report::{REPORT_CONTENT_BYTES_MAX, Report};
+    assert_eq!(*open_report(&report_bytes()).unwrap().content(), report());
+    assert_eq!(
+        open_report(&status_bytes()).unwrap_err().code(),
+        "MESSAGE-TYPE"
+    );
+    let empty = Report {
+        content: Vec::new(),
+        ..report()
+    };
+    let refused = Report::from_cbor(&empty.to_cbor()).unwrap_err();
+    assert_eq!(refused.code(), "MESSAGE-SHAPE");
+    let large = Report {
+        content: vec![0; REPORT_CONTENT_BYTES_MAX + 1],
+        ..report()
+    };
+    let key = report_key();
+    let refused = large.seal(&key.public, &|m| key.sign(m)).unwrap_err();
+    assert_eq!(refused.code(), "MESSAGE-OVERSIZE");
+}

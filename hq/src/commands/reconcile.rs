@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use mintmark_console::{Console, Exit, Failure, files};
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku};
+use mintmark_protocol::report::ReportFormat;
 use serde_json::json;
 
 use crate::failure;
 use crate::home::Home;
 use crate::report::period::{Day, Period};
-use crate::report::{Query, Report};
+use crate::report::{Query, Report, seal};
 
 /// Hold what was granted against what was made, and say what does not fit.
 #[derive(Debug, Args)]
@@ -30,12 +31,19 @@ pub(super) struct Reconcile {
     /// The last day; everything that was reported if none is given.
     #[arg(long, value_name = "DAY")]
     as_of: Option<Day>,
+    /// After how many days without a bundle a vault is called silent, and a revocation unseen; without it, after as many as
+    /// its entitlements let it work unreported.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3650))]
+    silent_days: Option<u64>,
     /// How to show it: as a table unless --json is given.
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// A file to write it to, in place of standard output.
     #[arg(long, value_name = "F")]
     output: Option<PathBuf>,
+    /// Seal what is written with the report key of headquarters; `hq report verify` checks it.
+    #[arg(long, requires = "output")]
+    sign: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +60,18 @@ enum Format {
     Html,
 }
 
+impl From<Format> for ReportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Table => Self::Table,
+            Format::Json => Self::Json,
+            Format::Csv => Self::Csv,
+            Format::Xlsx => Self::Xlsx,
+            Format::Html => Self::Html,
+        }
+    }
+}
+
 impl Reconcile {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let format = self.format(console)?;
@@ -63,6 +83,7 @@ impl Reconcile {
             product: self.product,
             entitlement: self.entitlement,
             period,
+            silent_days: self.silent_days,
         };
         let report = Report::new(&registry.sql, query)?;
         let said = match (&self.output, format) {
@@ -73,13 +94,18 @@ impl Reconcile {
             }
             (None, format) => console.write_data(&written(&report, format)?),
             (Some(output), format) => {
-                files::write_replace(output, &written(&report, format)?)?;
+                let mut bytes = written(&report, format)?;
+                if self.sign {
+                    bytes = seal::seal(&home, format.into(), bytes, console)?;
+                }
+                files::write_replace(output, &bytes)?;
                 if console.is_json() {
                     console.json(&json!({
                         "schema": "mintmark/reconcile-file/1",
                         "file": output.display().to_string(),
                         "balanced": report.balanced(),
                         "findings": report.findings.len(),
+                        "sealed": self.sign,
                     }))
                 } else {
                     console.note(format!("{}: {}", output.display(), report.summary()));

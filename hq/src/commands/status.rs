@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{expect_absent, say};
 use crate::home::Home;
-use crate::keyring::{self, Keyring, REPORT};
+use crate::keyring::{self, Keyring};
 use crate::serials::Serials;
 use crate::{clock, failure, status, trust};
 
@@ -44,14 +44,7 @@ impl Status {
             version,
             clock::now_unix(),
         )?;
-        let signer = ring.signer(REPORT)?;
-        if *signer.public_key() != manifest.content().report_key {
-            return Err(failure::usage(
-                "KEY-NOT-LISTED",
-                "the key `report` is not the one that the trust manifest names",
-                "publish the manifest that lists it (`hq trust draft`, approvals, `hq trust publish`), then run this again",
-            ));
-        }
+        let signer = ring.report_signer(manifest.content())?;
         let bytes = made
             .seal(signer.public_key(), &keyring::sign(&*signer))
             .map_err(failure::protocol)?;

@@ -274,3 +274,39 @@ fn over(vault: &Vault, bundle: &Bundle, fingerprint: &Fingerprint, restore: &Res
         text,
     )))
 }
+
+/// A bundle came, and what comes before it did not.
+pub(crate) const GAP: &str = "BUNDLE-GAP";
+
+/// What is missing before a bundle that came too early: it is found until it is there.
+pub(super) fn gap(
+    sql: &Connection,
+    vault: &Vault,
+    bundle: &Bundle,
+    fingerprint: &Fingerprint,
+) -> Result<Finding, Failure> {
+    let name = &vault.name;
+    let last = bundles::newest(sql, name, &bundle.lineage)?;
+    let (held, size) = last.map_or((0, 0), |last| (last.sequence, last.log_size));
+    let (first, end) = (held.saturating_add(1), bundle.sequence.saturating_sub(1));
+    Ok(Finding {
+        vault: name.clone(),
+        lineage: bundle.lineage,
+        log_sequence: Some(size),
+        code: GAP.to_owned(),
+        severity: Severity::Minor,
+        serials: Vec::new(),
+        evidence: json!({
+            "first_missing": first,
+            "last_missing": end,
+            "came": bundle.sequence,
+            "bundle": fingerprint.to_string(),
+            "records_held": size,
+            "records_before": bundle.first,
+        }),
+        text: format!(
+            "bundle {} of {name} came, and bundles {first} to {end} did not: the records from {size} on are not known",
+            bundle.sequence
+        ),
+    })
+}

@@ -305,6 +305,7 @@ impl<'a> Replaying<'a> {
                 let Body::Reserved(reserved) = &entry.body else {
                     return Err(failure::home_corrupt("a reservation that is none"));
                 };
+                self.compare_serial(&reserved.tbs, &device)?;
                 self.compare_with_succession(reserved, entry.time, &device);
                 let known = replayed.divergences.iter().any(|d| d.code == OVER_ISSUE);
                 if !known {

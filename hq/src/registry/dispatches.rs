@@ -143,6 +143,32 @@ pub(crate) fn unseen(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, F
     Ok(unseen)
 }
 
+/// What a vault was sent of a kind and has neither said that it saw nor refused, with the time of each, in order.
+pub(crate) fn unseen_of(
+    sql: &Connection,
+    vault: &VaultName,
+    kind: Kind,
+) -> Result<Vec<(Sent, u64)>, Failure> {
+    let seen = seen_by_vault(sql, vault)?;
+    let mut statement = sql
+        .prepare(
+            "SELECT epoch, sequence, fingerprint, kind, object, version, made_at FROM dispatches
+             WHERE site = ?1 AND vault = ?2 AND kind = ?3 AND refused IS NULL ORDER BY epoch, sequence",
+        )
+        .map_err(failure::sql)?;
+    let mut rows = statement
+        .query([vault.site.as_str(), vault.vault.as_str(), kind.as_str()])
+        .map_err(failure::sql)?;
+    let mut unseen = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        let sent = sent(row, 0)?;
+        if seen.is_none_or(|seen| (sent.epoch, sent.sequence) > seen) {
+            unseen.push((sent, row.get(6).map_err(failure::sql)?));
+        }
+    }
+    Ok(unseen)
+}
+
 /// The newest bundle that HQ holds of a vault.
 pub(crate) fn bundle_seen(
     sql: &Connection,

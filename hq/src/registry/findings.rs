@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::parsed;
 use crate::failure;
-use crate::findings::Finding;
+use crate::findings::{Finding, kinds};
 
 const COLUMNS: &str = "site, vault, lineage, log_sequence, code, severity, text, serials, evidence";
 /// Stands for no record, since a null would be another one each time.
@@ -14,6 +14,12 @@ const NO_RECORD: i64 = -1;
 
 /// Adds a finding, unless it is there. Returns whether it is new.
 pub(crate) fn add(sql: &Connection, finding: &Finding, now: u64) -> Result<bool, Failure> {
+    debug_assert!(
+        kinds::is_known(&finding.code, finding.severity),
+        "docs/findings.md has no {} that is {}",
+        finding.code,
+        finding.severity
+    );
     let sequence = finding.log_sequence.map_or(NO_RECORD, |sequence| {
         i64::try_from(sequence).unwrap_or(i64::MAX)
     });
@@ -57,6 +63,16 @@ pub(crate) fn withdraw(
         count += gone.map_err(failure::sql)? as u64;
     }
     Ok(count)
+}
+
+/// Takes back every finding of a vault that has this code, as it is over.
+pub(crate) fn close(sql: &Connection, vault: &VaultName, code: &str) -> Result<(), Failure> {
+    sql.execute(
+        "DELETE FROM findings WHERE site = ?1 AND vault = ?2 AND code = ?3",
+        [vault.site.as_str(), vault.vault.as_str(), code],
+    )
+    .map_err(failure::sql)?;
+    Ok(())
 }
 
 /// Every finding of a site, or of all, by vault and record.

@@ -106,7 +106,7 @@ fn a_crl_without_a_scrapped_device_is_found_and_not_published() {
     assert_eq!(
         (&finding["code"], &finding["severity"], &finding["serials"]),
         (
-            &json!("CRL-MISMATCH"),
+            &json!("SCRAP-UNREVOKED"),
             &json!("critical"),
             &json!([left_out])
         )
@@ -241,7 +241,7 @@ fn devices_that_are_no_longer_good_are_told_apart_with_when_and_why() {
 }
 
 #[test]
-fn a_certificate_for_a_device_that_was_scrapped_or_voided_is_a_breach_that_names_the_rule() {
+fn a_certificate_for_a_device_that_was_scrapped_or_voided_is_found_and_names_the_rule() {
     for (device, rule) in [("A0", "DEVICE-SCRAPPED"), ("A1", "DEVICE-VOIDED")] {
         let (hq, mut vault) = withdrawing();
         let fresh = hq.vault("berlin");
@@ -249,7 +249,11 @@ fn a_certificate_for_a_device_that_was_scrapped_or_voided_is_a_breach_that_names
         let at = vault.forge("TH-200", &request, fresh.reserved("TH-200", &request, 3));
         let stick = vault.report(&hq.path("one"));
         assert_eq!(hq.import_one(&stick).0, 1);
-        let breach = ("POLICY-BREACH".to_owned(), "critical".to_owned(), Some(at));
+        let breach = (
+            "DEVICE-RETURNED".to_owned(),
+            "critical".to_owned(),
+            Some(at),
+        );
         assert_eq!(hq.findings(), [breach]);
         let (_, report) = hq.reconcile();
         let text = report["findings"][0]["text"].as_str().unwrap();

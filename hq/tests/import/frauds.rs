@@ -350,6 +350,47 @@ fn one_key_in_devices_of_two_vaults() {
 }
 
 #[test]
+fn a_serial_that_does_not_belong_to_its_unit() {
+    let (hq, mut vault) = issuing();
+    let request = csr("A9", 9);
+    let mut reserved = vault.reserved("TH-200", &request, 3);
+    reserved.tbs = vault.reserved("TH-200", &request, 4).tbs;
+    let at = vault.forge("TH-200", &request, reserved);
+    finds(&hq, &mut vault, "SERIAL-MISMATCH", at);
+    let (_, report) = hq.reconcile();
+    let serials = report["findings"][0]["serials"].as_array().unwrap();
+    assert_eq!(
+        serials.len(),
+        2,
+        "the one written, and the one that belongs there"
+    );
+}
+
+#[test]
+fn one_serial_in_certificates_of_two_vaults() {
+    use mintmark_ledger::serial::serial_of;
+    let (hq, mut vault) = issuing();
+    let spent = serial_of(&vault.reserved("TH-200", &csr("A9", 9), 1).tbs).unwrap();
+    let stick = vault.report(&hq.path("zero"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    let mut lyon = hq.vault("lyon");
+    let request = csr("L0", 50);
+    let mut reserved = lyon.reserved("TH-200", &request, 0);
+    let own = serial_of(&reserved.tbs).unwrap();
+    let mut windows = reserved.tbs.windows(own.len());
+    let place = windows.position(|window| window == own).unwrap();
+    reserved.tbs[place..place + own.len()].copy_from_slice(&spent);
+    let at = lyon.forge("TH-200", &request, reserved);
+    let expected = [("SERIAL-MISMATCH", at), ("DUPLICATE-SERIAL", at)];
+    finds_all(&hq, &mut lyon, &expected);
+    let (_, report) = hq.reconcile();
+    let duplicate = &report["findings"][1];
+    assert_eq!(duplicate["evidence"]["other_device_id"], "A1");
+    let serials = duplicate["serials"].as_array().unwrap();
+    assert!(serials.contains(&json!(hex::encode(spent))), "{duplicate}");
+}
+
+#[test]
 fn one_device_at_two_vaults() {
     let (hq, mut vault) = issuing();
     let stick = vault.report(&hq.path("zero"));

@@ -44,7 +44,8 @@ fn a_report_in_a_file_is_named_on_standard_output() {
     assert_eq!(
         said,
         serde_json::json!({
-            "schema": "mintmark/reconcile/1", "file": file, "balanced": true, "findings": 0,
+            "schema": "mintmark/reconcile-file/1", "file": file, "balanced": true, "findings": 0,
+            "sealed": false,
         })
     );
     let written = std::fs::read_to_string(file).unwrap();

@@ -44,7 +44,13 @@ impl fmt::Display for Severity {
 /// | `CERTIFICATE-DIFFERS` | what was signed is not what the terms say |
 /// | `SLOT-MISMATCH` | a re-issue of a slot that was never spent |
 /// | `KEY-USE-MISMATCH` | a device got secrets from other keys than the terms say |
-/// | `POLICY-BREACH` | a unit was spent, or a key taken, although a rule forbids it |
+/// | `RATE-EXCEEDED` | a unit was spent beyond what an hour or a day may have |
+/// | `CREDIT-EXCEEDED` | a unit was spent while too much was unreported |
+/// | `ISSUED-OUT-OF-HOURS` | a unit was spent outside working hours or the entitlement's window |
+/// | `WRONG-STATION` | a unit was spent for a station that may not make the product |
+/// | `KEY-USES-EXCEEDED` | a device got a secret from a key whose uses are exhausted |
+/// | `DEVICE-RETURNED` | a device got a certificate after it was scrapped or voided |
+/// | `POLICY-BREACH` | a unit was spent, or a key taken, although another rule forbids it |
 /// | `DEVICE-DUPLICATE` | a device or key got a second unit |
 /// | `WRONGLY-REFUSED` | what the rules allow was refused |
 /// | `DECISION-DIVERGES` | the decision is another one, in some other way |

@@ -263,14 +263,7 @@ pub(super) fn decision(
         (Body::Reserved(expected), Body::Reserved(found)) => {
             (reserved(serials, expected, found), Severity::Critical)
         }
-        (Body::Refused(refused), Body::Reserved(_)) => {
-            let code = match refused.code.as_str() {
-                "QUOTA-EXHAUSTED" => "OVER-ISSUE",
-                "DEVICE-KEY-CHANGED" | "KEY-REUSED" => "DEVICE-DUPLICATE",
-                _ => "POLICY-BREACH",
-            };
-            (code, Severity::Critical)
-        }
+        (Body::Refused(refused), Body::Reserved(_)) => (breach(&refused.code), Severity::Critical),
         (Body::Refused(_), Body::DeviceChanged(_) | Body::StationChanged) => {
             ("POLICY-BREACH", Severity::Critical)
         }
@@ -295,6 +288,21 @@ pub(super) fn decision(
         due
     };
     Some((code, severity, due))
+}
+
+/// What it is called that a unit was spent, or a certificate made, although a rule refuses it.
+fn breach(rule: &str) -> &'static str {
+    match rule {
+        "QUOTA-EXHAUSTED" => "OVER-ISSUE",
+        "DEVICE-KEY-CHANGED" | "KEY-REUSED" => "DEVICE-DUPLICATE",
+        "DEVICE-SCRAPPED" | "DEVICE-VOIDED" => "DEVICE-RETURNED",
+        "RATE-DAY" | "RATE-HOUR" => "RATE-EXCEEDED",
+        "OUT-OF-HOURS" | "WINDOW-NOT-OPEN" | "WINDOW-CLOSED" => "ISSUED-OUT-OF-HOURS",
+        "STATION-NOT-ALLOWED" => "WRONG-STATION",
+        "KEY-USES-EXHAUSTED" => "KEY-USES-EXCEEDED",
+        "CREDIT-UNITS-EXHAUSTED" | "CREDIT-DAYS-EXHAUSTED" => "CREDIT-EXCEEDED",
+        _ => "POLICY-BREACH",
+    }
 }
 
 /// How two reservations differ.

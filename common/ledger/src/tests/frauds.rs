@@ -229,7 +229,7 @@ fn a_reservation_for_another_device_than_asked_for_diverges() {
 }
 
 #[test]
-fn a_unit_that_a_rule_forbids_is_a_policy_breach_that_names_the_rule() {
+fn a_unit_beyond_the_rate_is_found_and_names_the_rule() {
     let mut vault = vault();
     // The fourth unit of the hour, then a fifth.
     vault.issue("TH-200", &csr("A3", 3));
@@ -241,9 +241,76 @@ fn a_unit_that_a_rule_forbids_is_a_policy_breach_that_names_the_rule() {
     let found = the_one(&vault);
     assert_eq!(
         (found.code, found.sequence),
-        ("POLICY-BREACH", LogSequence(at))
+        ("RATE-EXCEEDED", LogSequence(at))
     );
     assert!(found.expected.contains("RATE-HOUR"), "{}", found.expected);
+}
+
+#[test]
+fn a_unit_against_a_limit_is_called_by_the_limit_and_one_within_it_is_nothing() {
+    use mintmark_protocol::entitlement::{Entitlement, Interval};
+    type Limit = fn(&mut Entitlement);
+    let limits: [(Limit, &str, &str); 6] = [
+        (
+            |terms| terms.products[0].units_per_day = Some(1),
+            "RATE-DAY",
+            "RATE-EXCEEDED",
+        ),
+        (
+            |terms| terms.products[0].units_per_hour = Some(1),
+            "RATE-HOUR",
+            "RATE-EXCEEDED",
+        ),
+        (
+            |terms| terms.credit.unreported_units_max = 1,
+            "CREDIT-UNITS-EXHAUSTED",
+            "CREDIT-EXCEEDED",
+        ),
+        (
+            |terms| terms.products[0].stations = Some(vec!["line-1".parse().unwrap()]),
+            "STATION-NOT-ALLOWED",
+            "WRONG-STATION",
+        ),
+        (
+            |terms| {
+                let (from, until) = (terms.window.until - HOUR, terms.window.until);
+                terms.products[0].working_hours = Some(vec![Interval { from, until }]);
+            },
+            "OUT-OF-HOURS",
+            "ISSUED-OUT-OF-HOURS",
+        ),
+        (
+            |terms| terms.window.from = terms.window.until - HOUR,
+            "WINDOW-NOT-OPEN",
+            "ISSUED-OUT-OF-HOURS",
+        ),
+    ];
+    let terms = entitlement("both", vec![product(1, "TH-200", 6)]);
+    let counts = ["RATE-DAY", "RATE-HOUR", "CREDIT-UNITS-EXHAUSTED"];
+    for (limit, rule, code) in limits {
+        let mut narrow = terms.clone();
+        limit(&mut narrow);
+        let mut wide = Chronicle::entitled(std::slice::from_ref(&terms));
+        let mut strict = Chronicle::entitled(&[narrow]);
+        if counts.contains(&rule) {
+            wide.issue("TH-200", &csr("A0", 0));
+            strict.issue("TH-200", &csr("A0", 0));
+        }
+        let csr = csr("A1", 1);
+        let reserved = honest(&wide, "TH-200", &csr);
+        assert_eq!(strict.decision("TH-200", &csr).code(), Some(rule));
+        let at = forge(&mut strict, "TH-200", &csr, reserved);
+        let found = the_one(&strict);
+        assert_eq!(
+            (found.code, found.sequence),
+            (code, LogSequence(at)),
+            "{rule}"
+        );
+        assert!(found.expected.contains(rule), "{}", found.expected);
+        // Where the terms let it, the same is honest.
+        wide.issue("TH-200", &csr);
+        assert_eq!(wide.findings(), [], "{rule}");
+    }
 }
 
 #[test]

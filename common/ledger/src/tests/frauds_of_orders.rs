@@ -170,7 +170,7 @@ fn a_secret_beyond_the_uses_of_its_key_is_found() {
     assert_eq!(crate::serial::serial_of(&over.tbs), Some(serial));
     let at = forge(&mut vault, "TH-200", &csr_of(3), over);
     goes_on(&mut vault);
-    assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
+    assert_eq!(vault.findings(), [(at, "KEY-USES-EXCEEDED")]);
     let found = &vault.divergences()[0];
     assert!(found.expected.contains("KEY-USES-EXHAUSTED"), "{found}");
     let key = vault.state.keys().next().unwrap();

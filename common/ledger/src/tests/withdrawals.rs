@@ -516,7 +516,7 @@ fn a_certificate_for_a_device_that_was_scrapped_is_a_breach() {
         let again = reserved(reworked.decision("TH-200", &csr));
         assert_eq!(scrap(&mut vault, "A0"), Ok(()));
         let at = forge(&mut vault, &csr, again);
-        finds(&mut vault, at, "POLICY-BREACH", "DEVICE-SCRAPPED");
+        finds(&mut vault, at, "DEVICE-RETURNED", "DEVICE-SCRAPPED");
         // It is counted as what it is: scrapped, and on the CRL.
         assert_eq!(counts(&vault), [2, 2, 0, 0, 2]);
     }

@@ -34,6 +34,7 @@ use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::receipt::{InclusionProof, Receipt, log_name};
+use mintmark_protocol::report::{Report, ReportFormat};
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::{Revocation, Target};
 use mintmark_protocol::segment::{SegmentBuilder, SegmentFacts};
@@ -846,6 +847,24 @@ pub fn status() -> Status {
 pub fn status_bytes() -> Vec<u8> {
     let key = report_key();
     status().seal(&key.public, &|m| key.sign(m)).unwrap()
+}
+
+/// A report of one line.
+pub fn report() -> Report {
+    Report {
+        made_at: 1_800_090_000,
+        format: ReportFormat::Csv,
+        content: b"row,site\r\naccount,berlin\r\n".to_vec(),
+    }
+}
+
+pub fn report_bytes() -> Vec<u8> {
+    let key = report_key();
+    report().seal(&key.public, &|m| key.sign(m)).unwrap()
+}
+
+pub fn open_report(bytes: &[u8]) -> Result<Verified<Report>, Error> {
+    Report::open(bytes, &report_key().public)
 }
 
 pub fn open_status(bytes: &[u8]) -> Result<Verified<Status>, Error> {

@@ -97,6 +97,10 @@ impl Replaying<'_> {
         if faults.is_empty() {
             return Ok(generation);
         }
+        let code = match strange.is_empty() && changed.is_empty() {
+            true => "SCRAP-UNREVOKED",
+            false => "CRL-MISMATCH",
+        };
         let expected = format!(
             "CRL {} of device CA {generation} to name the {taken_back} certificates that were taken back before record {at}, \
              each with its time and reason",
@@ -104,7 +108,10 @@ impl Replaying<'_> {
         );
         let found = format!("one that names {named}: {}", faults.join(", "));
         let serials = [missing, strange, changed].concat();
-        Err(mismatch((expected, found), serials))
+        Err(Fault {
+            code,
+            ..mismatch((expected, found), serials)
+        })
     }
 
     /// The CRL, and which device CA signed it.

@@ -2,10 +2,11 @@
 
 use mintmark_console::Failure;
 use mintmark_ledger::decide::DeviceRecord;
+use mintmark_ledger::serial::serial_of;
 use serde_json::json;
 
 use super::Replaying;
-use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, Finding, Severity};
+use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, DUPLICATE_SERIAL, Finding, Severity};
 use crate::registry::devices::{self, Unit};
 use crate::registry::vaults::{self, Vault};
 use crate::serials;
@@ -27,6 +28,33 @@ impl Replaying<'_> {
         {
             let what = "which is";
             self.accuse_duplicate(DUPLICATE_DEVICE, Severity::Major, what, device, &other)?;
+        }
+        Ok(())
+    }
+
+    /// A serial that does not belong to its unit may be one that another vault has given out.
+    pub(super) fn compare_serial(
+        &mut self,
+        tbs: &[u8],
+        device: &DeviceRecord,
+    ) -> Result<(), Failure> {
+        let unit = (device.account, device.slot, device.issue);
+        let belongs = self.cipher.serial(unit.0, unit.1, unit.2);
+        let Some(written) = serial_of(tbs).filter(|written| *written != belongs) else {
+            return Ok(());
+        };
+        for vault in vaults::all(self.sql)? {
+            if vault.name == self.vault.name || !vault.granted {
+                continue;
+            }
+            let Some((account, slot, issue)) = self.serials.of(&vault)?.open(&written) else {
+                continue;
+            };
+            let units = devices::by_slot(self.sql, &vault.name, account, slot, issue)?;
+            if let Some(other) = units.first() {
+                let (code, what) = (DUPLICATE_SERIAL, "whose serial is");
+                self.accuse_duplicate(code, Severity::Critical, what, device, other)?;
+            }
         }
         Ok(())
     }
