@@ -181,14 +181,19 @@ impl World {
             .clock(self.clock_seconds.get())
     }
 
-    /// The key ceremony: headquarters with a root apart, officers, the first trust manifest, which every officer pins.
-    /// Gives the manifest's fingerprint.
-    pub fn ceremony(&self, officers: &[&str], draft_options: &str) -> String {
+    /// The key pair that a headquarters' keys are sealed to: `$D/escrow.key`, `$D/escrow.pem`.
+    pub fn make_escrow_key(&self) {
         judge::openssl(
             self.folder(),
             "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out escrow.key",
         );
         judge::openssl(self.folder(), "pkey -in escrow.key -pubout -out escrow.pem");
+    }
+
+    /// The key ceremony: headquarters with a root apart, officers, the first trust manifest, which every officer pins.
+    /// Gives the manifest's fingerprint.
+    pub fn ceremony(&self, officers: &[&str], draft_options: &str) -> String {
+        self.make_escrow_key();
         self.hq("init --name Acme --keys @hq --root-keys @root --escrow-key $D/escrow.pem")
             .ok();
         for name in officers {

@@ -77,14 +77,7 @@ fn below_the_threshold_nothing_is_granted_or_sealed() {
 #[test]
 fn a_manifest_that_too_few_officers_approved_is_not_published() {
     let world = World::empty(Stores::Files);
-    mintmark_tests::judge::openssl(
-        world.folder(),
-        "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out escrow.key",
-    );
-    mintmark_tests::judge::openssl(
-        world.folder(),
-        "pkey -in escrow.key -pubout -out escrow.pem",
-    );
+    world.make_escrow_key();
     world
         .hq("init --name Acme --keys @hq --escrow-key $D/escrow.pem")
         .ok();
@@ -133,14 +126,7 @@ fn a_manifest_that_too_few_officers_approved_is_not_published() {
 #[test]
 fn an_officer_approves_only_what_their_role_allows() {
     let world = World::empty(Stores::Files);
-    mintmark_tests::judge::openssl(
-        world.folder(),
-        "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out escrow.key",
-    );
-    mintmark_tests::judge::openssl(
-        world.folder(),
-        "pkey -in escrow.key -pubout -out escrow.pem",
-    );
+    world.make_escrow_key();
     world
         .hq("init --name Acme --keys @hq --escrow-key $D/escrow.pem")
         .ok();
