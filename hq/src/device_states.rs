@@ -33,6 +33,8 @@ pub(crate) struct DeviceStates<'a> {
     accused: HashMap<String, DeviceState>,
     /// The generations of device CAs that are revoked.
     revoked: BTreeSet<u16>,
+    /// Issues that officers revoked, whether the vault has followed yet or not.
+    ordered: HashSet<(AccountTag, u64, u16)>,
 }
 
 impl<'a> DeviceStates<'a> {
@@ -73,6 +75,7 @@ impl<'a> DeviceStates<'a> {
             twice: devices::spent_twice(sql, vault)?,
             accused,
             revoked,
+            ordered: orders::revoked_issues(sql, vault)?,
         })
     }
 
@@ -114,6 +117,12 @@ impl<'a> DeviceStates<'a> {
                 .as_str()
                 .parse()
                 .unwrap_or(DeviceState::Doubtful);
+        }
+        if self
+            .ordered
+            .contains(&(record.account, record.slot, record.issue))
+        {
+            return DeviceState::Revoked;
         }
         let device_ca = state.device_ca_of(record.reservation);
         if device_ca.is_some_and(|device_ca| self.revoked.contains(&device_ca.generation)) {

@@ -463,7 +463,10 @@ def reason(value, name):
 
 def target(value, name):
     need(isinstance(value, dict) and len(value) == 1, name, "not one target")
-    return Map({1: identifier, 2: exactly(True), 3: digest}, optional=(1, 2, 3))(value, name)
+    device = Map({1: uint, 2: uint, 3: uint, 4: uint, 5: octets(17), 6: text})
+    devices = array(device, 1, 1000)
+    fields = {1: identifier, 2: exactly(True), 3: digest, 4: devices}
+    return Map(fields, optional=(1, 2, 3, 4))(value, name)
 
 
 REVOCATION = Map(

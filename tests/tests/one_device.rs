@@ -274,3 +274,98 @@ fn a_status_calls_nothing_genuine_that_a_vault_made_against_the_rules() {
         .json();
     assert_eq!(written["status"], "duplicate");
 }
+
+/// Has officers revoke certificates, and HQ send it. Gives what the draft said.
+fn revoke(world: &World, named: &str) -> serde_json::Value {
+    let draft = "$D/officers/device.draft";
+    let _ = fs::remove_file(world.path("officers/device.draft"));
+    let drafted = world
+        .hq(&format!(
+            "device revoke {named} --reason stolen --output {draft}"
+        ))
+        .ok()
+        .json();
+    for officer in ["alice", "bob"] {
+        let _ = fs::remove_file(world.path(&format!("officers/device.draft.{officer}")));
+    }
+    world.approve(draft);
+    let id = drafted["id"].as_str().unwrap();
+    world.hq(&format!("site grant {id}")).ok();
+    drafted
+}
+
+#[test]
+fn what_officers_revoke_is_on_the_crl_in_the_logs_and_in_the_status() {
+    let world = World::with_policy(POLICY);
+    world.requests("line", 1..=4);
+    world.issue("line").ok();
+    world.carry_home("berlin").exits_done();
+    let shown = world.hq("device show TH200-00000001").ok().json();
+    let drafted = revoke(&world, "TH200-00000001");
+    let words = drafted["words"].to_string();
+    let serial = shown["serial"].as_str().unwrap();
+    assert!(
+        words.contains(serial) && words.contains("TH200-00000001"),
+        "{words}"
+    );
+
+    // Headquarters knows at once, whenever the vault follows.
+    let shown = world.hq("device show TH200-00000001").exits(1).json();
+    assert_eq!(shown["status"], "revoked");
+    world.hq("status export --output $D/early").ok();
+    let early = verify(&world, &certificate(1), "--status $D/early");
+    expect_verdict(&early, "revoked");
+    world.carry_out("berlin").exits_done();
+    let at_site = world.site("device show TH200-00000001").run().json();
+    assert_eq!(at_site["status"], "revoked", "{at_site}");
+    world.carry_home("berlin").exits_done();
+    let shown = world.hq("device show TH200-00000001").exits(1).json();
+    assert_eq!(
+        (&shown["status"], &shown["reason"]),
+        (&"revoked".into(), &"stolen".into())
+    );
+    let again = world.hq("device revoke TH200-00000001 --reason again");
+    again.fails(2, "DEVICE-REVOKED");
+
+    // By list, of a serial number and a name.
+    let other = world.hq("device show TH200-00000002").ok().json();
+    let list = format!(
+        "# of the theft\n{}\n\nTH200-00000003\n",
+        other["serial"].as_str().unwrap()
+    );
+    world.write("list", list);
+    revoke(&world, "--list $D/list");
+    world.carry_out("berlin").exits_done();
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(
+        (&report["balanced"], &report["findings"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    assert_eq!(
+        report["accounts"][0]["good"], 4,
+        "they were made all the same"
+    );
+
+    world.hq("ca export --output $D/ca").ok();
+    let crl = judge::openssl(world.folder(), "crl -in ca/crl-berlin_v1.pem -noout -text");
+    assert_eq!(crl.matches("Serial Number:").count(), 3, "{crl}");
+    assert!(
+        crl.to_lowercase().contains(serial) || crl.contains(&serial.to_uppercase()),
+        "{crl}"
+    );
+    let exported = world.hq("status export --output $D/status").ok().json();
+    assert_eq!(
+        (&exported["states"]["revoked"], &exported["states"]["good"]),
+        (&3.into(), &1.into())
+    );
+    for (number, verdict) in [
+        (1, "revoked"),
+        (2, "revoked"),
+        (3, "revoked"),
+        (4, "genuine"),
+    ] {
+        let run = verify(&world, &certificate(number), "--status $D/status");
+        expect_verdict(&run, verdict);
+    }
+}

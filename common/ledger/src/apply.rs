@@ -397,6 +397,12 @@ fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revo
             let disabled = state.disabled.get_or_insert(revoked);
             disabled.drafted_at = disabled.drafted_at.max(drafted_at);
         }
+        Target::Devices(devices) => {
+            for device in devices {
+                let reservation = LogSequence(device.reservation);
+                state.revoke_issue(device.place(), reservation, (sequence, time));
+            }
+        }
         Target::DeviceCa(fingerprint) => {
             if let Some(enrolment) = &mut state.enrolment {
                 let cas = &mut Arc::make_mut(enrolment).device_cas;

@@ -640,6 +640,12 @@ pub enum Refusal {
         /// SHA-256 of its certificate.
         fingerprint: Fingerprint,
     },
+    /// The revocation ends a certificate of a device that this vault never made.
+    #[error("the revocation is of a certificate of {device_id} that this vault never made")]
+    RevocationUnknownDevice {
+        /// The device.
+        device_id: DeviceId,
+    },
     /// The clock correction is for another vault.
     #[error("the clock correction is for vault {found}")]
     ClockCorrectionMismatch {

@@ -11,9 +11,10 @@ use cddl::ast::{CDDL, Rule};
 use cddl::validator::Validator as _;
 use cddl::validator::cbor::{self, CBORValidator};
 use cddl::validator::cbor_value::decode_cbor;
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::fork::ForkProof;
 use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::Target;
+use mintmark_protocol::revocation::{RevokedDevice, Target};
 use support::*;
 
 fn specification() -> String {
@@ -189,6 +190,14 @@ fn every_plaintext_matches_its_rule() {
         Target::Entitlement("th200-2027q1".parse().unwrap()),
         Target::Vault,
         Target::DeviceCa(pinned().fingerprint()),
+        Target::Devices(vec![RevokedDevice {
+            account: AccountTag::new(1).unwrap(),
+            slot: 3,
+            issue: 0,
+            reservation: 17,
+            serial: [0x4d; 17],
+            device_id: "TH200-00000001".parse().unwrap(),
+        }]),
     ] {
         matches("revocation", &revocation(target).to_cbor()).unwrap();
     }

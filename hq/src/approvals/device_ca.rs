@@ -13,7 +13,7 @@ fn revoked(content: &Content) -> Option<(&Revocation, Fingerprint)> {
     match content {
         Content::Revocation(revocation) => match revocation.target {
             Target::DeviceCa(fingerprint) => Some((revocation, fingerprint)),
-            Target::Entitlement(_) | Target::Vault => None,
+            Target::Entitlement(_) | Target::Vault | Target::Devices(_) => None,
         },
         _ => None,
     }

@@ -50,6 +50,7 @@ fn command(sql: &Connection, draft: &Draft) -> Result<String, Failure> {
             match revocation.map(|revocation| revocation.target) {
                 Some(Target::Vault) => "site disable",
                 Some(Target::DeviceCa(_)) => "site revoke",
+                Some(Target::Devices(_)) => "device revoke",
                 Some(Target::Entitlement(_)) | None => "entitlement revoke",
             }
         }

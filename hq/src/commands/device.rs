@@ -6,8 +6,11 @@ use clap::Subcommand;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::identifier::Fingerprint;
 
+use crate::commands::entitlement::Drafting;
+
 mod asked;
 mod dossier;
+mod revoke;
 mod show;
 mod sweep;
 mod tracing;
@@ -54,6 +57,20 @@ pub(super) enum Device {
         #[arg(long, value_name = "FILE")]
         chain: Option<PathBuf>,
     },
+    /// Draft the end of certificates of devices, one or a list of them. Once officers have approved, `hq site grant ID` sends it.
+    Revoke {
+        /// As `hq device show` takes it.
+        #[arg(value_name = "SERIAL|DEVICE-ID|KEY|CERT.pem", required_unless_present = "list")]
+        devices: Vec<String>,
+        /// A file that names one on each line.
+        #[arg(long, value_name = "FILE")]
+        list: Option<PathBuf>,
+        /// Why, for officers and the vault's log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        drafting: Drafting,
+    },
     /// Hold certificates that were collected in the field against the logs: those that no log holds, duplicates, revoked ones.
     Sweep {
         /// The folder of certificates, PEM or DER.
@@ -86,12 +103,21 @@ impl Device {
                 };
                 verify::run(&evidence, console)
             }
+            Self::Revoke {
+                devices,
+                list,
+                reason,
+                drafting,
+            } => {
+                let named = (devices, list.as_deref());
+                revoke::run(home, named, &reason, &drafting, console)
+            }
             Self::Sweep { dir } => sweep::run(home, &dir, console),
         }
     }
 
     /// Whether it writes nothing but its output.
     pub(super) fn only_looks(&self) -> bool {
-        !matches!(self, Self::Dossier { .. })
+        !matches!(self, Self::Dossier { .. } | Self::Revoke { .. })
     }
 }

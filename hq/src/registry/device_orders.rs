@@ -4,8 +4,10 @@ use mintmark_console::Failure;
 use mintmark_ledger::entry::{DeviceAction, DeviceChanged, DeviceOrder, LogSequence};
 use mintmark_ledger::state::{Withdrawal, Withdrawn};
 use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::revocation::Target;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::orders;
 use crate::failure;
 
 /// Notes an order that the log carried out by this record.
@@ -45,6 +47,7 @@ pub(crate) fn reason(
         Withdrawal::Scrapped => DeviceAction::Scrap,
         Withdrawal::Voided => DeviceAction::Void,
         Withdrawal::Superseded => DeviceAction::Rework,
+        Withdrawal::Revoked => return revoked(sql, vault, withdrawn),
     };
     sql.query_row(
         "SELECT reason FROM device_orders
@@ -61,4 +64,21 @@ pub(crate) fn reason(
     )
     .optional()
     .map_err(failure::sql)
+}
+
+/// Why officers revoked it.
+fn revoked(
+    sql: &Connection,
+    vault: &VaultName,
+    withdrawn: &Withdrawn,
+) -> Result<Option<String>, Failure> {
+    let reservation = withdrawn.reservation.number();
+    let mut sent = orders::revocations(sql, vault)?.into_iter();
+    let found = sent.find(|(revocation, _)| match &revocation.target {
+        Target::Devices(devices) => devices
+            .iter()
+            .any(|device| device.reservation == reservation),
+        _ => false,
+    });
+    Ok(found.map(|(revocation, _)| revocation.reason))
 }

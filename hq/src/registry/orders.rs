@@ -1,10 +1,13 @@
 //! Revocations, clock corrections and re-anchors, as they were drafted and sent.
 
+use std::collections::HashSet;
+
 use mintmark_console::Failure;
+use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::{Revocation, Target};
+use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 use rusqlite::{Connection, Row, params};
 
 use super::drafts::{self, State as DraftState};
@@ -126,6 +129,20 @@ pub(crate) fn is_revoked(
 ) -> Result<bool, Failure> {
     let mut sent = revocations(sql, vault)?.into_iter();
     Ok(sent.any(|(revocation, _)| revocation.target == *target))
+}
+
+/// The issues of devices that officers revoked by orders that a vault was sent: account, slot, issue number.
+pub(crate) fn revoked_issues(
+    sql: &Connection,
+    vault: &VaultName,
+) -> Result<HashSet<(AccountTag, u64, u16)>, Failure> {
+    let mut issues = HashSet::new();
+    for (revocation, _) in revocations(sql, vault)? {
+        if let Target::Devices(devices) = revocation.target {
+            issues.extend(devices.iter().map(RevokedDevice::place));
+        }
+    }
+    Ok(issues)
 }
 
 /// When the newest order that disables a vault was drafted, Unix seconds, of those that are `sent` or, else, of all; none

@@ -38,6 +38,7 @@ fn reason(why: Withdrawal) -> CrlReason {
     match why {
         Withdrawal::Scrapped | Withdrawal::Voided => CrlReason::CessationOfOperation,
         Withdrawal::Superseded => CrlReason::Superseded,
+        Withdrawal::Revoked => CrlReason::PrivilegeWithdrawn,
     }
 }
 

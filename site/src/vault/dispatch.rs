@@ -1,6 +1,7 @@
 //! What HQ's dispatches bring: their place in the chain, and the verification of their content.
 
 use mintmark_ledger::entry::{self, Content, ENTRY_BYTES_MAX, Verdict};
+use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::Error as Protocol;
@@ -14,7 +15,7 @@ use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
-use mintmark_protocol::revocation::Revocation;
+use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
@@ -24,6 +25,8 @@ use crate::failure::{Error, Result};
 
 /// The code of a grant whose certificates the root did not make for this vault's keys.
 const GRANT_CERTIFICATE: &str = "GRANT-CERTIFICATE";
+/// The code of a revocation whose serial number is not that of the unit that it names.
+const REVOCATION_SERIAL: &str = "REVOCATION-SERIAL";
 /// The code of content that no log entry can hold.
 const CONTENT_OVERSIZE: &str = "CONTENT-OVERSIZE";
 /// Room in an entry for everything but the content's plaintext and certificates, in bytes.
@@ -117,6 +120,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) vault: &'a VaultName,
     /// The keys that a grant must be for.
     pub(crate) identity: &'a Identity,
+    /// What makes serial numbers; needed for a revocation.
+    pub(crate) serials: Option<&'a SerialCipher>,
     /// What decrypts.
     pub(crate) opener: Opener<'a>,
 }
@@ -181,6 +186,7 @@ impl Judge<'_> {
             }
             Kind::Revocation => {
                 let revocation = Revocation::open(bytes, manifest, vault, self.opener)?;
+                self.expect_serials(&revocation.content().target)?;
                 Ok(Content::Revocation {
                     fingerprint: revocation.fingerprint(),
                     plaintext: revocation.plaintext().to_vec(),
@@ -205,6 +211,22 @@ impl Judge<'_> {
                 found: other.to_string(),
             })),
         }
+    }
+
+    /// What officers read is the serial number of a device; what is followed is its place.
+    fn expect_serials(&self, target: &Target) -> std::result::Result<(), Refused> {
+        let Target::Devices(devices) = target else {
+            return Ok(());
+        };
+        let right = |device: &RevokedDevice| {
+            let (account, slot, issue) = device.place();
+            self.serials
+                .is_some_and(|serials| serials.serial(account, slot, issue) == device.serial)
+        };
+        if devices.iter().all(right) {
+            return Ok(());
+        }
+        Err(Refused::Code(REVOCATION_SERIAL))
     }
 
     /// The certificates that came with a grant: made by the root, for this vault's keys, and nothing else than what the

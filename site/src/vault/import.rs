@@ -162,6 +162,10 @@ impl Vault<'_> {
             return Ok(incoming);
         }
         let roots = self.trust.roots()?;
+        let serials = match dispatch.content().kind {
+            Kind::Revocation => self.serials()?,
+            _ => None,
+        };
         let verified = self.keyring()?.with_opener(|opener| {
             let (vault, identity) = (&self.name, &self.identity);
             Judge {
@@ -169,6 +173,7 @@ impl Vault<'_> {
                 roots: &roots,
                 vault,
                 identity,
+                serials,
                 opener,
             }
             .verify(&dispatch)

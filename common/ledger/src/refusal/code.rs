@@ -68,9 +68,9 @@ impl Refusal {
             Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
             Self::RevocationMismatch { .. } => "REVOCATION-MISMATCH",
             Self::RevocationNumberTaken { .. } => "REVOCATION-NUMBER-TAKEN",
-            Self::RevocationUnknownEntitlement { .. } | Self::RevocationUnknownDeviceCa { .. } => {
-                "REVOCATION-UNKNOWN-TARGET"
-            }
+            Self::RevocationUnknownEntitlement { .. }
+            | Self::RevocationUnknownDeviceCa { .. }
+            | Self::RevocationUnknownDevice { .. } => "REVOCATION-UNKNOWN-TARGET",
             Self::ClockCorrectionMismatch { .. } => "CLOCK-CORRECTION-MISMATCH",
             Self::ClockCorrectionNumberTaken { .. } => "CLOCK-CORRECTION-NUMBER-TAKEN",
             Self::ClockCorrectionAhead { .. } => "CLOCK-CORRECTION-AHEAD",

@@ -24,6 +24,8 @@ pub enum Withdrawal {
     Voided,
     /// A rework gave the device another one.
     Superseded,
+    /// Officers revoked it.
+    Revoked,
 }
 
 impl Withdrawal {
@@ -33,7 +35,13 @@ impl Withdrawal {
             Self::Scrapped => "scrapped",
             Self::Voided => "voided",
             Self::Superseded => "superseded",
+            Self::Revoked => "revoked",
         }
+    }
+
+    /// Whether its unit is over with it. A revoked certificate stays that of a device that was made.
+    fn ends_unit(self) -> bool {
+        matches!(self, Self::Scrapped | Self::Voided)
     }
 
     pub(crate) fn number(self) -> u64 {
@@ -41,13 +49,19 @@ impl Withdrawal {
             Self::Scrapped => 0,
             Self::Voided => 1,
             Self::Superseded => 2,
+            Self::Revoked => 3,
         }
     }
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {
-        [Self::Scrapped, Self::Voided, Self::Superseded]
-            .into_iter()
-            .find(|withdrawal| withdrawal.number() == number)
+        [
+            Self::Scrapped,
+            Self::Voided,
+            Self::Superseded,
+            Self::Revoked,
+        ]
+        .into_iter()
+        .find(|withdrawal| withdrawal.number() == number)
     }
 }
 
@@ -101,7 +115,7 @@ impl TakenBack {
     /// Since when a unit is scrapped or voided.
     pub(crate) fn ended(&self, account: AccountTag, slot: u64) -> Option<&Withdrawn> {
         let mut ended = self.of_unit(account, slot).map(|(_, withdrawn)| withdrawn);
-        ended.find(|withdrawn| withdrawn.why != Withdrawal::Superseded)
+        ended.find(|withdrawn| withdrawn.why.ends_unit())
     }
 
     /// How many reworks the unit had, one that is open included.
@@ -210,11 +224,13 @@ impl State {
                 device_id,
                 since,
             },
-            Withdrawal::Voided | Withdrawal::Superseded => Refusal::DeviceVoided {
-                sku,
-                device_id,
-                since,
-            },
+            Withdrawal::Voided | Withdrawal::Superseded | Withdrawal::Revoked => {
+                Refusal::DeviceVoided {
+                    sku,
+                    device_id,
+                    since,
+                }
+            }
         })
     }
 
@@ -269,7 +285,9 @@ impl State {
         *from = from.saturating_sub(1);
         let to = match why {
             Withdrawal::Scrapped => &mut account.scrapped,
-            Withdrawal::Voided | Withdrawal::Superseded => &mut account.voided,
+            Withdrawal::Voided | Withdrawal::Superseded | Withdrawal::Revoked => {
+                &mut account.voided
+            }
         };
         *to = to.saturating_add(1);
     }
@@ -284,7 +302,27 @@ impl State {
                 time,
             };
             let issue = (unit.0, unit.1, rework.issue);
-            self.taken_back.issues.entry(issue).or_insert(withdrawn);
+            let known = self.taken_back.issues.get(&issue);
+            // One that officers revoked counts as a rework too from here on.
+            if known.is_none_or(|known| known.why == Withdrawal::Revoked) {
+                self.taken_back.issues.insert(issue, withdrawn);
+            }
         }
+    }
+
+    /// Officers revoke a certificate. One that is no longer good already stays so since then.
+    pub(crate) fn revoke_issue(
+        &mut self,
+        issue: Issue,
+        reservation: LogSequence,
+        (at, time): (LogSequence, u64),
+    ) {
+        let withdrawn = Withdrawn {
+            why: Withdrawal::Revoked,
+            reservation,
+            at,
+            time,
+        };
+        self.taken_back.issues.entry(issue).or_insert(withdrawn);
     }
 }

@@ -1,5 +1,6 @@
 //! Revocations, clock corrections, re-anchors and successions in words.
 
+use mintmark_console::printable;
 use mintmark_console::time::rfc3339;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::identifier::VaultName;
@@ -25,6 +26,21 @@ pub(super) fn revocation(revocation: &Revocation) -> Vec<String> {
              device CA."
                 .to_owned(),
         ],
+        Target::Devices(devices) => {
+            let mut lines = vec![format!(
+                "REVOKE {} certificate(s) of devices that the vault {vault} made:",
+                devices.len()
+            )];
+            lines.extend(devices.iter().map(|device| {
+                format!(
+                    "  {} serial {}",
+                    printable(device.device_id.as_str()),
+                    hex::encode(device.serial)
+                )
+            }));
+            lines.push("Each is on the vault's next CRL, and refused from then on.".to_owned());
+            lines
+        }
     };
     lines.extend(rest(
         (revocation.number, "revocation"),

@@ -197,6 +197,13 @@ impl<'a> Tracing<'a> {
         }
     }
 
+    /// Whether officers revoked this very certificate. Its vault may not have followed yet.
+    fn is_ordered(&self, unit: &Unit) -> Result<bool, Failure> {
+        let record = &unit.record;
+        let issues = orders::revoked_issues(&self.registry.sql, &unit.vault)?;
+        Ok(issues.contains(&(record.account, record.slot, record.issue)))
+    }
+
     /// Since when and why an issue is no longer good by what was done at its vault.
     fn withdrawal(&self, unit: &Unit, state: &State) -> Result<Option<Ended>, Failure> {
         let DeviceRecord {
@@ -239,7 +246,7 @@ impl<'a> Tracing<'a> {
         Ok(Traced {
             findings,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
-            revoked: self.is_revoked(&unit, replay.state())?,
+            revoked: self.is_revoked(&unit, replay.state())? || self.is_ordered(&unit)?,
             withdrawn: self.withdrawal(&unit, replay.state())?,
             unit,
             serial,

@@ -658,8 +658,11 @@ impl Replaying<'_> {
 fn matters(content: &Content) -> bool {
     match content {
         Content::Grant { .. } | Content::ClockCorrection { .. } => true,
-        Content::Revocation { plaintext, .. } => Revocation::from_cbor(plaintext)
-            .is_ok_and(|revocation| !matches!(revocation.target, Target::Entitlement(_))),
+        Content::Revocation { plaintext, .. } => {
+            Revocation::from_cbor(plaintext).is_ok_and(|revocation| {
+                matches!(revocation.target, Target::Vault | Target::DeviceCa(_))
+            })
+        }
         Content::Entitlement { .. }
         | Content::Acknowledgement { .. }
         | Content::Reanchor { .. } => false,

@@ -33,6 +33,7 @@ fn reason(why: Withdrawal) -> CrlReason {
     match why {
         Withdrawal::Scrapped | Withdrawal::Voided => CrlReason::CessationOfOperation,
         Withdrawal::Superseded => CrlReason::Superseded,
+        Withdrawal::Revoked => CrlReason::PrivilegeWithdrawn,
     }
 }
 

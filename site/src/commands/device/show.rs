@@ -4,12 +4,14 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Table};
-use mintmark_ledger::entry::{Body, LogSequence};
+use mintmark_ledger::entry::{Body, Content, LogSequence, Verdict};
 use mintmark_ledger::ledger::{DeviceHistory, View};
 use mintmark_ledger::serial::{Serial, serial_of};
 use mintmark_ledger::state::{State, Withdrawn};
 use mintmark_pki::to_pem;
 use mintmark_protocol::identifier::DeviceId;
+use mintmark_protocol::order::Order as _;
+use mintmark_protocol::revocation::Revocation;
 use serde::Serialize;
 
 use super::super::json;
@@ -212,6 +214,13 @@ fn reason(view: &View, withdrawn: &Withdrawn) -> Result<Option<String>> {
     let entry = view.entries(LogSequence(order))?.next().transpose()?;
     Ok(entry.and_then(|(_, entry)| match entry.body {
         Body::Device(order) => Some(order.reason),
+        Body::Dispatch(dispatch) => match dispatch.content {
+            Verdict::Authentic(Content::Revocation { plaintext, .. }) => {
+                let revocation = Revocation::from_cbor(&plaintext).ok();
+                revocation.map(|revocation| revocation.reason)
+            }
+            _ => None,
+        },
         _ => None,
     }))
 }

@@ -1,8 +1,9 @@
 //! The rules for revocations. One is never too late: were it, a vault whose clock is set forward could evade it.
 
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::revocation::{Revocation, Target};
+use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 
+use crate::entry::LogSequence;
 use crate::refusal::Refusal;
 use crate::state::{Place, State};
 
@@ -37,6 +38,22 @@ pub(super) fn fits(
             Err(Refusal::RevocationUnknownDeviceCa {
                 fingerprint: *fingerprint,
             })
+        }
+        Target::Devices(devices) => {
+            let unknown = |device: &&RevokedDevice| {
+                let account = state.account(device.account);
+                let spent = account.is_some_and(|account| device.slot < account.next_slot);
+                let reservation = LogSequence(device.reservation);
+                !spent
+                    || reservation.number() >= state.size()
+                    || state.device_ca_of(reservation).is_none()
+            };
+            match devices.iter().find(unknown) {
+                Some(device) => Err(Refusal::RevocationUnknownDevice {
+                    device_id: device.device_id.clone(),
+                }),
+                None => Ok(()),
+            }
         }
         Target::Entitlement(_) | Target::Vault | Target::DeviceCa(_) => Ok(()),
     }
