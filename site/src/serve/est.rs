@@ -164,7 +164,19 @@ async fn enrol<const AGAIN: bool>(
     };
     answer
         .await
-        .map_err(|problem| problem.into_plain(&parts.headers))
+        .map_err(|problem| accepted(problem).into_plain(&parts.headers))
+}
+
+/// What EST says of a request that is accepted and not answered yet (RFC 7030 section 4.2.3): its clients poll.
+fn accepted(problem: Problem) -> Problem {
+    if problem.failure.code == PENDING {
+        Problem {
+            status: StatusCode::ACCEPTED,
+            ..problem
+        }
+    } else {
+        problem
+    }
 }
 
 /// The certificate, alone (RFC 7030 section 4.2.3): its chain is what cacerts gives.
@@ -178,19 +190,18 @@ fn certificate(given: Given, request: &HeaderMap) -> Result<Response, Problem> {
             Ok(message(CERTS_ONLY, &der, request))
         }
         Answer::Refused(refusal) => Err(Problem::from(&refusal)),
-        Answer::Open => Err(Problem {
-            // What EST says of a request that is accepted and not answered yet (RFC 7030 section 4.2.3): its clients poll.
-            status: StatusCode::ACCEPTED,
-            ..pending()
-        }),
+        Answer::Open => Err(pending()),
     }
 }
+
+/// The code of a request for which a unit is spent, and whose signature is to come.
+const PENDING: &str = "CERTIFICATE-PENDING";
 
 /// A unit is spent on the request, and its signature is to come.
 pub(crate) fn pending() -> Problem {
     use mintmark_console::{Exit, Failure};
     let message = "a unit is reserved for this request, and the token has not signed for it yet";
-    let failure = Failure::new(Exit::Unknown, "CERTIFICATE-PENDING", message)
+    let failure = Failure::new(Exit::Unknown, PENDING, message)
         .hint("ask again with the same request: it gets that very certificate, and nothing is spent twice");
     Problem::later(failure, PENDING_SECONDS)
 }
@@ -199,4 +210,20 @@ pub(crate) fn pending() -> Problem {
 pub(crate) fn misanswered() -> Problem {
     let message = "the vault gave an answer to another question";
     Problem::from(Error::unknown("INTERNAL", message).hint("report it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_signature_is_told_to_poll_and_nobody_else_is() {
+        let response = accepted(pending()).into_plain(&HeaderMap::new());
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        assert_eq!(response.headers()[RETRY_AFTER], PENDING_SECONDS.to_string());
+        let late = accepted(Problem::unanswered_in(15)).into_plain(&HeaderMap::new());
+        assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }
