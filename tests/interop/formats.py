@@ -138,6 +138,7 @@ BYTES_MAX = {
     "log-tail": 8454144,
     "dossier": 1048576,
     "status": 268435456,
+    "report": 67174400,
 }
 
 
@@ -721,6 +722,19 @@ def digests(value, name="digest set"):
     need(len(left) < 8 and "1" not in left, name, "more than it says")
     need(all(each >> bits == 0 for each in values), name, "too large")
     return values
+
+
+def form(value, name):
+    need(value in ("table", "json", "csv", "xlsx", "html"), name, "no form of a report")
+    return value
+
+
+def report_itself(value, name):
+    need(isinstance(value, bytes) and 1 <= len(value) <= 67108864, name, "no report of 1 byte to 64 MiB")
+    return value
+
+
+REPORT = Map({1: version_1, 2: unix_time, 3: form, 4: report_itself})
 
 
 STATUS = Map(

@@ -47,6 +47,7 @@ CONTENT = {
     "log-tail": formats.log_tail,
     "dossier": formats.DOSSIER,
     "status": formats.STATUS,
+    "report": formats.REPORT,
 }
 
 
@@ -140,7 +141,7 @@ class Reader:
         manifest = self.trust[self.said[name]["trust"]]
         if message.kind in ("dispatch", "acknowledgement", "log-tail"):
             return manifest[10]
-        if message.kind in ("dossier", "status"):
+        if message.kind in ("dossier", "status", "report"):
             return manifest[11]
         if message.kind == "officer-request":
             return decode(message.payload, name)[3]

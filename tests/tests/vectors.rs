@@ -34,6 +34,7 @@ use mintmark_protocol::log_tail::LogTail;
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::report::Report;
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
@@ -200,6 +201,14 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
             Opened {
                 content: status.content().to_cbor(),
                 ..Opened::of(&status)
+            }
+        }
+        // Nor that of a report.
+        "report" => {
+            let report = Report::open(bytes, &trust.content().report_key).unwrap();
+            Opened {
+                content: report.content().to_cbor(),
+                ..Opened::of(&report)
             }
         }
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),

@@ -18,7 +18,7 @@
 //! }
 //! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
 //!   / "revocation" / "clock-correction" / "re-anchor" / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
-//!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail" / "dossier" / "status"
+//!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail" / "dossier" / "status" / "report"
 //! party = "hq" / "all" / "device" / vault-party / officer-party
 //! ```
 //!

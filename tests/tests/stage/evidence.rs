@@ -12,6 +12,7 @@ use mintmark_protocol::dossier::{
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::receipt::{InclusionProof, Receipt, log_name};
+use mintmark_protocol::report::{Report, ReportFormat};
 use mintmark_protocol::status::{DeviceCaStatus, SERIAL_DOUBT_BITS, Status, VaultStatus};
 use p256::ecdsa::Signature;
 
@@ -138,8 +139,19 @@ pub fn status(records: &[Vec<u8>], bundle: &[u8]) -> Status {
     }
 }
 
-/// Both messages, over the log of the story and its first report.
-pub fn told(records: &[Vec<u8>], bundle: &[u8]) -> [Told; 2] {
+/// A report of headquarters, sealed.
+pub fn sealed_report() -> Report {
+    Report {
+        made_at: END - HOUR,
+        format: ReportFormat::Csv,
+        content:
+            b"row,site,vault,product,entitlement,authorised\r\naccount,berlin,v1,TH-200,q1,50\r\n"
+                .to_vec(),
+    }
+}
+
+/// The messages, over the log of the story and its first report.
+pub fn told(records: &[Vec<u8>], bundle: &[u8]) -> [Told; 3] {
     let report = key("report");
     let dossier = dossier(records, bundle);
     let status = status(records, bundle);
@@ -158,6 +170,13 @@ pub fn told(records: &[Vec<u8>], bundle: &[u8]) -> [Told; 2] {
             "status",
             "which devices headquarters accounts for, as of the first report",
             status.seal(&report.public, &|m| report.sign(m)).unwrap(),
+        ),
+        told(
+            "report",
+            "what headquarters showed of its books, in the form of CSV",
+            sealed_report()
+                .seal(&report.public, &|m| report.sign(m))
+                .unwrap(),
         ),
     ]
 }
