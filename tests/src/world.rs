@@ -59,55 +59,76 @@ impl World {
 
     /// A world with key files, after the key ceremony: two officers, a published and pinned trust manifest.
     pub fn with_headquarters() -> Self {
-        Self::like("headquarters", Self::new, |world| {
+        Self::with_headquarters_in(Stores::Files)
+    }
+
+    fn with_headquarters_in(stores: Stores) -> Self {
+        let before = || Self::empty(stores);
+        Self::like("headquarters", stores, before, |world| {
             drop(world.ceremony(&OFFICERS, ""))
         })
     }
 
     /// A world with key files and a vault `berlin/v1` that HQ let in, and nothing to issue yet.
     pub fn with_vault() -> Self {
-        Self::like("vault", Self::with_headquarters, |world| {
-            world.enrol("berlin")
-        })
+        Self::with_vault_in(Stores::Files)
+    }
+
+    /// The same with key stores of this kind.
+    pub fn with_vault_in(stores: Stores) -> Self {
+        let before = || Self::with_headquarters_in(stores);
+        Self::like("vault", stores, before, |world| world.enrol("berlin"))
     }
 
     /// A world with key files and a vault `berlin/v1` that may issue 1000 TH-200 by [`POLICY`].
     pub fn ready() -> Self {
-        Self::like("ready", Self::with_vault, |world| {
+        Self::ready_in(Stores::Files)
+    }
+
+    /// The same with key stores of this kind.
+    pub fn ready_in(stores: Stores) -> Self {
+        let before = || Self::with_vault_in(stores);
+        Self::like("ready", stores, before, |world| {
             world.grant("berlin", POLICY)
         })
     }
 
     /// A world with key files and a vault `berlin/v1` that may issue by this policy.
     pub fn with_policy(policy: &str) -> Self {
-        let world = Self::with_vault();
+        Self::with_policy_in(Stores::Files, policy)
+    }
+
+    /// The same with key stores of this kind.
+    pub fn with_policy_in(stores: Stores, policy: &str) -> Self {
+        let world = Self::with_vault_in(stores);
         world.grant("berlin", policy);
         world
     }
 
-    fn new() -> Self {
-        Self::empty(Stores::Files)
-    }
-
     /// A copy of a world that is made once for all tests of a run. Two copies share their keys and their history: what
     /// becomes of them is up to their tests.
-    fn like(name: &str, before: impl FnOnce() -> Self, make: impl FnOnce(&Self)) -> Self {
-        let pattern = once::made(name, |folder| {
+    fn like(
+        name: &str,
+        stores: Stores,
+        before: impl FnOnce() -> Self,
+        make: impl FnOnce(&Self),
+    ) -> Self {
+        let pattern = once::made(&format!("{name}-{stores:?}"), |folder| {
             let world = before();
             make(&world);
             files::copy(world.folder(), folder);
             fs::write(folder.join("made-in"), world.folder().to_str().unwrap()).unwrap();
         });
-        let world = Self::new();
+        let world = Self::empty(stores);
         files::copy(&pattern, world.folder());
-        // The homes name the folders of their keys.
+        // The homes name the folders of their keys, and SoftHSM's file that of the tokens.
         let (before, now) = (
             fs::read_to_string(pattern.join("made-in")).unwrap(),
             world.folder(),
         );
         for config in files::below(now)
             .iter()
-            .filter(|path| path.ends_with("config.toml"))
+            .filter(|path| path.ends_with("config.toml") || path.ends_with("softhsm2.conf"))
         {
             let text = fs::read_to_string(config).unwrap();
             fs::write(config, text.replace(&before, now.to_str().unwrap())).unwrap();

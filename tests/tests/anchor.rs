@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use mintmark_pki::Certificate;
 use mintmark_tests::strike::{Changes, Fate};
-use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, Stores, World, files, judge, stores};
 use serde_json::Value;
 
@@ -20,14 +20,7 @@ const LEASE_MAX: u64 = 256;
 
 /// A vault that may issue, with key files or a token.
 fn vault(kind: Stores, policy: &str) -> World {
-    if kind == Stores::Files {
-        return World::with_policy(policy);
-    }
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&OFFICERS, "");
-    world.enrol("berlin");
-    world.grant("berlin", policy);
-    world
+    World::with_policy_in(kind, policy)
 }
 
 /// Puts the home back as it was copied to `$D/NAME`, and the home that was there aside.

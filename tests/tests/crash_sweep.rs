@@ -57,16 +57,7 @@ fn expect_reported(world: &World, good: u64) {
 
 /// A vault that may issue, with requests of [`DEVICES`].
 fn ready(stores: Stores) -> World {
-    let world = match stores {
-        Stores::Files => World::ready(),
-        Stores::Tokens => {
-            let world = World::empty(stores);
-            world.ceremony(&["alice", "bob"], "");
-            world.enrol("berlin");
-            world.grant("berlin", POLICY);
-            world
-        }
-    };
+    let world = World::ready_in(stores);
     world.requests("mass", 0..DEVICES);
     world
 }

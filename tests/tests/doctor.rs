@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use mintmark_tests::strike::{Changes, Fate};
-use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, Stores, World, files, stores};
 use serde_json::Value;
 
@@ -50,16 +50,7 @@ fn issue(world: &World, name: &str, numbers: impl IntoIterator<Item = u32>) {
 }
 
 fn looked_at(kind: Stores) {
-    let world = match kind {
-        Stores::Files => World::ready(),
-        Stores::Tokens => {
-            let world = World::empty(kind);
-            world.ceremony(&OFFICERS, "");
-            world.enrol("berlin");
-            world.grant("berlin", POLICY);
-            world
-        }
-    };
+    let world = World::ready_in(kind);
     issue(&world, "first", [1]);
     let records = world.status("berlin")["log_size"].as_u64().unwrap();
     expect_good(

@@ -182,10 +182,7 @@ fn a_vault_with_key_files_that_is_killed_at_any_moment_goes_on_where_it_was() {
 
 #[test]
 fn a_vault_with_a_token_that_is_killed_at_any_moment_goes_on_where_it_was() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     kill_repeatedly(&world, 12, 60);
 }
 

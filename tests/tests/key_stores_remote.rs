@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::let_in;
-use mintmark_tests::world::POLICY;
 use mintmark_tests::{
     Service, Stores, TokenServer, World, stores, through_plain_server, through_server,
 };
@@ -15,11 +14,7 @@ use serde_json::json;
 
 /// A vault that may issue, with its token at hand.
 fn vault() -> World {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
-    world
+    World::ready_in(Stores::Tokens)
 }
 
 /// From now on the vault's token is reached as this URI says.

@@ -9,7 +9,7 @@ use ciborium::Value as Cbor;
 use mintmark_protocol::device_secret::{DeviceOpener, DeviceSecret};
 use mintmark_protocol::key::AgreementKey;
 use mintmark_tests::shape::column;
-use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, World, judge, stores};
 use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
 use serde_json::{Value, json};
@@ -221,10 +221,7 @@ fn files(row: &Value) -> Vec<(String, PathBuf)> {
 
 #[test]
 fn keys_are_sealed_into_the_token_and_what_it_derives_reaches_each_device_alone() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&OFFICERS, "");
-    world.enrol("berlin");
-    world.grant("berlin", &policy(&[SERVICE]));
+    let world = World::with_policy_in(Stores::Tokens, &policy(&[SERVICE]));
     // The token itself says what it derives: HMAC over the fixed input, whose counter is 1.
     let devices = ["TH200-00000001", "TH200-00000002"];
     let derived = devices.map(|device_id| in_token(&world, "service", device_id));

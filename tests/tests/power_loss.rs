@@ -356,10 +356,7 @@ fn a_hundred_power_cuts_lose_nothing_that_was_acknowledged() {
 #[test]
 #[ignore = "as many rounds as are asked for, a second each"]
 fn a_hundred_power_cuts_beside_a_token_lose_nothing_that_was_acknowledged() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     play(
         &world,
         asked("MINTMARK_ROUNDS", 100),

@@ -281,11 +281,7 @@ fn an_entitlement_that_was_lost_with_its_units_is_not_spent_again() {
 
 #[test]
 fn a_token_keeps_what_a_home_forgot() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&mintmark_tests::world::OFFICERS, "");
-    world.site_init("berlin");
-    world.let_in("berlin", &mintmark_tests::world::OFFICERS);
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     reported(&world);
     copy(&world);
     issue(&world, "reported", 3..=4);

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use mintmark_tests::strace::{DURABLE, killed_at};
-use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, World, request};
 use serde_json::{Value, json};
 
@@ -249,10 +249,7 @@ fn scrap_void_and_rework_with_key_files() {
 
 #[test]
 fn scrap_void_and_rework_with_a_token() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&OFFICERS, "");
-    world.enrol("berlin");
-    world.grant("berlin", &policy(1));
+    let world = World::with_policy_in(Stores::Tokens, &policy(1));
     lives(&world);
 }
 

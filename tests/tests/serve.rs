@@ -11,7 +11,6 @@ use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::{Answer, let_in};
-use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, Stores, World, judge, request, stores};
 use serde_json::{Value, json};
 
@@ -693,10 +692,7 @@ fn the_floors_page_brings_everything_itself_and_forbids_the_rest() {
 
 #[test]
 fn the_services_key_is_in_the_token_and_so_is_every_other() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "");
     device_request(&world, "TH200-00000001");

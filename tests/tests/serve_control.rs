@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::shape::column;
-use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, Stores, TokenServer, World, judge, through_server};
 use serde_json::Value;
 
@@ -304,10 +303,7 @@ fn a_home_deep_in_the_file_system_has_its_socket_too() {
 
 /// A vault that may issue, with a station, and whose token is reached through a server.
 fn behind_a_server() -> World {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     let_in(&world, "line-1", "");
     let at_hand = world.keys("berlin");
     let config = world.path("berlin/config.toml");

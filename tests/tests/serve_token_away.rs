@@ -7,7 +7,6 @@ use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::{Answer, let_in};
-use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, Stores, TokenServer, World, judge, request, through_server};
 use serde_json::json;
 
@@ -49,10 +48,7 @@ fn until(status: u16, ask: impl Fn() -> Answer) -> Answer {
 
 #[test]
 fn a_token_that_goes_away_under_the_service_costs_no_unit_and_no_restart() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     let at_hand = world.keys("berlin");
     let config = world.path("berlin/config.toml");
     let text = fs::read_to_string(&config).unwrap();

@@ -40,10 +40,7 @@ fn made(world: &World) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn asks_and_gets(kind: Stores) {
-    let world = World::empty(kind);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(kind);
     station(&world, "line-1", "");
     world.requests("first", 0..40);
     let service = Service::start(&world, "");

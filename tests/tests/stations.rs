@@ -53,9 +53,7 @@ fn split(world: &World, name: &str) -> usize {
 }
 
 fn let_in_and_out(kind: Stores) {
-    let world = World::empty(kind);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
+    let world = World::with_vault_in(kind);
     assert_eq!(stations(&world), [] as [Value; 0]);
 
     let asked = asks(&world, "line-1");
@@ -164,9 +162,7 @@ fn stations_with_tokens_are_let_in_and_out() {
 
 #[test]
 fn a_station_may_bring_a_key_and_a_request_that_others_made() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
+    let world = World::with_vault_in(Stores::Tokens);
     // OpenSC makes the key, and we find it good.
     world.keys("line-1");
     let pin = fs::read_to_string(stores::pin_file(world.folder(), "line-1")).unwrap();

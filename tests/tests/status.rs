@@ -262,9 +262,7 @@ fn keys_folder(world: &World) -> std::path::PathBuf {
 
 #[test]
 fn a_token_is_looked_at_without_its_pin() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&mintmark_tests::world::OFFICERS, "");
-    world.enrol("berlin");
+    let world = World::with_vault_in(Stores::Tokens);
     let status = world.status("berlin");
     assert_eq!(
         (&status["hsm"]["kind"], &status["hsm"]["state"]),

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use mintmark_tests::world::{OFFICERS, POLICY};
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, Tool, World, judge};
 use serde_json::Value;
 
@@ -21,16 +21,7 @@ fn number(value: &Value, field: &str) -> u64 {
 
 fn vault(stores: Stores) -> World {
     let policy = POLICY.replace("units = 1000", "units = 10000");
-    let world = match stores {
-        Stores::Files => World::with_policy(&policy),
-        Stores::Tokens => {
-            let world = World::empty(stores);
-            world.ceremony(&OFFICERS, "");
-            world.enrol("berlin");
-            world.grant("berlin", &policy);
-            world
-        }
-    };
+    let world = World::with_policy_in(stores, &policy);
     world.requests("mass", 0..DEVICES);
     world
 }

@@ -906,10 +906,7 @@ fn a_lost_audit_key_starves_nobody() {
 
 #[test]
 fn keys_in_tokens_are_replaced_as_those_in_files_are() {
-    let world = World::empty(Stores::Tokens);
-    world.ceremony(&["alice", "bob"], "");
-    world.enrol("berlin");
-    world.grant("berlin", POLICY);
+    let world = World::ready_in(Stores::Tokens);
     world.requests("line", 1..=2);
     world.issue("line").ok();
     world.site("media export $D/media").ok();
