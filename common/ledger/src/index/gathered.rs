@@ -12,8 +12,8 @@ use crate::StorageError;
 use crate::log::Head;
 
 /// What the index may be behind the log while it is open, in records: some milliseconds of work when it is opened the next
-/// time.
-const RECORDS_MAX: u64 = 8192;
+/// time, or when it is written, which holds up whoever waits for an answer then.
+const RECORDS_MAX: u64 = 1024;
 
 /// How many answers of the store are remembered at most.
 const REMEMBERED_MAX: usize = 4096;
