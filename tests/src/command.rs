@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -111,10 +111,21 @@ impl Tool {
     /// Runs it at a terminal of its own, at which this is typed. What it says there is all in `stdout`.
     #[track_caller]
     pub fn at_terminal(&self, typed: &str) -> Run {
+        let mut script = self.start_at_terminal();
+        let mut keyboard = script.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        // Nobody leaves the terminal before it is over.
+        let run = self.ended(&script.wait_with_output().unwrap());
+        drop(keyboard);
+        run
+    }
+
+    /// Starts it at a terminal of its own, whose keyboard and screen are the process's standard input and output.
+    pub fn start_at_terminal(&self) -> Child {
         let inner = self.command();
         let words = std::iter::once(inner.get_program()).chain(inner.get_args());
         let quoted = words.map(|word| format!("'{}'", word.to_str().unwrap()));
-        let line = quoted.collect::<Vec<_>>().join(" ");
+        let line = format!("exec {}", quoted.collect::<Vec<_>>().join(" "));
         let mut script = Command::new("script");
         script
             .args(["-q", "-e", "-c", &line, "/dev/null"])
@@ -122,13 +133,7 @@ impl Tool {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         in_place_of(&inner, &mut script);
-        let mut script = script.spawn().expect("script runs (package bsdutils)");
-        let mut keyboard = script.stdin.take().unwrap();
-        keyboard.write_all(typed.as_bytes()).unwrap();
-        // Nobody leaves the terminal before it is over.
-        let run = self.ended(&script.wait_with_output().unwrap());
-        drop(keyboard);
-        run
+        script.spawn().expect("script runs (package bsdutils)")
     }
 
     /// Runs it to its end.

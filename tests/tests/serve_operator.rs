@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::let_in;
-use mintmark_tests::{Service, World};
+use mintmark_tests::{Service, World, stores};
 use serde_json::json;
 
 /// What the control socket says to this user, who asks for something that it does not understand.
@@ -119,4 +120,41 @@ fn what_a_command_asks_beside_the_service_is_asked_at_its_own_terminal() {
     );
     assert_eq!(world.status("berlin")["accounts"][0]["scrapped"], json!(1));
     assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn a_pin_that_was_typed_when_the_service_was_started_is_asked_for_by_no_command_beside_it() {
+    let world = World::ready();
+    let config = world.path("berlin/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let (before, after) = text.split_once("?pin-source=").unwrap();
+    let (_, after) = after.split_once('"').unwrap();
+    fs::write(&config, format!("{before}\"{after}")).unwrap();
+    world.requests("few", 1..=2);
+    // No service, and no terminal.
+    world.issue("few").fails(3, "PIN-NOT-GIVEN");
+
+    let mut service = world.site("serve --listen 127.0.0.1:0").start_at_terminal();
+    let mut screen = service.stdout.take().unwrap();
+    let mut keyboard = service.stdin.take().unwrap();
+    let mut shown = String::new();
+    let mut look = |for_: &str| {
+        while !shown.contains(for_) {
+            let mut part = [0; 4096];
+            let length = screen.read(&mut part).unwrap();
+            assert!(length > 0, "{shown}");
+            shown.push_str(&String::from_utf8_lossy(&part[..length]));
+        }
+    };
+    look(": ");
+    keyboard
+        .write_all(&fs::read(stores::pin_file(world.folder(), "berlin")).unwrap())
+        .unwrap();
+    keyboard.write_all(b"\n").unwrap();
+    look("listening");
+    assert_eq!(world.issue("few").ok().lines().len(), 2);
+    assert_eq!(world.status("berlin")["accounts"][0]["good"], json!(2));
+    // Ctrl-C.
+    keyboard.write_all(&[3]).unwrap();
+    assert_eq!(service.wait().unwrap().code(), Some(0));
 }
