@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use mintmark_ledger::state::ANSWERS_LOGGED_MAX;
 use mintmark_tests::service::let_in;
 use mintmark_tests::{Service, World, judge, request};
 use serde_json::json;
@@ -40,8 +41,6 @@ subject = "O=Acme, OU=GW-7, serialNumber={device_id}"
 validity_days = 7300
 "#;
 
-/// How many refusals are on record between two bundles, beside as many as units were spent: `limits` in docs/formats.md.
-const LOGGED_MAX: u64 = 20_000;
 /// The largest row of a log that a refused request leaves, its request included, in bytes.
 const ROW_BYTES_MAX: u64 = 2048;
 
@@ -170,7 +169,7 @@ fn refuse(count: usize) {
     let grown = resident(&service).saturating_sub(memory);
     assert!(grown < 64 << 20, "{grown} bytes of memory more");
     let grown = log_bytes(&world).saturating_sub(log);
-    let rows = u64::try_from(count).unwrap().min(LOGGED_MAX) + 10 * served;
+    let rows = u64::try_from(count).unwrap().min(ANSWERS_LOGGED_MAX) + 10 * served;
     assert!(grown < rows * ROW_BYTES_MAX, "{grown} bytes of log more");
     let more = service.log().split_off(said);
     assert!(more.len() < 4096, "{more}");
@@ -186,7 +185,7 @@ fn refuse(count: usize) {
     let log = world.log("berlin");
     let refused = log.iter().filter(|row| row["outcome"] == "refused").count();
     let refused = u64::try_from(refused).unwrap();
-    assert!(refused <= LOGGED_MAX + served + 1, "{refused} rows");
+    assert!(refused <= ANSWERS_LOGGED_MAX + served + 1, "{refused} rows");
     world.carry_home("berlin").exits_done();
     let report = world.reconcile();
     assert_eq!(report["balanced"], true, "{report}");
