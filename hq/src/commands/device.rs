@@ -60,7 +60,10 @@ pub(super) enum Device {
     /// Draft the end of certificates of devices, one or a list of them. Once officers have approved, `hq site grant ID` sends it.
     Revoke {
         /// As `hq device show` takes it.
-        #[arg(value_name = "SERIAL|DEVICE-ID|KEY|CERT.pem", required_unless_present = "list")]
+        #[arg(
+            value_name = "SERIAL|DEVICE-ID|KEY|CERT.pem",
+            required_unless_present = "list"
+        )]
         devices: Vec<String>,
         /// A file that names one on each line.
         #[arg(long, value_name = "FILE")]
