@@ -125,18 +125,19 @@ impl Report {
         });
         let mut findings = findings::all(sql, site)?;
         CertifiedAgain::new(sql).explain(&mut findings)?;
-        findings.extend(leftover::unresolved(sql, site, &accounts)?);
-        findings.extend(overdue::all(sql, &known, &query)?);
+        let mut of_today = leftover::unresolved(sql, site, &accounts)?;
+        of_today.extend(overdue::all(sql, &known, &query)?);
+        debug_assert!(
+            of_today
+                .iter()
+                .all(|finding| kinds::is_known(&finding.code, finding.severity))
+        );
+        findings.extend(of_today);
         // Of one product, the findings are those of the vaults that make it: a log is one log.
         if query.product.is_some() || query.entitlement.is_some() {
             let of: BTreeSet<_> = accounts.iter().map(|account| &account.vault).collect();
             findings.retain(|finding| of.contains(&finding.vault));
         }
-        debug_assert!(
-            findings
-                .iter()
-                .all(|finding| kinds::is_known(&finding.code, finding.severity))
-        );
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let journal = postings::all(sql, site)?;
         let replaced = replaced(sql, &known)?;
