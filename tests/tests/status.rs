@@ -321,7 +321,10 @@ fn units_that_a_power_cut_burned_are_no_discrepancy_and_an_amendment_gives_as_ma
     let run = world.reconcile_run().exits_done();
     let report = run.json();
     assert_eq!(report["balanced"], true, "{report}");
-    assert_eq!(report["accounts"][0], account, "{report}");
+    // What the vault says of its account, headquarters says, too, and more.
+    for (name, said) in account.as_object().unwrap() {
+        assert_eq!(report["accounts"][0][name], *said, "{name}: {report}");
+    }
     let findings = report["findings"].as_array().unwrap();
     assert_eq!(findings.len(), 1, "{report}");
     let finding = &findings[0];
@@ -358,5 +361,7 @@ fn units_that_a_power_cut_burned_are_no_discrepancy_and_an_amendment_gives_as_ma
     assert_eq!(after["unspent"], 100_000 - good, "{after}");
     world.carry_home("berlin").exits_done();
     let report = world.reconcile_run().exits_done().json();
-    assert_eq!(report["accounts"][0], after, "{report}");
+    for (name, said) in after.as_object().unwrap() {
+        assert_eq!(report["accounts"][0][name], *said, "{name}: {report}");
+    }
 }

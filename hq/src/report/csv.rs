@@ -7,9 +7,11 @@ use crate::failure;
 use crate::findings::Finding;
 
 /// What a finding has no cells for: an account's names and counts.
-const ACCOUNT_CELLS: usize = 13;
+const ACCOUNT_CELLS: usize = 8;
 /// What an account has no cells for.
 const FINDING_CELLS: usize = 5;
+/// What moved in an account.
+const MOVE_CELLS: usize = 5;
 
 const HEADER: [&str; 21] = [
     "row",
@@ -23,16 +25,16 @@ const HEADER: [&str; 21] = [
     "voided",
     "unresolved",
     "unspent",
-    "newly_reserved",
-    "newly_burned",
-    "newly_good",
-    "newly_scrapped",
-    "newly_voided",
     "code",
     "severity",
     "log_sequence",
     "serials",
     "text",
+    "newly_reserved",
+    "newly_burned",
+    "newly_good",
+    "newly_scrapped",
+    "newly_voided",
 ];
 
 impl Report {
@@ -47,11 +49,12 @@ impl Report {
         csv.write_record(HEADER).map_err(failure::home_corrupt)?;
         for line in &self.lines {
             let counts = line.books.closing.counts().into_iter();
-            let counts = counts.chain(named_moves(&line.books.moves));
+            let moves = named_moves(&line.books.moves).into_iter();
             let cells = std::iter::once("account".to_owned())
                 .chain(line.name_cells())
                 .chain(counts.map(|(_, count)| count.to_string()))
-                .chain(std::iter::repeat_n(String::new(), FINDING_CELLS));
+                .chain(std::iter::repeat_n(String::new(), FINDING_CELLS))
+                .chain(moves.map(|(_, units)| units.to_string()));
             csv.write_record(cells.map(|text| cell(&text)))
                 .map_err(failure::home_corrupt)?;
         }
@@ -78,7 +81,8 @@ fn finding_cells(finding: &Finding) -> impl Iterator<Item = String> {
         finding.text.clone(),
     ];
     let nothing = std::iter::repeat_n(String::new(), ACCOUNT_CELLS);
-    names.into_iter().chain(nothing).chain(rest)
+    let no_moves = std::iter::repeat_n(String::new(), MOVE_CELLS);
+    names.into_iter().chain(nothing).chain(rest).chain(no_moves)
 }
 
 /// What a spreadsheet would take for a formula or a terminal for a command is made plain text: parts of it come from a
