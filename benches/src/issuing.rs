@@ -102,10 +102,9 @@ pub(crate) struct Size {
 }
 
 /// Measures all of it.
-pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
+pub(crate) fn measure(scene: &Scene, options: &Options, binaries: &Path) -> Report {
     let say = |text: &str| eprintln!("mintmark-benches: {text}");
-    say("making headquarters and a vault for each round");
-    let scene = Scene::new();
+    say("making a vault for each round");
     let folder = scene.path("requests");
     requests::write(&folder, 0, options.csrs);
     scene.vault("warm");
@@ -171,7 +170,7 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         "the files of a certificate by themselves take {files_microseconds:.0} us of a processor"
     ));
 
-    let index = sizes(&scene, binaries, options.index_max, &mut memory_bytes, &say);
+    let index = sizes(scene, binaries, options.index_max, &mut memory_bytes, &say);
     let ends = index.first().zip(index.last()).filter(|_| index.len() > 1);
     let median_of = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
     Report {
@@ -199,7 +198,7 @@ pub(crate) fn measure(options: &Options, binaries: &Path) -> Report {
         command_milliseconds: median(lone),
         request_milliseconds: one_by_one,
         request_to_least: one_by_one / least,
-        openssl_ca: openssl_ca::measure(&scene, "warm"),
+        openssl_ca: openssl_ca::measure(scene, "warm"),
         verification: libraries::measure(),
         rounds,
     }

@@ -205,7 +205,9 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let report = issuing::measure(&options, Path::new(&binaries));
+    // Removed last: millions of files take a disk minutes, and what was measured need not wait for that.
+    let scene = scene::Scene::new();
+    let report = issuing::measure(&scene, &options, Path::new(&binaries));
     if arguments.json {
         println!("{}", serde_json::to_string(&report).unwrap());
     } else {
