@@ -216,10 +216,12 @@ fn the_main_loop_runs_from_an_empty_folder_on_tokens_and_everything_it_says_has_
         "accounts: list, balanced: flag, as_of: time, findings: list",
     );
     expect(&report["accounts"][0], ACCOUNT);
-    assert_eq!(
-        report["accounts"], status["accounts"],
-        "HQ counts what the vault counts"
-    );
+    for (name, counted) in status["accounts"][0].as_object().unwrap() {
+        assert_eq!(
+            &report["accounts"][0][name], counted,
+            "HQ counts what the vault counts: {name}"
+        );
+    }
     assert_eq!(
         (
             report["balanced"].as_bool(),
