@@ -402,5 +402,5 @@ pub(crate) fn named_moves(moves: &Moves) -> [(&'static str, u64); 5] {
         ("newly_scrapped", Bucket::Scrapped),
         ("newly_voided", Bucket::Voided),
     ]
-    .map(|(name, bucket)| (name, moves.into_bucket(bucket)))
+    .map(|(name, bucket)| (name, moves.credited_to(bucket)))
 }

@@ -110,7 +110,7 @@ impl Moves {
     }
 
     /// Units that came into a bucket.
-    pub(crate) fn into_bucket(&self, bucket: Bucket) -> u64 {
+    pub(crate) fn credited_to(&self, bucket: Bucket) -> u64 {
         let into = self.0.iter().filter(|(moved, _)| moved.credit == bucket);
         into.map(|(_, units)| *units).fold(0, u64::saturating_add)
     }

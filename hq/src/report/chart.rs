@@ -128,16 +128,20 @@ impl Plot {
         let (from, to) = (self.axis.x(bin as f64), self.axis.x(bin as f64 + 1.0));
         let gap = ((to - from) * 0.12).min(2.0);
         let mut below = 0u64;
+        let mut parts = Vec::new();
+        for series in &self.bars {
+            let value = series.values.get(bin).copied().unwrap_or(0);
+            if value > 0 {
+                let above = below.saturating_add(value);
+                parts.push((series, value, y(below, top), y(above, top)));
+                below = above;
+            }
+        }
         html! {
-            @for series in &self.bars {
-                @let value = series.values.get(bin).copied().unwrap_or(0);
-                @if value > 0 {
-                    @let (low, high) = (y(below, top), y(below.saturating_add(value), top));
-                    rect class=(format!("bar {}", series.class)) x=(at(from + gap)) y=(at(high))
-                        width=(at((to - from - 2.0 * gap).max(0.4))) height=(at((low - high).max(0.4))) {
-                        title { (self.axis.label(bin)) ": " (grouped(value)) " " (series.name) }
-                    }
-                    @let _ = { below = below.saturating_add(value); };
+            @for (series, value, low, high) in parts {
+                rect class=(format!("bar {}", series.class)) x=(at(from + gap)) y=(at(high))
+                    width=(at((to - from - 2.0 * gap).max(0.4))) height=(at((low - high).max(0.4))) {
+                    title { (self.axis.label(bin)) ": " (grouped(value)) " " (series.name) }
                 }
             }
         }

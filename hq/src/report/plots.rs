@@ -47,7 +47,7 @@ fn yield_and_scrap(report: &Report, axis: Axis) -> Markup {
         let mut values = vec![0u64; axis.len()];
         for day in &report.days {
             if let Some(value) = values.get_mut(axis.bin(day.day)) {
-                *value = value.saturating_add(day.moves.into_bucket(bucket));
+                *value = value.saturating_add(day.moves.credited_to(bucket));
             }
         }
         values
@@ -213,7 +213,7 @@ fn against_limit(at: usize, line: &Line, days: &[(Day, &Moves)], axis: Axis) -> 
     let mut spent = vec![0u64; axis.len()];
     for (day, moves) in days {
         if let Some(value) = spent.get_mut(axis.bin(*day)) {
-            *value = (*value).max(moves.into_bucket(Bucket::Reserved));
+            *value = (*value).max(moves.credited_to(Bucket::Reserved));
         }
     }
     let limit = line.per_day.map(|units| Series {
@@ -244,7 +244,7 @@ fn against_limit(at: usize, line: &Line, days: &[(Day, &Moves)], axis: Axis) -> 
 }
 
 fn newly_spent(moves: &Moves) -> u64 {
-    let into = [Bucket::Reserved, Bucket::Burned].map(|bucket| moves.into_bucket(bucket));
+    let into = [Bucket::Reserved, Bucket::Burned].map(|bucket| moves.credited_to(bucket));
     into.into_iter().fold(0, u64::saturating_add)
 }
 
