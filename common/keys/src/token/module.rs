@@ -74,10 +74,13 @@ pub(super) fn load(path: &Path) -> Result<Arc<Module>, Error> {
 /// p11-kit's client (to 0.26.4 at least) loses a thread that waits for its answer while another one reads an answer that
 /// breaks off amid its bytes, as it does when the server dies: `rpc_socket_read` leaves without waking those who wait for
 /// its header to be taken, and they wait forever. One call at a time waits for nobody. It costs little: the server works
-/// off a connection's calls one after the other.
+/// off a connection's calls one after the other. The proxy, which is p11-kit's library itself, may lead to that client.
 fn calls_at_once(module: &Path) -> usize {
-    let name = module.file_name().unwrap_or_default();
-    match name.as_encoded_bytes().starts_with(b"p11-kit-") {
+    let name = module.file_name().unwrap_or_default().as_encoded_bytes();
+    match [b"p11-kit-".as_slice(), b"libp11-kit."]
+        .iter()
+        .any(|kit| name.starts_with(kit))
+    {
         true => 1,
         false => usize::MAX,
     }
@@ -159,5 +162,24 @@ impl Module {
             path: self.path.clone(),
             seconds: hung.since.elapsed().as_secs(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_may_lead_to_p11_kits_client_is_called_once_at_a_time() {
+        let at_once = |name: &str| calls_at_once(&Path::new("/usr/lib").join(name));
+        // What p11-kit-proxy.so is a link to is the library.
+        for name in [
+            "p11-kit-client.so",
+            "p11-kit-proxy.so",
+            "libp11-kit.so.0.3.0",
+        ] {
+            assert_eq!(at_once(name), 1, "{name}");
+        }
+        assert_eq!(at_once("libsofthsm2.so"), usize::MAX);
     }
 }
