@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mintmark_console::{Align, Console, Exit, Failure, Table, files};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate};
@@ -17,6 +17,8 @@ use crate::device_states::DeviceStates;
 use crate::failure;
 use crate::home::Home;
 use crate::keyring::Keyring;
+use crate::registry::device_cas;
+use crate::roots::{self, Root};
 use crate::serials::Serials;
 
 /// What is wrong with one certificate.
@@ -34,6 +36,9 @@ struct Tally {
     checked: u64,
     good: u64,
     repeated: u64,
+    /// Certificates of our own roots and device CAs.
+    authorities: u64,
+    /// Files, folders and blocks of files that could not be judged.
     skipped: u64,
 }
 
@@ -46,8 +51,10 @@ pub(super) fn run(home: Option<&Path>, folder: &Path, console: &Console) -> Resu
     let mut sweep = Sweep {
         tracing: &tracing,
         serials: &serials,
+        authorities: Authorities::of(&home, &tracing)?,
         states: BTreeMap::new(),
         seen: HashSet::new(),
+        folders: Vec::new(),
         tally: Tally::default(),
         findings: Vec::new(),
     };
@@ -60,48 +67,112 @@ pub(super) fn run(home: Option<&Path>, folder: &Path, console: &Console) -> Resu
         .cause(error)
         .hint("check the path and its permissions")
     };
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        // No link is followed: what is collected in the field is nobody's to trust.
-        if path.symlink_metadata().is_ok_and(|file| file.is_file()) {
-            sweep.file(&path, console)?;
+    sweep.entries(folder, fs::read_dir(folder).map_err(unreadable)?, console)?;
+    while let Some(folder) = sweep.folders.pop() {
+        match fs::read_dir(&folder) {
+            Ok(entries) => sweep.entries(&folder, entries, console)?,
+            Err(error) => sweep.leave_out(&folder, ("FILE-IO", &error.to_string()), console),
         }
     }
     sweep.say(console)
 }
 
+/// The certificates that stand above devices: every root, each that one root made for the next, and every device CA.
+struct Authorities {
+    roots: Vec<Root>,
+    device_cas: HashSet<Vec<u8>>,
+}
+
+impl Authorities {
+    fn of(home: &Home, tracing: &Tracing<'_>) -> Result<Self, Failure> {
+        let mut device_cas = HashSet::new();
+        for vault in &tracing.vaults {
+            let granted = device_cas::granted(&tracing.registry.sql, &vault.name)?;
+            device_cas.extend(granted.into_iter().filter_map(|of| of.certificate));
+        }
+        Ok(Self {
+            roots: roots::all(home)?,
+            device_cas,
+        })
+    }
+
+    fn hold(&self, certificate: &Certificate) -> bool {
+        let of_root = |root: &Root| root.issuer.certificate().spki_der() == certificate.spki_der();
+        self.device_cas.contains(certificate.der())
+            || (self.roots.iter().any(of_root) && roots::of(&self.roots, certificate).is_some())
+    }
+}
+
 struct Sweep<'a> {
     tracing: &'a Tracing<'a>,
     serials: &'a Serials<'a>,
+    authorities: Authorities,
     states: BTreeMap<VaultName, DeviceStates<'a>>,
     /// The certificates that were looked at.
     seen: HashSet<u128>,
+    /// Those that are still to be looked into.
+    folders: Vec<PathBuf>,
     tally: Tally,
     findings: Vec<Finding>,
 }
 
 impl<'a> Sweep<'a> {
+    /// What is in one folder. What cannot be judged is counted, for it may be the one that matters.
+    fn entries(
+        &mut self,
+        folder: &Path,
+        entries: fs::ReadDir,
+        console: &Console,
+    ) -> Result<(), Failure> {
+        for entry in entries {
+            let path = match entry {
+                Ok(entry) => entry.path(),
+                Err(error) => {
+                    self.leave_out(folder, ("FILE-IO", &error.to_string()), console);
+                    continue;
+                }
+            };
+            // No link is followed: what is collected in the field is nobody's to trust.
+            if path.symlink_metadata().is_ok_and(|file| file.is_dir()) {
+                self.folders.push(path);
+            } else {
+                self.file(&path, console)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_out(&mut self, path: &Path, (code, why): (&str, &str), console: &Console) {
+        console.warn_coded(code, format!("{} is left out: {why}", path.display()));
+        self.tally.skipped += 1;
+    }
+
     fn file(&mut self, path: &Path, console: &Console) -> Result<(), Failure> {
-        let bytes = files::read_limited(path, CERTIFICATE_FILE_BYTES_MAX as u64);
-        let certificates = bytes.map_err(Failure::from).and_then(|bytes| {
-            let blocks = super::verify::blocks(&bytes);
-            let read = |block: Vec<u8>| Certificate::from_pem_or_der(&block);
-            let read: Result<Vec<_>, _> = blocks.into_iter().map(read).collect();
-            read.map_err(failure::pki)
-        });
-        let certificates = match certificates {
-            Ok(certificates) => certificates,
-            Err(failure) => {
-                let text = format!("{} is left out: {}", path.display(), failure.message);
-                console.warn_coded(&failure.code, text);
-                self.tally.skipped += 1;
+        let bytes = match files::read_limited(path, CERTIFICATE_FILE_BYTES_MAX as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let failure = Failure::from(error);
+                self.leave_out(path, (&failure.code, &failure.message), console);
                 return Ok(());
             }
         };
-        for certificate in certificates {
-            // The chain that came with it.
-            if !certificate.is_ca() {
-                self.certificate(path, &certificate)?;
+        let blocks = super::verify::blocks(&bytes);
+        let count = blocks.len();
+        for (number, block) in (1..).zip(blocks) {
+            match Certificate::from_pem_or_der(&block) {
+                // The chain that came with it.
+                Ok(certificate) if self.authorities.hold(&certificate) => {
+                    self.tally.authorities += 1;
+                }
+                Ok(certificate) => self.certificate(path, &certificate)?,
+                Err(error) => {
+                    let failure = failure::pki(error);
+                    let why = match count {
+                        1 => failure.message,
+                        _ => format!("block {number} of {count}: {}", failure.message),
+                    };
+                    self.leave_out(path, (&failure.code, &why), console);
+                }
             }
         }
         Ok(())
@@ -169,15 +240,18 @@ impl<'a> Sweep<'a> {
             "checked": tally.checked,
             "good": tally.good,
             "repeated": tally.repeated,
+            "authorities": tally.authorities,
             "skipped": tally.skipped,
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
         });
+        let is_clean = self.findings.is_empty() && tally.skipped == 0;
         let summary = format!(
-            "{} certificates: {} good, {} findings; {} seen before, {} files left out",
+            "{} certificates: {} good, {} findings; {} seen before, {} of authorities; {} left out",
             tally.checked,
             tally.good,
             self.findings.len(),
             tally.repeated,
+            tally.authorities,
             tally.skipped
         );
         if !console.is_json() && !self.findings.is_empty() {
@@ -197,11 +271,7 @@ impl<'a> Sweep<'a> {
             console.table(&table);
         }
         say(console, &json, [summary])?;
-        Ok(if self.findings.is_empty() {
-            Exit::Done
-        } else {
-            Exit::Negative
-        })
+        Ok(if is_clean { Exit::Done } else { Exit::Negative })
     }
 }
 

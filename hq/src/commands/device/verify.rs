@@ -27,7 +27,10 @@ pub(super) struct Evidence {
 
 /// The first octet of a COSE_Sign1: a dossier is one, and no certificate begins so.
 const DOSSIER_OCTET: u8 = 0xd2;
-const END: &str = "-----END CERTIFICATE-----";
+/// With it begins whatever is DER.
+const SEQUENCE: u8 = 0x30;
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END CERTIFICATE-----";
 
 pub(super) fn run(evidence: &Evidence, console: &Console) -> Result<Exit, Failure> {
     let trusted = Trusted::read(&evidence.trust, &evidence.fingerprint)?;
@@ -136,18 +139,26 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The PEM blocks of a file, each by itself; the whole file if it is DER. There is one at least.
+/// The PEM blocks of a file, each by itself, be they whole or not; the whole file if it has none. There is one at least.
 pub(super) fn blocks(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let Ok(text) = std::str::from_utf8(bytes) else {
+    // DER is no text, and whatever text it carries is its own.
+    if bytes.first() == Some(&SEQUENCE) && std::str::from_utf8(bytes).is_err() {
         return vec![bytes.to_vec()];
-    };
-    let blocks: Vec<_> = text
-        .split_inclusive(END)
-        .filter(|block| block.ends_with(END))
-        .map(|block| block.as_bytes().to_vec())
-        .collect();
+    }
+    let at = |text: &[u8], mark: &[u8]| text.windows(mark.len()).position(|part| part == mark);
+    let mut blocks = Vec::new();
+    let mut rest = bytes;
+    while let Some((_, block)) = at(rest, BEGIN).and_then(|start| rest.split_at_checked(start)) {
+        let inside = block.get(BEGIN.len()..).unwrap_or_default();
+        // One that is cut off ends where the next begins.
+        let next = at(inside, BEGIN).map_or(block.len(), |next| next + BEGIN.len());
+        let (block, after) = block.split_at_checked(next).unwrap_or((block, &[]));
+        let end = at(block, END).map_or(block.len(), |end| end + END.len());
+        blocks.push(block.get(..end).unwrap_or(block).to_vec());
+        rest = after;
+    }
     if blocks.is_empty() {
-        return vec![bytes.to_vec()];
+        blocks.push(bytes.to_vec());
     }
     blocks
 }
