@@ -27,7 +27,7 @@ const KINDS: [(&str, &[Severity]); 74] = [
     ("DEVICE-RETURNED", &[Critical]),
     ("DISPATCH-CONTENT", &[Critical]),
     ("DISPATCH-FORGOTTEN", &[Minor, Note]),
-    ("DISPATCH-REFUSED", &[Note]),
+    ("DISPATCH-REFUSED", &[Major, Note]),
     ("DISPATCH-SEEN-MISMATCH", &[Major]),
     ("DISPATCH-UNKNOWN", &[Critical]),
     ("DUPLICATE-DEVICE", &[Major, Note]),

@@ -203,12 +203,17 @@ impl<'a> Checks<'a> {
         let Logged {
             kind, id, version, ..
         } = dispatch;
+        // What officers wanted ended goes on there.
+        let severity = match kind == Kind::Revocation.as_str() {
+            true => Severity::Major,
+            false => Severity::Note,
+        };
         Some(Finding {
             vault: self.vault.name.clone(),
             lineage: self.vault.lineage,
             log_sequence: Some(sequence.number()),
             code: "DISPATCH-REFUSED".to_owned(),
-            severity: Severity::Note,
+            severity,
             serials: Vec::new(),
             evidence: json!({ "type": kind, "id": id, "version": version, "rule": code }),
             text: format!("the vault did not accept the {kind} `{id}`, by the rule {code}"),

@@ -86,6 +86,8 @@ pub(super) struct Replaying<'a> {
     elsewhere: bool,
     /// The entry before, if a decision follows it.
     input: Option<Entry>,
+    /// Whether that says of a dispatch what is not so.
+    input_false: bool,
     /// New findings that make a verdict negative.
     found: u64,
     /// What HQ sent and the vault refused.
@@ -149,6 +151,7 @@ impl<'a> Replaying<'a> {
             journal: Journal::new(replay.state()),
             replay,
             input: None,
+            input_false: false,
             found: 0,
             refused: Vec::new(),
             kept: BTreeMap::new(),
@@ -274,10 +277,13 @@ impl<'a> Replaying<'a> {
                 self.accuse(&finding)?;
             }
         }
-        if let Some(finding) = self.checks.entry(sequence, &entry, self.replay.state())? {
+        let wrong = self.checks.entry(sequence, &entry, self.replay.state())?;
+        let is_false = wrong.as_ref().is_some_and(Finding::counts);
+        if let Some(finding) = wrong {
             self.sealed_differs |= matches!(entry.body, Body::BundleSealed(_));
             self.accuse(&finding)?;
         }
+        let input_false = std::mem::replace(&mut self.input_false, is_false);
         self.bracket(sequence, &entry)?;
         if let Some(input) = self.input.take()
             && replayed.divergences.is_empty()
@@ -285,15 +291,17 @@ impl<'a> Replaying<'a> {
             if let Some(finding) = self.checks.refused(sequence, &input, &entry) {
                 self.accuse(&finding)?;
             }
-            self.refused.extend(self.checks.decided(&input, &entry)?);
+            // What is not so takes nothing back that officers ordered. It may take back what was granted: that helps nobody
+            // at the vault.
+            if !input_false || is_entitlement(&input) {
+                self.refused.extend(self.checks.decided(&input, &entry)?);
+            }
             if let Some(finding) = self.checks.adopt(sequence, &input, &entry)? {
                 self.accuse(&finding)?;
             }
             self.learn_device_cas()?;
             // What a vault accepts after all, or refuses, is granted, or is not, from there on.
-            if let Body::Dispatch(logged) = &input.body
-                && logged.kind == Kind::Entitlement.as_str()
-            {
+            if is_entitlement(&input) {
                 self.granted = accounts::granted(self.sql, &self.vault.name)?;
             }
         }
@@ -475,6 +483,10 @@ fn request(raw: &[u8]) -> Option<CertificationRequest> {
         return None;
     };
     CertificationRequest::from_der(der).ok()
+}
+
+fn is_entitlement(entry: &Entry) -> bool {
+    matches!(&entry.body, Body::Dispatch(logged) if logged.kind == Kind::Entitlement.as_str())
 }
 
 /// The serial that a certificate has, hexadecimal.

@@ -73,12 +73,12 @@ fn revoked(
     withdrawn: &Withdrawn,
 ) -> Result<Option<String>, Failure> {
     let reservation = withdrawn.reservation.number();
-    let mut sent = orders::revocations(sql, vault)?.into_iter();
-    let found = sent.find(|(revocation, _)| match &revocation.target {
+    let mut sealed = orders::revocations(sql, vault)?.into_iter();
+    let found = sealed.find(|sealed| match &sealed.revocation.target {
         Target::Devices(devices) => devices
             .iter()
             .any(|device| device.reservation == reservation),
         _ => false,
     });
-    Ok(found.map(|(revocation, _)| revocation.reason))
+    Ok(found.map(|sealed| sealed.revocation.reason))
 }

@@ -237,7 +237,7 @@ pub(crate) fn in_force(
     let mut found = Vec::new();
     for listed in newest.into_values() {
         let target = Target::Entitlement(listed.terms.id.clone());
-        if now < listed.terms.window.until && !orders::is_revoked(sql, vault, &target)? {
+        if now < listed.terms.window.until && !orders::is_ordered(sql, vault, &target)? {
             found.push(listed);
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Listed {
     /// From 1, for the vault and the kind.
     pub(crate) number: u64,
     pub(crate) state: State,
+    /// When it was sealed the first time, Unix seconds, whatever became of it since; none if it never was.
     pub(crate) sent_at: Option<u64>,
     pub(crate) plaintext: Vec<u8>,
 }
@@ -80,7 +81,7 @@ pub(crate) fn add(sql: &Connection, order: &Listed) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Moves an order on. Only one that is sent has a time of sending.
+/// Moves an order on. Of one that was sent once, the time of that stays.
 pub(crate) fn set_state(
     sql: &Connection,
     draft: &Fingerprint,
@@ -89,7 +90,7 @@ pub(crate) fn set_state(
 ) -> Result<(), Failure> {
     let sent_at = (state == State::Sent).then_some(now);
     sql.execute(
-        "UPDATE orders SET state = ?2, sent_at = ?3 WHERE draft = ?1",
+        "UPDATE orders SET state = ?2, sent_at = COALESCE(sent_at, ?3) WHERE draft = ?1",
         params![draft.to_string(), state.as_str(), sent_at],
     )
     .map_err(failure::sql)?;
@@ -107,38 +108,59 @@ pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Listed
     select(sql, "WHERE site = ?1 AND vault = ?2", &names)
 }
 
-/// The revocations that a vault was sent and did not refuse, with the time of each.
-pub(crate) fn revocations(
-    sql: &Connection,
-    vault: &VaultName,
-) -> Result<Vec<(Revocation, u64)>, Failure> {
+/// A revocation that officers approved and headquarters sealed.
+pub(crate) struct Sealed {
+    pub(crate) revocation: Revocation,
+    /// When it was sealed the first time, Unix seconds.
+    pub(crate) at: u64,
+    /// Whether it is on its way or followed: its vault did not refuse it.
+    pub(crate) stands: bool,
+}
+
+/// Every revocation for a vault that was ever sealed. What officers revoked stays revoked at headquarters, whatever the
+/// vault says of the order.
+pub(crate) fn revocations(sql: &Connection, vault: &VaultName) -> Result<Vec<Sealed>, Failure> {
     let mut found = Vec::new();
     for order in of_vault(sql, vault)? {
-        if let (State::Sent, Some(revocation)) = (order.state, order.revocation()?) {
-            found.push((revocation, order.sent_at.unwrap_or_default()));
+        if let (Some(at), Some(revocation)) = (order.sent_at, order.revocation()?) {
+            found.push(Sealed {
+                revocation,
+                at,
+                stands: order.state == State::Sent,
+            });
         }
     }
     Ok(found)
 }
 
-/// Whether a vault was sent a revocation of this.
+/// Whether officers revoked this, whether the vault followed or not.
 pub(crate) fn is_revoked(
     sql: &Connection,
     vault: &VaultName,
     target: &Target,
 ) -> Result<bool, Failure> {
-    let mut sent = revocations(sql, vault)?.into_iter();
-    Ok(sent.any(|(revocation, _)| revocation.target == *target))
+    let mut sealed = revocations(sql, vault)?.into_iter();
+    Ok(sealed.any(|sealed| sealed.revocation.target == *target))
 }
 
-/// The issues of devices that officers revoked by orders that a vault was sent: account, slot, issue number.
+/// Whether a revocation of this is on its way to a vault or followed there. One that was refused may be drafted again.
+pub(crate) fn is_ordered(
+    sql: &Connection,
+    vault: &VaultName,
+    target: &Target,
+) -> Result<bool, Failure> {
+    let mut sealed = revocations(sql, vault)?.into_iter();
+    Ok(sealed.any(|sealed| sealed.stands && sealed.revocation.target == *target))
+}
+
+/// The issues of devices that officers revoked, whether the vault followed or not: account, slot, issue number.
 pub(crate) fn revoked_issues(
     sql: &Connection,
     vault: &VaultName,
 ) -> Result<HashSet<(AccountTag, u64, u16)>, Failure> {
     let mut issues = HashSet::new();
-    for (revocation, _) in revocations(sql, vault)? {
-        if let Target::Devices(devices) = revocation.target {
+    for sealed in revocations(sql, vault)? {
+        if let Target::Devices(devices) = sealed.revocation.target {
             issues.extend(devices.iter().map(RevokedDevice::place));
         }
     }

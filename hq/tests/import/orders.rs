@@ -7,6 +7,26 @@ use serde_json::Value;
 
 use crate::support::{Hq, Vault, csr};
 
+/// Has a draft approved by these officers and sealed, and everything exported.
+fn seal(hq: &Hq, draft: &[&str], officers: &[&str]) -> String {
+    let file = hq.path("order.cose");
+    let output = ["--reason", "stolen", "--output", file.to_str().unwrap()];
+    let run = hq.run(&[draft, &output].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let id = run.json()["id"].as_str().unwrap().to_owned();
+    for officer in officers {
+        let approval = hq.sign(officer, &file);
+        let run = hq.run(&["approval", "import", approval.to_str().unwrap()]);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+        std::fs::remove_file(approval).unwrap();
+    }
+    let run = hq.run(&["site", "grant", &id]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    std::fs::remove_file(file).unwrap();
+    hq.export();
+    id
+}
+
 /// Has the revocation of `berlin/v1`'s entitlement drafted, approved and exported.
 fn revoke(hq: &Hq) {
     let draft = hq.path("revoke.cose");
@@ -107,4 +127,118 @@ fn whoever_makes_devices_of_what_is_revoked_is_found_out() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let grave = |(_, severity, _): &(String, String, Option<u64>)| severity == "critical";
     assert!(hq.findings().iter().any(grave), "{:?}", hq.findings());
+}
+
+/// Three devices, of which these officers revoked the first.
+fn stolen(officers: &[&str]) -> (Hq, Vault) {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    for unit in 0..3 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    let stick = vault.report(&hq.path("made"));
+    assert_eq!(hq.import_one(&stick).0, 0);
+    if officers.contains(&"bob") {
+        hq.add_officer("bob");
+        hq.publish_trust(2, &["alice"], &["revoke=1"]);
+    }
+    seal(&hq, &["device", "revoke", "A0"], officers);
+    (hq, vault)
+}
+
+/// How many devices the status says are revoked, and what `hq device show` says of the first.
+fn revoked(hq: &Hq, status: &str) -> (Value, Value) {
+    let output = hq.path(status);
+    let run = hq.run(&["status", "export", "--output", output.to_str().unwrap()]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let shown = hq.run(&["device", "show", "A0"]).json();
+    (
+        run.json()["states"]["revoked"].clone(),
+        shown["status"].clone(),
+    )
+}
+
+/// The severity of the finding that the vault refused something.
+fn refusals(hq: &Hq) -> Vec<String> {
+    let of_refusal = |(code, severity, _): (String, String, Option<u64>)| {
+        (code == "DISPATCH-REFUSED").then_some(severity)
+    };
+    hq.findings().into_iter().filter_map(of_refusal).collect()
+}
+
+#[test]
+fn what_a_vault_refuses_as_an_officer_left_stays_revoked_and_is_told() {
+    let (hq, mut vault) = stolen(&["alice", "bob"]);
+    let expected = (Value::from(1), Value::from("revoked"));
+    assert_eq!(revoked(&hq, "before"), expected);
+    let gone = hq.run(&["officer", "remove", "bob", "--confirm", "bob"]);
+    assert_eq!(gone.exit, 0, "{}", gone.stderr);
+    hq.publish_trust(3, &["alice"], &["revoke=1"]);
+    hq.export();
+    let stick = hq.path("stick/mintmark");
+    vault.follow(&stick, 2);
+    vault.follow(&stick, 3);
+    vault.refuse_next(&stick, "SIGNER-UNKNOWN");
+    let home = vault.report(&hq.path("refused"));
+    assert_eq!(hq.import_one(&home).0, 1, "{:?}", hq.findings());
+    assert_eq!(refusals(&hq), ["major"]);
+    assert_eq!(hq.reconcile().0, 1);
+    assert_eq!(revoked(&hq, "after"), expected);
+    // The vault is to follow all the same: it is ordered anew.
+    seal(&hq, &["device", "revoke", "A0"], &["alice"]);
+    vault.import(&stick);
+    let home = vault.report(&hq.path("followed"));
+    assert_eq!(hq.import_one(&home).0, 0, "{:?}", hq.findings());
+    assert_eq!(revoked(&hq, "followed.status"), expected);
+}
+
+#[test]
+fn what_a_vault_says_was_never_authentic_stays_revoked_for_devices_and_device_cas() {
+    let (hq, mut vault) = stolen(&["alice"]);
+    seal(&hq, &["site", "revoke", "berlin"], &["alice"]);
+    let stick = hq.path("stick/mintmark");
+    vault.refuse_next(&stick, "SIGNATURE-INVALID");
+    // The receipt for its first bundle.
+    vault.import_at_most(&stick, vault.state.dispatches().sequence + 1);
+    vault.refuse_next(&stick, "SIGNER-UNKNOWN");
+    let home = vault.report(&hq.path("refused"));
+    assert_eq!(hq.import_one(&home).0, 1);
+    let false_facts = hq.findings().into_iter();
+    let false_facts = false_facts.filter(|(code, ..)| code == "FACT-FALSE");
+    assert_eq!(false_facts.count(), 2);
+    assert_eq!(refusals(&hq), ["major", "major"]);
+    assert_eq!(
+        revoked(&hq, "after"),
+        (Value::from(3), Value::from("revoked"))
+    );
+    // The root's next CRL names this device CA beside the other one.
+    seal(&hq, &["site", "revoke", "lyon"], &["alice"]);
+    let listed = hq.run(&["ca", "list"]).json();
+    let all = listed["certificates"].as_array().unwrap();
+    let counts = all.iter().map(|row| &row["crl"]["revoked"]);
+    assert!(counts.clone().any(|count| *count == 2), "{listed}");
+}
+
+#[test]
+fn a_device_ca_that_its_vault_refuses_to_give_up_stays_on_the_root_crl() {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    hq.add_officer("bob");
+    hq.publish_trust(2, &["alice"], &["revoke=1"]);
+    seal(&hq, &["site", "revoke", "berlin"], &["alice", "bob"]);
+    let gone = hq.run(&["officer", "remove", "bob", "--confirm", "bob"]);
+    assert_eq!(gone.exit, 0, "{}", gone.stderr);
+    hq.publish_trust(3, &["alice"], &["revoke=1"]);
+    hq.export();
+    let stick = hq.path("stick/mintmark");
+    vault.follow(&stick, 2);
+    vault.follow(&stick, 3);
+    vault.refuse_next(&stick, "SIGNER-UNKNOWN");
+    let home = vault.report(&hq.path("refused"));
+    assert_eq!(hq.import_one(&home).0, 1, "{:?}", hq.findings());
+    seal(&hq, &["site", "revoke", "lyon"], &["alice"]);
+    let listed = hq.run(&["ca", "list"]).json();
+    let all = listed["certificates"].as_array().unwrap();
+    let mut counts = all.iter().map(|row| &row["crl"]["revoked"]);
+    assert!(counts.any(|count| *count == 2), "{listed}");
 }

@@ -41,7 +41,7 @@ pub(super) fn run(
         let Some(newest) = traced.pop() else {
             continue;
         };
-        if newest.revoked || newest.withdrawn.is_some() {
+        if newest.ordered || newest.withdrawn.is_some() {
             return Err(failure::usage(
                 "DEVICE-REVOKED",
                 format!(

@@ -19,6 +19,7 @@ use crate::findings::Finding;
 use crate::home::Home;
 use crate::keyring::Keyring;
 use crate::registry::devices::{self, Unit};
+use crate::registry::orders::Sealed;
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{
     Registry, accounts, device_cas, device_orders, entitlements, findings, orders, replays,
@@ -185,23 +186,19 @@ impl<'a> Tracing<'a> {
         Ok(None)
     }
 
-    /// Whether the device CA that a unit was certified by is no longer good.
-    fn is_revoked(&self, unit: &Unit, state: &State) -> Result<bool, Failure> {
-        let (sql, vault) = (&self.registry.sql, &unit.vault);
-        let device_ca = state.device_ca_of(unit.record.reservation);
-        match device_ca {
-            Some(device_ca) => {
-                orders::is_revoked(sql, vault, &Target::DeviceCa(device_ca.fingerprint()))
-            }
-            None => Ok(false),
-        }
-    }
-
-    /// Whether officers revoked this very certificate. Its vault may not have followed yet.
-    fn is_ordered(&self, unit: &Unit) -> Result<bool, Failure> {
-        let record = &unit.record;
-        let issues = orders::revoked_issues(&self.registry.sql, &unit.vault)?;
-        Ok(issues.contains(&(record.account, record.slot, record.issue)))
+    /// The orders of officers that end a unit's certificate, by its device CA or by itself.
+    fn revocations(&self, unit: &Unit, state: &State) -> Result<Vec<Sealed>, Failure> {
+        let (record, vault) = (&unit.record, &unit.vault);
+        let device_ca = state.device_ca_of(record.reservation);
+        let device_ca = device_ca.map(|device_ca| device_ca.fingerprint());
+        let place = (record.account, record.slot, record.issue);
+        let mut sealed = orders::revocations(&self.registry.sql, vault)?;
+        sealed.retain(|sealed| match &sealed.revocation.target {
+            Target::DeviceCa(revoked) => Some(*revoked) == device_ca,
+            Target::Devices(devices) => devices.iter().any(|device| device.place() == place),
+            Target::Entitlement(_) | Target::Vault => false,
+        });
+        Ok(sealed)
     }
 
     /// Since when and why an issue is no longer good by what was done at its vault.
@@ -243,10 +240,12 @@ impl<'a> Tracing<'a> {
         let mut findings = findings::naming(sql, &serial)?;
         CertifiedAgain::new(sql).explain(&mut findings)?;
         let replay = replays::load(sql, &unit.vault)?;
+        let revocations = self.revocations(&unit, replay.state())?;
         Ok(Traced {
             findings,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
-            revoked: self.is_revoked(&unit, replay.state())? || self.is_ordered(&unit)?,
+            revoked: !revocations.is_empty(),
+            ordered: revocations.iter().any(|sealed| sealed.stands),
             withdrawn: self.withdrawal(&unit, replay.state())?,
             unit,
             serial,
@@ -307,8 +306,11 @@ pub(super) struct Traced {
     pub(super) findings: Vec<Finding>,
     /// Whether HQ granted it.
     pub(super) accounted: bool,
-    /// Whether the device CA that certified it is revoked.
+    /// Whether officers revoked it, or the device CA that certified it.
     pub(super) revoked: bool,
+    /// Whether such an order is on its way to its vault or followed there. Another one may take the place of what was
+    /// refused.
+    pub(super) ordered: bool,
     /// Whether its vault took it back, or made its device again.
     pub(super) withdrawn: Option<Ended>,
 }

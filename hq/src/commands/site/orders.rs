@@ -76,7 +76,7 @@ pub(super) fn revoke_ca(
         ));
     };
     let target = Target::DeviceCa(fingerprint);
-    if numbered::is_revoked(&registry.sql, &name, &target)? {
+    if numbered::is_ordered(&registry.sql, &name, &target)? {
         return Err(failure::usage(
             "DEVICE-CA-REVOKED",
             format!("device CA {generation} of {name} was revoked before"),
@@ -101,7 +101,7 @@ pub(crate) fn revoke(
         Ok(revocation.is_some_and(|revocation| revocation.target == target))
     };
     if matches!(target, Target::Entitlement(_))
-        && numbered::is_revoked(&home.registry()?.sql, &vault.name, &target)?
+        && numbered::is_ordered(&home.registry()?.sql, &vault.name, &target)?
     {
         return Err(failure::usage(
             "ENTITLEMENT-REVOKED",
@@ -384,18 +384,18 @@ fn sign_crl(
     let mut revoked = Vec::new();
     let mut issuer = None;
     for vault in vaults::all(sql)? {
-        let sent = numbered::revocations(sql, &vault.name)?;
+        let sealed = numbered::revocations(sql, &vault.name)?;
         for device_ca in device_cas::granted(sql, &vault.name)? {
             let (Some(der), Some(fingerprint)) = (&device_ca.certificate, device_ca.fingerprint())
             else {
                 continue;
             };
             let is_new = (&vault.name, &fingerprint) == also;
-            let before = sent
+            let before = sealed
                 .iter()
-                .find(|(revocation, _)| revocation.target == Target::DeviceCa(fingerprint));
+                .find(|sealed| sealed.revocation.target == Target::DeviceCa(fingerprint));
             let at = match (before, is_new) {
-                (Some((_, at)), _) => *at,
+                (Some(before), _) => before.at,
                 (None, true) => now,
                 (None, false) => continue,
             };
