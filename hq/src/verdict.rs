@@ -25,6 +25,8 @@ use crate::{failure, identity};
 pub(crate) enum Verdict {
     /// It is genuine, and HQ accounts for it.
     Genuine,
+    /// It was genuine by a status or a manifest that is no longer to be relied on.
+    Outdated,
     /// It was genuine, and is no longer good.
     Revoked,
     /// Another device has its identity.
@@ -42,6 +44,7 @@ impl Verdict {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Genuine => "genuine",
+            Self::Outdated => "outdated",
             Self::Revoked => "revoked",
             Self::Duplicate => "duplicate",
             Self::Doubtful => "doubtful",
@@ -54,6 +57,9 @@ impl Verdict {
     pub(crate) fn in_words(self) -> &'static str {
         match self {
             Self::Genuine => "genuine and accounted for",
+            Self::Outdated => {
+                "outdated: what was said for it is too old to go by, so get the newest status and trust manifest"
+            }
             Self::Revoked => "revoked",
             Self::Duplicate => "duplicate: another device has its identity",
             Self::Doubtful => "doubtful: headquarters found something against it",

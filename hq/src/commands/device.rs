@@ -56,6 +56,9 @@ pub(super) enum Device {
         /// The certificate of the device CA, if neither the file nor the status holds it.
         #[arg(long, value_name = "FILE")]
         chain: Option<PathBuf>,
+        /// How many days old the status may be to call a device genuine.
+        #[arg(long, value_name = "DAYS", requires = "status")]
+        max_age: Option<u64>,
     },
     /// Draft the end of certificates of devices, one or a list of them. Once officers have approved, `hq site grant ID` sends it.
     Revoke {
@@ -96,6 +99,7 @@ impl Device {
                 fingerprint,
                 status,
                 chain,
+                max_age,
             } => {
                 let evidence = verify::Evidence {
                     file,
@@ -103,6 +107,7 @@ impl Device {
                     fingerprint,
                     status,
                     chain,
+                    age_days_max: max_age,
                 };
                 verify::run(&evidence, console)
             }

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files, printable};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate};
-use mintmark_protocol::dossier::DOSSIER_BYTES_MAX;
+use mintmark_protocol::dossier::{DOSSIER_BYTES_MAX, DeviceState};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
-use mintmark_protocol::status::STATUS_BYTES_MAX;
+use mintmark_protocol::status::{STATUS_BYTES_MAX, Status};
+use mintmark_protocol::trust::TrustManifest;
 use serde_json::{Value, json};
 
+use crate::clock::{self, DAY_SECONDS};
 use crate::commands::say;
+use crate::failure;
 use crate::trust::expiry_warning;
-use crate::verdict::{Examined, Trusted, Verdict, foreign, look_up};
-use crate::{clock, failure};
+use crate::verdict::{Examined, Found, Trusted, Verdict, foreign, look_up};
 
 /// What to judge, and by what.
 pub(super) struct Evidence {
@@ -23,6 +25,8 @@ pub(super) struct Evidence {
     pub(super) fingerprint: Fingerprint,
     pub(super) status: Option<PathBuf>,
     pub(super) chain: Option<PathBuf>,
+    /// How many days old the status may be; as old as it is if none is given.
+    pub(super) age_days_max: Option<u64>,
 }
 
 /// The first octet of a COSE_Sign1: a dossier is one, and no certificate begins so.
@@ -34,8 +38,9 @@ const END: &[u8] = b"-----END CERTIFICATE-----";
 
 pub(super) fn run(evidence: &Evidence, console: &Console) -> Result<Exit, Failure> {
     let trusted = Trusted::read(&evidence.trust, &evidence.fingerprint)?;
+    let now = clock::now_unix();
     if let Some(manifest) = trusted.newest()
-        && let Some((code, text)) = expiry_warning(manifest, clock::now_unix())
+        && let Some((code, text)) = expiry_warning(manifest, now)
     {
         console.warn_coded(code, text);
     }
@@ -61,20 +66,34 @@ pub(super) fn run(evidence: &Evidence, console: &Console) -> Result<Exit, Failur
     let device_ca = trusted
         .chain(&certificate, &issuers)
         .ok_or_else(|| foreign(&certificate))?;
+    let manifest = trusted.newest();
+    let outdated = Outdated::of(manifest, status.as_ref(), evidence.age_days_max, now);
+    for (code, text) in &outdated.0 {
+        console.warn_coded(code, text);
+    }
     let found = status
         .as_ref()
         .map(|status| look_up(status, &certificate, &device_ca));
-    let verdict = found
+    let (mut verdict, state, made_at) = judged(status.as_ref(), found.as_ref(), examined.as_ref());
+    let is_expired = manifest.is_some_and(|manifest| manifest.in_force(now).is_err());
+    if verdict == Verdict::Genuine && (is_expired || !outdated.0.is_empty()) {
+        verdict = Verdict::Outdated;
+    }
+    let status_age = status
         .as_ref()
-        .map_or(Verdict::Unaccounted, |found| found.verdict);
-    let state = found.as_ref().and_then(|found| found.state);
-    let made_at = status.as_ref().map(|status| status.made_at);
+        .map(|status| now.saturating_sub(status.made_at));
     let serial = hex::encode(certificate.serial());
     let json = json!({
         "schema": "mintmark/device-verdict/1",
         "verdict": verdict.as_str(),
         "state": state.map(|state| state.as_str()),
         "as_of": made_at.map(rfc3339),
+        "status_made_at": status.as_ref().map(|status| rfc3339(status.made_at)),
+        "status_age_days": status_age.map(|age| age / DAY_SECONDS),
+        "status_trust_version": status.as_ref().map(|status| status.trust_version),
+        "trust_version": manifest.map(|manifest| manifest.version),
+        "trust_expires_at": manifest.map(|manifest| rfc3339(manifest.expires_at)),
+        "trust_expired": is_expired,
         "chain": "valid",
         "serial": serial,
         "subject": certificate.subject(),
@@ -92,6 +111,13 @@ pub(super) fn run(evidence: &Evidence, console: &Console) -> Result<Exit, Failur
         ),
         None => format!("verdict      {}", verdict.in_words()),
     }];
+    if let (Some(status), Some(age)) = (&status, status_age) {
+        lines.push(format!(
+            "status       of {}, {} days old",
+            rfc3339(status.made_at),
+            age / DAY_SECONDS
+        ));
+    }
     if let Some(state) = state {
         lines.push(format!("state        {state}"));
     }
@@ -109,6 +135,62 @@ pub(super) fn run(evidence: &Evidence, console: &Console) -> Result<Exit, Failur
         Verdict::Genuine => Exit::Done,
         _ => Exit::Negative,
     })
+}
+
+/// What the newest word of headquarters says, and as of when. A dossier is its word, too: one that is no older than the
+/// status and speaks against the device is believed, and one that speaks for it never is.
+fn judged(
+    status: Option<&Status>,
+    found: Option<&Found>,
+    examined: Option<&Examined>,
+) -> (Verdict, Option<DeviceState>, Option<u64>) {
+    let made_at = status.map(|status| status.made_at);
+    if let Some(dossier) = examined.map(|examined| examined.dossier.content())
+        && dossier.state.state != DeviceState::Good
+        && made_at.is_none_or(|made_at| dossier.made_at >= made_at)
+    {
+        let state = dossier.state.state;
+        return (state.into(), Some(state), Some(dossier.made_at));
+    }
+    let verdict = found.map_or(Verdict::Unaccounted, |found| found.verdict);
+    (verdict, found.and_then(|found| found.state), made_at)
+}
+
+/// Why a status says less than it seems to, by code.
+struct Outdated(Vec<(&'static str, String)>);
+
+impl Outdated {
+    fn of(
+        manifest: Option<&TrustManifest>,
+        status: Option<&Status>,
+        age_days_max: Option<u64>,
+        now: u64,
+    ) -> Self {
+        let mut why = Vec::new();
+        let Some(status) = status else {
+            return Self(why);
+        };
+        if let Some(manifest) = manifest
+            && status.trust_version < manifest.version
+        {
+            let text = format!(
+                "the status was made under trust manifest {}, and this is {}: headquarters has a newer status",
+                status.trust_version, manifest.version
+            );
+            why.push(("STATUS-BEFORE-TRUST", text));
+        }
+        let age_days = now.saturating_sub(status.made_at) / DAY_SECONDS;
+        if let Some(age_days_max) = age_days_max
+            && now.saturating_sub(status.made_at) > age_days_max.saturating_mul(DAY_SECONDS)
+        {
+            let text = format!(
+                "the status is of {}, {age_days} days ago; it may be {age_days_max} days old",
+                rfc3339(status.made_at)
+            );
+            why.push(("STATUS-AGED", text));
+        }
+        Self(why)
+    }
 }
 
 /// The certificate of a device, and those that may have issued it: the others in the file, in that of --chain, and in the
