@@ -130,17 +130,28 @@ impl Trusted {
         Status::open(bytes, &newest.report_key).map_err(untrusted)
     }
 
-    /// Opens a sealed report, by the report key of the newest manifest or of one before, and says by which.
-    pub(crate) fn report(&self, bytes: &[u8]) -> Result<(Verified<Report>, u64), Failure> {
-        let mut refused = failure::home_corrupt("there is no trust manifest to judge by");
-        for manifest in self.manifests.iter().rev() {
-            let manifest = manifest.content();
+    /// Opens a sealed report, by the report key of the newest manifest that lists the key it is sealed with.
+    pub(crate) fn report(&self, bytes: &[u8]) -> Result<Sealed<'_>, Failure> {
+        let mut refused = None;
+        let mut successor = None;
+        for manifest in self.manifests.iter().map(Verified::content) {
             match Report::open(bytes, &manifest.report_key) {
-                Ok(report) => return Ok((report, manifest.version)),
-                Err(error) => refused = untrusted(error),
+                Ok(report) => {
+                    return Ok(Sealed {
+                        report,
+                        manifest,
+                        successor,
+                    });
+                }
+                // What the newest says of it is what counts.
+                Err(error) => refused = refused.or(Some(error)),
             }
+            successor = Some(manifest);
         }
-        Err(refused)
+        Err(match refused {
+            Some(error) => untrusted(error),
+            None => failure::home_corrupt("there is no trust manifest to judge by"),
+        })
     }
 
     /// The issuer among these of a device's certificate, if a root of ours issued that.
@@ -244,6 +255,15 @@ impl Trusted {
             None => failure::home_corrupt("there is no trust manifest to judge by"),
         })
     }
+}
+
+/// A sealed report that a manifest lists the key of.
+pub(crate) struct Sealed<'t> {
+    pub(crate) report: Verified<Report>,
+    /// The newest one that lists the key.
+    pub(crate) manifest: &'t TrustManifest,
+    /// The one after it, which gave the key up; none while the key is in use.
+    pub(crate) successor: Option<&'t TrustManifest>,
 }
 
 /// A certificate that nobody of ours signed.

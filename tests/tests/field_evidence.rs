@@ -3,8 +3,13 @@
 
 use std::fs;
 
+use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::report::{Report, ReportFormat};
+use mintmark_protocol::trust::{Role, TrustManifest};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, World, clock, judge};
+use p256::SecretKey;
+use p256::ecdsa::{Signature, SigningKey, signature::Signer as _};
 use serde_json::Value;
 
 /// Devices 1 to 3, all reported.
@@ -162,4 +167,89 @@ fn what_headquarters_said_last_against_a_device_is_believed_and_what_is_old_is_n
     assert_eq!(run.json()["trust_expired"], true, "{run}");
     assert_eq!(run.warning_codes(), ["TRUST-EXPIRED"], "{run}");
     expect_verdict(&verify(&world, 2, "$D/good.dossier", newest), "revoked");
+}
+
+/// A report that was sealed with this key at this time.
+fn sealed(key: &SecretKey, made_at: u64) -> Vec<u8> {
+    let report = Report {
+        made_at,
+        format: ReportFormat::Csv,
+        content: b"all is well".to_vec(),
+    };
+    let sign = |message: &[u8]| -> Result<Signature, _> { Ok(SigningKey::from(key).sign(message)) };
+    report.seal(&key.public_key(), &sign).unwrap()
+}
+
+/// The next trust manifest, by the officers' own keys and with another report key, where sticks have it. Gives when it was
+/// issued.
+fn give_up_report_key(world: &World, before: u64, key: &SecretKey) -> u64 {
+    let file = |version: u64| world.on_stick(&format!("trust-{version:06}.cose"));
+    let last = Proposal::read(&fs::read(file(before)).unwrap(), usize::MAX).unwrap();
+    let content = TrustManifest::proposed(&last).unwrap();
+    let next = TrustManifest {
+        version: before + 1,
+        issued_at: content.issued_at + 100,
+        previous: Some(last.fingerprint()),
+        report_key: key.public_key(),
+        ..content.clone()
+    };
+    let mut proposal = next.propose().unwrap();
+    for officer in ["alice", "bob"] {
+        let uri = world.keys(officer).parse().unwrap();
+        let keys = mintmark_keys::open(&uri, &|_| unreachable!("the PIN is in a file")).unwrap();
+        let signer = keys.signer("officer-sign").unwrap();
+        let sign = |message: &[u8]| signer.sign(message).map_err(Into::into);
+        let approval = proposal.approve(signer.public_key(), &sign).unwrap();
+        proposal.collect(&approval).unwrap();
+    }
+    proposal.approved(&content, Role::Trust).unwrap();
+    fs::write(file(before + 1), proposal.to_bytes().unwrap()).unwrap();
+    next.issued_at
+}
+
+#[test]
+fn a_sealed_report_is_of_the_newest_manifest_with_its_key_and_genuine_only_while_that_is_in_use() {
+    let world = World::with_headquarters();
+    world.next_trust("", &["alice", "bob"]);
+    world
+        .hq("reconcile --format csv --sign --output $D/own.cose")
+        .ok();
+    let verify = |version: u64, name: &str| {
+        let trust = format!("$D/media/mintmark/trust-{version:06}.cose");
+        let shown = world.hq(&format!("approval show {trust}")).ok();
+        let fingerprint = shown.text("fingerprint");
+        let line = format!(
+            "--home $D/nowhere report verify $D/{name} --trust {trust} --fingerprint {fingerprint}"
+        );
+        world.hq(&line)
+    };
+    // Both list the key that it is sealed with.
+    let verdict = verify(2, "own.cose").ok().json();
+    assert_eq!(
+        (&verdict["trust_version"], &verdict["trust_newest"]),
+        (&2.into(), &true.into()),
+        "{verdict}"
+    );
+
+    let [third, fourth] = [[51; 32], [52; 32]].map(|bytes| SecretKey::from_slice(&bytes).unwrap());
+    give_up_report_key(&world, 2, &third);
+    let given_up = give_up_report_key(&world, 3, &fourth);
+    world.write("before.cose", sealed(&third, given_up - 1));
+    world.write("after.cose", sealed(&third, given_up));
+    world.write("now.cose", sealed(&fourth, given_up));
+    // The manifest with the key, and nothing newer to judge by.
+    for name in ["before.cose", "after.cose"] {
+        let verdict = verify(3, name).ok().json();
+        assert_eq!(verdict["trust_version"], 3, "{verdict}");
+    }
+    let verdict = verify(4, "now.cose").ok().json();
+    assert_eq!(verdict["verdict"], "genuine", "{verdict}");
+    let run = verify(4, "before.cose").exits(1);
+    let verdict = run.json();
+    assert_eq!(
+        (&verdict["verdict"], &verdict["trust_version"]),
+        (&"key-given-up".into(), &3.into()),
+        "{run}"
+    );
+    verify(4, "after.cose").fails(1, "REPORT-KEY-GIVEN-UP");
 }

@@ -10,9 +10,9 @@ use mintmark_protocol::report::REPORT_BYTES_MAX;
 use serde_json::json;
 
 use super::{expect_absent, say};
-use crate::clock;
 use crate::trust::expiry_warning;
 use crate::verdict::Trusted;
+use crate::{clock, failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Report {
@@ -26,7 +26,7 @@ pub(super) enum Report {
         /// Its fingerprint, as headquarters reads it out.
         #[arg(long, value_name = "HEX")]
         fingerprint: Fingerprint,
-        /// A file to write the report itself to.
+        /// A file to write the report itself to. Exit 0 means genuine, by a key that is in use.
         #[arg(long, value_name = "F")]
         output: Option<PathBuf>,
     },
@@ -51,8 +51,7 @@ fn verify(
     console: &Console,
 ) -> Result<Exit, Failure> {
     let trusted = Trusted::read(trust, fingerprint)?;
-    let newest = trusted.newest();
-    if let Some(newest) = newest
+    if let Some(newest) = trusted.newest()
         && let Some((code, text)) = expiry_warning(newest, clock::now_unix())
     {
         console.warn_coded(code, text);
@@ -61,31 +60,56 @@ fn verify(
         expect_absent(output)?;
     }
     let bytes = files::read_limited(file, REPORT_BYTES_MAX as u64)?;
-    let (sealed, version) = trusted.report(&bytes)?;
-    let report = sealed.content();
+    let sealed = trusted.report(&bytes)?;
+    let (report, version) = (sealed.report.content(), sealed.manifest.version);
+    let given_up = sealed.successor;
+    if let Some(successor) = given_up
+        && report.made_at >= successor.issued_at
+    {
+        return Err(failure::refused(
+            "REPORT-KEY-GIVEN-UP",
+            format!(
+                "the report is dated {} and sealed by the report key of trust manifest {version}, which manifest {} of {} \
+                 gave up",
+                rfc3339(report.made_at),
+                successor.version,
+                rfc3339(successor.issued_at)
+            ),
+            "believe nothing of it, and tell headquarters: whoever sealed it has a key that is out of use",
+        ));
+    }
     if let Some(output) = output {
         files::write_new(output, &report.content)?;
     }
     let digest = Fingerprint::of(&report.content);
-    let is_newest = newest.is_some_and(|newest| newest.version == version);
+    let verdict = match given_up {
+        None => "genuine",
+        Some(_) => "key-given-up",
+    };
     let json = json!({
         "schema": "mintmark/report-verdict/1",
-        "verdict": "genuine",
+        "verdict": verdict,
         "made_at": rfc3339(report.made_at),
         "format": report.format.as_str(),
         "bytes": report.content.len(),
         "sha256": digest.to_string(),
-        "fingerprint": sealed.fingerprint().to_string(),
+        "fingerprint": sealed.report.fingerprint().to_string(),
         "trust_version": version,
-        "trust_newest": is_newest,
+        "trust_newest": given_up.is_none(),
+        "key_given_up_at": given_up.map(|successor| rfc3339(successor.issued_at)),
         "file": output.map(|output| output.display().to_string()),
     });
-    let by = match is_newest {
-        true => format!("the report key of trust manifest {version}"),
-        false => format!("the report key of trust manifest {version}, which is not the newest"),
+    let said = match given_up {
+        None => format!("genuine: sealed by the report key of trust manifest {version}"),
+        Some(successor) => format!(
+            "key given up: sealed by the report key of trust manifest {version}, which manifest {} of {} gave up; whoever \
+             has that key dates a report as they like",
+            successor.version,
+            rfc3339(successor.issued_at)
+        ),
     };
     let mut lines = vec![
-        format!("verdict      genuine: sealed by {by}"),
+        format!("verdict      {said}"),
         format!("made         {}", rfc3339(report.made_at)),
         format!(
             "form         {}, {} bytes",
@@ -98,5 +122,9 @@ fn verify(
         Some(output) => lines.push(format!("file         {}", output.display())),
         None => console.note("--output F writes the report itself"),
     }
-    say(console, &json, lines)
+    say(console, &json, lines)?;
+    Ok(match given_up {
+        None => Exit::Done,
+        Some(_) => Exit::Negative,
+    })
 }
