@@ -1,8 +1,10 @@
-//! Which device CA a revocation is of, and what hangs on it. HQ knows that; a revocation names it by its digest alone.
+//! Which device CA a revocation is of, and what hangs on it; which product each device is that one is of. HQ knows that;
+//! a revocation names a device CA by its digest alone, and a device by its id and its place in the log.
 
-use mintmark_console::Failure;
-use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::revocation::{Revocation, Target};
+use mintmark_console::{Failure, printable};
+use mintmark_ledger::entry::LogSequence;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 use rusqlite::Connection;
 
 use super::Content;
@@ -31,6 +33,14 @@ pub(crate) fn unknown_here(content: &Content) -> Option<String> {
 
 /// What HQ knows of it, in words; nothing for any other draft.
 pub(crate) fn known_at_hq(sql: &Connection, content: &Content) -> Result<Vec<String>, Failure> {
+    if let Content::Revocation(revocation) = content
+        && let Target::Devices(devices) = &revocation.target
+    {
+        let lines = devices
+            .iter()
+            .map(|device| product(sql, &revocation.vault, device));
+        return lines.collect();
+    }
     let Some((revocation, fingerprint)) = revoked(content) else {
         return Ok(Vec::new());
     };
@@ -73,4 +83,19 @@ pub(crate) fn known_at_hq(sql: &Connection, content: &Content) -> Result<Vec<Str
         "By the bundles that HQ holds, it has certified {certified} {devices}."
     ));
     Ok(lines)
+}
+
+/// Which product a device is: two of them may have one id.
+fn product(sql: &Connection, vault: &VaultName, device: &RevokedDevice) -> Result<String, Failure> {
+    let unit = devices::by_reservation(sql, vault, LogSequence(device.reservation))?;
+    let unit = unit.filter(|unit| {
+        let record = &unit.record;
+        (record.account, record.slot, record.issue) == device.place()
+            && record.device_id == device.device_id
+    });
+    let id = printable(device.device_id.as_str());
+    Ok(match unit {
+        Some(unit) => format!("{id} is a {} that {vault} made.", unit.record.sku),
+        None => format!("HQ KNOWS NO SUCH DEVICE {id} of {vault}."),
+    })
 }

@@ -242,3 +242,38 @@ fn a_device_ca_that_its_vault_refuses_to_give_up_stays_on_the_root_crl() {
     let mut counts = all.iter().map(|row| &row["crl"]["revoked"]);
     assert!(counts.any(|count| *count == 2), "{listed}");
 }
+
+#[test]
+fn a_name_that_two_devices_have_revokes_none_and_is_vouched_for_by_none() {
+    let hq = Hq::new();
+    let (mut berlin, mut lyon) = (hq.vault("berlin"), hq.vault("lyon"));
+    berlin.issue("GW-1", &csr("A0", 0));
+    berlin.issue("TH-200", &csr("A0", 1));
+    berlin.issue("TH-200", &csr("A1", 2));
+    lyon.issue("TH-200", &csr("A1", 3));
+    hq.import(&berlin.report(&hq.path("berlin-1")));
+    hq.import(&lyon.report(&hq.path("lyon-1")));
+    let (draft, dossier) = (hq.path("draft.cose"), hq.path("dossier"));
+    let draft = ["--reason", "stolen", "--output", draft.to_str().unwrap()];
+    for device in ["A0", "A1"] {
+        let run = hq.run(&[&["device", "revoke", device], &draft[..]].concat());
+        let found = (run.exit, run.error_code());
+        assert_eq!(found, (2, "DEVICE-AMBIGUOUS".to_owned()));
+        let output = ["--output", dossier.to_str().unwrap()];
+        let run = hq.run(&[&["device", "dossier", device], &output[..]].concat());
+        let found = (run.exit, run.error_code());
+        assert_eq!(found, (2, "DEVICE-AMBIGUOUS".to_owned()));
+    }
+    // By its serial number, it is the one that is meant, and officers read of which product it is.
+    let shown = hq.run(&["device", "show", "A0"]).json();
+    let mut devices = shown["devices"].as_array().unwrap().iter();
+    let gateway = devices.find(|device| device["product"] == "GW-1").unwrap();
+    let serial = gateway["serial"].as_str().unwrap();
+    let run = hq.run(&[&["device", "revoke", serial], &draft[..]].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let words = run.json()["words"].to_string();
+    assert!(
+        words.contains("A0 is a GW-1 that berlin/v1 made"),
+        "{words}"
+    );
+}

@@ -27,11 +27,7 @@ pub(super) fn run(
     let ring = Keyring::new(&home.config, console)?;
     expect_absent(output)?;
     let tracing = Tracing::new(&home, &registry, &ring)?;
-    let (mut traced, _) = tracing.asked(asked)?;
-    // Of a device that was certified again, the newest certificate; unless another one was asked about.
-    let newest = traced.pop();
-    let unit = newest.map(|newest| newest.unit);
-    let unit = unit.ok_or_else(|| failure::home_corrupt("a device without a unit"))?;
+    let unit = tracing.one(asked)?.unit;
     let vault = tracing.vaults.iter().find(|of| of.name == unit.vault);
     let vault =
         vault.ok_or_else(|| failure::home_corrupt(format!("{} is not enrolled", unit.vault)))?;

@@ -36,11 +36,7 @@ pub(super) fn run(
     let mut of_vault: Option<VaultName> = None;
     let mut devices = Vec::new();
     for asked in &named {
-        let (mut traced, _) = tracing.asked(asked)?;
-        // Of a device that was certified again, the newest certificate; unless another one was named.
-        let Some(newest) = traced.pop() else {
-            continue;
-        };
+        let newest = tracing.one(asked)?;
         if newest.ordered || newest.withdrawn.is_some() {
             return Err(failure::usage(
                 "DEVICE-REVOKED",

@@ -85,6 +85,52 @@ impl<'a> Tracing<'a> {
         Ok((traced, by_certificate))
     }
 
+    /// The one device that a person means: its newest certificate, unless another one was named.
+    pub(super) fn one(&self, asked: &str) -> Result<Traced, Failure> {
+        let (mut traced, _) = self.asked(asked)?;
+        let newest = traced.pop();
+        let newest = newest.ok_or_else(|| failure::home_corrupt("a device without a unit"))?;
+        for other in &traced {
+            if self.is_another(&other.unit, &newest.unit)? {
+                let line = |traced: &Traced| {
+                    let Unit { vault, record, .. } = &traced.unit;
+                    let id = printable(record.device_id.as_str());
+                    format!(
+                        "{id}, a {} of {vault}, serial {}",
+                        record.sku, traced.serial
+                    )
+                };
+                return Err(failure::usage(
+                    "DEVICE-AMBIGUOUS",
+                    format!(
+                        "`{asked}` names several devices: {}; and {}",
+                        line(other),
+                        line(&newest)
+                    ),
+                    "give the serial number of the one that is meant, or its certificate",
+                ));
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Whether two units are of two devices. An id is of one device within a product and a vault, those whose place that
+    /// took included.
+    fn is_another(&self, unit: &Unit, newest: &Unit) -> Result<bool, Failure> {
+        let (one, other) = (&unit.record, &newest.record);
+        let same_vault = unit.vault == newest.vault;
+        if same_vault
+            && (one.account, one.slot, one.issue) == (other.account, other.slot, other.issue)
+        {
+            return Ok(false);
+        }
+        if (&one.sku, &one.device_id) != (&other.sku, &other.device_id) {
+            return Ok(true);
+        }
+        let sql = &self.registry.sql;
+        Ok(!same_vault && !vaults::is_succeeded_by(sql, &unit.vault, &newest.vault)?)
+    }
+
     /// The units that a serial number stands for, at whichever vault's.
     fn by_serial(&self, serial: &Serial) -> Result<Vec<Unit>, Failure> {
         let mut units = Vec::new();
