@@ -32,7 +32,7 @@
 //! clock            = { 0: 12, 1: unix-time, ? 2: int, 3: bool, 4: unix-time, ? steady }
 //!                    ; whether the clock is believed again; what it should say, or the latest that it may say
 //! clock-confirm    = { 0: 13, 1: unix-time, ? 2: int, ? steady }      ; a person says that the clock is right
-//! burned           = { 0: 14, 1: unix-time, ? 2: int, 3: uint, 4: [+ [tag: uint, first: uint, end: uint]] }
+//! burned           = { 0: 14, 1: unix-time, ? 2: int, 3: uint, 4: [+ [tag: uint, first: uint, end: 1..281474976710656]] }
 //!                    ; counter of the token's anchor; slots that were leased and may have been spent: first to end - 1
 //! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage, 7: uint }
 //!                    ; the lineage before, its size and root here; the lineage that goes on from here; records that HQ holds

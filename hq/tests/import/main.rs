@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod approvals;
+mod beyond_measure;
 mod chain;
 mod crls;
 mod dry_runs;

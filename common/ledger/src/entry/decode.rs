@@ -3,7 +3,7 @@
 use mintmark_protocol::Error;
 use mintmark_protocol::cbor::Fields;
 use mintmark_protocol::enrolment::FIRST_GENERATION;
-use mintmark_protocol::entitlement::{AccountTag, Interval};
+use mintmark_protocol::entitlement::{AccountTag, Interval, UNITS_MAX};
 use mintmark_protocol::identifier::{KeyLabel, Sku, StationId, VaultName};
 use mintmark_protocol::key_terms::KEYS_MAX;
 use mintmark_protocol::order::is_reason;
@@ -310,6 +310,10 @@ fn burned(fields: &mut Fields, key: i64) -> Result<Vec<BurnedSlots>, Error> {
         let account = AccountTag::new(tag).ok_or_else(wrong)?;
         if first >= end || slots.last().is_some_and(|last| last.account >= account) {
             return Err(wrong());
+        }
+        // No account has more slots, and whoever counts them, as SQL does, need not count further.
+        if end > UNITS_MAX {
+            return Err(fields.wrong(key, "no account has slots beyond 2^48"));
         }
         slots.push(BurnedSlots {
             account,

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use mintmark_protocol::entitlement::UNITS_MAX;
 use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
 use super::engine::{check, issue, open, records, vault};
@@ -162,6 +163,23 @@ fn a_receipt_from_before_the_restore_says_nothing_new() {
     assert_eq!(vault.import(content), Ok(()));
     assert_eq!(*vault.state.bundles(), before);
     assert_eq!(codes(&vault), [""; 0]);
+}
+
+#[test]
+fn no_slots_are_skipped_beyond_those_that_an_account_can_have() {
+    let entry = |end| Entry {
+        time: NEW_YEAR,
+        clock_behind_seconds: 0,
+        body: Body::Burned(Burned {
+            anchor: 1,
+            slots: vec![slots(1, 1, end)],
+        }),
+    };
+    let last = entry(UNITS_MAX);
+    assert_eq!(Entry::from_cbor(&last.to_cbor()).unwrap(), last);
+    for end in [UNITS_MAX + 1, u64::MAX] {
+        assert!(Entry::from_cbor(&entry(end).to_cbor()).is_err(), "{end}");
+    }
 }
 
 #[test]
