@@ -281,8 +281,7 @@ impl<'a> Importer<'a> {
         }
         // It was refused for a dispatch that headquarters has forgotten, as officers have declared since.
         findings::withdraw(sql, &[DISPATCH_UNKNOWN], &fingerprint)?;
-        // What was missing is here. What still is, the next bundle that is held tells again.
-        findings::close(sql, &vault.name, chain::GAP)?;
+        chain::narrow_gaps(sql, &vault.name, bundle, clock::now_unix())?;
         bundles::unrefuse(sql, &fingerprint)?;
         records::expect_whole(bundle, arrived.read)?;
 

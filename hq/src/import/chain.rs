@@ -2,13 +2,14 @@
 
 use mintmark_console::{Exit, Failure};
 use mintmark_protocol::bundle::Bundle;
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, Severity};
 use crate::forks::{BUNDLE_CHAIN, FORK};
 use crate::registry::bundles::{self, Held};
+use crate::registry::findings;
 use crate::registry::restores::{self, Restore};
 use crate::registry::vaults::Vault;
 use crate::vault_restores::is_lost_history;
@@ -288,25 +289,63 @@ pub(super) fn gap(
     let name = &vault.name;
     let last = bundles::newest(sql, name, &bundle.lineage)?;
     let (held, size) = last.map_or((0, 0), |last| (last.sequence, last.log_size));
-    let (first, end) = (held.saturating_add(1), bundle.sequence.saturating_sub(1));
-    Ok(Finding {
+    let mut finding = Finding {
         vault: name.clone(),
         lineage: bundle.lineage,
-        log_sequence: Some(size),
+        log_sequence: None,
         code: GAP.to_owned(),
         severity: Severity::Minor,
         serials: Vec::new(),
         evidence: json!({
-            "first_missing": first,
-            "last_missing": end,
+            "last_missing": bundle.sequence.saturating_sub(1),
             "came": bundle.sequence,
             "bundle": fingerprint.to_string(),
-            "records_held": size,
             "records_before": bundle.first,
         }),
-        text: format!(
-            "bundle {} of {name} came, and bundles {first} to {end} did not: the records from {size} on are not known",
-            bundle.sequence
-        ),
-    })
+        text: String::new(),
+    };
+    begin_gap(&mut finding, held, size);
+    Ok(finding)
+}
+
+/// Says of a gap that it begins after this bundle, with which so many records are held.
+fn begin_gap(gap: &mut Finding, held: u64, size: u64) {
+    let first = held.saturating_add(1);
+    gap.log_sequence = Some(size);
+    gap.evidence["first_missing"] = first.into();
+    gap.evidence["records_held"] = size.into();
+    let (came, last) = (&gap.evidence["came"], &gap.evidence["last_missing"]);
+    let missing = match last.as_u64() == Some(first) {
+        true => format!("bundle {first}"),
+        false => format!("bundles {first} to {last}"),
+    };
+    gap.text = format!(
+        "bundle {came} of {} came, and {missing} did not: the records from {size} on are not known",
+        gap.vault
+    );
+}
+
+/// What was missing before others, up to this bundle of a vault, is here. The rest of it still is missing, unless it was of
+/// a lineage before: its records come again in this one.
+pub(super) fn narrow_gaps(
+    sql: &Connection,
+    vault: &VaultName,
+    bundle: &Bundle,
+    now: u64,
+) -> Result<(), Failure> {
+    let mut gaps = findings::all(sql, Some(&vault.site))?;
+    gaps.retain(|gap| gap.vault == *vault && gap.code == GAP);
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    findings::close(sql, vault, GAP)?;
+    for mut gap in gaps {
+        let last_missing = gap.evidence["last_missing"].as_u64();
+        let stays = last_missing.is_some_and(|last| last > bundle.sequence);
+        if gap.lineage == bundle.lineage && stays {
+            begin_gap(&mut gap, bundle.sequence, bundle.checkpoint.size);
+            findings::add(sql, &gap, now)?;
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::{Hq, Vault, csr, run_in};
 
@@ -107,6 +107,41 @@ fn bundles_out_of_order_wait_for_the_one_before() {
     assert_eq!(hq.findings(), []);
     assert_eq!(hq.import_one(&second).0, 0);
     assert_eq!(hq.findings(), []);
+}
+
+#[test]
+fn bundles_are_missing_until_the_last_of_them_is_there() {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    let sticks: Vec<_> = (0..5)
+        .map(|unit| {
+            vault.issue("GW-1", &csr(&format!("B{unit}"), unit));
+            vault.report(&hq.path(&format!("stick-{unit}")))
+        })
+        .collect();
+    let missing = || -> Vec<_> {
+        let (_, report) = hq.reconcile();
+        let findings = report["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|gap| gap["code"] == "BUNDLE-GAP"));
+        let number = |gap: &Value, name: &str| gap["evidence"][name].as_u64().unwrap();
+        let ends = |gap| (number(gap, "first_missing"), number(gap, "last_missing"));
+        findings.iter().map(ends).collect()
+    };
+    for (last, expected) in [(2, vec![(1, 2)]), (4, vec![(1, 2), (1, 4)])] {
+        assert_eq!(hq.import_one(&sticks[last]).1, "held");
+        assert_eq!(missing(), expected);
+    }
+    for (stick, expected) in [
+        (0, vec![(2, 2), (2, 4)]),
+        (1, vec![(3, 4)]),
+        (2, vec![(4, 4)]),
+        (3, vec![]),
+        (4, vec![]),
+    ] {
+        assert_eq!(hq.import_one(&sticks[stick]).1, "imported");
+        assert_eq!(missing(), expected, "after stick {stick}");
+    }
+    assert_eq!(hq.reconcile().0, 0);
 }
 
 #[test]
