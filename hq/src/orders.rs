@@ -19,8 +19,8 @@ use crate::registry::vaults::{self, Vault};
 use crate::registry::{entitlements, orders};
 use crate::{approvals, clock, failure};
 
-/// A vault that was let in, and whose place no other one took: one that gets orders.
-pub(crate) fn serving(sql: &Connection, name: &VaultName) -> Result<Vault, Failure> {
+/// A vault that was let in, whether another one took its place or not: what it certified can be ended.
+pub(crate) fn let_in(sql: &Connection, name: &VaultName) -> Result<Vault, Failure> {
     let vault = vaults::find(sql, name)?.ok_or_else(|| {
         failure::usage(
             "SITE-UNKNOWN",
@@ -35,6 +35,12 @@ pub(crate) fn serving(sql: &Connection, name: &VaultName) -> Result<Vault, Failu
             "have its enrolment approved, then run `hq site grant`",
         ));
     }
+    Ok(vault)
+}
+
+/// A vault that was let in, and whose place no other one took: one that gets orders.
+pub(crate) fn serving(sql: &Connection, name: &VaultName) -> Result<Vault, Failure> {
+    let vault = let_in(sql, name)?;
     if let Some(successor) = &vault.successor {
         return Err(failure::usage(
             "VAULT-SUCCEEDED",

@@ -222,3 +222,30 @@ fn a_successor_certifies_again_what_a_revoked_device_ca_had_certified_and_nothin
     );
     assert_eq!(show.ok().json()["status"], "good");
 }
+
+#[test]
+fn one_device_of_a_replaced_vault_is_revoked_though_nobody_is_left_to_tell() {
+    let world = World::ready();
+    world.requests("made", 1..=2);
+    world.issue("made").ok();
+    world.carry_home("berlin").exits_done();
+    succeed(&world);
+    let revoke = "device revoke TH200-00000001 --reason stolen";
+    let sent = order(&world, revoke, "device");
+    assert_eq!(
+        (&sent["state"], &sent["dispatch_sequence"]),
+        (&json!("sent"), &Value::Null),
+        "{sent}"
+    );
+    let shown = world.hq("device show TH200-00000001").exits(1).json();
+    assert_eq!(shown["status"], "revoked", "{shown}");
+    let exported = world.hq("status export --output $D/status").ok().json();
+    assert_eq!(
+        (&exported["states"]["revoked"], &exported["states"]["good"]),
+        (&json!(1), &json!(1))
+    );
+    // What ends at the vault itself still needs one that serves.
+    world
+        .hq("site disable berlin/v1 --reason stolen --output $D/officers/disable.draft")
+        .fails(2, "VAULT-SUCCEEDED");
+}

@@ -8,7 +8,7 @@ use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 use rusqlite::Connection;
 
 use super::Content;
-use crate::registry::{device_cas, devices, replays};
+use crate::registry::{device_cas, devices, replays, vaults};
 
 /// The device CA that a draft revokes, if it does.
 fn revoked(content: &Content) -> Option<(&Revocation, Fingerprint)> {
@@ -36,10 +36,18 @@ pub(crate) fn known_at_hq(sql: &Connection, content: &Content) -> Result<Vec<Str
     if let Content::Revocation(revocation) = content
         && let Target::Devices(devices) = &revocation.target
     {
-        let lines = devices
-            .iter()
-            .map(|device| product(sql, &revocation.vault, device));
-        return lines.collect();
+        let vault = &revocation.vault;
+        let mut lines = Vec::new();
+        for device in devices {
+            lines.push(product(sql, vault, device)?);
+        }
+        let known = vaults::find(sql, vault)?;
+        if known.is_some_and(|known| known.successor.is_some()) {
+            lines.push(format!(
+                "{vault} WAS REPLACED and signs no CRL any more: HQ's status of devices says it."
+            ));
+        }
+        return Ok(lines);
     }
     let Some((revocation, fingerprint)) = revoked(content) else {
         return Ok(Vec::new());

@@ -90,7 +90,7 @@ pub(super) fn run(
             "split the list",
         ));
     }
-    let vault = orders::serving(&registry.sql, &name)?;
+    let vault = orders::let_in(&registry.sql, &name)?;
     drop(tracing);
     drop(registry);
     let target = Target::Devices(devices);

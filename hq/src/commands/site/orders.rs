@@ -293,16 +293,17 @@ pub(crate) fn finish(
     let listed = numbered::by_draft(&registry.sql, &draft.fingerprint)?;
     let listed =
         listed.ok_or_else(|| failure::home_corrupt(format!("{} has no content", draft.id)))?;
-    let revoked_ca = match listed.revocation()?.map(|revocation| revocation.target) {
-        Some(Target::DeviceCa(fingerprint)) => Some(fingerprint),
+    let target = listed.revocation()?.map(|revocation| revocation.target);
+    let revoked_ca = match &target {
+        Some(Target::DeviceCa(fingerprint)) => Some(*fingerprint),
         _ => None,
     };
-    // A lost vault is told nothing any more; that its device CA is no longer good, everybody else is.
-    let vault = vaults::find(&registry.sql, &name)?;
-    let is_closed = vault.is_some_and(|vault| vault.successor.is_some());
-    if revoked_ca.is_none() {
-        orders::serving(&registry.sql, &name)?;
-    }
+    // A lost vault is told nothing any more; that what it certified is no longer good, everybody else is.
+    let vault = match target {
+        Some(Target::DeviceCa(_) | Target::Devices(_)) => orders::let_in(&registry.sql, &name)?,
+        _ => orders::serving(&registry.sql, &name)?,
+    };
+    let is_closed = vault.successor.is_some();
     let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
     if dry_run {
         let crl = if revoked_ca.is_some() {
