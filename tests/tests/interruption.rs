@@ -135,7 +135,10 @@ fn expect_whole(world: &World, units: usize, before: &Delivered) {
 }
 
 /// Kills `site issue` again and again, at moments spread over the time that a whole run takes.
-fn kill_repeatedly(world: &World, rounds: u32, units_per_round: u32) {
+fn kill_repeatedly(stores: Stores, rounds: u32, units_per_round: u32) {
+    // Each kill may burn a whole lease.
+    let policy = POLICY.replace("units = 1000\n", "units = 10000\n");
+    let world = &World::with_policy_in(stores, &policy);
     let issue = world.issue("mass");
     world.requests("mass", 0..units_per_round);
     let started = Instant::now();
@@ -177,13 +180,12 @@ fn kill_after(tool: &Tool, delay: Duration) -> bool {
 
 #[test]
 fn a_vault_with_key_files_that_is_killed_at_any_moment_goes_on_where_it_was() {
-    kill_repeatedly(&World::ready(), 12, 60);
+    kill_repeatedly(Stores::Files, 12, 60);
 }
 
 #[test]
 fn a_vault_with_a_token_that_is_killed_at_any_moment_goes_on_where_it_was() {
-    let world = World::ready_in(Stores::Tokens);
-    kill_repeatedly(&world, 12, 60);
+    kill_repeatedly(Stores::Tokens, 12, 60);
 }
 
 #[test]
