@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mintmark_console::Failure;
+use mintmark_console::{Failure, printable};
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{EntitlementId, SiteId, Sku, VaultName};
 use rusqlite::Connection;
@@ -45,6 +45,26 @@ pub(crate) struct Query {
     pub(crate) period: Period,
     /// After how many days a site without a bundle is silent; what its entitlements say if none is given.
     pub(crate) silent_days: Option<u64>,
+}
+
+impl Query {
+    /// In one line: of what, and of which days.
+    fn in_words(&self) -> String {
+        fn of<T: std::fmt::Display>(one: &str, all: &str, named: Option<&T>) -> String {
+            named.map_or_else(|| all.to_owned(), |name| format!("{one} {name}"))
+        }
+        let silent = match self.silent_days {
+            Some(days) => format!("; silent is who says nothing for more than {days} days"),
+            None => String::new(),
+        };
+        format!(
+            "{}; {}; {}; {}{silent}",
+            of("site", "all sites", self.site.as_ref()),
+            of("product", "all products", self.product.as_ref()),
+            of("entitlement", "all entitlements", self.entitlement.as_ref()),
+            self.period,
+        )
+    }
 }
 
 /// One account: one product of one entitlement of one vault.
@@ -91,6 +111,8 @@ pub(crate) struct Rule {
 
 /// Everything that there is to say.
 pub(crate) struct Report {
+    /// Whose it is: the name of headquarters.
+    pub(crate) hq_name: String,
     pub(crate) query: Query,
     pub(crate) lines: Vec<Line>,
     pub(crate) findings: Vec<Finding>,
@@ -103,8 +125,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reads it from the registry.
-    pub(crate) fn new(sql: &Connection, query: Query) -> Result<Self, Failure> {
+    /// Reads it from the registry of the headquarters of this name.
+    pub(crate) fn new(sql: &Connection, hq_name: &str, query: Query) -> Result<Self, Failure> {
         let site = query.site.as_ref();
         let known = vaults::all(sql)?;
         if let Some(site) = site
@@ -157,6 +179,7 @@ impl Report {
         }
         let as_of = bundles::as_of(sql, site)?;
         let mut report = Self {
+            hq_name: hq_name.to_owned(),
             query,
             lines: Vec::new(),
             findings,
@@ -289,6 +312,11 @@ impl Report {
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .collect()
+    }
+
+    /// Whose report it is, and of what: without it, nobody could say what is not in it.
+    pub(crate) fn scope(&self) -> String {
+        format!("{}: {}", printable(&self.hq_name), self.query.in_words())
     }
 
     /// In one line.

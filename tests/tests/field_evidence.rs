@@ -253,3 +253,44 @@ fn a_sealed_report_is_of_the_newest_manifest_with_its_key_and_genuine_only_while
     );
     verify(4, "after.cose").fails(1, "REPORT-KEY-GIVEN-UP");
 }
+
+#[test]
+fn every_form_of_a_report_says_whose_it_is_and_what_was_left_out_of_it() {
+    let world = World::with_policy(POLICY);
+    let narrowed =
+        "--site berlin --product TH-200 --entitlement th200 --silent-days 20 --as-of 2099-01-31";
+    let scope = "Acme: site berlin; product TH-200; entitlement th200; until 2099-01-31; silent is who says nothing for \
+                 more than 20 days";
+    let write = |format: &str| {
+        let line = format!("reconcile {narrowed} --format {format} --output $D/report.{format}");
+        world.hq(&line).run();
+        fs::read(world.path(&format!("report.{format}"))).unwrap()
+    };
+    let text = |format: &str| String::from_utf8(write(format)).unwrap();
+    for format in ["table", "csv", "html"] {
+        let text = text(format);
+        assert!(text.contains(scope), "{format}: {text}");
+    }
+    let csv = text("csv");
+    let row = csv.lines().nth(1).unwrap();
+    assert!(row.starts_with("report,berlin,,TH-200,th200,"), "{row}");
+    let json: Value = serde_json::from_str(&text("json")).unwrap();
+    assert_eq!(json["hq_name"], "Acme");
+    assert_eq!(
+        json["query"],
+        serde_json::json!({
+            "site": "berlin", "product": "TH-200", "entitlement": "th200", "silent_days": 20,
+        })
+    );
+    const STRINGS: &str = "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read('xl/sharedStrings.xml').decode())";
+    write("xlsx");
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", STRINGS]).arg(world.path("report.xlsx"));
+    let strings = String::from_utf8(judge::succeed(&mut python).stdout).unwrap();
+    assert!(strings.contains(scope), "{strings}");
+    // A report of everything says so, too.
+    let all = world.hq("reconcile").text().run().stdout;
+    let everything =
+        "Acme: all sites; all products; all entitlements; everything that was reported";
+    assert!(all.contains(everything), "{all}");
+}

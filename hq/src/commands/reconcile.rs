@@ -85,7 +85,7 @@ impl Reconcile {
             period,
             silent_days: self.silent_days,
         };
-        let report = Report::new(&registry.sql, query)?;
+        let report = Report::new(&registry.sql, &home.config.name, query)?;
         let said = match (&self.output, format) {
             (None, Format::Json) => console.json(&report.to_json()),
             (None, Format::Table) => {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure, files, printable};
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::report::REPORT_BYTES_MAX;
 use serde_json::json;
@@ -89,6 +89,7 @@ fn verify(
     let json = json!({
         "schema": "mintmark/report-verdict/1",
         "verdict": verdict,
+        "hq_name": sealed.manifest.hq_name,
         "made_at": rfc3339(report.made_at),
         "format": report.format.as_str(),
         "bytes": report.content.len(),
@@ -110,6 +111,7 @@ fn verify(
     };
     let mut lines = vec![
         format!("verdict      {said}"),
+        format!("of           {}", printable(&sealed.manifest.hq_name)),
         format!("made         {}", rfc3339(report.made_at)),
         format!(
             "form         {}, {} bytes",

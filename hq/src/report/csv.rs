@@ -1,4 +1,5 @@
-//! The report as CSV (RFC 4180): one row for each account, then one for each finding; the first column says which.
+//! The report as CSV (RFC 4180): one row of what it is of, one for each account, then one for each finding; the first column
+//! says which.
 
 use mintmark_console::{Failure, printable};
 
@@ -8,6 +9,8 @@ use crate::findings::Finding;
 
 /// What a finding has no cells for: an account's names and counts.
 const ACCOUNT_CELLS: usize = 8;
+/// The counts of an account.
+const COUNT_CELLS: usize = 6;
 /// What an account has no cells for.
 const FINDING_CELLS: usize = 5;
 /// What moved in an account.
@@ -47,6 +50,8 @@ impl Report {
             .terminator(::csv::Terminator::CRLF)
             .from_writer(Vec::new());
         csv.write_record(HEADER).map_err(failure::home_corrupt)?;
+        csv.write_record(self.scope_cells().map(|text| cell(&text)))
+            .map_err(failure::home_corrupt)?;
         for line in &self.lines {
             let counts = line.books.closing.counts().into_iter();
             let moves = named_moves(&line.books.moves).into_iter();
@@ -63,6 +68,27 @@ impl Report {
                 .map_err(failure::home_corrupt)?;
         }
         csv.into_inner().map_err(failure::home_corrupt)
+    }
+
+    /// Of one site, product and entitlement, these are named; the sentence names everything.
+    fn scope_cells(&self) -> impl Iterator<Item = String> {
+        let named = |name: Option<String>| name.unwrap_or_default();
+        let query = &self.query;
+        let names = [
+            "report".to_owned(),
+            named(query.site.as_ref().map(ToString::to_string)),
+            String::new(),
+            named(query.product.as_ref().map(ToString::to_string)),
+            named(query.entitlement.as_ref().map(ToString::to_string)),
+        ];
+        let text = names.len() + COUNT_CELLS + FINDING_CELLS - 1;
+        let before = std::iter::repeat_n(String::new(), text - names.len());
+        let after = std::iter::repeat_n(String::new(), HEADER.len() - text - 1);
+        names
+            .into_iter()
+            .chain(before)
+            .chain([self.scope()])
+            .chain(after)
     }
 }
 

@@ -71,13 +71,7 @@ impl Report {
             Some(as_of) => format!("As of {}, the newest checkpoint", rfc3339(as_of)),
             None => "Nothing was reported yet".to_owned(),
         };
-        words += &format!(". Period: {}", self.query.period);
-        if let Some(product) = &self.query.product {
-            words += &format!(". Product: {product}");
-        }
-        if let Some(entitlement) = &self.query.entitlement {
-            words += &format!(". Entitlement: {entitlement}");
-        }
+        words += &format!(". Of {}", self.scope());
         words + ". Days are UTC days, by the clocks of the logs."
     }
 

@@ -13,6 +13,13 @@ impl Report {
         let period = self.query.period;
         json!({
             "schema": "mintmark/reconcile/1",
+            "hq_name": self.hq_name,
+            "query": {
+                "site": self.query.site.as_ref().map(ToString::to_string),
+                "product": self.query.product.as_ref().map(ToString::to_string),
+                "entitlement": self.query.entitlement.as_ref().map(ToString::to_string),
+                "silent_days": self.query.silent_days,
+            },
             "as_of": self.as_of.map(rfc3339),
             "period": {
                 "since": period.since.map(|day| day.to_string()),

@@ -8,6 +8,7 @@ impl Report {
     /// Shows it on the console.
     pub(crate) fn show(&self, console: &Console) {
         console.line(self.summary());
+        console.line(format!("of {}", self.scope()));
         for line in self.remarks() {
             console.line(line);
         }
@@ -23,7 +24,7 @@ impl Report {
 
     /// The same for a file.
     pub(crate) fn to_text(&self) -> String {
-        let mut text = self.summary() + "\n";
+        let mut text = format!("{}\nof {}\n", self.summary(), self.scope());
         for line in self.remarks() {
             text += &format!("{line}\n");
         }

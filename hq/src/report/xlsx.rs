@@ -51,6 +51,8 @@ impl Report {
         sheet.set_column_width(1, 90)?;
         let mut rows = vec![
             Row::new().text("summary").text(&self.summary()),
+            Row::new().text("headquarters").text(&self.hq_name),
+            Row::new().text("of").text(&self.scope()),
             Row::new()
                 .text("period")
                 .text(&self.query.period.to_string()),
