@@ -12,7 +12,7 @@ use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
 use crate::certified_again::CertifiedAgain;
-use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY};
+use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, Finding};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::devices::{self, Unit};
 use crate::registry::{device_cas, device_orders, findings, orders, replays};
@@ -31,6 +31,8 @@ pub(crate) struct DeviceStates<'a> {
     twice: HashSet<(AccountTag, u64, u16)>,
     /// Serial numbers that findings name, hexadecimal.
     accused: HashMap<String, DeviceState>,
+    /// Findings that concern more units than they name.
+    having_more: Vec<Finding>,
     /// The generations of device CAs that are revoked.
     revoked: BTreeSet<u16>,
     /// Issues that officers revoked, whether the vault has followed yet or not.
@@ -56,6 +58,8 @@ impl<'a> DeviceStates<'a> {
                 *known = state.max(*known);
             }
         }
+        let mut having_more = findings::having_more(sql, vault)?;
+        having_more.retain(Finding::counts);
         let mut revoked = BTreeSet::new();
         for device_ca in device_cas::granted(sql, vault)? {
             let Some(fingerprint) = device_ca.fingerprint() else {
@@ -74,6 +78,7 @@ impl<'a> DeviceStates<'a> {
             ungranted: accounts::ungranted(sql, vault)?,
             twice: devices::spent_twice(sql, vault)?,
             accused,
+            having_more,
             revoked,
             ordered: orders::revoked_issues(sql, vault)?,
         })
@@ -108,6 +113,13 @@ impl<'a> DeviceStates<'a> {
             if let Some(state) = self.accused.get(&serial) {
                 return *state;
             }
+        }
+        if self
+            .having_more
+            .iter()
+            .any(|finding| finding.has_more(unit))
+        {
+            return DeviceState::Doubtful;
         }
         let state = self.replay.state();
         if let Some(withdrawn) = state.withdrawal(record.account, record.slot, record.issue) {

@@ -1,6 +1,7 @@
 //! Making the dossier of one device from the record: what the vault wrote of it, and the way from there to a signed root.
 
 use mintmark_console::{Failure, files};
+use mintmark_keys::Signer;
 use mintmark_ledger::entry::{Body, Entry};
 use mintmark_ledger::inclusion::InclusionProver;
 use mintmark_ledger::merkle::leaf_hash;
@@ -16,7 +17,7 @@ use p256::ecdsa::Signature;
 
 use crate::home::Home;
 use crate::import::kept;
-use crate::keyring::{self, AUDIT, Keyring, REPORT};
+use crate::keyring::{self, AUDIT, Keyring};
 use crate::registry::bundles::{self, Held};
 use crate::registry::devices::Unit;
 use crate::registry::vaults::Vault;
@@ -29,6 +30,8 @@ pub(crate) struct Archive<'a> {
     pub(crate) home: &'a Home,
     pub(crate) registry: &'a Registry,
     pub(crate) ring: &'a Keyring<'a>,
+    /// The report key that the manifest in force lists: nobody believes a receipt by another one.
+    pub(crate) signer: &'a dyn Signer,
 }
 
 /// The records of one unit, and the root that they are under.
@@ -184,8 +187,10 @@ impl Archive<'_> {
                 return Ok((der, root.clone()));
             }
         }
-        Err(failure::home_corrupt(
-            "no device CA of the vault issued the certificate that its log holds",
+        Err(failure::refused(
+            "DEVICE-FOREIGN",
+            "no device CA of the vault signed the certificate that its log holds of this device",
+            "`hq device show` names the findings; nobody can vouch for it",
         ))
     }
 
@@ -196,8 +201,7 @@ impl Archive<'_> {
         held: &Held,
         logged: &Logged,
     ) -> Result<[LoggedRecord; 3], Failure> {
-        let signer = self.ring.signer(REPORT)?;
-        let sign = keyring::sign(&*signer);
+        let sign = keyring::sign(self.signer);
         let log = log_name(&vault.name, &held.lineage);
         let mut receipts = Vec::new();
         for ((index, record), path) in logged.records.iter().zip(&logged.paths) {
@@ -206,7 +210,7 @@ impl Archive<'_> {
                 index: *index,
                 path: path.clone(),
             };
-            let key = (signer.public_key(), &sign as _);
+            let key = (self.signer.public_key(), &sign as _);
             let receipt = Receipt::issue(&log, &proof, &logged.checkpoint.root, key)
                 .map_err(failure::protocol)?;
             receipts.push(LoggedRecord {

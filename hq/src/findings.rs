@@ -3,11 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mintmark_ledger::entry::LogSequence;
 use mintmark_ledger::replay::{Divergence, Severity as ReplaySeverity};
-use mintmark_protocol::identifier::{Lineage, VaultName};
+use mintmark_protocol::identifier::{Lineage, Sku, VaultName};
 use serde_json::{Value, json};
 
+use crate::registry::devices::Unit;
+
 pub(crate) mod kinds;
+
+/// What of one bundle was too much to keep.
+pub(crate) const FINDINGS_CAPPED: &str = "FINDINGS-CAPPED";
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +122,38 @@ impl Finding {
             serials: found.serials.iter().map(hex::encode).collect(),
             ..Self::of_record(vault, lineage, sequence, found.code, words)
         }
+    }
+
+    /// Notes that it concerns more certificates than it names: any of these records of its log, both included, and of these
+    /// products; of every product if there are none.
+    pub(crate) fn and_more<'a>(
+        &mut self,
+        (first, last): (u64, u64),
+        products: impl IntoIterator<Item = &'a Sku>,
+    ) {
+        self.evidence["more_from"] = first.into();
+        self.evidence["more_to"] = last.into();
+        let products: Vec<&str> = products.into_iter().map(Sku::as_str).collect();
+        if !products.is_empty() {
+            self.evidence["more_of"] = products.into();
+        }
+    }
+
+    /// Whether a unit is among those that it concerns and does not name.
+    pub(crate) fn has_more(&self, unit: &Unit) -> bool {
+        let end = |name: &str| self.evidence[name].as_u64();
+        let (Some(first), Some(last)) = (end("more_from"), end("more_to")) else {
+            return false;
+        };
+        let holds = |record: LogSequence| (first..=last).contains(&record.number());
+        let record = &unit.record;
+        // Of all that may have been left out, some is of the record that signed for a unit of an earlier bundle.
+        let signed = self.code == FINDINGS_CAPPED && record.signed.is_some_and(holds);
+        let products = self.evidence["more_of"].as_array();
+        self.vault == unit.vault
+            && (holds(record.reservation) || signed)
+            && products
+                .is_none_or(|products| products.iter().any(|sku| *sku == *record.sku.as_str()))
     }
 
     /// Whether it is more than a remark: a verdict is negative because of it.

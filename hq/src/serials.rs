@@ -9,6 +9,7 @@ use mintmark_keys::Agreement;
 use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_protocol::identifier::VaultName;
+use mintmark_protocol::revocation::RevokedDevice;
 
 use crate::failure;
 use crate::keyring::{Keyring, SERIAL_MASTER};
@@ -53,4 +54,28 @@ impl<'a> Serials<'a> {
 /// The serial of a unit, hexadecimal.
 pub(crate) fn of_unit(cipher: &SerialCipher, unit: &DeviceRecord) -> String {
     hex::encode(cipher.serial(unit.account, unit.slot, unit.issue))
+}
+
+/// Refuses an order that names a device by another serial number than that of its place: officers read the one, and what
+/// ends would be the other.
+pub(crate) fn expect_right(
+    cipher: &SerialCipher,
+    devices: &[RevokedDevice],
+) -> Result<(), Failure> {
+    let is_wrong = |device: &&RevokedDevice| {
+        let (account, slot, issue) = device.place();
+        cipher.serial(account, slot, issue) != device.serial
+    };
+    match devices.iter().find(is_wrong) {
+        None => Ok(()),
+        Some(wrong) => Err(failure::refused(
+            "REVOCATION-SERIAL",
+            format!(
+                "the order names the device {} by the serial number {}, which is not that of the unit that it would end",
+                wrong.device_id,
+                hex::encode(wrong.serial)
+            ),
+            "find out who drafted it; draft it anew with `hq device revoke`",
+        )),
+    }
 }

@@ -294,3 +294,22 @@ fn every_form_of_a_report_says_whose_it_is_and_what_was_left_out_of_it() {
         "Acme: all sites; all products; all entitlements; everything that was reported";
     assert!(all.contains(everything), "{all}");
 }
+
+#[test]
+fn a_dossier_is_signed_by_no_key_but_the_one_that_the_manifest_lists() {
+    let world = three_devices();
+    let dossier = "device dossier TH200-00000001 --output $D/one.dossier";
+    // Another headquarters' keys have the same labels, and these the same PIN.
+    let pin = |of: &str| world.path(&format!("pins/{of}.pin"));
+    fs::copy(pin("hq"), pin("other")).unwrap();
+    world
+        .hq("--home $D/other init --name Other --keys @other --root-keys @other-root --escrow-key $D/escrow.pem")
+        .ok();
+    let report = |of: &str| world.path(&format!("keys/{of}/report.pem"));
+    fs::rename(report("hq"), world.path("report.pem")).unwrap();
+    fs::copy(report("other"), report("hq")).unwrap();
+    world.hq(dossier).fails(2, "KEY-NOT-LISTED");
+    assert!(!world.path("one.dossier").exists());
+    fs::rename(world.path("report.pem"), report("hq")).unwrap();
+    world.hq(dossier).ok();
+}

@@ -4,7 +4,7 @@
 //! Signatures cost most. While one chunk of records is replayed, the requests of the next one and the certificates of
 //! the one before are verified by the other processors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
@@ -29,7 +29,7 @@ use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
 use super::records::{Record, Records};
 use crate::certified_again::CertifiedAgain;
-use crate::findings::{Finding, Severity};
+use crate::findings::{FINDINGS_CAPPED, Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
 use crate::registry::vaults::Vault;
@@ -117,6 +117,8 @@ pub(super) struct Replaying<'a> {
     left_out: BTreeMap<String, u64>,
     /// The gravest of those.
     left_out_severity: Severity,
+    /// Serials that those name which may be of other bundles, and of other vaults.
+    left_out_serials: BTreeSet<String>,
 }
 
 impl<'a> Replaying<'a> {
@@ -167,6 +169,7 @@ impl<'a> Replaying<'a> {
             order: None,
             left_out: BTreeMap::new(),
             left_out_severity: Severity::Note,
+            left_out_serials: BTreeSet::new(),
         })
     }
 
@@ -404,6 +407,11 @@ impl<'a> Replaying<'a> {
         if *kept >= FINDINGS_PER_SEVERITY_MAX {
             *self.left_out.entry(finding.code.clone()).or_default() += 1;
             self.left_out_severity = self.left_out_severity.max(finding.severity);
+            // What is of no more than one certificate is of one of this bundle, and none of those is called good then.
+            if finding.counts() && finding.serials.len() > 1 {
+                let serials = finding.serials.iter().cloned();
+                self.left_out_serials.extend(serials);
+            }
             return Ok(());
         }
         if findings::add(self.sql, finding, clock::now_unix())? {
@@ -422,13 +430,16 @@ impl<'a> Replaying<'a> {
         if count == 0 {
             return Ok(());
         }
-        let finding = Finding {
+        let last = bundle.checkpoint.size.saturating_sub(1);
+        let mut finding = Finding {
             vault: self.vault.name.clone(),
             lineage: self.vault.lineage,
-            log_sequence: Some(bundle.checkpoint.size.saturating_sub(1)),
-            code: "FINDINGS-CAPPED".to_owned(),
+            log_sequence: Some(last),
+            code: FINDINGS_CAPPED.to_owned(),
             severity: self.left_out_severity,
-            serials: Vec::new(),
+            serials: std::mem::take(&mut self.left_out_serials)
+                .into_iter()
+                .collect(),
             evidence: json!({ "bundle": bundle.sequence, "left_out": count, "codes": self.left_out }),
             text: format!(
                 "bundle {} shows {count} findings more than are kept of one bundle ({FINDINGS_PER_SEVERITY_MAX} of a \
@@ -436,6 +447,9 @@ impl<'a> Replaying<'a> {
                 bundle.sequence
             ),
         };
+        if finding.counts() {
+            finding.and_more((bundle.first, last), []);
+        }
         if findings::add(self.sql, &finding, clock::now_unix())? {
             self.found += u64::from(finding.counts());
         }

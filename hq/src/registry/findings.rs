@@ -4,6 +4,7 @@ use mintmark_console::Failure;
 use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultName};
 use rusqlite::{Connection, Row, params};
 
+use super::devices::Unit;
 use super::parsed;
 use crate::failure;
 use crate::findings::{Finding, kinds};
@@ -117,8 +118,27 @@ pub(crate) fn naming_bundle(
     Ok(found)
 }
 
+/// The findings that concern a unit: those that name the serial of its certificate, hexadecimal, and those that concern more
+/// than they name.
+pub(crate) fn about(sql: &Connection, unit: &Unit, serial: &str) -> Result<Vec<Finding>, Failure> {
+    let mut found = naming(sql, serial)?;
+    let mut more = having_more(sql, &unit.vault)?;
+    more.retain(|finding| finding.has_more(unit) && !found.contains(finding));
+    found.append(&mut more);
+    Ok(found)
+}
+
+/// The findings of a vault that concern more certificates than they name.
+pub(crate) fn having_more(sql: &Connection, vault: &VaultName) -> Result<Vec<Finding>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM findings
+         WHERE site = ?1 AND vault = ?2 AND evidence LIKE '%\"more_from\"%' ORDER BY id"
+    );
+    select(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
+}
+
 /// The findings that name a serial.
-pub(crate) fn naming(sql: &Connection, serial: &str) -> Result<Vec<Finding>, Failure> {
+fn naming(sql: &Connection, serial: &str) -> Result<Vec<Finding>, Failure> {
     let query = format!(
         "SELECT {COLUMNS} FROM findings WHERE ' ' || serials || ' ' LIKE '% ' || ?1 || ' %' ORDER BY id"
     );

@@ -2,10 +2,11 @@
 
 use mintmark_ledger::entry::{Body, Content};
 use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::Revocation;
+use mintmark_protocol::revocation::{Revocation, Target};
+use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use crate::support::{Hq, Vault, csr};
+use crate::support::{Hq, Vault, csr, key, manifest};
 
 /// Has a draft approved by these officers and sealed, and everything exported.
 fn seal(hq: &Hq, draft: &[&str], officers: &[&str]) -> String {
@@ -276,4 +277,69 @@ fn a_name_that_two_devices_have_revokes_none_and_is_vouched_for_by_none() {
         words.contains("A0 is a GW-1 that berlin/v1 made"),
         "{words}"
     );
+}
+
+#[test]
+fn an_order_with_the_serial_of_another_device_is_not_sealed() {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    vault.issue("TH-200", &csr("A0", 0));
+    vault.issue("TH-200", &csr("A1", 1));
+    hq.import(&vault.report(&hq.path("made")));
+    let serial = |device: &str| {
+        let shown = hq.run(&["device", "show", device]).json();
+        let serial = shown["serial"].as_str().unwrap().to_owned();
+        <[u8; 17]>::try_from(hex::decode(serial).unwrap()).unwrap()
+    };
+    let file = hq.path("order.cose");
+    let output = ["--reason", "stolen", "--output", file.to_str().unwrap()];
+    let run = hq.run(&[&["device", "revoke", "A0"], &output[..]].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let id = run.json()["id"].as_str().unwrap().to_owned();
+    let honest = run.json()["fingerprint"].as_str().unwrap().to_owned();
+
+    // Whoever sits at headquarters puts another order in its place: it ends A0, and is read as one of A1.
+    let sql = Connection::open(hq.path("home/registry.sqlite")).unwrap();
+    let noted = "SELECT plaintext FROM orders WHERE draft = ?1";
+    let noted: Vec<u8> = sql.query_row(noted, [&honest], |row| row.get(0)).unwrap();
+    let mut revocation = Revocation::from_cbor(&noted).unwrap();
+    let Target::Devices(devices) = &mut revocation.target else {
+        panic!("not of devices");
+    };
+    devices[0].serial = serial("A1");
+    let trust = manifest(&hq.path("stick/mintmark"));
+    let agreement = key(8).verifying_key().into();
+    let proposal = revocation.propose(trust.content(), &agreement).unwrap();
+    let hostile = proposal.fingerprint().to_string();
+    let draft = hq.draft(&proposal);
+    let kept = hq.path("home/record/drafts");
+    let kept = kept.join(format!("draft-{id}-{}.cose", &hostile[..16]));
+    std::fs::write(kept, &draft).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, &draft).unwrap();
+    sql.pragma_update(None, "foreign_keys", false).unwrap();
+    sql.execute(
+        "UPDATE drafts SET fingerprint = ?2 WHERE fingerprint = ?1",
+        [&honest, &hostile],
+    )
+    .unwrap();
+    sql.execute(
+        "UPDATE orders SET draft = ?2, plaintext = ?3 WHERE draft = ?1",
+        params![honest, hostile, revocation.to_cbor()],
+    )
+    .unwrap();
+    let approval = hq.sign("alice", &file);
+    let run = hq.run(&["approval", "import", approval.to_str().unwrap()]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let grant = ["site", "grant", &id];
+    let run = hq.run(&grant);
+    let found = (run.exit, run.error_code());
+    assert_eq!(found, (1, "REVOCATION-SERIAL".to_owned()));
+
+    // Nor is one that headquarters has noted as another than officers approved.
+    sql.execute("UPDATE orders SET plaintext = ?1", params![noted])
+        .unwrap();
+    let run = hq.run(&grant);
+    assert_eq!(run.error_code(), "HOME-CORRUPT", "{}", run.stderr);
+    assert_eq!(hq.run(&["device", "show", "A0"]).json()["status"], "good");
 }

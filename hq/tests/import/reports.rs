@@ -8,8 +8,9 @@ fn csv_on_standard_output_is_what_rfc_4180_has() {
     let run = hq.run_plain(&["reconcile", "--format", "csv"]);
     assert_eq!(run.exit, 0, "{}", run.stderr);
     let rows: Vec<&str> = run.stdout.split_terminator("\r\n").collect();
-    assert_eq!(rows.len(), 5, "{}", run.stdout);
+    assert_eq!(rows.len(), 6, "{}", run.stdout);
     assert!(rows[0].starts_with("row,site,vault,"));
+    assert!(rows[1].starts_with("report,"));
     for row in &rows {
         assert!(!row.contains(['\r', '\n', '\\']), "{row:?}");
     }

@@ -10,10 +10,10 @@ use super::tracing::Tracing;
 use crate::commands::{expect_absent, say};
 use crate::device_states::DeviceStates;
 use crate::dossier::Archive;
-use crate::failure;
 use crate::home::Home;
-use crate::keyring::{self, Keyring, REPORT};
+use crate::keyring::{self, Keyring};
 use crate::serials::{self, Serials};
+use crate::{failure, trust};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -35,13 +35,15 @@ pub(super) fn run(
     let cipher = serials.of(vault)?;
     let serial = serials::of_unit(&cipher, &unit.record);
     let state = DeviceStates::of(&registry.sql, &vault.name, cipher)?.facts(&unit)?;
+    let manifest = trust::in_force(&home)?;
+    let signer = ring.report_signer(manifest.content())?;
     let archive = Archive {
         home: &home,
         registry: &registry,
         ring: &ring,
+        signer: &*signer,
     };
     let dossier = archive.dossier(vault, &unit, state)?;
-    let signer = ring.signer(REPORT)?;
     let bytes = dossier
         .seal(signer.public_key(), &keyring::sign(&*signer))
         .map_err(failure::protocol)?;

@@ -283,7 +283,7 @@ impl<'a> Tracing<'a> {
             Some(entitlement) => approvers(sql, &unit.vault, entitlement)?,
             None => Vec::new(),
         };
-        let mut findings = findings::naming(sql, &serial)?;
+        let mut findings = findings::about(sql, &unit, &serial)?;
         CertifiedAgain::new(sql).explain(&mut findings)?;
         let replay = replays::load(sql, &unit.vault)?;
         let revocations = self.revocations(&unit, replay.state())?;

@@ -27,6 +27,7 @@ use crate::registry::orders::{self as numbered, Listed, State};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{self, bundles, device_cas, dispatches};
 use crate::roots::{self, ROOT_CRL_DAYS};
+use crate::serials::{self, Serials};
 use crate::{failure, own_restore, trust};
 
 /// A moment as a person writes it, in Unix seconds.
@@ -305,6 +306,17 @@ pub(crate) fn finish(
     };
     let is_closed = vault.successor.is_some();
     let ready = orders::ready(&registry.sql, &record, &manifest, draft, console)?;
+    // Headquarters goes by what it noted, the vault by what officers approved.
+    if ready.proposal.context().commitment != Some(Fingerprint::of(&listed.plaintext)) {
+        return Err(failure::home_corrupt(format!(
+            "what is noted of `{}` is not what officers approved",
+            draft.id
+        )));
+    }
+    let ring = Keyring::new(&home.config, console)?;
+    if let Some(Target::Devices(devices)) = &target {
+        serials::expect_right(&Serials::new(&ring).of(&vault)?, devices)?;
+    }
     if dry_run {
         let crl = if revoked_ca.is_some() {
             ", and have the root sign its CRL"
@@ -314,7 +326,6 @@ pub(crate) fn finish(
         console.note(format!("would send `{}` to {name}{crl}", draft.id));
         return Ok(Exit::Done);
     }
-    let ring = Keyring::new(&home.config, console)?;
     let mut crl_number = None;
     if let Some(fingerprint) = &revoked_ca {
         let number = sign_crl(home, &registry.sql, &ring, (&name, fingerprint))?;

@@ -17,7 +17,7 @@ use crate::findings::{Finding, Severity};
 use crate::registry::vaults::Vault;
 use crate::registry::{accounts, dispatches, findings};
 
-/// Serials that one finding names. `hq device show` finds out about the others by itself.
+/// Serials that one finding names. Of the others it says between which records they are.
 const SERIALS_PER_FINDING_MAX: usize = 1000;
 
 const REPLACED_VAULT_ISSUED: &str = "REPLACED-VAULT-ISSUED";
@@ -61,6 +61,10 @@ pub(super) struct Gathered {
     count: u64,
     /// Certificate serials that they concern, hexadecimal.
     serials: Vec<String>,
+    /// Whether they concern more than those.
+    more: bool,
+    /// The products of those, if others are not concerned.
+    products: BTreeSet<Sku>,
 }
 
 impl Replaying<'_> {
@@ -124,7 +128,9 @@ impl Replaying<'_> {
         };
         let serials = self.serials_of(reserved);
         let sequence = device.reservation.number();
-        self.gather((REPLACED_VAULT_ISSUED, severity), sequence, words, serials);
+        let kind = (REPLACED_VAULT_ISSUED, severity);
+        let gathered = self.gather(kind, sequence, words, serials);
+        gathered.products.insert(device.sku.clone());
     }
 
     /// A vault's clock is its own; HQ knows when it sent what the vault has seen, and when the report came in.
@@ -178,17 +184,22 @@ impl Replaying<'_> {
         sequence: u64,
         words: (String, String),
         serials: Vec<String>,
-    ) {
+    ) -> &mut Gathered {
         let gathered = self.gathered.entry(kind).or_insert_with(|| Gathered {
             first: sequence,
             words,
             count: 0,
             serials: Vec::new(),
+            more: false,
+            products: BTreeSet::new(),
         });
         gathered.count += 1;
         if gathered.serials.len() < SERIALS_PER_FINDING_MAX {
             gathered.serials.extend(serials);
+        } else {
+            gathered.more |= !serials.is_empty();
         }
+        gathered
     }
 
     /// The findings about the whole bundle. They are few, and no number of others keeps them out.
@@ -208,6 +219,11 @@ impl Replaying<'_> {
             finding.evidence["bundle"] = bundle.sequence.into();
             finding.evidence["count"] = gathered.count.into();
             finding.serials = gathered.serials;
+            if gathered.more && finding.counts() {
+                // Once a log's time is beyond a limit, it stays there.
+                let last = bundle.checkpoint.size.saturating_sub(1);
+                finding.and_more((gathered.first, last), &gathered.products);
+            }
             if findings::add(self.sql, &finding, clock::now_unix())? {
                 self.found += u64::from(finding.counts());
             }
