@@ -44,8 +44,13 @@ impl SerialCipher {
         Self(Aes256::new(&(*key).into()))
     }
 
-    /// Derives a vault's serial key from the ECDH secret that HQ's `serial-master` shares with its `vault-agree`.
+    /// With the key that the ECDH secret of HQ's `serial-master` and a vault's `vault-agree` gives.
     pub fn derive(shared: &[u8; 32], vault: &VaultName) -> Self {
+        Self::new(&Self::derive_key(shared, vault))
+    }
+
+    /// Derives a vault's serial key from the ECDH secret that HQ's `serial-master` shares with its `vault-agree`.
+    pub fn derive_key(shared: &[u8; 32], vault: &VaultName) -> Zeroizing<[u8; 32]> {
         let mut info = INFO.to_vec();
         info.extend_from_slice(vault.site.as_str().as_bytes());
         info.push(0);
@@ -54,7 +59,7 @@ impl SerialCipher {
         // HKDF-SHA-256 fails only above 255 blocks of 32 bytes (RFC 5869 section 2.3).
         let expanded = Hkdf::<Sha256>::new(None, shared).expand(&info, &mut *key);
         debug_assert!(expanded.is_ok());
-        Self::new(&key)
+        key
     }
 
     /// The serial of one issue of one slot of one account.

@@ -19,7 +19,8 @@
 //! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
 //!   / "revocation" / "clock-correction" / "re-anchor" / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
 //!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail" / "dossier" / "status" / "report"
-//! party = "hq" / "all" / "device" / vault-party / officer-party
+//!   / "audit-grant"
+//! party = "hq" / "all" / "device" / "auditor" / vault-party / officer-party
 //! ```
 //!
 //! Unprotected headers are empty (COSE_Sign, COSE_Sign1) or hold exactly what RFC 9053 puts there (COSE_Encrypt): what
@@ -99,10 +100,12 @@ pub enum Kind {
     Status,
     /// What HQ showed of its books.
     Report,
+    /// What HQ gives to an auditor.
+    AuditGrant,
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
@@ -122,6 +125,7 @@ impl Kind {
         Self::Dossier,
         Self::Status,
         Self::Report,
+        Self::AuditGrant,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -146,6 +150,7 @@ impl Kind {
             Self::Dossier => "dossier",
             Self::Status => "status",
             Self::Report => "report",
+            Self::AuditGrant => "audit-grant",
         }
     }
 
@@ -161,6 +166,7 @@ impl Kind {
                 | Self::Acknowledgement
                 | Self::DeviceSecret
                 | Self::LogTail
+                | Self::AuditGrant
         )
     }
 
@@ -208,6 +214,8 @@ pub enum Party {
     Officer(OfficerId),
     /// The device whose key the message is encrypted to.
     Device,
+    /// The auditor whose key the message is encrypted to.
+    Auditor,
 }
 
 impl fmt::Display for Party {
@@ -218,6 +226,7 @@ impl fmt::Display for Party {
             Self::Vault(name) => write!(f, "vault:{name}"),
             Self::Officer(id) => write!(f, "officer:{id}"),
             Self::Device => f.write_str("device"),
+            Self::Auditor => f.write_str("auditor"),
         }
     }
 }
@@ -231,6 +240,7 @@ impl FromStr for Party {
             "hq" => return Ok(Self::Hq),
             "all" => return Ok(Self::All),
             "device" => return Ok(Self::Device),
+            "auditor" => return Ok(Self::Auditor),
             _ => {}
         }
         if let Some(name) = text.strip_prefix("vault:") {

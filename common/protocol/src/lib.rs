@@ -10,6 +10,7 @@
 
 pub mod acknowledgement;
 pub mod approval;
+pub mod audit_grant;
 pub mod bundle;
 pub mod cbor;
 pub mod clock_correction;

@@ -94,7 +94,7 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
@@ -114,6 +114,7 @@ const KINDS: [&str; 19] = [
     "dossier",
     "status",
     "report",
+    "audit-grant",
 ];
 
 thread_local! {
@@ -155,6 +156,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("dossier-message", dossier_bytes()),
         ("status-message", status_bytes()),
         ("report-message", report_bytes()),
+        ("audit-grant-message", audit_grant_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
@@ -213,6 +215,9 @@ fn every_plaintext_matches_its_rule() {
     matches("dossier", &dossier().to_cbor()).unwrap();
     matches("status", &status().to_cbor()).unwrap();
     matches("report", &report().to_cbor()).unwrap();
+    matches("audit-grant", &audit_grant().to_cbor()).unwrap();
+    let trust = mintmark_protocol::audit_grant::trust_to_cbor(&[trust_bytes()]);
+    matches("audit-grant-trust", &trust).unwrap();
     matches("receipt", &receipt_bytes()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
     let plaintext = forge::decrypt(&file, &audit_key());

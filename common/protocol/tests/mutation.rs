@@ -212,6 +212,13 @@ fn a_damaged_report_is_refused() {
 }
 
 #[test]
+fn a_damaged_audit_grant_is_refused() {
+    refuses_all_damage(&audit_grant_bytes(), |bytes| {
+        open_audit_grant(bytes).map(drop)
+    });
+}
+
+#[test]
 fn a_damaged_receipt_is_refused() {
     use mintmark_protocol::receipt::Receipt;
     // The proof itself is not signed: it leads to the root, or it does not.

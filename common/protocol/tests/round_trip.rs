@@ -5,6 +5,7 @@
 mod support;
 
 use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::audit_grant::AuditGrant;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::Opener;
@@ -390,4 +391,27 @@ fn a_sealed_report_is_what_was_sealed_and_no_other_message() {
     let key = report_key();
     let refused = large.seal(&key.public, &|m| key.sign(m)).unwrap_err();
     assert_eq!(refused.code(), "MESSAGE-OVERSIZE");
+}
+
+#[test]
+fn an_audit_grant_opens_for_its_auditor_and_for_nobody_else() {
+    let bytes = audit_grant_bytes();
+    let grant = open_audit_grant(&bytes).unwrap();
+    assert_eq!(grant.content().to_cbor(), audit_grant().to_cbor());
+    let mut points: Vec<_> = grant.content().secrets.iter().collect();
+    points.retain(|secret| secret.ephemeral == Key::new(72).public && *secret.shared == [72; 32]);
+    assert_eq!(points.len(), 1);
+    for (key, signer, code) in [
+        (audit_key(), report_key(), "NOT-RECIPIENT"),
+        (auditor_key(), dispatch_key(), "SIGNER-UNKNOWN"),
+    ] {
+        let opened = key.open(|opener| AuditGrant::open(&bytes, &signer.public, opener));
+        assert_eq!(opened.err().unwrap().code(), code);
+    }
+    let doubled = AuditGrant {
+        serial_keys: [audit_grant().serial_keys, audit_grant().serial_keys].concat(),
+        ..audit_grant()
+    };
+    let refused = AuditGrant::from_cbor(&doubled.to_cbor()).err().unwrap();
+    assert_eq!(refused.code(), "MESSAGE-SHAPE");
 }

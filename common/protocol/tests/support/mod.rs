@@ -10,6 +10,7 @@ pub mod forge;
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::audit_grant::{AuditGrant, Part, PartKind, Secret, SerialKey};
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::device_ids::DeviceIds;
@@ -120,6 +121,10 @@ pub fn audit_key() -> Key {
 
 pub fn escrow_key() -> Key {
     Key::new(103)
+}
+
+pub fn auditor_key() -> Key {
+    Key::new(104)
 }
 
 pub fn vault_sign() -> Key {
@@ -869,4 +874,46 @@ pub fn open_report(bytes: &[u8]) -> Result<Verified<Report>, Error> {
 
 pub fn open_status(bytes: &[u8]) -> Result<Verified<Status>, Error> {
     Status::open(bytes, &report_key().public)
+}
+
+/// A grant to whoever holds the key `auditor`.
+pub fn audit_grant() -> AuditGrant {
+    let secret = |seed: u8| Secret {
+        ephemeral: Key::new(seed).public,
+        shared: Zeroizing::new([seed; 32]),
+    };
+    let part = |kind, number| Part {
+        kind,
+        time: 1_800_080_000,
+        bytes: 17,
+        digest: Fingerprint::of(b"a part"),
+        number,
+    };
+    AuditGrant {
+        salt: [0x66; 32],
+        made_at: 1_800_090_000,
+        auditor: auditor_key().public,
+        from_day: None,
+        to_day: Some(20_834),
+        hq_keys: vec![audit_key().public],
+        secrets: vec![secret(71), secret(72)],
+        serial_keys: vec![SerialKey {
+            vault: vault(),
+            key: Zeroizing::new([0x55; 32]),
+        }],
+        parts: vec![
+            part(PartKind::TrustManifest, 1),
+            part(PartKind::Bundle, 0),
+            part(PartKind::Segment, 1),
+        ],
+    }
+}
+
+pub fn audit_grant_bytes() -> Vec<u8> {
+    let key = report_key();
+    audit_grant().seal(&key.public, &|m| key.sign(m)).unwrap()
+}
+
+pub fn open_audit_grant(bytes: &[u8]) -> Result<Verified<AuditGrant>, Error> {
+    auditor_key().open(|opener| AuditGrant::open(bytes, &report_key().public, opener))
 }
