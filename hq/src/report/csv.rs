@@ -1,5 +1,5 @@
-//! The report as CSV (RFC 4180): one row of what it is of, one for each account, then one for each finding; the first column
-//! says which.
+//! The report as CSV (RFC 4180): one row for each account, one for each finding, and a last one of what the report is of; the
+//! first column says which.
 
 use mintmark_console::{Failure, printable};
 
@@ -50,8 +50,6 @@ impl Report {
             .terminator(::csv::Terminator::CRLF)
             .from_writer(Vec::new());
         csv.write_record(HEADER).map_err(failure::home_corrupt)?;
-        csv.write_record(self.scope_cells().map(|text| cell(&text)))
-            .map_err(failure::home_corrupt)?;
         for line in &self.lines {
             let counts = line.books.closing.counts().into_iter();
             let moves = named_moves(&line.books.moves).into_iter();
@@ -67,6 +65,8 @@ impl Report {
             csv.write_record(finding_cells(finding).map(|text| cell(&text)))
                 .map_err(failure::home_corrupt)?;
         }
+        csv.write_record(self.scope_cells().map(|text| cell(&text)))
+            .map_err(failure::home_corrupt)?;
         csv.into_inner().map_err(failure::home_corrupt)
     }
 
