@@ -383,7 +383,7 @@ fn entry(secret: &Secret) -> Vec<u8> {
 
 fn entries(fields: &Fields, bytes: &[u8]) -> Result<Vec<Secret>, Error> {
     let wrong = |why| fields.wrong(7, why);
-    if bytes.len() % (POINT_BYTES + SECRET_BYTES) != 0 {
+    if !bytes.len().is_multiple_of(POINT_BYTES + SECRET_BYTES) {
         return Err(wrong("secrets of 65 bytes each were expected"));
     }
     let mut found = Vec::new();
