@@ -288,7 +288,7 @@ validity_days = 100
         "the first 2027-01-04T05:00:00Z to 2027-01-04T21:00:00Z",
         "the last 2027-03-30T04:00:00Z to 2027-03-30T20:00:00Z",
         "identifier taken from the request's commonName",
-        "anchor lease would be of 77 units at most",
+        "anchor lease is of 77 units at most",
     ] {
         assert!(words.contains(shown), "{shown} is missing in:\n{words}");
     }

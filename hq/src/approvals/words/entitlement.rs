@@ -24,7 +24,7 @@ pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
         ),
     ];
     lines.push(format!(
-        "An anchor lease would be of {} units at most; vaults of this version take none.",
+        "One anchor lease is of {} units at most: what a vault that stops uncleanly may lose.",
         entitlement.anchor_lease_max
     ));
     lines.push(format!(
