@@ -125,11 +125,10 @@ impl Command {
             ),
             Self::Media(media) => matches!(media, media::Media::Inspect { .. }),
             Self::Ca(ca) => matches!(ca, ca::Ca::List | ca::Ca::Show { .. }),
-            Self::Policy(_)
-            | Self::Audit(_)
-            | Self::Reconcile(_)
-            | Self::Report(_)
-            | Self::Completion { .. } => true,
+            Self::Audit(audit) => audit.only_looks(),
+            Self::Policy(_) | Self::Reconcile(_) | Self::Report(_) | Self::Completion { .. } => {
+                true
+            }
             Self::Device(device) => device.only_looks(),
             Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }

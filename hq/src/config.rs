@@ -9,6 +9,7 @@ use p256::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::failure;
+use crate::record::Record;
 
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -26,6 +27,20 @@ pub(crate) struct KeyUris {
     /// Root keys of earlier manifests: what they certified, they revoke.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) former_root: Vec<FormerKey>,
+}
+
+impl KeyUris {
+    /// Of a home that has none of HQ's keys.
+    pub(crate) fn none() -> Self {
+        Self {
+            main: String::new(),
+            root: String::new(),
+            dispatch: String::new(),
+            audit: String::new(),
+            former_audit: Vec::new(),
+            former_root: Vec::new(),
+        }
+    }
 }
 
 /// A key that another has taken the place of.
@@ -132,6 +147,30 @@ pub(crate) enum Role {
     Hq,
     /// An officer's or auditor's home, made by `hq trust pin`.
     Member,
+    /// What an auditor was granted to see, made by `hq audit verify`.
+    Auditor,
+}
+
+/// What opens what an auditor was granted to see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Auditor {
+    /// Where the auditor's key is.
+    pub(crate) keys: String,
+    /// The key that signed the grant: a point as in SEC 1, in hexadecimal.
+    pub(crate) report_key: String,
+    /// The grant, in this home.
+    #[serde(skip)]
+    pub(crate) grant: PathBuf,
+}
+
+impl Auditor {
+    /// The key that signed the grant.
+    pub(crate) fn report_key(&self) -> Result<PublicKey, Failure> {
+        let bytes = hex::decode(&self.report_key).ok();
+        let key = bytes.and_then(|bytes| PublicKey::from_sec1_bytes(&bytes).ok());
+        key.ok_or_else(|| failure::home_corrupt("config.toml: the report key is no P-256 key"))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -145,6 +184,8 @@ pub(crate) struct Config {
     pub(crate) keys: Option<KeyUris>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<Pin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) auditor: Option<Auditor>,
     /// What drafted manifests change of `keys`.
     #[serde(default, rename = "change", skip_serializing_if = "Vec::is_empty")]
     pub(crate) changes: Vec<KeyChange>,
@@ -177,8 +218,11 @@ impl Config {
     pub(crate) fn read(home: &Path) -> Result<Self, Failure> {
         let bytes = files::read_limited(Self::file(home), CONFIG_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(failure::home_corrupt)?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .map_err(|error| failure::home_corrupt(format!("config.toml: {error}")))?;
+        if let Some(auditor) = &mut config.auditor {
+            auditor.grant = Record::new(home).audit_grant();
+        }
         if config.schema != 1 {
             let message = format!(
                 "this home has schema {}; this program knows 1",
@@ -242,6 +286,7 @@ mod tests {
                 former_root: Vec::new(),
             }),
             pin: None,
+            auditor: None,
             changes: drafts.iter().enumerate().map(change).collect(),
         };
         // As it is read back from the file.

@@ -85,6 +85,15 @@ pub(crate) fn usage(
     Failure::new(Exit::Usage, code, message).hint(hint)
 }
 
+/// An auditor's home is to look at: nothing in it changes, and it signs nothing.
+pub(crate) fn home_of_auditor() -> Failure {
+    usage(
+        "HOME-AUDITOR",
+        "this is an auditor's home, which is there to be looked at: it drafts, signs, sends and exports nothing",
+        "run this with the home that `hq init` made; of a newer grant, `hq audit verify` makes another home",
+    )
+}
+
 /// A negative verdict.
 pub(crate) fn refused(
     code: &'static str,

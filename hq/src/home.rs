@@ -80,11 +80,12 @@ impl Home {
     /// Opens a home to change something in it; one command at a time.
     pub(crate) fn change(given: Option<&Path>) -> Result<Self, Failure> {
         let mut home = Self::read(given)?;
+        home.expect_own()?;
         home._lock = Some(lock(&home.path)?);
         Ok(home)
     }
 
-    /// As [`Home::read`], and it is headquarters itself.
+    /// As [`Home::read`], and it is headquarters itself, or what an auditor was granted to see of it.
     pub(crate) fn read_hq(given: Option<&Path>) -> Result<Self, Failure> {
         Self::read(given)?.of_hq()
     }
@@ -96,12 +97,20 @@ impl Home {
 
     fn of_hq(self) -> Result<Self, Failure> {
         match self.config.role {
-            Role::Hq => Ok(self),
+            Role::Hq | Role::Auditor => Ok(self),
             Role::Member => Err(failure::usage(
                 "HOME-NOT-HQ",
                 format!("{} is an officer's or auditor's home", self.path.display()),
                 "run this with the home that `hq init` made",
             )),
+        }
+    }
+
+    /// Refuses what only headquarters does, and an officer: an auditor looks, and no more.
+    pub(crate) fn expect_own(&self) -> Result<(), Failure> {
+        match self.config.role {
+            Role::Hq | Role::Member => Ok(()),
+            Role::Auditor => Err(failure::home_of_auditor()),
         }
     }
 

@@ -42,3 +42,14 @@ pub(crate) fn certified(
     }
     Err(None)
 }
+
+/// Whether a root of one of these manifests signed a certificate.
+pub(crate) fn by_root(der: &[u8], manifests: &[Verified<TrustManifest>]) -> bool {
+    let Ok(certificate) = Certificate::from_der(der) else {
+        return false;
+    };
+    manifests.iter().any(|manifest| {
+        let root = Issuer::from_certificate_der(&manifest.content().root_certificate);
+        root.is_ok_and(|root| certificate.verify_issued_by(&root).is_ok())
+    })
+}

@@ -8,12 +8,14 @@ use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::encryption::FormerKeys;
+use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use p256::ecdsa::Signature;
 use zeroize::Zeroizing;
 
+use crate::audit_grant::AuditorKeys;
 use crate::config::{Config, FormerKey, KeyUris};
 use crate::failure;
 
@@ -34,10 +36,14 @@ pub(crate) struct Keyring<'a> {
     former_audit: Vec<PublicKey>,
     console: &'a Console,
     open: RefCell<BTreeMap<String, Arc<dyn KeyStore>>>,
+    auditor: Option<AuditorKeys>,
 }
 
 impl<'a> Keyring<'a> {
     pub(crate) fn new(config: &Config, console: &'a Console) -> Result<Self, Failure> {
+        if let Some(auditor) = &config.auditor {
+            return Ok(Self::of_auditor(AuditorKeys::new(auditor), console));
+        }
         let uris = config.keys.clone();
         let uris = uris.ok_or_else(|| failure::home_corrupt("config.toml names no keys"))?;
         let former: Result<_, _> = uris.former_audit.iter().map(FormerKey::key).collect();
@@ -53,11 +59,34 @@ impl<'a> Keyring<'a> {
             former_audit: Vec::new(),
             console,
             open: RefCell::default(),
+            auditor: None,
         }
+    }
+
+    /// What an auditor has in the place of HQ's keys.
+    pub(crate) fn of_auditor(keys: AuditorKeys, console: &'a Console) -> Self {
+        Self {
+            auditor: Some(keys),
+            ..Self::with_uris(KeyUris::none(), console)
+        }
+    }
+
+    /// A vault's serial key, where it was granted; none at HQ, which derives it.
+    pub(crate) fn serial_key(
+        &self,
+        vault: &VaultName,
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, Failure> {
+        let Some(auditor) = &self.auditor else {
+            return Ok(None);
+        };
+        auditor.granted(self.console)?.serial_key(vault).map(Some)
     }
 
     /// The store that holds a key.
     pub(crate) fn store(&self, label: &str) -> Result<Arc<dyn KeyStore>, Failure> {
+        if self.auditor.is_some() {
+            return Err(failure::home_of_auditor());
+        }
         let uri = match label {
             ROOT => &self.uris.root,
             DISPATCH => &self.uris.dispatch,
@@ -110,6 +139,9 @@ impl<'a> Keyring<'a> {
     }
 
     pub(crate) fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Failure> {
+        if let (Some(auditor), AUDIT) = (&self.auditor, label) {
+            return Ok(auditor.granted(self.console)?.own.clone());
+        }
         let found = self.store(label);
         let found = found.and_then(|store| store.agreement(label).map_err(failure::keys));
         match found {
@@ -157,10 +189,16 @@ fn expect_key(signer: Arc<dyn Signer>, key: &PublicKey) -> Result<Arc<dyn Signer
 /// HQ's audit keys of earlier manifests.
 impl FormerKeys for Keyring<'_> {
     fn public_keys(&self) -> &[PublicKey] {
-        &self.former_audit
+        match &self.auditor {
+            Some(auditor) => auditor.hq_keys(),
+            None => &self.former_audit,
+        }
     }
 
     fn agree(&self, key: &PublicKey, peer: &PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure> {
+        if let Some(auditor) = &self.auditor {
+            return auditor.shared_with(peer);
+        }
         let at = self.former_audit.iter().position(|former| former == key);
         let former = at.and_then(|at| self.uris.former_audit.get(at));
         let former = former.ok_or("this was never a key of ours")?;

@@ -8,6 +8,7 @@ pub mod commands;
 
 mod acknowledgements;
 mod approvals;
+mod audit_grant;
 mod certified_again;
 mod clock;
 mod config;
@@ -36,3 +37,4 @@ mod status;
 mod trust;
 mod vault_restores;
 mod verdict;
+mod write_offs;

@@ -127,6 +127,23 @@ impl Record {
         self.0.join("received").join(format!("{site}_{vault}"))
     }
 
+    /// What opens the record in an auditor's home.
+    pub(crate) fn audit_grant(&self) -> PathBuf {
+        self.0.join("audit-grant.cose")
+    }
+
+    /// Every message that proves something against a vault, by its fingerprint; segments are beside theirs.
+    pub(crate) fn evidence_of(&self, vault: &VaultName) -> Vec<Fingerprint> {
+        let folder = self.evidence(vault, "");
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut found: Vec<_> = names
+            .filter_map(|name| name.strip_suffix(".cose")?.parse().ok())
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
     /// The CRL of the first root.
     pub(crate) fn root_crl(&self) -> PathBuf {
         self.root_crl_of(1)

@@ -10,6 +10,7 @@ use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::revocation::RevokedDevice;
+use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::keyring::{Keyring, SERIAL_MASTER};
@@ -31,10 +32,20 @@ impl<'a> Serials<'a> {
         }
     }
 
+    /// A vault's serial key, to be given to an auditor.
+    pub(crate) fn key_of(&self, vault: &Vault) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        let master = self.ring.agreement(SERIAL_MASTER)?;
+        let shared = master.agree(&vault.agreement_key).map_err(failure::keys)?;
+        Ok(SerialCipher::derive_key(&shared, &vault.name))
+    }
+
     /// A vault's cipher.
     pub(crate) fn of(&self, vault: &Vault) -> Result<SerialCipher, Failure> {
         if let Some(cipher) = self.ciphers.borrow().get(&vault.name) {
             return Ok(cipher.clone());
+        }
+        if let Some(key) = self.ring.serial_key(&vault.name)? {
+            return Ok(SerialCipher::new(&key));
         }
         let master = match self.master.get() {
             Some(master) => master,

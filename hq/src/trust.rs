@@ -25,7 +25,7 @@ pub(crate) fn newest(home: &Home) -> Result<Option<Verified<TrustManifest>>, Fai
 /// home would trust those whom it no longer should.
 pub(crate) fn chain(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     match home.config.role {
-        Role::Hq => published(&home.record(), &home.registry()?.sql),
+        Role::Hq | Role::Auditor => published(&home.record(), &home.registry()?.sql),
         Role::Member => followed(home),
     }
 }

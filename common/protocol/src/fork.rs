@@ -26,7 +26,7 @@ use crate::cbor::{Fields, Map};
 use crate::envelope::{Kind, Party, Verified, claim};
 use crate::identifier::{Fingerprint, Lineage, VaultName};
 use crate::restore::RestoreDeclaration;
-use crate::trust::{TRUST_BYTES_MAX, TrustManifest};
+use crate::trust::TrustManifest;
 
 /// The largest proof, in bytes.
 pub const FORK_PROOF_BYTES_MAX: usize = 128 << 20;
@@ -193,41 +193,7 @@ impl ForkProof {
     /// # Errors
     /// [`Error::FingerprintMismatch`] if none has this fingerprint, and whatever refuses a manifest.
     pub fn manifests(&self, known: &Fingerprint) -> Result<Vec<Verified<TrustManifest>>, Error> {
-        let claims: Result<Vec<_>, Error> = self
-            .trust
-            .iter()
-            .map(|bytes| Ok(claim(bytes, TRUST_BYTES_MAX)?.fingerprint))
-            .collect();
-        let claims = claims?;
-        let Some(at) = claims.iter().position(|found| found == known) else {
-            let newest = claims.last().map(Fingerprint::to_string);
-            return Err(Error::FingerprintMismatch {
-                what: "trust manifest of a proof",
-                expected: known.to_string(),
-                found: newest.unwrap_or_default(),
-            });
-        };
-        let (mut fingerprint, mut manifests) = (Some(*known), Vec::new());
-        for at in (0..=at).rev() {
-            let (Some(expected), Some(bytes)) = (fingerprint, self.trust.get(at)) else {
-                return Err(Error::PartsDiffer {
-                    what: WHAT,
-                    why: "its trust manifests do not follow one another",
-                });
-            };
-            let before = at.checked_sub(1).and_then(|before| self.trust.get(before));
-            let pinned = TrustManifest::pin_kept(bytes, &expected, before.map(Vec::as_slice))?;
-            fingerprint = pinned.content().previous;
-            manifests.insert(0, pinned);
-        }
-        for bytes in self.trust.iter().skip(at.saturating_add(1)) {
-            let next = match manifests.last() {
-                Some(last) => last.successor(bytes)?,
-                None => break,
-            };
-            manifests.push(next);
-        }
-        Ok(manifests)
+        TrustManifest::known("trust manifest of a proof", &self.trust, known)
     }
 
     /// The vault that the first statement says it is of; [`ForkProof::statements`] verifies it.

@@ -409,7 +409,9 @@ fn expect_drafted(home: Option<&Path>, proposal: &Proposal) -> Result<(), Failur
     let manifests = if proposal.context().kind == Kind::TrustManifest {
         vec![TrustManifest::proposed(proposal).map_err(failure::protocol)?]
     } else {
-        let chain = trust::chain(&Home::read(home)?)?.into_iter();
+        let home = Home::read(home)?;
+        home.expect_own()?;
+        let chain = trust::chain(&home)?.into_iter();
         chain.map(Verified::into_content).collect()
     };
     let keys = manifests.iter().map(|manifest| &manifest.dispatch_key);

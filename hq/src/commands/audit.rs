@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure};
+use mintmark_keys::UnparsedKeyUri;
 use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultId};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::audit_grant::is_grant;
 use crate::failure;
 use crate::registry::bundles::Held;
 use crate::registry::vaults::{self, Vault};
 
 mod fork;
+mod grant;
+mod granted;
+mod key;
 mod list;
 mod log;
 mod show;
@@ -35,17 +40,35 @@ pub(super) enum Audit {
         /// The bundle; the newest if none is given.
         sequence: Option<u64>,
     },
+    /// Make an auditor's key, on the auditor's machine, and write its public half for headquarters. Needs no home.
+    Key {
+        /// Where the key is to be: `pkcs11:token=...` or `file:DIR`.
+        #[arg(long, value_name = "URI")]
+        keys: UnparsedKeyUri,
+        /// The file for its public half (PEM).
+        #[arg(long, value_name = "F")]
+        output: PathBuf,
+    },
+    /// Hand an auditor everything that headquarters holds of some vaults, as it was received and sent, in one file that opens
+    /// with the auditor's key alone. `hq audit verify` makes a home of it on the auditor's machine.
+    Grant(grant::Grant),
     /// Verify a bundle: its signature, its segments, its records, its checkpoint. Or the proof of a fork, for which no
-    /// home is needed but the fingerprint of one trust manifest. Changes nothing.
+    /// home is needed but the fingerprint of one trust manifest. Neither changes anything. Or what an auditor was granted:
+    /// that is replayed from its first record, and --home becomes a home of the auditor's, to be looked at with `hq reconcile`,
+    /// `hq device show`, `hq audit log`.
     Verify {
-        /// The bundle, its segments beside it; or what `hq audit fork --export` wrote.
+        /// The bundle, its segments beside it; or what `hq audit fork --export`, or `hq audit grant`, wrote.
         file: PathBuf,
         /// For a proof, without a home: the trust manifest that is believed.
         #[arg(long, value_name = "FILE", requires = "fingerprint")]
         trust: Option<PathBuf>,
-        /// For a proof, without a home: the fingerprint of that manifest, or of one in the proof.
+        /// For a proof, without a home: the fingerprint of that manifest, or of one in the proof. For a grant: of a trust
+        /// manifest of headquarters, as a person there read it out.
         #[arg(long, value_name = "HEX")]
         fingerprint: Option<Fingerprint>,
+        /// For a grant: where the auditor's key is.
+        #[arg(long, value_name = "URI")]
+        keys: Option<UnparsedKeyUri>,
     },
     /// List the forks that headquarters knows of: bundles of one vault that cannot both be true. Write the proof of one
     /// for a third party.
@@ -75,15 +98,30 @@ pub(super) enum Audit {
 }
 
 impl Audit {
+    /// Whether it changes nothing, whatever becomes of its output.
+    pub(super) fn only_looks(&self) -> bool {
+        match self {
+            Self::Key { .. } | Self::Grant(_) => false,
+            Self::Verify { file, .. } => !is_grant(file),
+            Self::List { .. } | Self::Show { .. } | Self::Fork { .. } | Self::Log { .. } => true,
+        }
+    }
+
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         match self {
+            Self::Key { keys, output } => key::run(&keys, &output, console),
+            Self::Grant(grant) => grant.run(home, console),
             Self::List { site } => list::run(home, site.as_ref(), console),
             Self::Show { vault, sequence } => show::run(home, &vault, sequence, console),
             Self::Verify {
                 file,
                 trust,
                 fingerprint,
+                keys,
             } => {
+                if is_grant(&file) {
+                    return granted::run(home, &file, fingerprint, keys.as_ref(), console);
+                }
                 if fork::is_proof(&file) {
                     return fork::verify(home, &file, (trust.as_deref(), fingerprint), console);
                 }

@@ -96,6 +96,8 @@ struct Named {
 impl Ca {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let home = Home::read_hq(home)?;
+        // What a root signed of its own is at headquarters alone.
+        home.expect_own()?;
         let certificates = certificates(&home, &home.registry()?)?;
         let of_interest = |named: &&Named| match &self {
             Self::Show { name } => named.name == *name,

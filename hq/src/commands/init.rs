@@ -114,6 +114,7 @@ impl Init {
             name: self.name.clone(),
             keys: Some(uris),
             pin: None,
+            auditor: None,
             changes: Vec::new(),
         };
         Home::create(&path, &config, |part| {
@@ -223,9 +224,14 @@ impl Stores {
 }
 
 pub(super) fn escrow_key(path: &Path) -> Result<PublicKey, Failure> {
+    public_key(path, "ESCROW-KEY-INVALID")
+}
+
+/// The public key in a PEM file.
+pub(super) fn public_key(path: &Path, code: &'static str) -> Result<PublicKey, Failure> {
     let wrong = || {
         failure::usage(
-            "ESCROW-KEY-INVALID",
+            code,
             format!("{} holds no P-256 public key in PEM", path.display()),
             "make one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` and `openssl pkey -pubout`",
         )

@@ -33,6 +33,7 @@ impl Status {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         let Self::Export { output, dry_run } = self;
         let home = Home::read_hq(home)?;
+        home.expect_own()?;
         expect_absent(&output)?;
         let registry = home.registry()?;
         let manifest = trust::in_force(&home)?;

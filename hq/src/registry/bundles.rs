@@ -227,6 +227,12 @@ pub(crate) fn all(sql: &Connection) -> Result<Vec<Held>, Failure> {
     select(sql, &query, [])
 }
 
+/// Every bundle, in the order in which they were taken in.
+pub(crate) fn in_order(sql: &Connection) -> Result<Vec<Held>, Failure> {
+    let query = format!("SELECT {COLUMNS} FROM bundles ORDER BY rowid");
+    select(sql, &query, [])
+}
+
 /// Every bundle of a vault, in the order of its log.
 pub(crate) fn of_vault(sql: &Connection, vault: &VaultName) -> Result<Vec<Held>, Failure> {
     let query = format!(

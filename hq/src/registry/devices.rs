@@ -116,6 +116,16 @@ pub(crate) fn by_key(sql: &Connection, digest: &Fingerprint) -> Result<Vec<Unit>
     Ok(units)
 }
 
+/// How many units of a vault have a certificate.
+pub(crate) fn certificates(sql: &Connection, vault: &VaultName) -> Result<u64, Failure> {
+    sql.query_row(
+        "SELECT COUNT(signed) FROM devices WHERE site = ?1 AND vault = ?2",
+        [vault.site.as_str(), vault.vault.as_str()],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
+}
+
 /// Gives every unit of a vault, in no order.
 pub(crate) fn each(
     sql: &Connection,

@@ -64,6 +64,27 @@ pub(crate) fn all(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, Fail
     Ok(dispatches)
 }
 
+/// Everything that was sent to any vault, with the time of each, in the order in which it was made.
+pub(crate) fn in_order(sql: &Connection) -> Result<Vec<(VaultName, Sent, u64)>, Failure> {
+    let mut statement = sql
+        .prepare(
+            "SELECT epoch, sequence, fingerprint, kind, object, version, made_at, site, vault FROM dispatches
+             ORDER BY rowid",
+        )
+        .map_err(failure::sql)?;
+    let mut rows = statement.query([]).map_err(failure::sql)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        let text = |column: usize| row.get::<_, String>(column).map_err(failure::sql);
+        let vault = VaultName {
+            site: parsed("site", &text(7)?)?,
+            vault: parsed("vault", &text(8)?)?,
+        };
+        found.push((vault, sent(row, 0)?, row.get(6).map_err(failure::sql)?));
+    }
+    Ok(found)
+}
+
 /// Notes that a vault refused a dispatch, as its log says. Returns whether that is news.
 pub(crate) fn refuse(
     sql: &Connection,

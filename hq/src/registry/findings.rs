@@ -85,6 +85,21 @@ pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Finding
     select(sql, &query, [site.map(SiteId::as_str)])
 }
 
+/// When each finding of a vault was made, Unix seconds, with its evidence, in that order.
+pub(crate) fn times(sql: &Connection, vault: &VaultName) -> Result<Vec<(String, u64)>, Failure> {
+    let mut statement = sql
+        .prepare(
+            "SELECT evidence, found_at FROM findings WHERE site = ?1 AND vault = ?2 ORDER BY id",
+        )
+        .map_err(failure::sql)?;
+    let rows = statement
+        .query_map([vault.site.as_str(), vault.vault.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .map_err(failure::sql)?;
+    rows.map(|row| row.map_err(failure::sql)).collect()
+}
+
 /// The findings of a vault about records from `first` up to, not including, `end`.
 pub(crate) fn of_records(
     sql: &Connection,

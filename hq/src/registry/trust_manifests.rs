@@ -23,6 +23,17 @@ pub(crate) fn publish(
     Ok(())
 }
 
+/// When each manifest was published, from the first on: version and Unix seconds.
+pub(crate) fn times(sql: &Connection) -> Result<Vec<(u64, u64)>, Failure> {
+    let mut statement = sql
+        .prepare("SELECT version, published_at FROM trust_manifests ORDER BY version")
+        .map_err(failure::sql)?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(failure::sql)?;
+    rows.map(|row| row.map_err(failure::sql)).collect()
+}
+
 /// Every published manifest, from the first on: version and fingerprint.
 pub(crate) fn all(sql: &Connection) -> Result<Vec<(u64, Fingerprint)>, Failure> {
     let mut statement = sql

@@ -3,7 +3,7 @@
 use super::{Role, TRUST_BYTES_MAX, TrustManifest, WHAT};
 use crate::Error;
 use crate::approval::Proposal;
-use crate::envelope::Verified;
+use crate::envelope::{Verified, claim};
 use crate::identifier::Fingerprint;
 use crate::media::MediaName;
 
@@ -79,6 +79,52 @@ impl TrustManifest {
                 .map_err(|error| manifest.content().before_refused(error))?;
         }
         Ok((manifest, before))
+    }
+
+    /// Verifies manifests that follow one another from one of them that a person knows by its fingerprint: those before it by
+    /// the digests that lead back, those after it by their officers' signatures.
+    ///
+    /// # Errors
+    /// [`Error::FingerprintMismatch`] if none has this fingerprint, and whatever refuses a manifest.
+    pub fn known(
+        what: &'static str,
+        trust: &[Vec<u8>],
+        known: &Fingerprint,
+    ) -> Result<Vec<Verified<Self>>, Error> {
+        let claims: Result<Vec<_>, Error> = trust
+            .iter()
+            .map(|bytes| Ok(claim(bytes, TRUST_BYTES_MAX)?.fingerprint))
+            .collect();
+        let claims = claims?;
+        let Some(at) = claims.iter().position(|found| found == known) else {
+            let newest = claims.last().map(Fingerprint::to_string);
+            return Err(Error::FingerprintMismatch {
+                what,
+                expected: known.to_string(),
+                found: newest.unwrap_or_default(),
+            });
+        };
+        let (mut fingerprint, mut manifests) = (Some(*known), Vec::new());
+        for at in (0..=at).rev() {
+            let (Some(expected), Some(bytes)) = (fingerprint, trust.get(at)) else {
+                return Err(Error::PartsDiffer {
+                    what,
+                    why: "its trust manifests do not follow one another",
+                });
+            };
+            let before = at.checked_sub(1).and_then(|before| trust.get(before));
+            let pinned = TrustManifest::pin_kept(bytes, &expected, before.map(Vec::as_slice))?;
+            fingerprint = pinned.content().previous;
+            manifests.insert(0, pinned);
+        }
+        for bytes in trust.iter().skip(at.saturating_add(1)) {
+            let next = match manifests.last() {
+                Some(last) => last.successor(bytes)?,
+                None => break,
+            };
+            manifests.push(next);
+        }
+        Ok(manifests)
     }
 
     /// The name of the file in which the manifest before this one travels; none for the first, and for what is none.

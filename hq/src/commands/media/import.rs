@@ -33,7 +33,7 @@ pub(super) fn run(
     let stick = Stick::open(dir)?;
     let found = stick.files(console)?;
     let items = match home.config.role {
-        Role::Hq => at_hq(&home, &stick, found, dry_run, console)?,
+        Role::Hq | Role::Auditor => at_hq(&home, &stick, found, dry_run, console)?,
         Role::Member => at_member(&home, &stick, found, dry_run)?,
     };
     if dry_run {

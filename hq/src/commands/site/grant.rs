@@ -19,19 +19,14 @@ use serde_json::json;
 use super::{enrol, list, orders as numbered};
 use crate::clock::now_unix;
 use crate::commands::say;
-use crate::findings::{Finding, Severity};
 use crate::home::Home;
 use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
 use crate::orders::{self, Ready};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::drafts::Draft;
 use crate::registry::vaults::{self, Certificates, Vault};
-use crate::registry::{self, accounts, findings, orders as numbered_orders};
-use crate::serials::Serials;
-use crate::{approvals, failure, trust};
-
-/// Serials that one finding names. `hq device show` finds out about the others by itself.
-const SERIALS_PER_FINDING_MAX: u64 = 1000;
+use crate::registry::{self, orders as numbered_orders};
+use crate::{approvals, failure, trust, write_offs};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -144,7 +139,7 @@ fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result
     };
     let mut written_off = Vec::new();
     if let Some(succession) = succession {
-        written_off = write_off(&transaction, &name, succession, &ring)?;
+        written_off = write_offs::write_off(&transaction, &name, succession, &ring)?;
     }
     registry::commit(transaction)?;
     let json = json!({
@@ -277,54 +272,4 @@ fn expect_current(
         format!("HQ has learnt more of {old} since this was drafted: other slots are in doubt now"),
         "draft it again with `hq site succeed`, and have that approved",
     ))
-}
-
-/// Closes the vault that is replaced. Its slots that nobody reported are in doubt, and each account says which.
-fn write_off(
-    sql: &Connection,
-    successor: &VaultName,
-    succession: &Succession,
-    ring: &Keyring<'_>,
-) -> Result<Vec<serde_json::Value>, Failure> {
-    let old = VaultName {
-        site: successor.site.clone(),
-        vault: succession.replaces.clone(),
-    };
-    let vault = vaults::find(sql, &old)?;
-    let vault = vault.ok_or_else(|| failure::home_corrupt(format!("{old} is not registered")))?;
-    vaults::close(sql, &old, &successor.vault)?;
-    let cipher = Serials::new(ring).of(&vault)?;
-    let mut written_off = Vec::new();
-    for off in &succession.write_offs {
-        let evidence = json!({
-            "account": off.account.number(),
-            "entitlement": off.entitlement.as_str(),
-            "product": off.sku.as_str(),
-            "first_slot": off.first_slot,
-            "units": off.units,
-            "successor": successor.vault.as_str(),
-        });
-        let last = off.first_slot.saturating_add(off.units);
-        let named = last.min(off.first_slot.saturating_add(SERIALS_PER_FINDING_MAX));
-        let serials = (off.first_slot..named)
-            .map(|slot| hex::encode(cipher.serial(off.account, slot, 0)))
-            .collect();
-        let finding = Finding {
-            vault: old.clone(),
-            lineage: vault.lineage,
-            log_sequence: None,
-            code: accounts::SLOTS_WRITTEN_OFF.to_owned(),
-            severity: Severity::Note,
-            serials,
-            evidence: evidence.clone(),
-            text: format!(
-                "{old} was replaced by {successor}: {} units of {} in {}, from slot {} on, may have been made and \
-                 were never reported",
-                off.units, off.sku, off.entitlement, off.first_slot
-            ),
-        };
-        findings::add(sql, &finding, now_unix())?;
-        written_off.push(evidence);
-    }
-    Ok(written_off)
 }

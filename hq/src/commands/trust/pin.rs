@@ -57,6 +57,7 @@ pub(super) fn run(
             version: content.version,
             fingerprint: fingerprint.to_string(),
         }),
+        auditor: None,
         changes: Vec::new(),
     };
     Home::create(&path, &config, |part| {

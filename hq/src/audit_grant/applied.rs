@@ -1,0 +1,362 @@
+//! What headquarters sent, put into an auditor's registry as headquarters put it into its own when it sent it: each by the
+//! signatures that the vault believes it for.
+
+use mintmark_console::Failure;
+use mintmark_pki::{Certificate, CertificationRequest};
+use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
+use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
+use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::envelope::{Kind, Party, Verified, claim};
+use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::order::Order;
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::revocation::Revocation;
+use mintmark_protocol::trust::TrustManifest;
+use p256::PublicKey;
+use p256::pkcs8::DecodePublicKey as _;
+use rusqlite::Connection;
+
+use crate::import::records;
+use crate::keyring::{self, AUDIT, Keyring};
+use crate::record::Record;
+use crate::registry::device_cas::DeviceCa;
+use crate::registry::dispatches::{self, Sent};
+use crate::registry::drafts::{self, Draft, State};
+use crate::registry::orders::{self, Listed};
+use crate::registry::vaults::{self, Certificates, Vault};
+use crate::registry::{bundles, entitlements};
+use crate::{approvals, failure, identity, write_offs};
+
+/// What came of a dispatch.
+#[derive(Default)]
+pub(super) struct Applied {
+    pub(super) is_acknowledgement: bool,
+    /// What it says of the log that is not so, by what is here.
+    pub(super) untrue: Option<String>,
+}
+
+/// Takes dispatches in.
+pub(super) struct Applying<'a> {
+    pub(super) record: &'a Record,
+    pub(super) manifests: &'a [Verified<TrustManifest>],
+    pub(super) ring: &'a Keyring<'a>,
+}
+
+/// What headquarters sent does not fit together.
+fn inconsistent(what: String) -> Failure {
+    failure::refused(
+        "GRANT-INCONSISTENT",
+        format!("what headquarters granted contradicts itself: {what}"),
+        "keep the file, and ask headquarters how this came to be; nothing was made of it",
+    )
+}
+
+impl Applying<'_> {
+    /// Takes one in.
+    pub(super) fn dispatch(&self, sql: &Connection, bytes: &[u8]) -> Result<Applied, Failure> {
+        let claim = claim(bytes, DISPATCH_BYTES_MAX).map_err(records::untrusted)?;
+        let Party::Vault(name) = claim.context.recipient else {
+            return Err(inconsistent("a dispatch is for no vault".to_owned()));
+        };
+        let opened = self.by_any(|manifest| Dispatch::open(bytes, manifest, &name))?;
+        let dispatch = opened.content();
+        let place = format!(
+            "dispatch {} of epoch {} to {name}",
+            dispatch.sequence, dispatch.epoch
+        );
+        let before = dispatches::all(sql, &name)?;
+        let last = before.iter().rfind(|sent| sent.epoch == dispatch.epoch);
+        let follows = match last {
+            Some(last) => {
+                last.sequence.checked_add(1) == Some(dispatch.sequence)
+                    && dispatch.previous == Some(last.fingerprint)
+            }
+            None => dispatch.sequence == 1,
+        };
+        if !follows {
+            return Err(inconsistent(format!(
+                "{place} does not follow the one before"
+            )));
+        }
+        self.content(sql, dispatch)?;
+        let sent = Sent {
+            epoch: dispatch.epoch,
+            sequence: dispatch.sequence,
+            fingerprint: opened.fingerprint(),
+            kind: dispatch.kind.to_string(),
+            object: dispatch.id.clone(),
+            version: dispatch.version,
+        };
+        dispatches::add(sql, &name, &sent, dispatch.made_at)?;
+        let path = self.record.dispatch(&name, sent.epoch, sent.sequence);
+        self.record.keep(&path, bytes)?;
+        if dispatch.kind != Kind::Acknowledgement {
+            return Ok(Applied::default());
+        }
+        let untrue = self.acknowledged(sql, dispatch)?;
+        Ok(Applied {
+            is_acknowledgement: true,
+            untrue: untrue.map(|untrue| format!("{place} acknowledges what is not so: {untrue}")),
+        })
+    }
+
+    /// Opens something with the newest manifest that lets it be opened: it may have been sent in the day of one before.
+    fn by_any<T>(
+        &self,
+        open: impl Fn(&Verified<TrustManifest>) -> Result<T, mintmark_protocol::Error>,
+    ) -> Result<T, Failure> {
+        let mut refused = None;
+        for manifest in self.manifests.iter().rev() {
+            match open(manifest) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(match refused {
+            Some(error) => records::untrusted(error),
+            None => inconsistent("something was sent before there was a trust manifest".to_owned()),
+        })
+    }
+
+    fn with_opener<T>(
+        &self,
+        work: impl FnOnce(Opener<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        work(Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+            former: Some(self.ring),
+        })
+    }
+
+    fn order<T: Order>(&self, dispatch: &Dispatch) -> Result<Verified<T>, Failure> {
+        self.with_opener(|opener| {
+            self.by_any(|manifest| T::open(&dispatch.content, manifest, &dispatch.vault, opener))
+        })
+    }
+
+    fn content(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
+        match dispatch.kind {
+            Kind::EnrolmentGrant => self.enrolment(sql, dispatch),
+            Kind::Entitlement => self.entitlement(sql, dispatch),
+            Kind::Revocation => {
+                let order = self.order::<Revocation>(dispatch)?;
+                let number = order.content().number;
+                numbered(sql, dispatch, &order, number)
+            }
+            Kind::ClockCorrection => {
+                let order = self.order::<ClockCorrection>(dispatch)?;
+                let number = order.content().number;
+                numbered(sql, dispatch, &order, number)
+            }
+            Kind::Reanchor => {
+                let order = self.order::<Reanchor>(dispatch)?;
+                let number = order.content().number;
+                numbered(sql, dispatch, &order, number)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn entitlement(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
+        let opened = self.order::<Entitlement>(dispatch)?;
+        let (terms, fingerprint) = (opened.content(), opened.fingerprint());
+        keep_draft(sql, &opened, (terms.version, terms.drafted_at))?;
+        let known = entitlements::by_draft(sql, &fingerprint)?;
+        if known.is_none() {
+            entitlements::add(sql, terms, &fingerprint)?;
+        }
+        // The same content goes out again in a new epoch, and grants nothing anew.
+        if known.is_none_or(|known| known.state != "sent") {
+            entitlements::send(sql, terms, &fingerprint, opened.officers())?;
+        }
+        Ok(())
+    }
+
+    fn enrolment(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
+        let opened = self.order::<EnrolmentGrant>(dispatch)?;
+        let (grant, draft) = (opened.content(), opened.fingerprint());
+        let name = &grant.vault;
+        if drafts::by_fingerprint(sql, &draft)?.is_some() {
+            return keep_draft(sql, &opened, (1, grant.drafted_at));
+        }
+        approvals::expect_keys_asked_for(grant)?;
+        let manifests = self.manifests.iter().map(Verified::content);
+        approvals::expect_certificates(grant, manifests)?;
+        let certificates = self.certificates(grant, dispatch)?;
+        let request = grant.asked().map_err(records::untrusted)?;
+        let csr = CertificationRequest::from_der(&request.device_ca_csr).map_err(failure::pki)?;
+        let device_ca_key = PublicKey::from_public_key_der(csr.spki_der())
+            .map_err(|_| inconsistent(format!("the device CA of {name} has no key on P-256")))?;
+        keep_draft(sql, &opened, (1, grant.drafted_at))?;
+        if let Purpose::Rotation { generation } = grant.purpose {
+            let next = DeviceCa {
+                generation,
+                request_fingerprint: grant.request_fingerprint,
+                draft,
+                public_key: device_ca_key,
+                certificate: None,
+                requested_at: grant.drafted_at,
+                granted_at: None,
+            };
+            crate::registry::device_cas::request(sql, name, &next)?;
+            return vaults::rotate(sql, name, &next, &certificates, dispatch.made_at);
+        }
+        debug_assert_eq!(grant.purpose.device_ca_generation(), FIRST_GENERATION);
+        let vault = Vault {
+            name: name.clone(),
+            granted: false,
+            request_fingerprint: grant.request_fingerprint,
+            draft,
+            lineage: request.lineage,
+            lineage_first: request.lineage,
+            signing_key: request.signing_key,
+            agreement_key: request.agreement_key,
+            device_ca_key,
+            key_store: serde_json::to_string(&request.facts).unwrap_or_default(),
+            certificates: None,
+            requested_at: grant.drafted_at,
+            granted_at: None,
+            successor: None,
+        };
+        vaults::request(sql, &vault)?;
+        vaults::grant(sql, name, &certificates, dispatch.made_at)?;
+        let path = self
+            .record
+            .enrolment(name, &grant.request_fingerprint.to_string());
+        self.record.keep(&path, &grant.request)?;
+        match grant.purpose.succession() {
+            Some(succession) => write_offs::write_off(sql, name, succession, self.ring).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The certificates that go with a grant: the root signed what officers approved, and nothing else.
+    fn certificates(
+        &self,
+        grant: &EnrolmentGrant,
+        dispatch: &Dispatch,
+    ) -> Result<Certificates, Failure> {
+        let name = &grant.vault;
+        let strange = || {
+            inconsistent(format!(
+                "the certificates of {name} are not those that officers approved"
+            ))
+        };
+        let [identity, device_ca] = dispatch.certificates.as_slice() else {
+            return Err(strange());
+        };
+        let is_of = |der: &[u8], tbs: &[u8]| {
+            Certificate::from_der(der).is_ok_and(|certificate| certificate.tbs_der() == tbs)
+        };
+        if !is_of(identity, &grant.identity_tbs)
+            || !is_of(device_ca, &grant.device_ca_tbs)
+            || identity::certified(identity, name, self.manifests).is_err()
+            || !identity::by_root(device_ca, self.manifests)
+        {
+            return Err(strange());
+        }
+        Ok(Certificates {
+            identity: identity.clone(),
+            device_ca: device_ca.clone(),
+        })
+    }
+
+    /// What an acknowledgement says of the log that is not so.
+    fn acknowledged(
+        &self,
+        sql: &Connection,
+        dispatch: &Dispatch,
+    ) -> Result<Option<String>, Failure> {
+        let opened = self.with_opener(|opener| {
+            self.by_any(|manifest| {
+                Acknowledgement::open(&dispatch.content, manifest, &dispatch.vault, opener)
+            })
+        })?;
+        let said = opened.content();
+        let name = &dispatch.vault;
+        let held = bundles::find(sql, name, &said.lineage, said.bundle_sequence)?;
+        let Some(held) = held else {
+            return Ok(Some(format!(
+                "it names bundle {} of lineage {}, which is not here",
+                said.bundle_sequence, said.lineage
+            )));
+        };
+        bundles::acknowledge(sql, name, &held)?;
+        let heads = |fingerprint: &Fingerprint, size: u64, root: &Fingerprint| {
+            format!("bundle {fingerprint} over {size} records with root {root}")
+        };
+        let said = heads(&said.bundle_fingerprint, said.log_size, &said.log_root);
+        let held = heads(&held.fingerprint, held.log_size, &held.log_root);
+        Ok((said != held).then(|| format!("{said}, where it is {held}")))
+    }
+}
+
+/// What officers approved was sent: their draft is finished.
+fn keep_draft<T: Order>(
+    sql: &Connection,
+    opened: &Verified<T>,
+    (version, drafted_at): (u64, u64),
+) -> Result<(), Failure> {
+    let (order, fingerprint) = (opened.content(), opened.fingerprint());
+    if drafts::by_fingerprint(sql, &fingerprint)?.is_some() {
+        return drafts::set_state(sql, &fingerprint, State::Sealed);
+    }
+    let draft = Draft {
+        id: order.object_id(),
+        fingerprint,
+        kind: T::KIND,
+        vault: Some(order.vault().clone()),
+        version,
+        drafted_at,
+        approve_until: order.approve_until(),
+        state: State::Sealed,
+    };
+    drafts::add(sql, &draft)
+}
+
+fn numbered<T: Order>(
+    sql: &Connection,
+    dispatch: &Dispatch,
+    opened: &Verified<T>,
+    number: u64,
+) -> Result<(), Failure> {
+    let fingerprint = opened.fingerprint();
+    keep_draft(sql, opened, (number, dispatch.made_at))?;
+    let known = orders::by_draft(sql, &fingerprint)?;
+    if known.is_none() {
+        let listed = Listed {
+            draft: fingerprint,
+            vault: dispatch.vault.clone(),
+            kind: T::KIND,
+            number,
+            state: orders::State::Draft,
+            sent_at: None,
+            plaintext: opened.plaintext().to_vec(),
+        };
+        orders::add(sql, &listed)?;
+    }
+    if known.is_none_or(|known| known.state != orders::State::Sent) {
+        orders::set_state(sql, &fingerprint, orders::State::Sent, dispatch.made_at)?;
+    }
+    Ok(())
+}
+
+/// The vault that a message says it is of, or for.
+pub(super) fn vault_of(bytes: &[u8], bytes_max: usize) -> Result<VaultName, Failure> {
+    match claim(bytes, bytes_max)
+        .map_err(records::untrusted)?
+        .context
+        .sender
+    {
+        Party::Vault(name) => Ok(name),
+        other => Err(inconsistent(format!(
+            "a message of a vault is from {other}"
+        ))),
+    }
+}

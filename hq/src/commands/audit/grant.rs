@@ -1,0 +1,90 @@
+//! `hq audit grant`: what headquarters holds, for an auditor's own eyes.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mintmark_console::time::rfc3339;
+use mintmark_console::{Console, Exit, Failure};
+use mintmark_protocol::identifier::SiteId;
+use mintmark_protocol::key::thumbprint;
+use serde_json::json;
+
+use crate::audit_grant::{self, Scope};
+use crate::commands::{expect_absent, init, say};
+use crate::failure;
+use crate::home::Home;
+use crate::report::period::Day;
+
+/// Hand an auditor everything that headquarters holds of some vaults.
+#[derive(Debug, Args)]
+pub(in crate::commands) struct Grant {
+    /// The auditor's public key (PEM, P-256), as `hq audit key` wrote it.
+    #[arg(long, value_name = "PEM")]
+    auditor: PathBuf,
+    /// A site; more of them if given again, all if none is given.
+    #[arg(long, value_name = "S")]
+    site: Vec<SiteId>,
+    /// The first day that the auditor is asked to look at, as 2027-01-31 (UTC). What was before is in the file all the same,
+    /// as a log is replayed from its first record or not at all.
+    #[arg(long, value_name = "DAY")]
+    from: Option<Day>,
+    /// The last day: the bundles of each vault from the first one on that begins after it are left out, and what was sent
+    /// after it.
+    #[arg(long, value_name = "DAY")]
+    to: Option<Day>,
+    /// The file to write.
+    #[arg(long, value_name = "F")]
+    output: PathBuf,
+}
+
+impl Grant {
+    pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from > to
+        {
+            return Err(failure::usage(
+                "USAGE",
+                format!("--from {from} is after --to {to}"),
+                "both days belong to the period: the first must not be after the last",
+            ));
+        }
+        let auditor = init::public_key(&self.auditor, "AUDITOR-KEY-INVALID")?;
+        expect_absent(&self.output)?;
+        // Nothing changes while it is read.
+        let home = Home::change_hq(home)?;
+        let scope = Scope {
+            sites: self.site,
+            from: self.from,
+            to: self.to,
+        };
+        let granted = audit_grant::grant(&home, &scope, &auditor, &self.output, console)?;
+        let vaults: Vec<_> = granted.vaults.iter().map(ToString::to_string).collect();
+        let json = json!({
+            "schema": "mintmark/audit-grant/1",
+            "file": self.output.display().to_string(),
+            "fingerprint": granted.fingerprint.to_string(),
+            "made_at": rfc3339(granted.made_at),
+            "auditor_key_id": thumbprint(&auditor).to_string(),
+            "vaults": vaults,
+            "bundles": granted.bundles,
+            "parts": granted.parts,
+            "from": scope.from.map(|day| day.to_string()),
+            "to": scope.to.map(|day| day.to_string()),
+        });
+        say(
+            console,
+            &json,
+            [
+                format!("file         {}", self.output.display()),
+                format!("fingerprint  {}", granted.fingerprint),
+                format!("vaults       {}", vaults.join(", ")),
+                format!("period       {}", scope.period()),
+                format!("holds        {} bundles, in {} parts", granted.bundles, granted.parts),
+                format!("auditor key  {}", thumbprint(&auditor)),
+                "next: on the auditor's machine, hq audit verify FILE --fingerprint TRUST --keys URI --home DIR; the \
+                 fingerprint of a trust manifest (`hq trust show`) is told over another channel"
+                    .to_owned(),
+            ],
+        )
+    }
+}
