@@ -20,10 +20,10 @@ pub(crate) struct Library {
 }
 
 /// A message, its signature as DER, and the key's point.
-struct Signed {
-    message: Vec<u8>,
-    signature: Vec<u8>,
-    point: Vec<u8>,
+pub(crate) struct Signed {
+    pub(crate) message: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) point: Vec<u8>,
 }
 
 /// Measures all of them.
@@ -93,7 +93,7 @@ fn openssl() -> Option<Library> {
 }
 
 /// The parts of a request that verification needs (RFC 2986 section 4.2).
-fn taken_apart(der: &[u8]) -> Signed {
+pub(crate) fn taken_apart(der: &[u8]) -> Signed {
     let request = content(der).0;
     let (_, after_info) = content(request);
     let info = &request[..request.len() - after_info.len()];

@@ -5,6 +5,7 @@
 //! cargo run --release -p mintmark-benches -- issuing                       all of it, 100,000 requests
 //! cargo run --release -p mintmark-benches -- issuing --csrs 10000 --index-max 100000   in a minute
 //! cargo run --release -p mintmark-benches -- line                          the service, over EST
+//! cargo run --release -p mintmark-benches -- import                        headquarters, a million records
 //! ```
 //!
 //! Machines are noisy. So the ceiling is measured before and after every round of issuing, each round is compared with the
@@ -16,6 +17,7 @@
 
 mod ceiling;
 mod files;
+mod import;
 mod issuing;
 mod libraries;
 mod line;
@@ -57,12 +59,17 @@ enum What {
     Issuing(Options),
     /// Certificates over EST from `site serve`, to stations that connect by TLS, and what it holds in memory
     Line(line::LineOptions),
+    /// `hq media import` of the log of a vault with key files, and what `hq` takes to report on it
+    Import(import::ImportOptions),
     /// The ceiling alone: for this program itself, which has it measured by a process of its own
     #[command(hide = true)]
     Ceiling {
         #[arg(long)]
         keys: String,
     },
+    /// The signatures of a log by themselves: for this program itself
+    #[command(hide = true)]
+    Bare(import::Order),
     /// `site issue` over a log in memory: for this program itself
     #[command(hide = true)]
     InMemory(Order),
@@ -148,6 +155,14 @@ fn main() -> ExitCode {
             folder: options.folder.clone(),
             ..Options::default()
         },
+        Some(What::Import(options)) => Options {
+            folder: options.folder.clone(),
+            ..Options::default()
+        },
+        Some(What::Bare(order)) => {
+            println!("{}", serde_json::to_string(&import::bare(order)).unwrap());
+            return ExitCode::SUCCESS;
+        }
         Some(What::Ceiling { keys }) => {
             let pace = ceiling::Ceiling::new(keys, "device-ca").pace();
             println!("{}", serde_json::to_string(&pace).unwrap());
@@ -202,6 +217,17 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&report).unwrap());
         } else {
             println!("{}", line::table(&report));
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Some(What::Import(options)) = &arguments.what {
+        let Some(report) = import::measure(options, Path::new(&binaries)) else {
+            return ExitCode::SUCCESS;
+        };
+        if arguments.json {
+            println!("{}", serde_json::to_string(&report).unwrap());
+        } else {
+            println!("{}", import::table(&report));
         }
         return ExitCode::SUCCESS;
     }

@@ -13,7 +13,7 @@ use mintmark_tests::{Stores, World, stores};
 
 /// Limits that are never reached, and a lease of the token's anchor for a line of this speed: each costs a write into the
 /// token, and 256 units are some milliseconds here.
-const POLICY: &str = r#"schema = 1
+pub(crate) const POLICY: &str = r#"schema = 1
 id = "th200"
 valid_for_days = 90
 anchor_lease_max = 4096
@@ -229,7 +229,7 @@ pub(crate) fn processor_seconds(process: &Path) -> Option<f64> {
 }
 
 /// The most memory that a process had so far, in bytes.
-fn memory(process: &Path) -> u64 {
+pub(crate) fn memory(process: &Path) -> u64 {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());

@@ -35,9 +35,17 @@ extended_key_usage = ["clientAuth"]
 /// One world. In command lines `$D` is its folder, and `@NAME` the key store of that name.
 #[derive(Debug)]
 pub struct World {
-    folder: TempDir,
+    folder: Folder,
     stores: Stores,
     clock_seconds: Cell<i64>,
+}
+
+/// Where a world is.
+#[derive(Debug)]
+enum Folder {
+    /// Removed with its world.
+    Temporary(TempDir),
+    Kept(PathBuf),
 }
 
 impl World {
@@ -47,8 +55,21 @@ impl World {
             .prefix("mintmark-")
             .tempdir()
             .unwrap();
+        Self::within(Folder::Temporary(folder), stores)
+    }
+
+    /// The world in a folder that stays: as it was left there, or an empty one.
+    pub fn kept(folder: &Path, stores: Stores) -> Self {
+        Self::within(Folder::Kept(folder.to_owned()), stores)
+    }
+
+    fn within(folder: Folder, stores: Stores) -> Self {
+        let path = match &folder {
+            Folder::Temporary(folder) => folder.path(),
+            Folder::Kept(folder) => folder,
+        };
         for name in ["media", "officers", "csr", "out"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir_all(path.join(name)).unwrap();
         }
         Self {
             folder,
@@ -138,7 +159,10 @@ impl World {
 
     /// Its folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        match &self.folder {
+            Folder::Temporary(folder) => folder.path(),
+            Folder::Kept(folder) => folder,
+        }
     }
 
     /// A path in it.
