@@ -53,6 +53,12 @@ impl Account {
         self.authorised.saturating_sub(self.spent())
     }
 
+    /// Whether nothing more can come of it: all of it is spent, and no unit waits for its certificate.
+    pub(crate) fn is_used_up(&self) -> bool {
+        let ended = self.burned.saturating_add(self.written_off);
+        self.unspent() == 0 && self.unresolved <= ended
+    }
+
     /// Whether another vault took the place of its own while units were left.
     pub(crate) fn was_written_off(&self) -> bool {
         self.written_off > 0 || self.used_after_all > 0

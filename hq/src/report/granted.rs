@@ -78,11 +78,11 @@ impl Grants {
     }
 }
 
-/// When each version of each entitlement was sent for the first time.
-fn made_at(
-    sql: &Connection,
-    site: Option<&SiteId>,
-) -> Result<BTreeMap<(VaultName, String, u64), u64>, Failure> {
+/// When each version of each entitlement was sent for the first time, Unix seconds.
+pub(super) type MadeAt = BTreeMap<(VaultName, String, u64), u64>;
+
+/// Reads it of all that was not refused.
+pub(super) fn made_at(sql: &Connection, site: Option<&SiteId>) -> Result<MadeAt, Failure> {
     let mut statement = sql
         .prepare(
             "SELECT site, vault, object, version, MIN(made_at) FROM dispatches
