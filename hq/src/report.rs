@@ -366,6 +366,12 @@ impl Report {
                     "{vault}: the account of {sku} in {entitlement} does not balance: {fault}"
                 ));
             }
+            for remark in &line.books.remarks {
+                remarks.push(format!(
+                    "{vault}: of {sku} in {entitlement}, by the days of this period alone: {remark}; grants count by \
+                     headquarters' day, and units by the vault's"
+                ));
+            }
             if line.was_written_off() {
                 let mut remark = format!(
                     "{vault}: {} units of {sku} in {entitlement} are written off with it, and may be granted again to its \

@@ -42,6 +42,13 @@ impl Balance {
         self.authorised.saturating_sub(self.spent())
     }
 
+    /// By how much more was spent than was granted, in words.
+    fn overspent(&self) -> Option<String> {
+        let (spent, granted) = (self.spent(), self.authorised);
+        (spent > granted)
+            .then(|| format!("unspent: {spent} units were spent of {granted} that were granted"))
+    }
+
     fn bucket(&mut self, bucket: Bucket) -> Option<&mut u64> {
         Some(match bucket {
             // What is unspent follows from the others and from what was granted.
@@ -157,8 +164,11 @@ pub(crate) struct Books {
     pub(crate) moves: Moves,
     /// At its end.
     pub(crate) closing: Balance,
-    /// Why the account does not balance; nothing if it does.
+    /// Why the account does not balance, by all that was ever reported; nothing if it does.
     pub(crate) faults: Vec<String>,
+    /// What only seems not to fit, as the period is not all of time: grants count by the day on which headquarters sent
+    /// them, and units by that of the vault's clock.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// What moved before, in and after a period.
@@ -167,6 +177,19 @@ pub(super) struct Moved {
     pub(super) before: Moves,
     pub(super) during: Moves,
     pub(super) after: Moves,
+}
+
+impl Moved {
+    /// All of it together.
+    fn whole(&self) -> Moves {
+        let mut whole = Moves::default();
+        for moves in [&self.before, &self.during, &self.after] {
+            for (moved, units) in &moves.0 {
+                whole.add(*moved, *units);
+            }
+        }
+        whole
+    }
 }
 
 impl Books {
@@ -178,18 +201,18 @@ impl Books {
         moved: Moved,
         written_off: u64,
     ) -> Self {
-        let mut faults = Vec::new();
+        let (mut faults, mut remarks) = (Vec::new(), Vec::new());
+        let newest = moved.whole().carry(&Balance::default(), &mut faults);
         let nothing = Balance {
             authorised: before,
             ..Balance::default()
         };
-        let opening = moved.before.carry(&nothing, &mut faults);
+        let opening = moved.before.carry(&nothing, &mut remarks);
         let from = Balance {
             authorised: at_end,
             ..opening
         };
-        let mut closing = moved.during.carry(&from, &mut faults);
-        let newest = moved.after.carry(&closing, &mut faults);
+        let mut closing = moved.during.carry(&from, &mut remarks);
         closing.written_off = written_off;
         let replayed = [
             (Bucket::Burned, newest.burned, account.burned),
@@ -218,20 +241,31 @@ impl Books {
                 account.authorised
             ));
         }
-        if let Some(over) = closing.spent().checked_sub(closing.authorised)
-            && over > 0
-        {
-            faults.push(format!(
-                "unspent: {} units were spent of {} that were granted",
-                closing.spent(),
-                closing.authorised
-            ));
+        let newest = Balance {
+            authorised: sent,
+            written_off: account.written_off,
+            ..newest
+        };
+        faults.extend(newest.overspent());
+        let is_whole = closing == newest && opening == Balance::default();
+        if !is_whole {
+            remarks.extend(
+                opening
+                    .overspent()
+                    .map(|over| format!("before the period, {over}")),
+            );
+            remarks.extend(
+                closing
+                    .overspent()
+                    .map(|over| format!("at its end, {over}")),
+            );
         }
         Self {
             opening,
             moves: moved.during,
             closing,
             faults,
+            remarks,
         }
     }
 
@@ -315,6 +349,50 @@ mod tests {
                 "scrapped: the journal comes to 3, and the newest replay to 0"
             ]
         );
+    }
+
+    #[test]
+    fn an_account_balances_by_all_that_was_reported_whatever_the_period_leaves_out() {
+        // Granted on a day of headquarters that the vault's clock has not reached when it spends.
+        let moved = Moved {
+            before: made(2),
+            during: made(3),
+            after: Moves::default(),
+        };
+        let books = Books::new(&account(20, 5), (0, 4, 20), moved.clone(), 0);
+        assert!(books.balance(), "{:?}", books.faults);
+        assert_eq!(
+            books.remarks,
+            [
+                "before the period, unspent: 2 units were spent of 0 that were granted",
+                "at its end, unspent: 5 units were spent of 4 that were granted"
+            ]
+        );
+        // Scrapped by a clock that was set back to before it was made.
+        let scrapped = Move {
+            debit: Bucket::Good,
+            credit: Bucket::Scrapped,
+        };
+        let mut early = Moves::default();
+        early.add(scrapped, 1);
+        let of = Account {
+            scrapped: 1,
+            ..account(20, 4)
+        };
+        let back = Moved {
+            before: early,
+            during: made(5),
+            after: Moves::default(),
+        };
+        let books = Books::new(&of, (20, 20, 20), back, 0);
+        assert_eq!(books.faults, [""; 0]);
+        assert_eq!(
+            books.remarks,
+            ["good: 1 units went to scrapped where there were 0"]
+        );
+        // What was spent beyond all grants is a fault in every period.
+        let books = Books::new(&account(4, 5), (4, 4, 4), moved, 0);
+        assert!(!books.balance());
     }
 
     #[test]
