@@ -11,7 +11,7 @@ const CELL_CHARS_MAX: usize = 32_767;
 /// Beyond this a number is not exact in a workbook, where all numbers are binary64: then it is written as text.
 const EXACT_MAX: u64 = 1 << 53;
 /// Rows of a sheet but its heading.
-const ROWS_MAX: usize = 1_048_575;
+const ROWS_MAX: u32 = 1_048_575;
 
 impl Report {
     /// The whole of it.
@@ -37,15 +37,28 @@ impl Report {
                 .set_title("Reconciliation")
                 .set_creation_datetime(&made),
         );
-        self.summary_sheet(workbook.add_worksheet())?;
-        self.account_sheet(workbook.add_worksheet())?;
-        self.finding_sheet(workbook.add_worksheet())?;
-        self.day_sheet(workbook.add_worksheet())?;
-        self.refusal_sheet(workbook.add_worksheet())?;
+        let (mut summary, mut accounts) = (Worksheet::new(), Worksheet::new());
+        let (mut findings, mut days, mut refusals) =
+            (Worksheet::new(), Worksheet::new(), Worksheet::new());
+        // The summary comes first, and says what had no room in the others.
+        let left_out = [
+            ("Accounts", self.account_sheet(&mut accounts)?),
+            ("Findings", self.finding_sheet(&mut findings)?),
+            ("Days", self.day_sheet(&mut days)?),
+            ("Refusals", self.refusal_sheet(&mut refusals)?),
+        ];
+        self.summary_sheet(&mut summary, &left_out)?;
+        for sheet in [summary, accounts, findings, days, refusals] {
+            workbook.push_worksheet(sheet);
+        }
         workbook.save_to_buffer()
     }
 
-    fn summary_sheet(&self, sheet: &mut Worksheet) -> Result<(), XlsxError> {
+    fn summary_sheet(
+        &self,
+        sheet: &mut Worksheet,
+        left_out: &[(&str, LeftOut)],
+    ) -> Result<(), XlsxError> {
         sheet.set_name("Summary")?;
         sheet.set_column_width(0, 18)?;
         sheet.set_column_width(1, 90)?;
@@ -66,10 +79,15 @@ impl Report {
         for remark in self.remarks() {
             rows.push(Row::new().text("remark").text(&remark));
         }
-        fill(sheet, &["what", "value"], rows)
+        for (name, left_out) in left_out {
+            if let Some(words) = left_out.in_words(name) {
+                rows.push(Row::new().text("LEFT OUT").text(&words));
+            }
+        }
+        fill(sheet, &["what", "value"], rows).map(|_| ())
     }
 
-    fn account_sheet(&self, sheet: &mut Worksheet) -> Result<(), XlsxError> {
+    fn account_sheet(&self, sheet: &mut Worksheet) -> Result<LeftOut, XlsxError> {
         sheet.set_name("Accounts")?;
         let rows = self.lines.iter().map(|line| {
             let counts = line.books.closing.counts().into_iter();
@@ -100,7 +118,7 @@ impl Report {
         fill(sheet, &header, rows)
     }
 
-    fn finding_sheet(&self, sheet: &mut Worksheet) -> Result<(), XlsxError> {
+    fn finding_sheet(&self, sheet: &mut Worksheet) -> Result<LeftOut, XlsxError> {
         sheet.set_name("Findings")?;
         sheet.set_column_width(5, 90)?;
         let header = [
@@ -116,7 +134,7 @@ impl Report {
         fill(sheet, &header, self.findings.iter().map(finding_row))
     }
 
-    fn day_sheet(&self, sheet: &mut Worksheet) -> Result<(), XlsxError> {
+    fn day_sheet(&self, sheet: &mut Worksheet) -> Result<LeftOut, XlsxError> {
         sheet.set_name("Days")?;
         let rows = self.days.iter().filter_map(|day| {
             let line = self.lines.get(day.line)?;
@@ -141,7 +159,7 @@ impl Report {
         fill(sheet, &header, rows)
     }
 
-    fn refusal_sheet(&self, sheet: &mut Worksheet) -> Result<(), XlsxError> {
+    fn refusal_sheet(&self, sheet: &mut Worksheet) -> Result<LeftOut, XlsxError> {
         sheet.set_name("Refusals")?;
         let rows = self.refusals.iter().map(|(rule, requests)| {
             Row::new()
@@ -176,22 +194,60 @@ enum Cell {
     Number(u64),
 }
 
+/// What of a sheet is not in it, as no program could read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LeftOut {
+    /// Cells that were cut.
+    cells: usize,
+    /// Rows that are not there.
+    rows: usize,
+}
+
+impl LeftOut {
+    fn in_words(self, sheet: &str) -> Option<String> {
+        let Self { cells, rows } = self;
+        (self != Self::default()).then(|| {
+            format!(
+                "a workbook has no room for all of the sheet {sheet}: {rows} rows are not in it, and {cells} cells are cut; \
+                 {WHOLE}"
+            )
+        })
+    }
+}
+
+/// Where the rest is.
+const WHOLE: &str = "the csv and json forms of this report have all of it";
+
 /// One row.
-struct Row(Vec<Cell>);
+struct Row {
+    cells: Vec<Cell>,
+    /// How many of its cells were cut.
+    cut: usize,
+}
 
 impl Row {
     fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            cells: Vec::new(),
+            cut: 0,
+        }
     }
 
     fn text(mut self, text: &str) -> Self {
-        let text = printable(text).chars().take(CELL_CHARS_MAX).collect();
-        self.0.push(Cell::Text(text));
+        let mut text = printable(text).to_string();
+        let chars = text.chars().count();
+        if chars > CELL_CHARS_MAX {
+            let note = format!(" ... CUT: {chars} characters in all; {WHOLE}");
+            let kept = CELL_CHARS_MAX.saturating_sub(note.chars().count());
+            text = text.chars().take(kept).chain(note.chars()).collect();
+            self.cut += 1;
+        }
+        self.cells.push(Cell::Text(text));
         self
     }
 
     fn number(mut self, number: u64) -> Self {
-        self.0.push(match number {
+        self.cells.push(match number {
             0..=EXACT_MAX => Cell::Number(number),
             _ => Cell::Text(number.to_string()),
         });
@@ -199,28 +255,91 @@ impl Row {
     }
 }
 
+/// Writes a sheet. Of more rows than it has room for, the last says how many are not there.
 fn fill(
     sheet: &mut Worksheet,
     header: &[&str],
     rows: impl IntoIterator<Item = Row>,
-) -> Result<(), XlsxError> {
+) -> Result<LeftOut, XlsxError> {
+    fill_up_to(sheet, header, rows, ROWS_MAX)
+}
+
+fn fill_up_to(
+    sheet: &mut Worksheet,
+    header: &[&str],
+    rows: impl IntoIterator<Item = Row>,
+    rows_max: u32,
+) -> Result<LeftOut, XlsxError> {
     let bold = Format::new().set_bold();
     for (column, name) in (0..).zip(header) {
         sheet.write_string_with_format(0, column, *name, &bold)?;
     }
     sheet.set_freeze_panes(1, 0)?;
+    let mut left_out = LeftOut::default();
     let mut last = 0;
-    for (number, row) in (1..).zip(rows.into_iter().take(ROWS_MAX)) {
-        for (column, cell) in (0..).zip(row.0) {
+    let mut rows = rows.into_iter().peekable();
+    while let Some(row) = rows.next() {
+        last += 1;
+        if last == rows_max && rows.peek().is_some() {
+            left_out.rows = 1 + rows.by_ref().count();
+            let words = format!("{} MORE ROWS ARE LEFT OUT; {WHOLE}", left_out.rows);
+            sheet.write_string(last, 0, words)?;
+            break;
+        }
+        left_out.cells += row.cut;
+        for (column, cell) in (0..).zip(row.cells) {
             match cell {
-                Cell::Text(text) => sheet.write_string(number, column, text)?,
-                Cell::Number(value) => sheet.write_number(number, column, value as f64)?,
+                Cell::Text(text) => sheet.write_string(last, column, text)?,
+                Cell::Number(value) => sheet.write_number(last, column, value as f64)?,
             };
         }
-        last = number;
     }
     if let Some(columns) = u16::try_from(header.len()).ok().filter(|_| last > 0) {
         sheet.autofilter(0, 0, last, columns - 1)?;
     }
-    Ok(())
+    Ok(left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(row: &Row) -> &str {
+        match &row.cells[0] {
+            Cell::Text(text) => text,
+            Cell::Number(_) => panic!("a number"),
+        }
+    }
+
+    #[test]
+    fn a_cell_that_is_cut_says_so() {
+        let whole = "s".repeat(CELL_CHARS_MAX);
+        let row = Row::new().text(&whole);
+        assert_eq!((text(&row), row.cut), (whole.as_str(), 0));
+        let row = Row::new().text(&format!("{whole}s"));
+        assert_eq!((text(&row).chars().count(), row.cut), (CELL_CHARS_MAX, 1));
+        let note = format!(" ... CUT: 32768 characters in all; {WHOLE}");
+        assert!(text(&row).ends_with(&note), "{}", &text(&row)[32_600..]);
+    }
+
+    #[test]
+    fn rows_for_which_there_is_no_room_are_counted() {
+        let filled = |rows: u64| {
+            let rows = (0..rows).map(|row| Row::new().number(row));
+            fill_up_to(&mut Worksheet::new(), &["n"], rows, 5).unwrap()
+        };
+        assert_eq!(filled(5), LeftOut::default());
+        let three = LeftOut { cells: 0, rows: 3 };
+        assert_eq!(filled(7), three);
+        assert_eq!(
+            three.in_words("Days").unwrap(),
+            format!(
+                "a workbook has no room for all of the sheet Days: 3 rows are not in it, and 0 cells are cut; {WHOLE}"
+            )
+        );
+        assert_eq!(LeftOut::default().in_words("Days"), None);
+        let long = "s".repeat(CELL_CHARS_MAX + 1);
+        let cut = fill_up_to(&mut Worksheet::new(), &["t"], [Row::new().text(&long)], 5).unwrap();
+        assert_eq!(cut, LeftOut { cells: 1, rows: 0 });
+    }
 }
