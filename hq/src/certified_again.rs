@@ -9,7 +9,7 @@ use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
-use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, Finding, Severity};
+use crate::findings::{Finding, Severity};
 use crate::registry::{orders, replays, vaults};
 
 /// Looks at vaults that were replaced. It holds the replay of each that it looked at.
@@ -55,7 +55,7 @@ impl<'a> CertifiedAgain<'a> {
     /// revoked only after that was imported. Such a finding is a note.
     pub(crate) fn explain(&mut self, findings: &mut [Finding]) -> Result<(), Failure> {
         for finding in findings {
-            if ![DUPLICATE_KEY, DUPLICATE_DEVICE].contains(&finding.code.as_str()) {
+            if !finding.is_of_two() {
                 continue;
             }
             let text = |name: &str| finding.evidence[name].as_str().unwrap_or_default();

@@ -12,7 +12,7 @@ use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
 use crate::certified_again::CertifiedAgain;
-use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, Finding};
+use crate::findings::Finding;
 use crate::registry::accounts::{self, Granted};
 use crate::registry::devices::{self, Unit};
 use crate::registry::{device_cas, device_orders, findings, orders, replays};
@@ -48,10 +48,11 @@ impl<'a> DeviceStates<'a> {
         let mut found = findings::all(sql, None)?;
         CertifiedAgain::new(sql).explain(&mut found)?;
         let mut accused = HashMap::new();
-        for finding in found.into_iter().filter(|finding| finding.counts()) {
-            let state = match finding.code.as_str() {
-                DUPLICATE_DEVICE | DUPLICATE_KEY => DeviceState::Duplicate,
-                _ => DeviceState::Doubtful,
+        found.retain(|finding| finding.counts() && finding.accuses(vault));
+        for finding in found {
+            let state = match finding.is_of_two() {
+                true => DeviceState::Duplicate,
+                false => DeviceState::Doubtful,
             };
             for serial in finding.serials {
                 let known = accused.entry(serial).or_insert(state);

@@ -156,6 +156,17 @@ impl Finding {
                 .is_none_or(|products| products.iter().any(|sku| *sku == *record.sku.as_str()))
     }
 
+    /// Whether it is about a device of its vault and one of another.
+    pub(crate) fn is_of_two(&self) -> bool {
+        [DUPLICATE_KEY, DUPLICATE_DEVICE].contains(&self.code.as_str())
+    }
+
+    /// Whether it says something of the units of a vault whose serials it names. What a vault writes into its log is no
+    /// word against another one's devices: only what is found of both is, and what of that was too much to keep.
+    pub(crate) fn accuses(&self, vault: &VaultName) -> bool {
+        self.vault == *vault || self.is_of_two() || self.code == FINDINGS_CAPPED
+    }
+
     /// Whether it is more than a remark: a verdict is negative because of it.
     pub(crate) fn counts(&self) -> bool {
         self.severity > Severity::Note

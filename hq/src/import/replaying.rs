@@ -11,7 +11,7 @@ use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::DecideError;
 use mintmark_ledger::entry::{Body, DeviceOrder, Entry, LogSequence, Reserved, Submission};
 use mintmark_ledger::replay::Replay;
-use mintmark_ledger::serial::{SerialCipher, serial_of};
+use mintmark_ledger::serial::{Serial, SerialCipher, serial_of};
 use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
@@ -245,6 +245,7 @@ impl<'a> Replaying<'a> {
         };
         // What is said of a request concerns the device that gets a unit for it.
         let undecided = body.is_none_or(|body| matches!(body, Body::Request(_)));
+        let is_right = self.doubtful.is_empty() && replayed.divergences.is_empty();
         self.accuse_doubtful(&serials)?;
         let (name, lineage) = (&self.vault.name, self.vault.lineage);
         let findings = replayed.divergences.iter().map(|divergence| {
@@ -311,7 +312,7 @@ impl<'a> Replaying<'a> {
         match replayed.effect {
             Some(Effect::Reserved(device)) => {
                 if self.elsewhere {
-                    self.compare_with_others(&device)?;
+                    self.compare_with_others(&device, is_right)?;
                 }
                 let Body::Reserved(reserved) = &entry.body else {
                     return Err(failure::home_corrupt("a reservation that is none"));
@@ -409,7 +410,13 @@ impl<'a> Replaying<'a> {
             self.left_out_severity = self.left_out_severity.max(finding.severity);
             // What is of no more than one certificate is of one of this bundle, and none of those is called good then.
             if finding.counts() && finding.serials.len() > 1 {
-                let serials = finding.serials.iter().cloned();
+                let concerns = |serial: &&String| finding.is_of_two() || self.is_own(serial);
+                let serials: Vec<_> = finding
+                    .serials
+                    .iter()
+                    .filter(concerns)
+                    .cloned()
+                    .collect();
                 self.left_out_serials.extend(serials);
             }
             return Ok(());
@@ -419,6 +426,13 @@ impl<'a> Replaying<'a> {
             self.found += u64::from(finding.counts());
         }
         Ok(())
+    }
+
+    /// Whether a serial, hexadecimal, is one of this vault's. It may write any other into its log.
+    fn is_own(&self, serial: &str) -> bool {
+        let serial = hex::decode(serial).ok();
+        let serial = serial.and_then(|serial| Serial::try_from(serial.as_slice()).ok());
+        serial.is_some_and(|serial| self.cipher.open(&serial).is_some())
     }
 
     /// Notes what is said of the whole bundle, and how many findings were only counted, if any were.

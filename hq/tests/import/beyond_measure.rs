@@ -41,7 +41,7 @@ fn slots_that_are_skipped_to_the_end_of_all_numbers_are_found_and_hold_nothing_u
 }
 
 /// What is said of a device: the exit and findings of `device show`, and the state that headquarters would sign, or why not.
-fn said(hq: &Hq, device_id: &str) -> (i32, Value, Value) {
+pub(crate) fn said(hq: &Hq, device_id: &str) -> (i32, Value, Value) {
     let shown = hq.run(&["device", "show", device_id]);
     let output = hq.path("absent");
     let output = ["--dry-run", "--output", output.to_str().unwrap()];

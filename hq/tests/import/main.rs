@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod accusations;
 mod approvals;
 mod beyond_measure;
 mod chain;

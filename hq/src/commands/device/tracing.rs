@@ -284,6 +284,7 @@ impl<'a> Tracing<'a> {
             None => Vec::new(),
         };
         let mut findings = findings::about(sql, &unit, &serial)?;
+        findings.retain(|finding| finding.accuses(&unit.vault));
         CertifiedAgain::new(sql).explain(&mut findings)?;
         let replay = replays::load(sql, &unit.vault)?;
         let revocations = self.revocations(&unit, replay.state())?;

@@ -6,14 +6,22 @@ use mintmark_ledger::serial::serial_of;
 use serde_json::json;
 
 use super::Replaying;
-use crate::findings::{DUPLICATE_DEVICE, DUPLICATE_KEY, DUPLICATE_SERIAL, Finding, Severity};
+use crate::findings::{
+    DUPLICATE_DEVICE, DUPLICATE_KEY, DUPLICATE_SERIAL, FINDINGS_CAPPED, Finding, Severity,
+};
 use crate::registry::devices::{self, Unit};
+use crate::registry::findings;
 use crate::registry::vaults::{self, Vault};
 use crate::serials;
 
 impl Replaying<'_> {
-    /// One device is one device, wherever it was made.
-    pub(super) fn compare_with_others(&mut self, device: &DeviceRecord) -> Result<(), Failure> {
+    /// One device is one device, wherever it was made. A record that is not as the rules have it is no word against another
+    /// vault's device: whoever writes it need not have the device, or a request of it.
+    pub(super) fn compare_with_others(
+        &mut self,
+        device: &DeviceRecord,
+        is_right: bool,
+    ) -> Result<(), Failure> {
         let name = &self.vault.name;
         let by_key = devices::key_elsewhere(self.sql, name, &device.spki_sha256)?;
         let by_id = devices::device_elsewhere(self.sql, name, &device.sku, &device.device_id)?;
@@ -21,13 +29,15 @@ impl Replaying<'_> {
             && !self.is_certified_again(&other)?
         {
             let what = "whose key is";
-            self.accuse_duplicate(DUPLICATE_KEY, Severity::Critical, what, device, &other)?;
+            let kind = (DUPLICATE_KEY, Severity::Critical, what);
+            self.accuse_duplicate(kind, (device, is_right), &other)?;
         }
         if let Some(other) = by_id
             && !self.is_certified_again(&other)?
         {
             let what = "which is";
-            self.accuse_duplicate(DUPLICATE_DEVICE, Severity::Major, what, device, &other)?;
+            let kind = (DUPLICATE_DEVICE, Severity::Major, what);
+            self.accuse_duplicate(kind, (device, is_right), &other)?;
         }
         Ok(())
     }
@@ -52,11 +62,26 @@ impl Replaying<'_> {
             };
             let units = devices::by_slot(self.sql, &vault.name, account, slot, issue)?;
             if let Some(other) = units.first() {
-                let (code, what) = (DUPLICATE_SERIAL, "whose serial is");
-                self.accuse_duplicate(code, Severity::Critical, what, device, other)?;
+                // The record is wrong in this already; whose serial it is, is to be seen.
+                let kind = (DUPLICATE_SERIAL, Severity::Critical, "whose serial is");
+                self.accuse_duplicate(kind, (device, true), other)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing was found of the record by which another vault spent a unit, nor of the request before it, but that
+    /// it is of the same device as another one's.
+    fn was_right(&self, other: &Unit) -> Result<bool, Failure> {
+        let at = other.record.reservation.number();
+        let records = at.saturating_sub(1)..at.saturating_add(1);
+        let found = findings::of_records(self.sql, &other.vault, records.start, records.end)?;
+        let mut found = found.into_iter().filter(|finding| !finding.is_of_two());
+        if found.any(|finding| finding.counts() && finding.code != FINDINGS_CAPPED) {
+            return Ok(false);
+        }
+        let mut more = findings::having_more(self.sql, &other.vault)?.into_iter();
+        Ok(!more.any(|finding| finding.code == FINDINGS_CAPPED && finding.has_more(other)))
     }
 
     fn is_certified_again(&mut self, other: &Unit) -> Result<bool, Failure> {
@@ -66,15 +91,17 @@ impl Replaying<'_> {
 
     fn accuse_duplicate(
         &mut self,
-        code: &str,
-        severity: Severity,
-        what: &str,
-        device: &DeviceRecord,
+        (code, severity, what): (&str, Severity, &str),
+        (device, is_right): (&DeviceRecord, bool),
         other: &Unit,
     ) -> Result<(), Failure> {
         let Vault { name, lineage, .. } = self.vault;
-        let mut serials = vec![serials::of_unit(&self.cipher, device)];
-        if let Some(vault) = vaults::find(self.sql, &other.vault)? {
+        let mut serials = Vec::new();
+        // A wrong record that came first is none either.
+        if !is_right || self.was_right(other)? {
+            serials.push(serials::of_unit(&self.cipher, device));
+        }
+        if is_right && let Some(vault) = vaults::find(self.sql, &other.vault)? {
             serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
         }
         let sequence = device.reservation.number();

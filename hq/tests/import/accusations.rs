@@ -1,0 +1,85 @@
+//! What a vault writes into its own log is no word against the devices of another.
+
+use mintmark_ledger::entry::Body;
+use mintmark_ledger::serial::serial_of;
+use serde_json::json;
+
+use super::beyond_measure::said;
+use super::support::{Hq, Vault, csr};
+
+/// A headquarters that knows of two devices of berlin's, A0 and A1, with the keys 0 and 1.
+fn honest() -> (Hq, Vault) {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    for unit in 0..2 {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+    }
+    assert_eq!(hq.import_one(&vault.report(&hq.path("berlin"))).0, 0);
+    (hq, vault)
+}
+
+/// Has a vault certify a device with a key of which it has no proof of possession.
+fn made_up(vault: &mut Vault, device: &str, key: u64) {
+    let request = csr(device, key);
+    let reserved = vault.reserved("TH-200", &request, 0);
+    let mut der = request.der().to_vec();
+    // The last byte is within the signature.
+    *der.last_mut().unwrap() ^= 1;
+    vault.write_request("TH-200", &der);
+    let (at, tbs) = (vault.state.size(), reserved.tbs.clone());
+    vault.write(Body::Reserved(reserved));
+    vault.sign(at, &tbs);
+}
+
+#[test]
+fn a_request_that_was_made_up_with_anothers_key_leaves_that_device_good() {
+    let (hq, _) = honest();
+    let mut lyon = hq.vault("lyon");
+    made_up(&mut lyon, "L0", 1);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    let codes: Vec<String> = hq.findings().into_iter().map(|(code, ..)| code).collect();
+    assert!(codes.contains(&"DUPLICATE-KEY".to_owned()), "{codes:?}");
+    assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
+    assert_eq!(said(&hq, "L0").0, 1);
+}
+
+#[test]
+fn a_device_is_good_whose_key_another_vault_made_up_a_request_with_before() {
+    let (hq, mut berlin) = honest();
+    let mut lyon = hq.vault("lyon");
+    made_up(&mut lyon, "L0", 7);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    berlin.issue("TH-200", &csr("A7", 7));
+    assert_eq!(hq.import_one(&berlin.report(&hq.path("two"))).0, 1);
+    assert_eq!(said(&hq, "A7"), (0, json!([]), json!("good")));
+    assert_eq!(said(&hq, "L0").0, 1);
+}
+
+#[test]
+fn anothers_serial_in_a_certificate_says_nothing_of_the_device_that_has_it() {
+    let (hq, berlin) = honest();
+    let spent = serial_of(&berlin.reserved("TH-200", &csr("A9", 9), 1).tbs).unwrap();
+    let mut lyon = hq.vault("lyon");
+    let request = csr("L0", 50);
+    let mut reserved = lyon.reserved("TH-200", &request, 0);
+    let own = serial_of(&reserved.tbs).unwrap();
+    let mut windows = reserved.tbs.windows(own.len());
+    let place = windows.position(|window| window == own).unwrap();
+    reserved.tbs[place..place + own.len()].copy_from_slice(&spent);
+    lyon.forge("TH-200", &request, reserved);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
+}
+
+#[test]
+fn one_key_in_devices_of_two_vaults_is_said_of_both() {
+    let (hq, _) = honest();
+    let mut lyon = hq.vault("lyon");
+    lyon.issue("TH-200", &csr("L0", 1));
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    for device in ["A1", "L0"] {
+        let accused = (1, json!(["DUPLICATE-KEY"]), json!("duplicate"));
+        assert_eq!(said(&hq, device), accused, "{device}");
+    }
+    assert_eq!(said(&hq, "A0"), (0, json!([]), json!("good")));
+}
