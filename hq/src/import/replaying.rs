@@ -411,12 +411,7 @@ impl<'a> Replaying<'a> {
             // What is of no more than one certificate is of one of this bundle, and none of those is called good then.
             if finding.counts() && finding.serials.len() > 1 {
                 let concerns = |serial: &&String| finding.is_of_two() || self.is_own(serial);
-                let serials: Vec<_> = finding
-                    .serials
-                    .iter()
-                    .filter(concerns)
-                    .cloned()
-                    .collect();
+                let serials: Vec<_> = finding.serials.iter().filter(concerns).cloned().collect();
                 self.left_out_serials.extend(serials);
             }
             return Ok(());
