@@ -4,7 +4,7 @@ use mintmark_console::{Failure, files};
 use mintmark_keys::Signer;
 use mintmark_ledger::entry::{Body, Entry};
 use mintmark_ledger::inclusion::InclusionProver;
-use mintmark_ledger::merkle::leaf_hash;
+use mintmark_ledger::merkle::{Frontier, leaf_hash};
 use mintmark_pki::{Certificate, Issuer, assemble};
 use mintmark_protocol::bundle::Checkpoint;
 use mintmark_protocol::dossier::{
@@ -21,7 +21,7 @@ use crate::keyring::{self, AUDIT, Keyring};
 use crate::registry::bundles::{self, Held};
 use crate::registry::devices::Unit;
 use crate::registry::vaults::Vault;
-use crate::registry::{Registry, device_cas, entitlements};
+use crate::registry::{Registry, device_cas, entitlements, log_trees};
 use crate::roots::{self, Root};
 use crate::{clock, failure};
 
@@ -124,6 +124,19 @@ impl Archive<'_> {
         })
     }
 
+    /// The tree of the bundles before the one that holds a record: that spares reading them, as its root is what the vault
+    /// signed.
+    fn tree_before(&self, vault: &Vault, record: u64) -> Result<Frontier, Failure> {
+        let sql = &self.registry.sql;
+        let before = bundles::of_vault(sql, &vault.name)?.into_iter().rev();
+        for held in before.filter(|held| held.log_size <= record) {
+            if let Some(tree) = log_trees::at(sql, &held)? {
+                return Ok(tree);
+            }
+        }
+        Ok(Frontier::new())
+    }
+
     fn logged(&self, vault: &Vault, held: &Held, indices: [u64; 3]) -> Result<Logged, Failure> {
         let audit = self.ring.agreement(AUDIT)?;
         let agree = keyring::agree(&*audit);
@@ -142,11 +155,13 @@ impl Archive<'_> {
                 "what was lost at a restore of headquarters cannot be shown to others",
             )
         };
-        let mut prover = InclusionProver::new(held.log_size, &indices).ok_or_else(missing)?;
+        let tree = self.tree_before(vault, indices[0])?;
+        let (record, mut at) = (self.home.record(), tree.size());
+        let mut prover =
+            InclusionProver::after(tree, held.log_size, &indices).ok_or_else(missing)?;
         let mut records = indices.map(|index| (index, Vec::new()));
-        let (record, mut at) = (self.home.record(), 0_u64);
         let leaves = kept::Leaves::new(&self.registry.sql, &record, vault, opener);
-        leaves.records(0..held.log_size, |raw| {
+        leaves.records(at..held.log_size, |raw| {
             prover.append(leaf_hash(&raw));
             if let Some((_, wanted)) = records.iter_mut().find(|(index, _)| *index == at) {
                 *wanted = raw;

@@ -23,7 +23,7 @@ use crate::own_restore::{self, DISPATCH_UNKNOWN};
 use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{Registry, accounts, findings, replays};
+use crate::registry::{Registry, accounts, findings, log_trees, replays};
 use crate::serials::Serials;
 use crate::{clock, failure, trust};
 
@@ -313,6 +313,7 @@ impl<'a> Importer<'a> {
             findings::add(sql, &finding, clock::now_unix())?;
         }
         bundles::add(sql, &arrived.held(replay.state().mark()))?;
+        log_trees::keep(sql, &vault.name, replay.state().tree())?;
         accounts::update(sql, &vault.name, replay.state())?;
         replays::keep(sql, &vault.name, replay)?;
         Ok(Ok(Replayed {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mintmark_console::{Exit, Failure};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Savepoint, Transaction};
 
 use crate::failure;
@@ -16,6 +17,8 @@ pub(crate) mod dispatches;
 pub(crate) mod drafts;
 pub(crate) mod entitlements;
 pub(crate) mod findings;
+pub(crate) mod log_trees;
+mod migrations;
 pub(crate) mod officers;
 pub(crate) mod open_units;
 pub(crate) mod orders;
@@ -26,7 +29,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 7;
+const SCHEMA_VERSION: i64 = 8;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.
@@ -59,7 +62,8 @@ impl Registry {
         if version <= 0 {
             return Err(failure::home_corrupt("registry.sqlite holds no registry"));
         }
-        if version != SCHEMA_VERSION {
+        let carried_over = migrations::FIRST..SCHEMA_VERSION;
+        if version != SCHEMA_VERSION && !carried_over.contains(&version) {
             let message =
                 format!("the registry has schema {version}; this program knows {SCHEMA_VERSION}");
             let hint = if version > SCHEMA_VERSION {
@@ -70,7 +74,16 @@ impl Registry {
             return Err(Failure::new(Exit::Usage, "REGISTRY-SCHEMA", message).hint(hint));
         }
         configure(&sql)?;
-        Ok(Self { sql })
+        let mut registry = Self { sql };
+        if version != SCHEMA_VERSION {
+            let transaction = registry.transaction()?;
+            migrations::carry_over(&transaction, version)?;
+            transaction
+                .pragma_update(None, "user_version", SCHEMA_VERSION)
+                .map_err(failure::sql)?;
+            commit(transaction)?;
+        }
+        Ok(registry)
     }
 
     /// Sets one of the few facts that stand alone.
@@ -128,6 +141,9 @@ fn configure(sql: &Connection) -> Result<(), Failure> {
     sql.pragma_update(None, "synchronous", "FULL")
         .map_err(failure::sql)?;
     sql.pragma_update(None, "cache_size", -CACHE_KIB)
+        .map_err(failure::sql)?;
+    // A plan that depends on what is looked up is made again for every device: that costs more than the look-up.
+    sql.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map_err(failure::sql)?;
     sql.pragma_update(None, "foreign_keys", true)
         .map_err(failure::sql)

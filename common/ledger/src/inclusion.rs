@@ -22,12 +22,28 @@ impl InclusionProver {
     /// For the leaves of these indices in the tree of the first `size`; `None` when one is not in it.
     #[must_use]
     pub fn new(size: u64, indices: &[u64]) -> Option<Self> {
-        let paths = indices.iter().map(|index| Path::new(size, *index));
-        Some(Self {
-            tree: Frontier::new(),
-            size,
-            paths: paths.collect::<Option<_>>()?,
-        })
+        Self::after(Frontier::new(), size, indices)
+    }
+
+    /// The same with the first leaves taken already, as this tree of them: none of those has an index, and they are not taken
+    /// again.
+    #[must_use]
+    pub fn after(tree: Frontier, size: u64, indices: &[u64]) -> Option<Self> {
+        let taken = tree.size();
+        if taken > size || indices.iter().any(|index| *index < taken) {
+            return None;
+        }
+        let mut paths = Vec::new();
+        for index in indices {
+            let mut path = Path::new(size, *index)?;
+            for (begin, end, subtree) in &mut path.beside {
+                if *begin < taken {
+                    *subtree = tree.from(*begin, *end);
+                }
+            }
+            paths.push(path);
+        }
+        Some(Self { tree, size, paths })
     }
 
     /// The next leaf, given its hash; those beyond the size are left out.
@@ -104,6 +120,32 @@ mod tests {
                 let hash = leaves[index as usize];
                 assert!(verify_inclusion(&hash, index, size, &path, &root));
             }
+        }
+    }
+
+    #[test]
+    fn what_is_proven_from_a_tree_on_is_what_is_proven_from_its_beginning() {
+        let leaves: Vec<Hash> = (0_u8..40).map(|number| leaf_hash(&[number])).collect();
+        for size in 1..=40_u64 {
+            let mut tree = Frontier::new();
+            for taken in 0..size {
+                let indices: Vec<u64> = (taken..size).collect();
+                let mut prover = InclusionProver::after(tree.clone(), size, &indices).unwrap();
+                let rest = leaves.iter().skip(taken as usize);
+                rest.for_each(|leaf| prover.append(*leaf));
+                let (root, paths) = prover.finish().unwrap();
+                for (index, path) in indices.into_iter().zip(paths) {
+                    let hash = leaves[index as usize];
+                    let holds = verify_inclusion(&hash, index, size, &path, &root);
+                    assert!(holds, "{index} of {size} from {taken} on");
+                }
+                tree.append(leaves[taken as usize]);
+                assert!(InclusionProver::after(tree.clone(), size, &[taken]).is_none());
+            }
+            assert_eq!(
+                tree.root(),
+                crate::merkle::root_of(leaves[..size as usize].iter().copied())
+            );
         }
     }
 

@@ -84,6 +84,20 @@ impl Frontier {
         self.size = self.size.saturating_add(1);
     }
 
+    /// The right edge of the subtree that begins at a leaf, which has to be one where a subtree of such a tree begins.
+    pub(crate) fn from(&self, begin: u64, end: u64) -> Self {
+        let (mut at, mut edge) = (0_u64, Vec::new());
+        for (hash, bit) in self.edge.iter().zip(bits(self.size)) {
+            let next = at.saturating_add(bit);
+            if at >= begin && next <= end {
+                edge.push(*hash);
+            }
+            at = next;
+        }
+        let size = self.size.min(end).saturating_sub(begin);
+        Self { size, edge }
+    }
+
     /// The root of the tree.
     #[must_use]
     pub fn root(&self) -> Hash {
@@ -114,6 +128,12 @@ impl Frontier {
             edge: edge.to_vec(),
         })
     }
+}
+
+/// The bits that are set in a number, from the largest.
+fn bits(number: u64) -> impl Iterator<Item = u64> {
+    let bits = (0..u64::BITS).rev().map(|bit| 1_u64 << bit);
+    bits.filter(move |bit| number & bit != 0)
 }
 
 /// Proves that leaf `index` is in the tree of the first `size` leaves (RFC 9162, section 2.1.3.1);

@@ -86,8 +86,24 @@ impl Replay {
         raw: &[u8],
         verified: Option<&CertificationRequest>,
     ) -> Result<Replayed, DecideError> {
+        let entry = Entry::from_cbor(raw);
+        self.feed_read(lookup, serials, (raw, entry), verified)
+    }
+
+    /// The same of a record that was read already, by [`Entry::from_cbor`] of these very bytes: another thread may have done
+    /// that.
+    ///
+    /// # Errors
+    /// As [`Replay::feed`].
+    pub fn feed_read(
+        &mut self,
+        lookup: &dyn Lookup,
+        serials: Option<&SerialCipher>,
+        (raw, entry): (&[u8], Result<Entry, mintmark_protocol::Error>),
+        verified: Option<&CertificationRequest>,
+    ) -> Result<Replayed, DecideError> {
         let sequence = LogSequence(self.state.size());
-        let entry = match Entry::from_cbor(raw) {
+        let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return Ok(self.unreadable(sequence, raw, &error)),
         };

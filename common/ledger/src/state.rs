@@ -283,6 +283,11 @@ impl State {
         Fingerprint::new(self.frontier.root())
     }
 
+    /// The right edge of the log's Merkle tree.
+    pub fn tree(&self) -> &Frontier {
+        &self.frontier
+    }
+
     /// The newest time in the log, Unix seconds: no later entry lies before it.
     pub fn mark(&self) -> u64 {
         self.mark

@@ -1,33 +1,32 @@
 //! The replay of one bundle, on top of those before: every record is decided again, every fact is verified again, and
 //! what comes of it is written, all in the caller's transaction.
 //!
-//! Signatures cost most. While one chunk of records is replayed, the requests of the next one and the certificates of
-//! the one before are verified by the other processors.
+//! While one chunk of records is replayed, the requests of those after it and the certificates of those before are verified
+//! by the other processors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::DecideError;
-use mintmark_ledger::entry::{Body, DeviceOrder, Entry, LogSequence, Reserved, Submission};
+use mintmark_ledger::entry::{Body, DeviceOrder, Entry, LogSequence, Reserved};
 use mintmark_ledger::replay::Replay;
 use mintmark_ledger::serial::{Serial, SerialCipher, serial_of};
-use mintmark_pki::{CertificationRequest, Issuer, verify_p256};
+use mintmark_pki::Issuer;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::Fingerprint;
 use p256::PublicKey;
-use p256::ecdsa::Signature;
-use rayon::prelude::*;
 use rusqlite::Connection;
 use serde_json::json;
 
 use self::journal::Journal;
+use self::verifying::{CHUNKS_AHEAD, Certified, Prepared, Queue, not_signed, prepare};
 use self::whole::Gathered;
 use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
-use super::records::{Record, Records};
+use super::records::Records;
 use crate::certified_again::CertifiedAgain;
 use crate::findings::{FINDINGS_CAPPED, Finding, Severity};
 use crate::registry::accounts::{self, Granted};
@@ -40,9 +39,10 @@ use crate::{clock, failure, vault_restores};
 mod crl;
 mod duplicates;
 mod journal;
+mod verifying;
 mod whole;
 
-/// Records that are verified ahead of the replay. What waits in memory is twice this.
+/// Records that are verified and replayed at a time.
 const CHUNK_RECORDS: usize = 1024;
 
 /// Findings of one severity that one bundle may add. A vault that makes up as many as it likes cannot fill the disk with
@@ -50,24 +50,6 @@ const CHUNK_RECORDS: usize = 1024;
 const FINDINGS_PER_SEVERITY_MAX: u64 = 2500;
 
 const OVER_ISSUE: &str = "OVER-ISSUE";
-
-/// A record, and its certification request if it holds one that proves possession.
-struct Prepared {
-    sequence: u64,
-    raw: Vec<u8>,
-    request: Option<CertificationRequest>,
-}
-
-/// A certificate that the log says was signed.
-struct Certified {
-    /// The `Signed` record.
-    sequence: LogSequence,
-    reservation: LogSequence,
-    tbs: Vec<u8>,
-    signature: [u8; 64],
-    /// The device CA that was in force when it was reserved; none if HQ granted none such.
-    device_ca: Option<PublicKey>,
-}
 
 /// The replay of one bundle.
 pub(super) struct Replaying<'a> {
@@ -179,24 +161,33 @@ impl<'a> Replaying<'a> {
         mut records: Records<'_>,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        let mut chunk = prepare(records.chunk(CHUNK_RECORDS)?);
-        let mut certified = Vec::new();
-        while !chunk.is_empty() {
-            let next = records.chunk(CHUNK_RECORDS)?;
-            let (mut prepared, mut invalid) = (Vec::new(), Vec::new());
-            let count = chunk.len() as u64;
-            let fed = rayon::in_place_scope(|scope| {
-                scope.spawn(|_| prepared = prepare(next));
-                scope.spawn(|_| invalid = not_signed(&certified));
-                self.feed(chunk)
-            });
-            self.accuse_signatures(invalid)?;
-            certified = fed?;
-            chunk = prepared;
-            progress.advance(count);
-        }
-        let invalid = not_signed(&certified);
-        self.accuse_signatures(invalid)?;
+        rayon::in_place_scope(|scope| -> Result<(), Failure> {
+            let (mut prepared, mut invalid) = (Queue::new(), Queue::new());
+            let mut more = true;
+            loop {
+                while more && prepared.len() < CHUNKS_AHEAD {
+                    let chunk = records.chunk(CHUNK_RECORDS)?;
+                    more = !chunk.is_empty();
+                    if more {
+                        prepared.give(scope, move || prepare(chunk));
+                    }
+                }
+                let Some(chunk) = prepared.take()? else {
+                    break;
+                };
+                let count = chunk.len() as u64;
+                let certified = self.feed(chunk)?;
+                invalid.give(scope, move || not_signed(certified));
+                if invalid.len() > CHUNKS_AHEAD {
+                    self.accuse_signatures(invalid.take()?.unwrap_or_default())?;
+                }
+                progress.advance(count);
+            }
+            while let Some(invalid) = invalid.take()? {
+                self.accuse_signatures(invalid)?;
+            }
+            Ok(())
+        })?;
         self.accuse_doubtful(&[])
     }
 
@@ -231,14 +222,21 @@ impl<'a> Replaying<'a> {
 
     fn record(&mut self, record: Prepared, certified: &mut Vec<Certified>) -> Result<(), Failure> {
         let (lookup, cipher) = (&self.devices, Some(&self.cipher));
+        let Prepared {
+            sequence,
+            raw,
+            entry,
+            request,
+        } = record;
         let replayed = self
             .replay
-            .feed(lookup, cipher, &record.raw, record.request.as_ref())
+            .feed_read(lookup, cipher, (&raw, entry), request.as_ref())
             .map_err(undecided)?;
-        debug_assert_eq!(replayed.sequence.number(), record.sequence);
+        debug_assert_eq!(replayed.sequence.number(), sequence);
         let sequence = replayed.sequence;
         let body = replayed.entry.as_ref().map(|entry| &entry.body);
         let serials = match (body, &replayed.effect) {
+            _ if self.doubtful.is_empty() && replayed.divergences.is_empty() => Vec::new(),
             (Some(Body::Reserved(reserved)), _) => self.serials_of(reserved),
             (_, Some(Effect::Signed { reserved, .. })) => written(&reserved.tbs),
             _ => Vec::new(),
@@ -465,7 +463,7 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    fn accuse_signatures(&mut self, invalid: Vec<&Certified>) -> Result<(), Failure> {
+    fn accuse_signatures(&mut self, invalid: Vec<Certified>) -> Result<(), Failure> {
         for certified in invalid {
             let Vault { name, lineage, .. } = self.vault;
             let sequence = certified.sequence.number();
@@ -486,28 +484,6 @@ impl<'a> Replaying<'a> {
     }
 }
 
-fn prepare(records: Vec<Record>) -> Vec<Prepared> {
-    records
-        .into_par_iter()
-        .map(|(sequence, raw)| Prepared {
-            sequence,
-            request: request(&raw),
-            raw,
-        })
-        .collect()
-}
-
-/// The certification request of a record, verified. One that does not verify is for the replay to name.
-fn request(raw: &[u8]) -> Option<CertificationRequest> {
-    let Body::Request(request) = Entry::from_cbor(raw).ok()?.body else {
-        return None;
-    };
-    let Submission::Csr { der } = &request.submission else {
-        return None;
-    };
-    CertificationRequest::from_der(der).ok()
-}
-
 fn is_entitlement(entry: &Entry) -> bool {
     matches!(&entry.body, Body::Dispatch(logged) if logged.kind == Kind::Entitlement.as_str())
 }
@@ -515,21 +491,6 @@ fn is_entitlement(entry: &Entry) -> bool {
 /// The serial that a certificate has, hexadecimal.
 fn written(tbs: &[u8]) -> Vec<String> {
     serial_of(tbs).map(hex::encode).into_iter().collect()
-}
-
-/// Those that their device CA did not sign.
-fn not_signed(certified: &[Certified]) -> Vec<&Certified> {
-    certified
-        .par_iter()
-        .filter(|certified| {
-            let signature = Signature::from_slice(&certified.signature);
-            !signature.is_ok_and(|signature| {
-                certified
-                    .device_ca
-                    .is_some_and(|key| verify_p256(&key, &certified.tbs, &signature))
-            })
-        })
-        .collect()
 }
 
 fn undecided(error: DecideError) -> Failure {

@@ -46,7 +46,40 @@ pub(crate) fn add(sql: &Connection, finding: &Finding, now: u64) -> Result<bool,
             now,
         ])
         .map_err(failure::sql)?;
+    if added > 0 {
+        index(sql, sql.last_insert_rowid(), finding)?;
+    }
     Ok(added > 0)
+}
+
+/// Stands in the index of serials for those that a finding concerns and does not name.
+const MORE: &str = "*";
+
+/// Notes which serials a finding is to be found by.
+fn index(sql: &Connection, id: i64, finding: &Finding) -> Result<(), Failure> {
+    let mut statement = sql
+        .prepare_cached(
+            "INSERT INTO finding_serials (serial, finding) VALUES (?1, ?2) ON CONFLICT (serial, finding) DO NOTHING",
+        )
+        .map_err(failure::sql)?;
+    let more = finding.evidence.get("more_from").map(|_| MORE);
+    for serial in finding.serials.iter().map(String::as_str).chain(more) {
+        statement
+            .execute(params![serial, id])
+            .map_err(failure::sql)?;
+    }
+    Ok(())
+}
+
+/// Notes which serials every finding is to be found by.
+pub(super) fn index_serials(sql: &Connection) -> Result<(), Failure> {
+    let query = format!("SELECT {COLUMNS}, id FROM findings");
+    let mut statement = sql.prepare(&query).map_err(failure::sql)?;
+    let mut rows = statement.query([]).map_err(failure::sql)?;
+    while let Some(row) = rows.next().map_err(failure::sql)? {
+        index(sql, row.get(9).map_err(failure::sql)?, &read(row)?)?;
+    }
+    Ok(())
 }
 
 /// Takes back findings of these codes that name a fingerprint: what they said has been explained since. Returns how many.
@@ -145,17 +178,15 @@ pub(crate) fn about(sql: &Connection, unit: &Unit, serial: &str) -> Result<Vec<F
 
 /// The findings of a vault that concern more certificates than they name.
 pub(crate) fn having_more(sql: &Connection, vault: &VaultName) -> Result<Vec<Finding>, Failure> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM findings
-         WHERE site = ?1 AND vault = ?2 AND evidence LIKE '%\"more_from\"%' ORDER BY id"
-    );
-    select(sql, &query, [vault.site.as_str(), vault.vault.as_str()])
+    let mut more = naming(sql, MORE)?;
+    more.retain(|finding| finding.vault == *vault);
+    Ok(more)
 }
 
 /// The findings that name a serial.
-fn naming(sql: &Connection, serial: &str) -> Result<Vec<Finding>, Failure> {
+pub(super) fn naming(sql: &Connection, serial: &str) -> Result<Vec<Finding>, Failure> {
     let query = format!(
-        "SELECT {COLUMNS} FROM findings WHERE ' ' || serials || ' ' LIKE '% ' || ?1 || ' %' ORDER BY id"
+        "SELECT {COLUMNS} FROM findings WHERE id IN (SELECT finding FROM finding_serials WHERE serial = ?1) ORDER BY id"
     );
     select(sql, &query, [serial])
 }

@@ -139,13 +139,13 @@ impl Replaying<'_> {
             let made_at = self.checks.made_at(dispatch.epoch, dispatch.sequence)?;
             self.dispatched_at = self.dispatched_at.max(made_at.unwrap_or_default());
         }
-        let serials = match &entry.body {
-            Body::Reserved(reserved) => self.serials_of(reserved),
-            _ => Vec::new(),
-        };
         // While a vault does not believe its clock, the time of its log stands still, as the rules have it.
         let seen = entry.time.max(entry.clock());
         if entry.time > self.latest() {
+            let serials = match &entry.body {
+                Body::Reserved(reserved) => self.serials_of(reserved),
+                _ => Vec::new(),
+            };
             self.gather_ahead(sequence.number(), entry.time, serials);
         } else if seen.saturating_add(DAY_SECONDS) < self.dispatched_at {
             let words = (
