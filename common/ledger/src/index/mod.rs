@@ -18,9 +18,13 @@
 //! A ledger in files writes its index seldom: [`GatheredIndex`] holds back what many groups of the
 //! log change, and is read in the place of what it holds back.
 
+mod bucket;
+mod caught;
 mod gathered;
+mod left;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+mod runs;
 mod sled;
 #[cfg(test)]
 mod tests;
@@ -30,10 +34,13 @@ use std::collections::BTreeMap;
 use crate::StorageError;
 use crate::log::{Head, Position};
 
+pub use self::caught::panics_are_caught;
 pub use self::gathered::GatheredIndex;
 #[cfg(any(test, feature = "testing"))]
 pub use self::memory::MemoryIndex;
-pub use self::sled::{SledIndex, panics_are_caught};
+pub use self::sled::SledIndex;
+#[cfg(test)]
+pub(crate) use self::sled::lose;
 
 /// One record in this many has its position in the index; those between are found by scanning
 /// the log from it.

@@ -9,21 +9,31 @@
 //! FOLDER/lock     held (flock) by the one process that has the index open; says how it was left
 //! FOLDER/sled/    the database
 //! ```
+//!
+//! | key in the database | value |
+//! |---|---|
+//! | 0 | the format; the head: size, link, end; how many entries there are |
+//! | 1, run (4 bytes, big-endian), bucket (2 bytes) | [entries](super::bucket) |
+//!
+//! sled's own cache holds some thousands of its nodes whatever it is told, and has something to remember of every node that
+//! it ever wrote, of which one holds 16 keys at most. So what it is given is [packed and in the order of time](super::runs):
+//! few keys, and hardly one that is touched again.
 
-use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-
+use super::bucket::Bucket;
+use super::caught::{Failure, flush, guarded};
+use super::left::{CLOSED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
+use super::runs::{Place, Runs};
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
 use crate::log::lock::Locked;
@@ -31,21 +41,21 @@ use crate::log::regular::{is_regular, open_regular};
 use crate::log::{Head, Position};
 use crate::storage_error::io_error;
 
-/// The memory that sled may use for its cache, in bytes.
-const CACHE_BYTES: u64 = 64 << 20;
+/// The memory that sled may use for its cache, in bytes. What is read again soon is the last run; and sled keeps a node in
+/// each of 256 parts of its cache at least, and forgets nothing in a part before it was asked for 64 nodes of it.
+const CACHE_BYTES: u64 = 256 << 10;
 
-/// Where the head is stored; sorts before every key of ours.
+/// In what pieces sled writes its file, in bytes; it holds some of them.
+const SEGMENT_BYTES: usize = 64 << 10;
+
+/// Where the head is stored.
 const HEAD_KEY: &[u8] = &[0];
 
+/// What the key of a bucket begins with.
+const BUCKET: u8 = 1;
+
 /// The layout of the keys and values, stored with the head.
-const FORMAT: u8 = 1;
-
-/// Why an index that was open is not believed, unless the process that had it open is all that ended.
-const MACHINE_WENT_DOWN: &str =
-    "the machine went down while the index was open, or it is a copy of one that was open";
-
-/// Why an index is not believed that is not as it was closed.
-const NOT_AS_CLOSED: &str = "it is not as it was when it was closed";
+const FORMAT: u8 = 2;
 
 /// How often opening is tried while threads of a database that this process closed still hold it.
 const LOCK_TRIES: u32 = 40;
@@ -53,33 +63,19 @@ const LOCK_TRIES: u32 = 40;
 /// How long to wait between two of them.
 const LOCK_WAIT: Duration = Duration::from_millis(50);
 
-/// How long sled is waited for before it is asked again; each time twice as long.
-const FLUSH_WAIT: Duration = Duration::from_millis(100);
-
-/// How long at most.
-const FLUSH_WAIT_MAX: Duration = Duration::from_secs(10);
-
-thread_local! {
-    static CATCHING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is inside sled, where a panic is caught and becomes
-/// [`StorageError::IndexBroken`]. A panic hook can keep silent then: nobody has to read about it.
-#[must_use]
-pub fn panics_are_caught() -> bool {
-    CATCHING.get()
-}
-
 /// An index in a folder of its own.
 pub struct SledIndex {
     folder: PathBuf,
     /// `None` once closed.
     db: Option<sled::Db>,
     head: Option<Head>,
+    runs: Box<Runs>,
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
     /// What that was, as far as it is known.
     why: OnceLock<String>,
+    #[cfg(test)]
+    buckets_read: std::sync::atomic::AtomicU64,
     lock: Locked,
 }
 
@@ -193,13 +189,7 @@ impl SledIndex {
 
     /// Opens the database; the lock is ours.
     fn start(folder: &Path, lock: Locked) -> Result<Self, StorageError> {
-        let config = sled::Config::new()
-            .path(database_folder(folder))
-            .cache_capacity(CACHE_BYTES)
-            .use_compression(false)
-            // What a killed process did not write is made again from the log.
-            .flush_every_ms(None)
-            .print_profile_on_drop(false);
+        let config = config(folder);
         let mut tries = 0;
         let db = loop {
             tries += 1;
@@ -212,20 +202,91 @@ impl SledIndex {
             folder: folder.to_owned(),
             db: Some(db),
             head: None,
+            runs: Box::default(),
             broken: AtomicBool::new(false),
             why: OnceLock::new(),
+            #[cfg(test)]
+            buckets_read: std::sync::atomic::AtomicU64::new(0),
             lock,
         };
-        index.head = match index.sled(|db| db.get(HEAD_KEY))? {
-            None => None,
-            Some(value) => match decode_head(&value) {
-                Some(head) => Some(head),
-                None => {
-                    return Err(index.break_with("it was written by another version".to_owned()));
-                }
-            },
-        };
+        let mut entries = 0;
+        if let Some(value) = index.sled(|db| db.get(HEAD_KEY))? {
+            let Some((head, known)) = decode_head(&value) else {
+                return Err(index.break_with("it was written by another version".to_owned()));
+            };
+            index.head = Some(head);
+            entries = known;
+        }
+        index.survey()?;
+        if index.runs.entries() != entries {
+            return Err(index.break_with("not all of its entries are there".to_owned()));
+        }
         Ok(index)
+    }
+
+    /// Notes what is in which run.
+    fn survey(&mut self) -> Result<(), StorageError> {
+        let mut runs = Box::<Runs>::default();
+        self.each_bucket(|run, bucket, entries| {
+            let places = entries.keys().map(|key| Place::of(key));
+            for place in places {
+                if place.bucket != bucket {
+                    return false;
+                }
+                runs.add(run, &place);
+            }
+            true
+        })?;
+        self.runs = runs;
+        Ok(())
+    }
+
+    /// Goes through all runs, the oldest first, and their buckets, for as long as these seem to be in order.
+    fn each_bucket(
+        &self,
+        mut visit: impl FnMut(u32, u16, BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> bool,
+    ) -> Result<(), StorageError> {
+        let mut buckets = self.sled(|db| Ok(db.scan_prefix([BUCKET])))?;
+        while let Some((key, value)) = self.sled(|_| buckets.next().transpose())? {
+            let bucket = parse_bucket_key(&key).zip(Bucket::from_bytes(&value));
+            let sound = bucket.is_some_and(|((run, at), bucket)| visit(run, at, bucket.0));
+            if !sound {
+                return Err(self.unreadable());
+            }
+        }
+        Ok(())
+    }
+
+    /// A bucket; an empty one if there is none.
+    fn bucket(&self, run: u32, bucket: u16) -> Result<Bucket, StorageError> {
+        #[cfg(test)]
+        self.buckets_read.fetch_add(1, Ordering::Relaxed);
+        match self.sled(|db| db.get(bucket_key(run, bucket)))? {
+            Some(bytes) => Bucket::from_bytes(&bytes).ok_or_else(|| self.unreadable()),
+            None => Ok(Bucket::default()),
+        }
+    }
+
+    /// How many keys the database has.
+    #[cfg(test)]
+    pub(super) fn database_keys(&self) -> usize {
+        self.db.as_ref().unwrap().len()
+    }
+
+    /// What is kept in memory beside the database's cache, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.runs.memory_bytes()
+    }
+
+    /// How many buckets were read one by one.
+    #[cfg(test)]
+    pub(super) fn buckets_read(&self) -> u64 {
+        self.buckets_read.load(Ordering::Relaxed)
+    }
+
+    fn unreadable(&self) -> StorageError {
+        self.break_with("entries of it are unreadable".to_owned())
     }
 
     /// Makes everything durable and closes the index. Dropping it does the same, and cannot say
@@ -313,25 +374,28 @@ impl IndexStore for SledIndex {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.sled(|db| db.get(key))?.map(|value| value.to_vec()))
+        // One that was contradicted is not asked, even where it has nothing to say.
+        self.sled(|_| Ok(()))?;
+        let place = Place::of(key);
+        for run in self.runs.having(place) {
+            if let Some(value) = self.bucket(run, place.bucket)?.0.remove(key) {
+                return Ok(value);
+            }
+        }
+        Ok(None)
     }
 
     fn scan_prefix(&self, prefix: &[u8]) -> Result<Entries<'_>, StorageError> {
-        let mut entries = Some(self.sled(|db| Ok(db.scan_prefix(prefix)))?);
-        Ok(Box::new(std::iter::from_fn(move || {
-            loop {
-                let iterator = entries.as_mut()?;
-                match self.sled(|_| iterator.next().transpose()) {
-                    Ok(Some((key, _))) if key == HEAD_KEY => {}
-                    Ok(Some((key, value))) => return Some(Ok((key.to_vec(), value.to_vec()))),
-                    Ok(None) => return None,
-                    Err(error) => {
-                        entries = None;
-                        return Some(Err(error));
-                    }
-                }
-            }
-        })))
+        let mut found = BTreeMap::new();
+        self.each_bucket(|_, _, entries| {
+            let entries = entries.into_iter();
+            found.extend(entries.filter(|(key, _)| key.starts_with(prefix)));
+            true
+        })?;
+        let found = found.into_iter();
+        Ok(Box::new(
+            found.filter_map(|(key, value)| Some(Ok((key, value?)))),
+        ))
     }
 
     fn distrust(&self) {
@@ -339,14 +403,23 @@ impl IndexStore for SledIndex {
     }
 
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
-        let mut changes = sled::Batch::default();
+        let mut buckets = BTreeMap::new();
         for (key, change) in batch.changes {
-            match change {
-                Some(value) => changes.insert(key, value),
-                None => changes.remove(key),
+            let place = Place::of(&key);
+            let run = self.runs.open();
+            let bucket = match buckets.entry((run, place.bucket)) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(unread) => unread.insert(self.bucket(run, place.bucket)?),
+            };
+            if bucket.0.insert(key, change).is_none() {
+                self.runs.add(run, &place);
             }
         }
-        changes.insert(HEAD_KEY, encode_head(&head));
+        let mut changes = sled::Batch::default();
+        for ((run, at), bucket) in buckets {
+            changes.insert(&bucket_key(run, at), bucket.to_bytes());
+        }
+        changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
         self.sled(|db| db.apply_batch(changes))?;
         self.head = Some(head);
         Ok(())
@@ -359,74 +432,16 @@ impl IndexStore for SledIndex {
     }
 }
 
-/// Has sled write what it holds, and finds out if it cannot. Of a write that fails in one of its own threads, sled does not
-/// tell whoever waits for it, who would wait for ever; but it does so when somebody else asks for the same.
-fn flush(db: &sled::Db) -> sled::Result<usize> {
-    let (over, waiting) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut wait = FLUSH_WAIT;
-            while waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                // It may only be slow: whoever asks waits, too.
-                scope.spawn(|| guarded(|| db.flush()).is_ok());
-                wait = (wait * 2).min(FLUSH_WAIT_MAX);
-            }
-        });
-        let flushed = db.flush();
-        drop(over);
-        flushed
-    })
-}
-
-/// What sled can do to us.
-enum Failure {
-    Locked,
-    Full,
-    Broken(String),
-}
-
-impl Failure {
-    fn into_error(self, folder: &Path) -> StorageError {
-        let path = folder.to_owned();
-        match self {
-            Self::Locked => StorageError::IndexLocked { path },
-            Self::Full => StorageError::DiskFull { path, bytes: 0 },
-            Self::Broken(reason) => StorageError::IndexBroken {
-                path: Some(path),
-                reason,
-            },
-        }
-    }
-}
-
-/// Runs what calls sled, and makes a failure of its panics and of its errors.
-fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
-    let before = CATCHING.replace(true);
-    // Nothing of what a panic leaves half done is used again: the index counts as broken.
-    let result = catch_unwind(AssertUnwindSafe(operation));
-    CATCHING.set(before);
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
-            Err(Failure::Full)
-        }
-        // sled gives no other sign of this one than its words.
-        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-            Err(Failure::Locked)
-        }
-        Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no reason given");
-            // The first line says it; sled prints whole structures behind it.
-            let line = text.lines().next().unwrap_or_default();
-            let line: String = line.chars().take(200).collect();
-            Err(Failure::Broken(format!("the database gave up: {line}")))
-        }
-    }
+/// How the database is opened.
+pub(super) fn config(folder: &Path) -> sled::Config {
+    sled::Config::new()
+        .path(database_folder(folder))
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        .use_compression(false)
+        // What a killed process did not write is made again from the log.
+        .flush_every_ms(None)
+        .print_profile_on_drop(false)
 }
 
 fn lock_path(folder: &Path) -> PathBuf {
@@ -437,7 +452,7 @@ fn database_folder(folder: &Path) -> PathBuf {
     folder.join("sled")
 }
 
-fn database_file(folder: &Path) -> PathBuf {
+pub(super) fn database_file(folder: &Path) -> PathBuf {
     database_folder(folder).join("db")
 }
 
@@ -470,98 +485,67 @@ fn take_lock(file: File, folder: &Path) -> Result<Locked, StorageError> {
         })
 }
 
-/// Writes into the lock file how the index is left, durably.
-fn mark(lock: &File, left: &str) -> io::Result<()> {
-    lock.set_len(0)?;
-    lock.write_all_at(left.as_bytes(), 0)?;
-    lock.sync_data()
+fn bucket_key(run: u32, bucket: u16) -> [u8; 7] {
+    let [a, b, c, d] = run.to_be_bytes();
+    let [e, f] = bucket.to_be_bytes();
+    [BUCKET, a, b, c, d, e, f]
 }
 
-/// How the lock file begins when the index was closed and everything in it is durable: the length of the database's file
-/// and the number of records that it was written up to follow.
-const CLOSED: &str = "closed ";
-
-/// How an index was left, by what its lock file says of who had it open last.
-enum Left {
-    /// Everything in it is durable, as far as this many records.
-    Closed { records: u64 },
-    /// The process was killed. The operating system keeps every write of it.
-    Killed,
-    /// Nobody knows what of it was kept, for this reason.
-    Unknown(&'static str),
-}
-
-fn left(mut lock: &File, folder: &Path) -> Left {
-    let mut text = String::new();
-    if lock.by_ref().take(256).read_to_string(&mut text).is_err() {
-        return Left::Unknown(NOT_AS_CLOSED);
-    }
-    if let Some(closed) = text.strip_prefix(CLOSED) {
-        let parsed = closed
-            .split_once(' ')
-            .and_then(|(bytes, records)| Some((bytes.parse().ok()?, records.parse().ok()?)));
-        return match parsed {
-            Some((bytes, records)) if database_bytes(folder) == Some(bytes) => {
-                Left::Closed { records }
-            }
-            _ => Left::Unknown(NOT_AS_CLOSED),
-        };
-    }
-    if incarnation(folder).is_some_and(|incarnation| incarnation == text) {
-        Left::Killed
-    } else {
-        Left::Unknown(MACHINE_WENT_DOWN)
+fn parse_bucket_key(key: &[u8]) -> Option<(u32, u16)> {
+    match *key {
+        [BUCKET, a, b, c, d, e, f] => {
+            Some((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f])))
+        }
+        _ => None,
     }
 }
 
-/// The length of the database's file.
-fn database_bytes(folder: &Path) -> Option<u64> {
-    Some(fs::symlink_metadata(database_file(folder)).ok()?.len())
-}
-
-/// Writes into the lock file that the index is open.
-fn mark_open(lock: &File, folder: &Path) -> io::Result<()> {
-    mark(lock, &incarnation(folder).unwrap_or_default())
-}
-
-/// What tells this database's file, in this mount of its file system, in this running of the machine, from every other:
-/// only there does the operating system still hold what a killed process wrote. A copy of the home, an image put back under
-/// a machine that went on, or a disk that was taken away and came back, is something else, and so may be what is in it.
-fn incarnation(folder: &Path) -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    // Of the number of the mount there is one that is never used again, since Linux 6.8 (STATX_MNT_ID_UNIQUE).
-    let unique = StatxFlags::from_bits_retain(0x4000);
-    let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::MNT_ID | unique;
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    let found = statx(CWD, database_file(folder), flags, wanted).ok()?;
-    Some(format!(
-        "open {} {}:{} {} {}.{} {}",
-        boot.trim(),
-        found.stx_dev_major,
-        found.stx_dev_minor,
-        found.stx_ino,
-        found.stx_btime.tv_sec,
-        found.stx_btime.tv_nsec,
-        found.stx_mnt_id,
-    ))
-}
-
-fn encode_head(head: &Head) -> Vec<u8> {
+/// The head, and how many entries there are.
+fn encode_head(head: &Head, entries: u64) -> Vec<u8> {
     let mut bytes = vec![FORMAT];
     bytes.extend_from_slice(&head.size.to_be_bytes());
     bytes.extend_from_slice(&head.link);
     bytes.extend_from_slice(&head.end.to_u64().to_be_bytes());
+    bytes.extend_from_slice(&entries.to_be_bytes());
     bytes
 }
 
-fn decode_head(bytes: &[u8]) -> Option<Head> {
+fn decode_head(bytes: &[u8]) -> Option<(Head, u64)> {
     let (format, bytes) = bytes.split_first()?;
     let (size, bytes) = bytes.split_first_chunk()?;
     let (link, bytes) = bytes.split_first_chunk()?;
-    let end: &[u8; 8] = bytes.try_into().ok()?;
-    (*format == FORMAT).then_some(Head {
+    let (end, bytes) = bytes.split_first_chunk()?;
+    let entries: &[u8; 8] = bytes.try_into().ok()?;
+    let head = Head {
         size: u64::from_be_bytes(*size),
         link: *link,
         end: Position::from_u64(u64::from_be_bytes(*end)),
-    })
+    };
+    (*format == FORMAT).then_some((head, u64::from_be_bytes(*entries)))
+}
+
+/// Loses the first entry of this kind, and says so nowhere. The index is closed.
+#[cfg(test)]
+pub(crate) fn lose(folder: &Path, kind: u8) {
+    let records = match left(&File::open(lock_path(folder)).unwrap(), folder) {
+        Left::Closed { records } => records,
+        _ => panic!("it is not closed"),
+    };
+    let database = config(folder).open().unwrap();
+    let (at, mut bucket) = database
+        .scan_prefix([BUCKET])
+        .map(Result::unwrap)
+        .map(|(at, bytes)| (at, Bucket::from_bytes(&bytes).unwrap()))
+        .find(|(_, bucket)| bucket.0.keys().any(|key| key[0] == kind))
+        .unwrap();
+    let key = bucket.0.keys().find(|key| key[0] == kind).unwrap().clone();
+    bucket.0.remove(&key);
+    database.insert(at, bucket.to_bytes()).unwrap();
+    let (head, entries) = decode_head(&database.get(HEAD_KEY).unwrap().unwrap()).unwrap();
+    database
+        .insert(HEAD_KEY, encode_head(&head, entries - 1))
+        .unwrap();
+    drop(database);
+    let bytes = database_bytes(folder).unwrap();
+    fs::write(lock_path(folder), format!("{CLOSED}{bytes} {records}")).unwrap();
 }

@@ -14,7 +14,7 @@ use super::fixture::{
 };
 use crate::entry::{Body, Entry, LogSequence, Verdict};
 use crate::error::ErrorClass;
-use crate::index::MemoryIndex;
+use crate::index::{self, MemoryIndex};
 use crate::ledger::{Fact, Floor, Ledger, Outcome, View};
 use crate::log::{Fault, FaultyLog, Head, MemoryLog};
 use crate::state::State;
@@ -602,16 +602,7 @@ fn a_stale_index_is_caught_up_and_one_that_lost_a_key_is_made_again() {
 
     for lost in [b'd', b'k', b'r'] {
         open(&path).unwrap().0.close().unwrap();
-        let lock = path.join("index/lock");
-        let records = open(&path).unwrap().0.size();
-        {
-            let database = ::sled::open(path.join("index/sled")).unwrap();
-            let first = database.scan_prefix([lost]).next().unwrap().unwrap();
-            database.remove(first.0).unwrap();
-            database.flush().unwrap();
-        }
-        let bytes = fs::metadata(path.join("index/sled/db")).unwrap().len();
-        fs::write(lock, format!("closed {bytes} {records}")).unwrap();
+        index::lose(&path.join("index"), lost);
         assert!(goes_on(
             &path,
             &durable,

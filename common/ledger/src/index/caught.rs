@@ -1,0 +1,98 @@
+//! What sled can do to who calls it: it panics, and it keeps somebody waiting for ever.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use crate::StorageError;
+
+/// How long sled is waited for before it is asked again; each time twice as long.
+const FLUSH_WAIT: Duration = Duration::from_millis(100);
+
+/// How long at most.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside sled, where a panic is caught and becomes
+/// [`StorageError::IndexBroken`]. A panic hook can keep silent then: nobody has to read about it.
+#[must_use]
+pub fn panics_are_caught() -> bool {
+    CATCHING.get()
+}
+
+/// Has sled write what it holds, and finds out if it cannot. Of a write that fails in one of its own threads, sled does not
+/// tell whoever waits for it, who would wait for ever; but it does so when somebody else asks for the same.
+pub(super) fn flush(db: &sled::Db) -> sled::Result<usize> {
+    let (over, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut wait = FLUSH_WAIT;
+            while waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                // It may only be slow: whoever asks waits, too.
+                scope.spawn(|| guarded(|| db.flush()).is_ok());
+                wait = (wait * 2).min(FLUSH_WAIT_MAX);
+            }
+        });
+        let flushed = db.flush();
+        drop(over);
+        flushed
+    })
+}
+
+/// What sled can do to us.
+pub(super) enum Failure {
+    Locked,
+    Full,
+    Broken(String),
+}
+
+impl Failure {
+    pub(super) fn into_error(self, folder: &Path) -> StorageError {
+        let path = folder.to_owned();
+        match self {
+            Self::Locked => StorageError::IndexLocked { path },
+            Self::Full => StorageError::DiskFull { path, bytes: 0 },
+            Self::Broken(reason) => StorageError::IndexBroken {
+                path: Some(path),
+                reason,
+            },
+        }
+    }
+}
+
+/// Runs what calls sled, and makes a failure of its panics and of its errors.
+pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
+    let before = CATCHING.replace(true);
+    // Nothing of what a panic leaves half done is used again: the index counts as broken.
+    let result = catch_unwind(AssertUnwindSafe(operation));
+    CATCHING.set(before);
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(Failure::Full)
+        }
+        // sled gives no other sign of this one than its words.
+        Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(Failure::Locked)
+        }
+        Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no reason given");
+            // The first line says it; sled prints whole structures behind it.
+            let line = text.lines().next().unwrap_or_default();
+            let line: String = line.chars().take(200).collect();
+            Err(Failure::Broken(format!("the database gave up: {line}")))
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Where in the database an entry is, and what is kept in memory in order to know.
+//!
+//! The keys of public keys are random. In a tree that is in the order of its keys each certificate would touch a page of its
+//! own, for reading and for writing, and all of it would come to be in memory. So the index is written in the order of time:
+//! a *run* takes what comes until it has enough entries, and no run before the last is written again. Within a run an entry is
+//! in one of [`BUCKETS`] buckets, by its key.
+//!
+//! A key may be in any run. Which ones to look at is told by filters in memory: each key sets [`ROWS_PER_KEY`] bits of its run's
+//! filter, and a run in which one of them is not set does not have it. The filters of [`RUNS_PER_GROUP`] runs are kept bit
+//! beside bit, so that one number says of all of them whether a bit is set; a key that is new is known to be so after some
+//! looks into memory for every 400,000 entries, and costs the database nothing.
+
+/// How many buckets a run has: a power of two.
+pub(super) const BUCKETS: u16 = 512;
+
+/// After how many entries a run takes no more.
+pub(super) const ENTRIES_PER_RUN: u64 = 6144;
+
+/// The runs whose filters share a number.
+const RUNS_PER_GROUP: u32 = u64::BITS;
+
+/// The bits of a run's filter: a power of two. With [`ENTRIES_PER_RUN`] entries some 0.013 % of other keys seem to be in it.
+const ROWS: usize = 1 << 17;
+
+/// The bits that a key sets.
+const ROWS_PER_KEY: usize = 7;
+
+/// Where a key is in any run, and which bits it sets in its filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) bucket: u16,
+    rows: [usize; ROWS_PER_KEY],
+}
+
+impl Place {
+    /// What is written depends on it: it never changes within a [format](super::sled).
+    pub(super) fn of(key: &[u8]) -> Self {
+        // FNV-1a, and the end of MurmurHash3 so that all bits depend on all; then every row is another step (Kirsch and
+        // Mitzenmacher, "Less hashing, same performance").
+        let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let hash = mixed(hash);
+        let (first, step) = (mixed(hash ^ 1), mixed(hash ^ 2) | 1);
+        Self {
+            bucket: (hash % u64::from(BUCKETS)) as u16,
+            rows: std::array::from_fn(|n| {
+                let row = first.wrapping_add(step.wrapping_mul(n as u64));
+                (row >> 40) as usize % ROWS
+            }),
+        }
+    }
+}
+
+fn mixed(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+/// What is known of the runs without looking into the database.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    /// Of [`RUNS_PER_GROUP`] runs each, [`ROWS`] numbers.
+    filters: Vec<Box<[u64]>>,
+    /// How many runs there are.
+    count: u32,
+    /// How many entries the last of them has.
+    in_last: u64,
+    /// How many entries all of them have.
+    entries: u64,
+}
+
+impl Runs {
+    /// How many entries there are in all.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// What the filters take, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.filters
+            .iter()
+            .map(|filter| size_of_val(&**filter))
+            .sum()
+    }
+
+    /// The run that takes what comes next.
+    pub(super) fn open(&self) -> u32 {
+        match self.count.checked_sub(1) {
+            Some(last) if self.in_last < ENTRIES_PER_RUN => last,
+            _ => self.count,
+        }
+    }
+
+    /// Notes an entry that was not in this run before, which is the last or a new one.
+    pub(super) fn add(&mut self, run: u32, place: &Place) {
+        let (group, bit) = ((run / RUNS_PER_GROUP) as usize, run % RUNS_PER_GROUP);
+        while self.filters.len() <= group {
+            self.filters.push(vec![0; ROWS].into_boxed_slice());
+        }
+        for row in place.rows {
+            if let Some(runs) = self.filters.get_mut(group).and_then(|of| of.get_mut(row)) {
+                *runs |= 1 << bit;
+            }
+        }
+        if run >= self.count {
+            self.count = run.saturating_add(1);
+            self.in_last = 0;
+        }
+        self.in_last += 1;
+        self.entries += 1;
+    }
+
+    /// The runs that may have an entry there, the newest first.
+    pub(super) fn having(&self, place: Place) -> impl Iterator<Item = u32> {
+        let groups = self.filters.iter().enumerate().rev();
+        groups.flat_map(move |(group, filters)| {
+            let rows = place.rows.iter().filter_map(|row| filters.get(*row));
+            let mut runs = rows.fold(u64::MAX, |all, runs| all & runs);
+            std::iter::from_fn(move || {
+                let bit = runs.checked_ilog2()?;
+                runs ^= 1 << bit;
+                Some(group as u32 * RUNS_PER_GROUP + bit)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> Vec<u8> {
+        format!("dTH-200\0TH200-{n:08}").into_bytes()
+    }
+
+    #[test]
+    fn a_key_is_looked_for_where_it_is_and_hardly_anywhere_else() {
+        let mut runs = Runs::default();
+        let count = ENTRIES_PER_RUN * 70;
+        for n in 0..count {
+            runs.add(runs.open(), &Place::of(&key(n)));
+        }
+        assert_eq!(runs.entries(), count);
+        assert_eq!(runs.open(), 70);
+        assert_eq!(runs.filters.len(), 2);
+        let mut looks = 0;
+        for n in (0..count).step_by(97) {
+            let found: Vec<u32> = runs.having(Place::of(&key(n))).collect();
+            assert!(found.contains(&((n / ENTRIES_PER_RUN) as u32)));
+            assert!(found.is_sorted_by(|one, next| one > next));
+            looks += found.len() as u64 - 1;
+        }
+        for n in count..count + count / 97 {
+            looks += runs.having(Place::of(&key(n))).count() as u64;
+        }
+        // Of 70 filters one in 7,500 is mistaken.
+        assert!(looks < count / 97 * 2 / 50, "{looks}");
+    }
+
+    #[test]
+    fn buckets_are_about_equal() {
+        let mut counts = vec![0_u64; usize::from(BUCKETS)];
+        for n in 0..ENTRIES_PER_RUN * 10 {
+            counts[usize::from(Place::of(&key(n)).bucket)] += 1;
+        }
+        let mean = ENTRIES_PER_RUN * 10 / u64::from(BUCKETS);
+        assert!(
+            counts
+                .iter()
+                .all(|count| (mean / 2..mean * 2).contains(count))
+        );
+    }
+
+    #[test]
+    fn places_are_what_they_were() {
+        let place = Place::of(b"dTH-200\0TH200-00000001");
+        let rows = [31095, 47930, 64766, 81601, 98436, 115_271, 1034];
+        assert_eq!((place.bucket, place.rows), (418, rows));
+    }
+}
