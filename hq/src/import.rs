@@ -146,6 +146,7 @@ impl<'a> Importer<'a> {
                 return match offence {
                     Some(offence) => self.accuse(registry, &arrived, offence),
                     None => {
+                        self.keep_message(&arrived)?;
                         let gap =
                             chain::gap(&registry.sql, &vault, bundle.content(), &fingerprint)?;
                         findings::add(&registry.sql, &gap, clock::now_unix())?;
@@ -345,6 +346,16 @@ impl<'a> Importer<'a> {
         self.record.replace(&path, arrived.bytes)
     }
 
+    /// Keeps what a vault signed, without its segments: by it, others see what a finding says.
+    fn keep_message(&self, arrived: &Arrived<'_>) -> Result<(), Failure> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let file = format!("{}.cose", arrived.bundle.fingerprint());
+        let path = self.record.evidence(&arrived.vault.name, &file);
+        self.record.keep(&path, arrived.bytes)
+    }
+
     /// Notes what a bundle proves against its vault, and keeps the bundle, with what is there of its segments.
     fn accuse(
         &self,
@@ -364,8 +375,7 @@ impl<'a> Importer<'a> {
                     self.record.replace(&path, &file)?;
                 }
             }
-            let path = self.record.evidence(name, &format!("{stem}.cose"));
-            self.record.keep(&path, arrived.bytes)?;
+            self.keep_message(arrived)?;
         }
         let sql = registry.savepoint()?;
         findings::add(&sql, &finding, clock::now_unix())?;

@@ -200,6 +200,7 @@ impl Template {
                 "alice",
                 &[("officer-sign", "sign"), ("officer-agree", "agree")],
             ),
+            ("auditor", &[("auditor", "agree")]),
         ] {
             crate::home::make_folder(Path::new(&at(store))).unwrap();
             for (label, purpose) in keys {
@@ -208,6 +209,9 @@ impl Template {
         }
         let escrow = key(9).verifying_key().to_public_key_pem(LineEnding::LF);
         fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
+        let auditor = ["audit", "key", "--output", &at("auditor.pem"), "--keys"];
+        let store = format!("file:{}?pin-source=file:{}", at("auditor"), at("pin"));
+        done(folder.path(), &[&auditor[..], &[&store]].concat());
         let mut hq = Headquarters {
             home: folder.path().join("home"),
             keys: folder.path().to_owned(),
@@ -405,6 +409,20 @@ impl Headquarters {
             code: item["code"].as_str().map(str::to_owned),
         });
         (said.exit, items.collect())
+    }
+
+    /// What an auditor says who was granted everything, and what `hq reconcile` says in their home.
+    pub(super) fn audited(&self) -> (Said, Said) {
+        let (key, file) = (self.keys.join("auditor.pem"), self.path("grant"));
+        let home = self.folder.join("audited");
+        let grant = ["audit", "grant", "--output", &file, "--auditor"];
+        done(&self.home, &[&grant[..], &[key.to_str().unwrap()]].concat());
+        let trust = done(&self.home, &["trust", "show"]);
+        let (known, keys) = (text(&trust, "fingerprint"), self.store("auditor"));
+        let verify = ["audit", "verify", &file, "--fingerprint", known];
+        let verified = run(&home, &[&verify[..], &["--keys", &keys]].concat());
+        let reconciled = run(&home, &["reconcile"]);
+        (verified, reconciled)
     }
 
     /// What `hq reconcile` says.

@@ -128,6 +128,9 @@ impl World {
     /// Headquarters reconciles.
     pub(super) fn close(self) -> Ended {
         let said = self.hq.reconcile();
+        if self.audited {
+            self.expect_same_at_auditor(&said.json);
+        }
         let findings = said.json["findings"].as_array().unwrap();
         for finding in findings {
             let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
@@ -171,6 +174,18 @@ impl World {
             issued: self.issued,
             happened: self.happened,
         }
+    }
+
+    /// An auditor who sees the record, and nothing else of headquarters, comes to the very same.
+    fn expect_same_at_auditor(&self, report: &Value) {
+        let (verified, reconciled) = self.hq.audited();
+        let said = &verified.json;
+        assert_eq!(
+            said["same_as_headquarters"], true,
+            "{}{}",
+            said["differences"], verified.errors
+        );
+        assert_eq!(reconciled.json, *report);
     }
 
     /// Of an honest vault, nothing is found but what its own log says of it too; and the accounts are the same on both sides.
