@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mintmark_tests::{files, stores};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::plant::{Plant, Stage};
@@ -26,6 +26,9 @@ pub(crate) use self::table::table;
 /// How often a report and a look-up are timed.
 const TIMES: usize = 9;
 
+/// The stages of a round, as far as it has come.
+const MEASURED: &str = "measured.json";
+
 /// How much is imported.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ImportOptions {
@@ -35,6 +38,9 @@ pub(crate) struct ImportOptions {
     /// How often all of it is imported, each time by headquarters that hold nothing
     #[arg(long, default_value_t = 1)]
     rounds: u32,
+    /// Goes on with a round that was stopped, whose stages are kept as they were measured
+    #[arg(long, requires = "keep")]
+    go_on: bool,
     /// Makes the vault's log and stops
     #[arg(long)]
     make_only: bool,
@@ -92,7 +98,7 @@ pub(crate) struct Report {
 }
 
 /// What a stage took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Measured {
     /// Records that headquarters held before.
     held: u64,
@@ -134,11 +140,14 @@ pub(crate) fn measure(options: &ImportOptions, binaries: &Path) -> Option<Report
     for round in 1..=options.rounds {
         // One after the other: what is measured at the end is the last.
         drop(last.take());
-        let headquarters = Headquarters::new(&plant, binaries);
-        let measured: Vec<Measured> = stages
-            .iter()
-            .map(|stage| headquarters.take_in(&plant, stage))
-            .collect();
+        let go_on = options.go_on && round == 1;
+        let (headquarters, mut measured) = Headquarters::new(&plant, binaries, go_on);
+        measured.truncate(stages.len());
+        for stage in &stages[measured.len()..] {
+            measured.push(headquarters.take_in(&plant, stage));
+            let kept = serde_json::to_vec(&measured).unwrap();
+            fs::write(plant.world.path(MEASURED), kept).unwrap();
+        }
         say(&format!(
             "round {round}: {} stages imported",
             measured.len()
@@ -244,18 +253,24 @@ struct Headquarters<'a> {
 }
 
 impl<'a> Headquarters<'a> {
-    fn new(plant: &'a Plant, binaries: &'a Path) -> Self {
+    /// New ones, or those of a round that was stopped with what was measured of it.
+    fn new(plant: &'a Plant, binaries: &'a Path, go_on: bool) -> (Self, Vec<Measured>) {
         let home = plant.world.path("measured");
+        let headquarters = Self {
+            home: home.clone(),
+            plant,
+            binaries,
+        };
+        if go_on && let Ok(kept) = fs::read(plant.world.path(MEASURED)) {
+            return (headquarters, serde_json::from_slice(&kept).unwrap());
+        }
         if home.exists() {
             fs::remove_dir_all(&home).unwrap();
         }
         files::copy(&plant.world.path("hq"), &home);
+        fs::write(plant.world.path(MEASURED), "[]").unwrap();
         stores::reduce_rounds(plant.world.folder());
-        Self {
-            home,
-            plant,
-            binaries,
-        }
+        (headquarters, Vec::new())
     }
 
     /// Verifies the signatures of a stage by themselves, then imports it.

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::report::{Report, ReportFormat};
 use mintmark_protocol::trust::{Role, TrustManifest};
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, World, clock, judge};
+use mintmark_tests::{Run, World, clock, files, judge};
 use p256::SecretKey;
 use p256::ecdsa::{Signature, SigningKey, signature::Signer as _};
 use serde_json::Value;
@@ -312,4 +314,49 @@ fn a_dossier_is_signed_by_no_key_but_the_one_that_the_manifest_lists() {
     assert!(!world.path("one.dossier").exists());
     fs::rename(world.path("report.pem"), report("hq")).unwrap();
     world.hq(dossier).ok();
+}
+
+#[test]
+fn a_dossier_needs_no_bundle_before_its_device_and_believes_no_tree_but_the_signed_one() {
+    let world = three_devices();
+    world.requests("later", 4..=5);
+    world.issue("later").ok();
+    world.carry_home("berlin").exits_done();
+    let dossier = |number: u32, name: &str| {
+        let line = format!("device dossier TH200-{number:08} --output $D/{name}");
+        world.hq(&line).run()
+    };
+    // Of the first bundle, what holds its records.
+    let mut files = files::below(&world.path("hq/record")).into_iter();
+    let first = files.find(|path| path.to_str().unwrap().ends_with("-000001.seg0001"));
+    let first = first.unwrap();
+    let aside = world.path("aside");
+    fs::rename(&first, &aside).unwrap();
+    assert_eq!(dossier(1, "early.dossier").exit, 4);
+    assert_eq!(dossier(4, "later.dossier").exit, 0);
+    world.hq("status export --output $D/status").ok();
+    let options = "--status $D/status";
+    expect_verdict(&verify(&world, 1, "$D/later.dossier", options), "genuine");
+
+    // Another tree than that under the signed root is none: the records are read.
+    const TOUCH: &str = "import sqlite3, sys\n\
+        sql = sqlite3.connect(sys.argv[1])\n\
+        sql.execute(\"UPDATE log_trees SET tree = CAST(substr(tree, 1, 8) || zeroblob(length(tree) - 8) AS BLOB)\")\n\
+        sql.commit()\n";
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interop/bin/python");
+    let mut touch = Command::new(python);
+    touch
+        .args(["-c", TOUCH])
+        .arg(world.path("hq/registry.sqlite"));
+    judge::succeed(&mut touch);
+    assert_eq!(dossier(5, "unread.dossier").exit, 4);
+    fs::rename(&aside, &first).unwrap();
+    for number in [1, 5] {
+        let name = format!("{number}.dossier");
+        assert_eq!(dossier(number, &name).exit, 0);
+        expect_verdict(
+            &verify(&world, 1, &format!("$D/{name}"), options),
+            "genuine",
+        );
+    }
 }
