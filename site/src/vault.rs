@@ -375,7 +375,9 @@ impl<'c> Vault<'c> {
         let serials = remember(&self.serials, || {
             let secret =
                 serial_secret::agreed(self.keyring()?, &enrolment.serial_master, &self.name)?;
-            Ok(SerialCipher::derive(&secret, &self.name))
+            let serials = SerialCipher::derive(&secret, &self.name);
+            serial_secret::expect_right(&self.ledger, &serials)?;
+            Ok(serials)
         })?;
         Ok(Some(serials))
     }

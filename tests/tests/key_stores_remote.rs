@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use mintmark_protocol::identifier::Fingerprint;
 use mintmark_tests::service::let_in;
 use mintmark_tests::{
     Service, Stores, TokenServer, World, stores, through_plain_server, through_server,
@@ -151,6 +152,29 @@ fn over_a_module_that_passes_no_agreement_on_a_vault_works_and_says_what_it_cann
     reach(&world, &remote);
     world.requests("another", 905..=905);
     world.issue("another").ok();
+
+    // One that looks right and holds another secret: nothing gets a number by it.
+    let kept = world.path("kept");
+    let kept = kept.to_str().unwrap();
+    tool(&[
+        "--read-object",
+        "--application-label",
+        "mintmark",
+        "--output-file",
+        kept,
+    ]);
+    let mut object = fs::read(kept).unwrap();
+    object[40] ^= 1;
+    let digest = Fingerprint::of(&object[..64]);
+    object[64..].copy_from_slice(digest.as_bytes());
+    tool(&["--delete-object", "--application-label", "mintmark"]);
+    fs::write(kept, object).unwrap();
+    let changed = ["--private", "--write-object", kept];
+    tool(&[&changed[..], &["--application-label", "mintmark"]].concat());
+    world.requests("last", 906..=906);
+    world.issue("last").fails(4, "SERIAL-SECRET-WRONG");
+    reach(&world, &at_hand);
+    world.issue("last").ok();
     drop(server);
 }
 

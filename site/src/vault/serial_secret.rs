@@ -10,16 +10,23 @@
 //! binding = SHA-256("mintmark serial secret v1" || site || 0x00 || vault || 0x00 || serial-master || vault-agree)
 //! ```
 //!
+//! Whatever it comes from, it has to give the serial number that the log has for its newest reservation: a token that was put
+//! back, or an object in it that somebody changed, would have all further units numbered by another secret, and headquarters
+//! would take them for forged.
+//!
 //! The keys are uncompressed points (SEC 1 section 2.3.3). An object of another binding is none.
 
 use mintmark_keys::{Error as KeysError, KeyStore};
+use mintmark_ledger::Ledger;
+use mintmark_ledger::entry::{Body, LogSequence, Reserved};
+use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use p256::PublicKey;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use zeroize::Zeroizing;
 
 use super::keyring::Keyring;
-use crate::failure::Result;
+use crate::failure::{Error, Result};
 
 /// The label of the object.
 const LABEL: &str = "mintmark-serials";
@@ -49,6 +56,64 @@ pub(super) fn agreed(keyring: &Keyring, master: &PublicKey, vault: &VaultName) -
         Err(error @ KeysError::MechanismMissing { .. }) => Ok(kept(store, &binding)?.ok_or(error)?),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Stops where these serial numbers are not those of the log.
+///
+/// # Errors
+/// SERIAL-SECRET-WRONG.
+pub(super) fn expect_right(ledger: &Ledger, serials: &SerialCipher) -> Result<()> {
+    let Some((at, newest)) = newest_reservation(ledger)? else {
+        return Ok(());
+    };
+    let serial = serials.serial(newest.account, newest.slot, newest.issue);
+    if serial_of(&newest.tbs) == Some(serial) {
+        return Ok(());
+    }
+    let message = format!(
+        "the token gives another secret for serial numbers than the one by which record {at} numbered device {}",
+        newest.device_id
+    );
+    Err(Error::integrity("SERIAL-SECRET-WRONG", message).hint(format!(
+        "issue nothing: headquarters would take it for forged. Put the token, or its copy, in place that this vault was made \
+         with; if that one is there, delete its data object `{LABEL}` and reach the token by its own module once, so that it \
+         agrees again; tell headquarters if that does not help"
+    )))
+}
+
+/// The newest reservation of the log; none if there is none, or none among so many of the newest records that can still be
+/// read.
+fn newest_reservation(ledger: &Ledger) -> Result<Option<(LogSequence, Reserved)>> {
+    const RECORDS_MAX: u64 = 64 * 1024;
+    if ledger
+        .state()
+        .accounts()
+        .all(|account| account.next_slot == 0)
+    {
+        return Ok(None);
+    }
+    let (mut end, mut count) = (ledger.size(), 64);
+    let first = end.saturating_sub(RECORDS_MAX);
+    while end > first {
+        let from = end.saturating_sub(count).max(first);
+        let mut newest = None;
+        for entry in ledger
+            .entries(LogSequence(from))?
+            .take((end - from) as usize)
+        {
+            // What was pruned cannot be read any more. What should be there is missed by whoever needs it.
+            if let Ok((at, entry)) = entry
+                && let Body::Reserved(reserved) = entry.body
+            {
+                newest = Some((at, reserved));
+            }
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        (end, count) = (from, count.saturating_mul(4));
+    }
+    Ok(None)
 }
 
 fn binding(master: &PublicKey, own: &PublicKey, vault: &VaultName) -> Fingerprint {

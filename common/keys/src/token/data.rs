@@ -6,6 +6,7 @@
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::fault::Fault;
 use super::key;
@@ -29,7 +30,7 @@ fn sought(label: &str) -> Vec<Attribute> {
     ]
 }
 
-/// The values of the label's objects.
+/// The values of the label's objects. They may be secrets: no copy of one is left in memory but what is given.
 pub(super) fn read(session: &Session, store: &str, label: &str) -> Result<Vec<Vec<u8>>, Fault> {
     let handles = key::search(session, &sought(label), "find a data object")?;
     demand_count(store, label, handles.len())?;
@@ -39,23 +40,29 @@ pub(super) fn read(session: &Session, store: &str, label: &str) -> Result<Vec<Ve
         demand_size(store, label, bytes)?;
         values.push(value(session, handle, bytes)?);
     }
-    Ok(values)
+    let values = values.iter_mut();
+    Ok(values.map(|value| std::mem::take(&mut **value)).collect())
 }
 
 /// Makes an object, unless there is one of this value.
 pub(super) fn add(session: &Session, store: &str, label: &str, value: &[u8]) -> Result<(), Fault> {
     demand_size(store, label, value.len())?;
     let present = read(session, store, label)?;
-    if present.iter().any(|is| is == value) {
+    let present: Vec<_> = present.into_iter().map(Zeroizing::new).collect();
+    if present.iter().any(|is| **is == value) {
         return Ok(());
     }
     demand_count(store, label, present.len() + 1)?;
     let mut template = sought(label);
     template.push(Attribute::Modifiable(false));
     template.push(Attribute::Value(value.into()));
-    session
-        .create_object(&template)
-        .map_err(|error| refusal(store, MAKE, error))?;
+    let made = session.create_object(&template);
+    for attribute in &mut template {
+        if let Attribute::Value(copy) = attribute {
+            copy.zeroize();
+        }
+    }
+    made.map_err(|error| refusal(store, MAKE, error))?;
     // Not by its handle: what counts is that it is found.
     if with_value(session, label, value)?.is_empty() {
         return Err(Error::DataNotKept {
@@ -92,7 +99,7 @@ fn with_value(session: &Session, label: &str, wanted: &[u8]) -> Result<Vec<Objec
     let mut found = Vec::new();
     for handle in key::search(session, &sought(label), "find a data object")? {
         let bytes = size(session, handle)?;
-        if bytes == wanted.len() && value(session, handle, bytes)? == wanted {
+        if bytes == wanted.len() && **value(session, handle, bytes)? == *wanted {
             found.push(handle);
         }
     }
@@ -110,9 +117,13 @@ fn size(session: &Session, handle: ObjectHandle) -> Result<usize, Fault> {
     })
 }
 
-fn value(session: &Session, handle: ObjectHandle, bytes: usize) -> Result<Vec<u8>, Fault> {
+fn value(
+    session: &Session,
+    handle: ObjectHandle,
+    bytes: usize,
+) -> Result<Zeroizing<Vec<u8>>, Fault> {
     if bytes == 0 {
-        return Ok(Vec::new());
+        return Ok(Zeroizing::default());
     }
     let read = session
         .get_attributes(handle, &[AttributeType::Value])
@@ -120,7 +131,7 @@ fn value(session: &Session, handle: ObjectHandle, bytes: usize) -> Result<Vec<u8
     Ok(read
         .into_iter()
         .find_map(|attribute| match attribute {
-            Attribute::Value(value) => Some(value),
+            Attribute::Value(value) => Some(Zeroizing::new(value)),
             _ => None,
         })
         .unwrap_or_default())
