@@ -68,6 +68,7 @@ impl LogStore for MemoryLog {
                 // The chain is part of what a log costs; it is not made here.
                 link: self.head.link,
                 bytes: bytes.clone(),
+                pruned: None,
             };
             self.head = record.head();
             positions.push(position);

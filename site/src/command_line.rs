@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
 
 use crate::commands::{
-    audit, clock, completion, crl, device, doctor, entitlement, init, issue, manual, media,
+    audit, clock, completion, crl, device, doctor, entitlement, init, issue, log, manual, media,
     recover, request, rotate, station, status,
 };
 use crate::place::Place;
@@ -69,6 +69,9 @@ enum Command {
     /// The log, and the bundles that report it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The log's size
+    #[command(subcommand)]
+    Log(log::Command),
     /// Ask headquarters for the next device CA: makes its key and the request
     Rotate(rotate::Arguments),
     /// Complete what was interrupted, and rebuild the index if it is broken
@@ -105,6 +108,7 @@ impl Command {
             Self::Device(command) => command.only_looks(),
             Self::Crl(command) => command.only_looks(),
             Self::Clock(command) => command.only_looks(),
+            Self::Log(command) => command.only_looks(),
             Self::Station(command) => command.only_looks(),
             Self::Issue(arguments) => arguments.dry_run,
             Self::Recover(arguments) => arguments.dry_run,
@@ -156,6 +160,7 @@ impl CommandLine {
             Command::Rotate(arguments) => rotate::execute(&arguments, place, console),
             Command::Recover(arguments) => recover::execute(&arguments, place, console),
             Command::Clock(command) => clock::execute(&command, place, console),
+            Command::Log(command) => log::execute(&command, place, console),
             Command::Station(command) => station::execute(&command, place, console),
             Command::Serve(arguments) => {
                 serve::execute(&arguments, place.path(), &self.global, console)
@@ -173,7 +178,7 @@ impl CommandLine {
             Command::Media(command) => command.needs_vault(),
             Command::Device(command) => command.needs_vault(),
             Command::Station(command) => command.needs_vault(),
-            Command::Issue(_) | Command::Crl(_) | Command::Rotate(_) => true,
+            Command::Issue(_) | Command::Crl(_) | Command::Rotate(_) | Command::Log(_) => true,
             Command::Recover(_) | Command::Clock(_) => !self.command.only_looks(),
             Command::Init(_)
             | Command::Status(_)
@@ -198,6 +203,7 @@ impl CommandLine {
             Command::Rotate(_) => "rotate",
             Command::Recover(_) => "recover",
             Command::Clock(_) => "clock",
+            Command::Log(_) => "log",
             _ => "another",
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod entitlement;
 pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod key;
+pub(crate) mod log;
 pub(crate) mod manual;
 pub(crate) mod media;
 pub(crate) mod recover;

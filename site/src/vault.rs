@@ -12,6 +12,7 @@ pub(crate) mod key_set;
 pub(crate) mod keyring;
 mod line;
 mod meter;
+pub(crate) mod prune;
 pub(crate) mod reading;
 pub(crate) mod restore;
 mod rolled_back;

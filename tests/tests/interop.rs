@@ -237,6 +237,7 @@ fn entitlement() -> Entitlement {
         },
         anchor_lease_max: 256,
         clock_gap_days_max: None,
+        retention_days: None,
         products: vec![ProductTerms {
             account: AccountTag::new(7).unwrap(),
             sku: "TH-200".parse().unwrap(),

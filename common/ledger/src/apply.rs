@@ -46,7 +46,12 @@ pub enum Effect {
 
 /// Applies the next record: `raw` as it stands in the log, and what it says.
 pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
-    let sequence = append(state, raw);
+    apply_leaf(state, merkle::leaf_hash(raw), entry)
+}
+
+/// As [`apply`], by the record's leaf hash: all that is there of one that was pruned, besides what was kept of what it says.
+pub fn apply_leaf(state: &mut State, leaf: merkle::Hash, entry: &Entry) -> Option<Effect> {
+    let sequence = append(state, leaf);
     state.mark = state.mark.max(entry.time);
     if entry.clock_behind_seconds == 0 {
         state.clock.behind = 0;
@@ -113,24 +118,24 @@ pub fn apply(state: &mut State, raw: &[u8], entry: &Entry) -> Option<Effect> {
 
 /// Applies a record that cannot be read: it takes its place in the log and does nothing else.
 pub fn apply_unreadable(state: &mut State, raw: &[u8]) {
-    let sequence = append(state, raw);
+    let sequence = append(state, merkle::leaf_hash(raw));
     state.noteworthy = Some(sequence.number());
     if let Some(Pending::Dispatch(dispatch)) = state.pending.take() {
         follow(state, &dispatch);
     }
 }
 
-fn append(state: &mut State, raw: &[u8]) -> LogSequence {
+fn append(state: &mut State, leaf: merkle::Hash) -> LogSequence {
     let sequence = LogSequence(state.size);
     state.size = state.size.saturating_add(1);
-    state.frontier.append(merkle::leaf_hash(raw));
+    state.frontier.append(leaf);
     sequence
 }
 
 fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effect> {
     let body = &entry.body;
     let transport = match body {
-        Body::Start(_) | Body::BundleSealed(_) => true,
+        Body::Start(_) | Body::BundleSealed(_) | Body::Pruned(_) => true,
         Body::Dispatch(dispatch) => is_transport(dispatch),
         _ => false,
     };
@@ -174,6 +179,7 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
         Body::Clock(found) => state.note_clock(sequence, entry.clock(), found),
         Body::Burned(burned) => burn(state, sequence, burned),
         Body::Restored(restored) => restore(state, restored),
+        Body::Pruned(pruned) => state.note_pruned(pruned),
         // Decisions are applied elsewhere.
         Body::DispatchAccepted
         | Body::DispatchRefused { .. }

@@ -36,6 +36,9 @@
 //!                    ; counter of the token's anchor; slots that were leased and may have been spent: first to end - 1
 //! restored         = { 0: 15, 1: unix-time, ? 2: int, 3: lineage, 4: uint, 5: digest, 6: lineage, 7: uint }
 //!                    ; the lineage before, its size and root here; the lineage that goes on from here; records that HQ holds
+//! pruned           = { 0: 26, 1: unix-time, ? 2: int, 3: unix-time, 4: [1*1024 [first: uint, end: uint, digest]] }
+//!                    ; the newest time of what was pruned; the records that gave way, first to end - 1, and the digest of what
+//!                    ; is kept of them
 //!
 //! station-ca       = { 0: 23, 1: unix-time, ? 2: int, 3: bstr }            ; certificate of the vault's station CA (DER)
 //! station          = { 0: 24, 1: unix-time, ? 2: int, 3: identifier, 4: "approve", 5: unix-time, 6: bstr, 7: bstr,
@@ -75,6 +78,7 @@
 
 mod decode;
 mod encode;
+mod pruned;
 mod station;
 
 use std::fmt;
@@ -86,6 +90,7 @@ use mintmark_protocol::identifier::{
 
 pub use self::decode::BURNED_MAX;
 pub(crate) use self::decode::is_code;
+pub use self::pruned::{PRUNED_FILES_MAX, Pruned, PrunedRecords};
 pub use self::station::{
     STATION_INTERVALS_MAX, STATION_PRODUCTS_MAX, StationApproval, StationChange, StationOrder,
     StationTerms,
@@ -191,6 +196,8 @@ pub enum Body {
     Burned(Burned),
     /// The log goes on in another lineage, after a restore that was declared.
     Restored(Restored),
+    /// Records that headquarters holds gave way to what is kept of them.
+    Pruned(Pruned),
     /// The vault made a CA for the stations that may ask it over the network.
     StationCa {
         /// Its certificate, DER.
@@ -241,6 +248,7 @@ impl Body {
             | Self::ClockConfirm { .. }
             | Self::Burned(_)
             | Self::Restored(_)
+            | Self::Pruned(_)
             | Self::StationCa { .. }
             | Self::Station(_) => false,
             Self::DispatchAccepted
@@ -289,6 +297,7 @@ impl Body {
             Self::ClockConfirm { .. } => "clock-confirm",
             Self::Burned(_) => "burned",
             Self::Restored(_) => "restored",
+            Self::Pruned(_) => "pruned",
             Self::DeviceChanged(_) => "device-changed",
             Self::ClockConfirmed => "clock-confirmed",
             Self::StationCa { .. } => "station-ca",

@@ -85,6 +85,18 @@ pub enum Refusal {
         /// Since when, Unix seconds.
         since: u64,
     },
+    /// The certificate that the device has was pruned here; headquarters has it.
+    #[error(
+        "device {device_id} of {sku} has its certificate, serial {serial}, of which this vault keeps no copy any more"
+    )]
+    CertificatePruned {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// The serial, lower-case hex.
+        serial: String,
+    },
     /// The device's unit was voided.
     #[error("the unit of device {device_id} of {sku} was voided at {}", time(*.since))]
     DeviceVoided {

@@ -163,6 +163,7 @@ fn remark(body: &Body) -> String {
                 .collect();
             slots.join(", ")
         }
+        Body::Pruned(pruned) => format!("records below {}", pruned.end()),
         Body::Restored(restored) => {
             format!("lineage {} after {}", restored.lineage, restored.parent)
         }

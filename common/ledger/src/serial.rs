@@ -92,6 +92,15 @@ impl SerialCipher {
     }
 }
 
+/// What is kept of a to-be-signed certificate whose record is pruned: its beginning, from which [`serial_of`] reads the
+/// serial.
+pub(crate) fn tbs_of(serial: &Serial) -> Vec<u8> {
+    // SEQUENCE of [0] EXPLICIT INTEGER 2 and the serial number, an INTEGER of 17 octets.
+    let mut tbs = vec![0x30, 24, 0xa0, 0x03, 0x02, 0x01, 0x02, 0x02, 17];
+    tbs.extend_from_slice(serial);
+    tbs
+}
+
 /// The serial number in a to-be-signed device certificate (RFC 5280 section 4.1: version, serial number, ...); none if it
 /// is not of our length.
 pub fn serial_of(tbs: &[u8]) -> Option<Serial> {

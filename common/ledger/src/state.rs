@@ -9,6 +9,7 @@ mod facts;
 mod keys;
 mod orders;
 mod restored;
+mod retention;
 pub mod stations;
 pub(crate) mod terms;
 mod unreported;
@@ -41,7 +42,8 @@ use self::unreported::Unreported;
 pub(crate) use self::withdrawn::TakenBack;
 pub use self::withdrawn::{Issue, Withdrawal, Withdrawn};
 use crate::entry::{
-    CrlIssued, DeviceOrder, Dispatch, Genesis, LogSequence, Rotation, StationOrder, Steady, Trust,
+    CrlIssued, DeviceOrder, Dispatch, Genesis, LogSequence, PrunedRecords, Rotation, StationOrder,
+    Steady, Trust,
 };
 use crate::merkle::Frontier;
 
@@ -83,6 +85,8 @@ pub struct State {
     pub(crate) anchor: AnchorStated,
     pub(crate) restores: Restores,
     pub(crate) stations: Stations,
+    /// The files of the log that were pruned, by their first record.
+    pub(crate) pruned: BTreeMap<u64, PrunedRecords>,
     pub(crate) units: u64,
     pub(crate) unreported: Unreported,
     /// Refusals and repeated answers logged since the last bundle was sealed.
@@ -263,6 +267,7 @@ impl State {
             anchor: AnchorStated::default(),
             restores: Restores::default(),
             stations: Stations::default(),
+            pruned: BTreeMap::new(),
             units: 0,
             unreported: Unreported::default(),
             answers_logged: 0,

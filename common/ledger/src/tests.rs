@@ -16,6 +16,7 @@ mod keys;
 mod model;
 mod orders;
 mod restores;
+mod retention;
 mod revoked_devices;
 mod stations;
 mod vault_model;

@@ -19,6 +19,7 @@
 //!   ? 14: [1*16 key-terms],            ; no label twice
 //!   ? 15: digest,                      ; of an amendment: fingerprint of the version that it replaces
 //!   ? 16: 1..3650,                     ; days by which the vault's clock may be ahead of its log after a pause
+//!   ? 17: 1..36500,                    ; days after which the vault may prune what HQ acknowledged; absent: never
 //! }
 //! credit = { 1: uint, 2: uint }
 //! product = {
@@ -62,6 +63,8 @@ use crate::trust::Role;
 
 /// The most days of [`Entitlement::clock_gap_days_max`].
 pub const CLOCK_GAP_DAYS_MAX: u64 = 3650;
+/// The most days of [`Entitlement::retention_days`].
+pub const RETENTION_DAYS_MAX: u64 = 36_500;
 /// The largest entitlement plaintext, in bytes: a log record holds it whole.
 pub const ENTITLEMENT_BYTES_MAX: usize = 96 * 1024;
 /// The most products of one entitlement.
@@ -238,6 +241,9 @@ pub struct Entitlement {
     /// How far ahead of the log the vault's clock may be after the machine was off, and how far a person may confirm it to
     /// be, in days, 1 to 3,650; none: as the vault's rules say.
     pub clock_gap_days_max: Option<u64>,
+    /// How many days old records of the log are, at least, before the vault may prune them, once HQ has acknowledged them: 1
+    /// to 36,500; none: it prunes nothing.
+    pub retention_days: Option<u64>,
     /// One account each; SKUs and tags are unique.
     pub products: Vec<ProductTerms>,
     /// SHA-256 of the policy file.
@@ -273,6 +279,7 @@ impl Entitlement {
             .with_some(14, key_terms::to_value(&self.keys))
             .with_some(15, self.amends.map(|digest| digest.as_bytes().to_vec()))
             .with_some(16, self.clock_gap_days_max)
+            .with_some(17, self.retention_days)
             .encode()
     }
 
@@ -307,6 +314,12 @@ impl Entitlement {
             clock_gap_days_max: match fields.optional_uint(16)? {
                 Some(days) if !(1..=CLOCK_GAP_DAYS_MAX).contains(&days) => {
                     return Err(fields.wrong(16, "1 to 3650 days were expected"));
+                }
+                days => days,
+            },
+            retention_days: match fields.optional_uint(17)? {
+                Some(days) if !(1..=RETENTION_DAYS_MAX).contains(&days) => {
+                    return Err(fields.wrong(17, "1 to 36500 days were expected"));
                 }
                 days => days,
             },
@@ -565,6 +578,7 @@ pub(crate) mod tests {
             },
             anchor_lease_max: 256,
             clock_gap_days_max: None,
+            retention_days: Some(90),
             products: vec![product(1, "TH-200"), product(2, "TH-300")],
             policy_digest: Fingerprint::of(b"policy"),
             keys: Vec::new(),

@@ -4,7 +4,7 @@ use super::Severity;
 use super::Severity::{Critical, Major, Minor, Note};
 
 /// The kinds, by code.
-const KINDS: [(&str, &[Severity]); 74] = [
+const KINDS: [(&str, &[Severity]); 75] = [
     ("ANCHOR-BACK", &[Critical]),
     ("BOOT-MISMATCH", &[Critical]),
     ("BUNDLE-CHAIN", &[Critical]),
@@ -49,6 +49,7 @@ const KINDS: [(&str, &[Severity]); 74] = [
     ("LINEAGE-UNKNOWN", &[Critical]),
     ("OVER-ISSUE", &[Critical]),
     ("POLICY-BREACH", &[Critical]),
+    ("PRUNE-MISMATCH", &[Critical]),
     ("RATE-EXCEEDED", &[Critical]),
     ("RECORD-EDITED", &[Critical]),
     ("REPLACED-VAULT-ISSUED", &[Major, Minor, Note]),

@@ -258,13 +258,16 @@ impl Vault<'_> {
         let mut builder = SegmentBuilder::new(first);
         for record in self.ledger.reader(LogSequence(first))? {
             let record = record?;
-            if !builder.has_room(record.bytes.len()) {
+            let Some(bytes) = record.whole() else {
+                return Err(pruned(record.sequence));
+            };
+            if !builder.has_room(bytes.len()) {
                 seal(std::mem::replace(
                     &mut builder,
                     SegmentBuilder::new(record.sequence),
                 ))?;
             }
-            builder.push(&record.bytes);
+            builder.push(bytes);
             progress.advance(1);
         }
         if !builder.is_empty() {
@@ -309,4 +312,13 @@ impl Vault<'_> {
             placed: Placed::Planned,
         }))
     }
+}
+
+/// Headquarters has forgotten records that this vault pruned, and the bundles that brought them are gone.
+fn pruned(sequence: u64) -> Error {
+    let message = format!(
+        "headquarters asks for record {sequence} again, which was pruned here, and the bundle that brought it is not in this home"
+    );
+    Error::integrity("LOG-PRUNED", message)
+        .hint("put the vault's `outbox` back, or find a stick with that bundle; if there is none, have another vault take its place")
 }

@@ -353,7 +353,8 @@ impl Vault<'_> {
                 Pending::New(new) => self.answer(&product, submission, *new)?,
                 Pending::Existing(sequence) => {
                     match self.existing(&product, submission, sequence)? {
-                        Some(issued) => Answer::Existing(issued),
+                        Some(Earlier::Issued(issued)) => Answer::Existing(*issued),
+                        Some(Earlier::Pruned(refusal)) => Answer::Refused(refusal),
                         None => self
                             .state()
                             .withheld(sequence)
@@ -545,7 +546,7 @@ impl Vault<'_> {
         product: &Sku,
         submission: &Submission,
         reservation: LogSequence,
-    ) -> Result<Option<Issued>> {
+    ) -> Result<Option<Earlier>> {
         let Submission::Verified(csr) = submission else {
             return Ok(None);
         };
@@ -568,9 +569,17 @@ impl Vault<'_> {
                 slot,
                 serial,
                 certificate,
+                pruned,
                 ..
             }) = issue
             {
+                if pruned {
+                    return Ok(Some(Earlier::Pruned(Refusal::CertificatePruned {
+                        sku: product.clone(),
+                        device_id,
+                        serial: serial.map(hex::encode).unwrap_or_default(),
+                    })));
+                }
                 let unit = Unit {
                     device_id,
                     entitlement,
@@ -580,14 +589,14 @@ impl Vault<'_> {
                 let Some(der) = certificate else {
                     return Ok(None);
                 };
-                return Ok(Some(Issued {
+                return Ok(Some(Earlier::Issued(Box::new(Issued {
                     unit,
                     der,
                     device_ca: self.device_ca_of(reservation)?.generation,
                     secrets: due,
                     keys_over: over,
                     earlier,
-                }));
+                }))));
             }
         }
         Err(Error::integrity(
@@ -596,6 +605,13 @@ impl Vault<'_> {
         )
         .hint("run `site audit verify`"))
     }
+}
+
+/// What a request was answered with before.
+enum Earlier {
+    Issued(Box<Issued>),
+    /// Its certificate was pruned.
+    Pruned(Refusal),
 }
 
 /// How many reservations are signed and recorded together.

@@ -326,6 +326,7 @@ pub fn entitlement() -> Entitlement {
         },
         anchor_lease_max: 256,
         clock_gap_days_max: None,
+        retention_days: None,
         products: vec![product(1, "TH-200", 50)],
         policy_digest: Fingerprint::of(b"the policy file"),
         keys: Vec::new(),

@@ -12,18 +12,19 @@ use super::encode::{
     BUNDLE_SEALED, BURNED, CLOCK, CLOCK_BEHIND, CLOCK_CONFIRM, CLOCK_CONFIRMED,
     CONTENT_ACKNOWLEDGEMENT, CONTENT_CLOCK_CORRECTION, CONTENT_ENTITLEMENT, CONTENT_GRANT,
     CONTENT_REANCHOR, CONTENT_REJECTED, CONTENT_REVOCATION, CRL, DEVICE, DEVICE_CHANGED, DISPATCH,
-    DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, REFUSED, REQUEST, RESERVED,
-    RESTORED, ROTATION, SIGNED, START, STATION, STATION_CA, STATION_CHANGED, STEADY_BOOT,
+    DISPATCH_ACCEPTED, DISPATCH_REFUSED, EXISTING, GENESIS, KEY, KIND, PRUNED, REFUSED, REQUEST,
+    RESERVED, RESTORED, ROTATION, SIGNED, START, STATION, STATION_CA, STATION_CHANGED, STEADY_BOOT,
     STEADY_SECONDS, TIME, TRUST,
 };
 use super::{
     Body, BundleSealed, Burned, BurnedSlots, CODE_BYTES_MAX, ClockFound, Content, CrlIssued,
     DeviceAction, DeviceChanged, DeviceOrder, Dispatch, ENTRY_BYTES_MAX, Entry, Genesis,
-    KeyOutcome, KeyReceipt, LogSequence, Refused, Request, Reserved, Restored, Rotation,
-    STATION_INTERVALS_MAX, STATION_PRODUCTS_MAX, Signed, Start, StationApproval, StationChange,
-    StationOrder, StationTerms, Steady, Submission, TEXT_BYTES_MAX, Trust, Verdict,
+    KeyOutcome, KeyReceipt, LogSequence, PRUNED_FILES_MAX, Pruned, PrunedRecords, Refused, Request,
+    Reserved, Restored, Rotation, STATION_INTERVALS_MAX, STATION_PRODUCTS_MAX, Signed, Start,
+    StationApproval, StationChange, StationOrder, StationTerms, Steady, Submission, TEXT_BYTES_MAX,
+    Trust, Verdict,
 };
-use crate::state::codec::Numbers;
+use crate::state::codec::{Numbers, read_numbered_digest};
 
 const WHAT: &str = "log entry";
 /// The most accounts whose slots one entry burns.
@@ -172,6 +173,10 @@ fn body(kind: u64, fields: &mut Fields) -> Result<Body, Error> {
             lineage: fields.octets(6)?,
             held: fields.uint(7)?,
             leases: leases(fields, 8)?,
+        }),
+        PRUNED => Body::Pruned(Pruned {
+            newest: fields.uint(3)?,
+            files: pruned(fields, 4)?,
         }),
         DEVICE_CHANGED => Body::DeviceChanged(DeviceChanged {
             reservation: LogSequence(fields.uint(3)?),
@@ -325,6 +330,23 @@ fn burned(fields: &mut Fields, key: i64) -> Result<Vec<BurnedSlots>, Error> {
         return Err(fields.wrong(key, "slots were expected"));
     }
     Ok(slots)
+}
+
+/// Files that were pruned, in order, none overlapping.
+fn pruned(fields: &mut Fields, key: i64) -> Result<Vec<PrunedRecords>, Error> {
+    let mut files: Vec<PrunedRecords> = Vec::new();
+    for value in fields.array(key, PRUNED_FILES_MAX)? {
+        let file = read_numbered_digest(value).filter(|(first, end, _)| {
+            first < end && files.last().is_none_or(|last| last.end <= *first)
+        });
+        let (first, end, digest) = file
+            .ok_or_else(|| fields.wrong(key, "records in order, with a digest, were expected"))?;
+        files.push(PrunedRecords { first, end, digest });
+    }
+    if files.is_empty() {
+        return Err(fields.wrong(key, "records were expected"));
+    }
+    Ok(files)
 }
 
 fn verdict(mut fields: Fields) -> Result<Verdict, Error> {

@@ -39,6 +39,7 @@ pub(super) const CLOCK_CONFIRMED: u64 = 22;
 pub(super) const STATION_CA: u64 = 23;
 pub(super) const STATION: u64 = 24;
 pub(super) const STATION_CHANGED: u64 = 25;
+pub(super) const PRUNED: u64 = 26;
 
 pub(super) const STEADY_BOOT: i64 = 7;
 pub(super) const STEADY_SECONDS: i64 = 8;
@@ -173,6 +174,13 @@ pub(super) fn entry(entry: &Entry) -> Vec<u8> {
             .with(6, restored.lineage.as_bytes().to_vec())
             .with(7, restored.held)
             .with_array(8, leases(&restored.leases)),
+        Body::Pruned(pruned) => {
+            let files = pruned.files.iter().map(|file| {
+                let digest = Value::from(digest(&file.digest));
+                Value::Array(vec![Value::from(file.first), Value::from(file.end), digest])
+            });
+            start(PRUNED).with(3, pruned.newest).with_array(4, files)
+        }
         Body::DeviceChanged(changed) => start(DEVICE_CHANGED)
             .with(3, sequence(changed.reservation))
             .with(4, changed.account.number())

@@ -78,6 +78,16 @@ fn each_body() -> Vec<Body> {
         Body::StationCa {
             certificate: vec![0x30, 0x00],
         },
+        Body::Pruned(Pruned {
+            newest: 1_700_000_000,
+            files: [(0, 9), (9, 12)]
+                .map(|(first, end)| PrunedRecords {
+                    first,
+                    end,
+                    digest: Fingerprint::of(b"what is kept"),
+                })
+                .to_vec(),
+        }),
         approve(StationTerms {
             products: None,
             units_per_day: None,

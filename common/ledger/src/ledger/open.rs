@@ -7,8 +7,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::index::{Overlay, broken, decode};
+use super::prune::expect_pruned;
 use super::{Ledger, text_fits};
-use crate::apply::apply;
+use crate::apply::apply_leaf;
 use crate::entry::{Body, Entry, Genesis, LogSequence};
 use crate::error::Error;
 use crate::index::{self, Batch, GatheredIndex, IndexStore, SledIndex};
@@ -255,6 +256,7 @@ impl Ledger {
             None => (State::new(), Head::default()),
         };
         apply_from(&*log, &mut state, &head)?;
+        expect_pruned(&*log, &state)?;
         Ok(Self {
             checkpoint: (state.clone(), log.head()),
             log,
@@ -344,7 +346,7 @@ pub(super) fn apply_from(log: &dyn LogStore, state: &mut State, from: &Head) -> 
     for record in log.scan(from.end)? {
         let record = record?;
         let entry = decode(&record)?;
-        apply(state, &record.bytes, &entry);
+        apply_leaf(state, record.leaf(), &entry);
     }
     Ok(())
 }

@@ -40,12 +40,14 @@ pub struct DeviceHistory {
     pub keys: Vec<KeyLabel>,
     /// The certificate's serial number.
     pub serial: Option<Serial>,
-    /// The certificate, DER; none while the reservation is open.
+    /// The certificate, DER; none while the reservation is open, or where it was pruned.
     pub certificate: Option<Vec<u8>>,
+    /// Whether its records were pruned: headquarters has the certificate.
+    pub pruned: bool,
 }
 
 impl Ledger {
-    /// The certificate of a reservation, DER; none if it has none, or none that is durable.
+    /// The certificate of a reservation, DER; none if it has none, none that is durable, or none any more.
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::RecordUnreadable`] and [`Error::Certificate`] if the records cannot be read or are
@@ -58,8 +60,13 @@ impl Ledger {
         let Some((signed, _)) = places.signed else {
             return Ok(None);
         };
-        let (_, reserved) = reserved(&self.log.read(places.reserved)?)?;
-        let Body::Signed(signed) = decode(&self.log.read(signed)?)?.body else {
+        let record = self.log.read(places.reserved)?;
+        let (_, reserved) = reserved(&record)?;
+        let answer = self.log.read(signed)?;
+        if record.pruned.is_some() || answer.pruned.is_some() {
+            return Ok(None);
+        }
+        let Body::Signed(signed) = decode(&answer)?.body else {
             return Err(
                 broken("a position that should be a signature's is another record's").into(),
             );
@@ -91,13 +98,10 @@ impl Ledger {
         for sku in skus {
             for (record, entry) in self.lookup().history(sku, device_id)? {
                 let certificate = self.certificate(record.reservation)?;
-                all.extend(history(
-                    record.reservation,
-                    record.signed,
-                    sku,
-                    &entry,
-                    certificate,
-                ));
+                // A reservation that is signed has one, unless it was pruned.
+                let pruned = record.signed.is_some() && certificate.is_none();
+                let found = history(record.reservation, record.signed, sku, &entry, certificate);
+                all.extend(found.map(|history| DeviceHistory { pruned, ..history }));
             }
         }
         Ok(all)
@@ -173,6 +177,7 @@ pub(super) fn history(
         keys: reserved.keys.clone(),
         serial: serial_of(&reserved.tbs),
         certificate,
+        pruned: false,
     })
 }
 

@@ -56,7 +56,7 @@ impl Ledger {
             for record in self.reader(LogSequence(0))? {
                 let record = record?;
                 if record.sequence < tail.size() {
-                    before.append(leaf_hash(&record.bytes));
+                    before.append(record.leaf());
                 }
                 if record.sequence < tail.first {
                     continue;
@@ -64,7 +64,7 @@ impl Ledger {
                 let Some((expected, rest)) = fresh.split_first() else {
                     break;
                 };
-                if *expected != record.bytes {
+                if leaf_hash(expected) != record.leaf() {
                     let sequence = record.sequence;
                     return Err(refused(format!(
                         "record {sequence} is another one in this log"

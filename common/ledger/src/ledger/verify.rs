@@ -3,7 +3,7 @@
 use super::index::decode;
 use super::open::position_of;
 use super::{Ledger, View};
-use crate::apply::apply;
+use crate::apply::apply_leaf;
 use crate::entry::LogSequence;
 use crate::error::Error;
 use crate::log::{Head, LogStore, Position};
@@ -22,7 +22,7 @@ impl View {
         let (mut state, mut end) = (State::new(), Head::default());
         for record in log.scan(Position::START)? {
             let record = record?;
-            apply(&mut state, &record.bytes, &decode(&record)?);
+            apply_leaf(&mut state, record.leaf(), &decode(&record)?);
             end = record.head();
             read();
         }

@@ -6,6 +6,7 @@ use mintmark_protocol::identifier::{DeviceId, Sku};
 
 use super::index::decode;
 use super::open::{Floor, Folder, apply_from};
+use super::prune::expect_pruned;
 use super::read::{DeviceHistory, Entries, certificate, history};
 use crate::entry::{Body, LogSequence};
 use crate::error::Error;
@@ -32,6 +33,17 @@ impl View {
     /// [`Error::Storage`] if there is no log or it does not hold what was written; [`Error::RecordUnreadable`] and
     /// [`Error::GenesisMissing`] if it is not a vault's.
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        let view = Self::open_once(folder)?;
+        if expect_pruned(&view.log, &view.state).is_ok() {
+            return Ok(view);
+        }
+        // Its owner may have pruned it meanwhile, and the log says so by now.
+        let view = Self::open_once(folder)?;
+        expect_pruned(&view.log, &view.state)?;
+        Ok(view)
+    }
+
+    fn open_once(folder: &Path) -> Result<Self, Error> {
         let paths = Folder::new(folder);
         // In this order: a snapshot is never ahead of the log.
         let mut snapshot = Snapshot::read(&paths.snapshot)?;
@@ -153,7 +165,7 @@ impl View {
         sku: Option<&Sku>,
         device_id: &DeviceId,
     ) -> Result<Vec<DeviceHistory>, Error> {
-        let mut found: Vec<(DeviceHistory, Vec<u8>)> = Vec::new();
+        let mut found: Vec<(DeviceHistory, Option<Vec<u8>>)> = Vec::new();
         for record in self.log.scan(Position::START)? {
             let record = record?;
             let sequence = LogSequence(record.sequence);
@@ -164,19 +176,22 @@ impl View {
                         continue;
                     };
                     if sku.is_none_or(|sku| *sku == account.sku) {
-                        let tbs = reserved.tbs.clone();
+                        let tbs = record.whole().map(|_| reserved.tbs.clone());
                         let history = history(sequence, None, &account.sku, &entry, None);
                         found.extend(history.map(|history| (history, tbs)));
                     }
                 }
                 Body::Signed(signed) => {
-                    let of = |(history, _): &&mut (DeviceHistory, Vec<u8>)| {
+                    let of = |(history, _): &&mut (DeviceHistory, Option<Vec<u8>>)| {
                         history.reservation == signed.reservation && history.signed.is_none()
                     };
                     if let Some((history, tbs)) = found.iter_mut().find(of) {
                         history.signed = Some(sequence);
-                        history.certificate =
-                            Some(certificate(signed.reservation, tbs, &signed.signature)?);
+                        history.pruned = record.pruned.is_some() || tbs.is_none();
+                        if let Some(tbs) = tbs.as_ref().filter(|_| !history.pruned) {
+                            history.certificate =
+                                Some(certificate(signed.reservation, tbs, &signed.signature)?);
+                        }
                     }
                 }
                 _ => {}

@@ -1,7 +1,7 @@
 //! What holds between a record and the one before it.
 
 use super::frame::Frame;
-use super::{Head, link};
+use super::{Head, link_of};
 
 /// A group of which the last record was part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +63,11 @@ impl Chain {
         self.open_group.is_none()
     }
 
-    /// Takes the next record, and returns its link; or says why it cannot follow.
+    /// Takes the next record, by its SHA-256, and returns its link; or says why it cannot follow.
     pub(super) fn accept(
         &mut self,
         frame: &Frame,
-        record: &[u8],
+        digest: &[u8; 32],
     ) -> Result<[u8; 32], &'static str> {
         if let Some((sequence, previous)) = self.next {
             if frame.sequence != sequence {
@@ -85,7 +85,7 @@ impl Chain {
                 return Err("the record belongs to another group");
             }
         }
-        let own_link = link(&frame.previous, record);
+        let own_link = link_of(&frame.previous, digest);
         *self = Self::after(frame, own_link);
         Ok(own_link)
     }

@@ -1,7 +1,7 @@
 //! The few operations of the operating system that change a log, apart so that a test can make
 //! each of them fail.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -22,6 +22,12 @@ pub(super) trait Disk: Send {
 
     /// Cuts a file to `bytes`.
     fn truncate(&self, file: &File, bytes: u64) -> io::Result<()>;
+
+    /// Gives a file another name, in the place of whatever has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// The real thing.
@@ -51,5 +57,13 @@ impl Disk for OperatingSystem {
 
     fn truncate(&self, file: &File, bytes: u64) -> io::Result<()> {
         file.set_len(bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 }

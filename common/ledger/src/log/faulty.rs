@@ -1,5 +1,7 @@
 //! A log whose appends fail on demand, for tests.
 
+use super::prune::Shorten;
+use super::pruned::PrunedFile;
 use super::{Head, LogStore, Position, Record, Records};
 use crate::StorageError;
 
@@ -93,6 +95,23 @@ impl<L: LogStore> LogStore for FaultyLog<L> {
     fn scan(&self, from: Position) -> Result<Records<'_>, StorageError> {
         self.check_outcome_known()?;
         self.inner.scan(from)
+    }
+
+    fn prepare_prune(
+        &mut self,
+        below: u64,
+        shorten: Shorten<'_>,
+    ) -> Result<Vec<PrunedFile>, StorageError> {
+        self.check_outcome_known()?;
+        self.inner.prepare_prune(below, shorten)
+    }
+
+    fn finish_prune(&mut self) -> Result<(), StorageError> {
+        self.inner.finish_prune()
+    }
+
+    fn pruned(&self) -> Result<Vec<PrunedFile>, StorageError> {
+        self.inner.pruned()
     }
 }
 

@@ -12,9 +12,11 @@ use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable};
 use super::group::{encode_group, stored_bytes};
 use super::lock::Locked;
 use super::mark::Mark;
-use super::segment::{self, Frames, Segment, Segments, Stop, read_up_to};
+use super::prune::Shorten;
+use super::pruned::PrunedFile;
+use super::segment::{self, Frames, Segment, Segments, Source, Stop, read_up_to};
 use super::unopened::{Unopened, look};
-use super::{Head, LogStore, Position, Record, Records, link};
+use super::{Head, LogStore, Position, Record, Records, link, link_of};
 use crate::StorageError;
 use crate::storage_error::io_error;
 
@@ -52,7 +54,13 @@ pub struct FileLog {
     /// Why the outcome of an append is unknown, from then on.
     pub(super) poison: Option<String>,
     /// The file that was read from last. Reads go to recent records for the most part.
-    pub(super) read_file: RefCell<Option<(u64, File)>>,
+    pub(super) read_file: RefCell<Option<ReadFile>>,
+}
+
+/// A file of the log that is open for reading.
+pub(super) struct ReadFile {
+    base: u64,
+    source: Source,
 }
 
 pub(super) struct Writer {
@@ -216,7 +224,7 @@ impl FileLog {
     }
 
     /// Begins the next file of the log, at its end.
-    fn begin_segment(&mut self) -> Result<(), StorageError> {
+    pub(super) fn begin_segment(&mut self) -> Result<(), StorageError> {
         let base = self.head.end.0;
         let path = segment::path(&self.segments.folder, base);
         let Some(writer) = &mut self.writer else {
@@ -237,24 +245,39 @@ impl FileLog {
         Ok(())
     }
 
-    /// Reads up to `buffer.len()` bytes of the segment from `position` on.
+    /// Reads up to `buffer.len()` bytes of the whole segment that is open, from `position` on.
     fn read_bytes(
         &self,
         segment: Segment,
         position: Position,
         buffer: &mut [u8],
     ) -> Result<usize, StorageError> {
-        let mut cached = self.read_file.borrow_mut();
-        let file = match cached.take() {
-            Some((base, file)) if base == segment.base => file,
-            _ => self.segments.open(segment.base)?,
+        let cached = self.read_file.borrow();
+        let Some(ReadFile {
+            source: Source::Whole(file),
+            ..
+        }) = &*cached
+        else {
+            return Ok(0);
         };
         let left = usize::try_from(segment.end() - position.0).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let filled = read_up_to(&file, &mut buffer[..wanted], position.0 - segment.base)
-            .map_err(self.segments.read_error(segment.base))?;
-        *cached = Some((segment.base, file));
-        Ok(filled)
+        read_up_to(file, &mut buffer[..wanted], position.0 - segment.base)
+            .map_err(self.segments.read_error(segment.base))
+    }
+
+    /// Has the file that holds a segment open.
+    fn enter(&self, segment: Segment) -> Result<(), StorageError> {
+        let mut cached = self.read_file.borrow_mut();
+        if cached.as_ref().is_none_or(|read| read.base != segment.base) {
+            // None while it cannot be opened.
+            *cached = None;
+            *cached = Some(ReadFile {
+                base: segment.base,
+                source: self.segments.source(segment.base)?,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -340,6 +363,26 @@ impl LogStore for FileLog {
             position: at,
             reason: unreadable.reason(),
         };
+        self.enter(segment)?;
+        if let Some(ReadFile {
+            source: Source::Pruned(pruned),
+            ..
+        }) = &*self.read_file.borrow()
+        {
+            let kept = match pruned.record_at(at.0) {
+                Ok(kept) => kept.ok_or_else(|| corrupt(Unreadable::Magic))?,
+                Err(Stop::Unreadable(unreadable)) => return Err(corrupt(unreadable)),
+                Err(Stop::Failed(error)) => return Err(error),
+            };
+            return Ok(Record {
+                sequence: kept.frame.sequence,
+                position: at,
+                end: Position(kept.end),
+                link: link_of(&kept.frame.previous, &kept.digest()),
+                bytes: kept.bytes,
+                pruned: kept.hashes,
+            });
+        }
         let mut buffer = vec![0; RECORD_READ_BYTES];
         let mut filled = self.read_bytes(segment, at, &mut buffer)?;
         let stored = Frame::stored_bytes(&buffer[..filled]).map_err(corrupt)?;
@@ -356,6 +399,7 @@ impl LogStore for FileLog {
             end: Position(at.0.saturating_add(stored as u64)),
             link: link(&frame.previous, &bytes),
             bytes,
+            pruned: None,
         })
     }
 
@@ -376,6 +420,23 @@ impl LogStore for FileLog {
             frames: Some(Frames::new(self.segments.clone(), from, self.head.end)),
             chain,
         }))
+    }
+
+    fn prepare_prune(
+        &mut self,
+        below: u64,
+        shorten: Shorten<'_>,
+    ) -> Result<Vec<PrunedFile>, StorageError> {
+        self.check_outcome_known()?;
+        self.prepare(below, shorten)
+    }
+
+    fn finish_prune(&mut self) -> Result<(), StorageError> {
+        self.finish()
+    }
+
+    fn pruned(&self) -> Result<Vec<PrunedFile>, StorageError> {
+        self.pruned_files()
     }
 }
 
@@ -399,15 +460,16 @@ impl Iterator for Scan {
         };
         let error = match frames.next() {
             Ok(None) => return None,
-            Ok(Some((frame, record))) => match self.chain.accept(&frame, record) {
+            Ok(Some((frame, found))) => match self.chain.accept(&frame, &found.digest()) {
                 Ok(link) => {
-                    let bytes = record.to_vec();
+                    let (bytes, pruned) = (found.bytes.to_vec(), found.hashes);
                     return Some(Ok(Record {
                         sequence: frame.sequence,
                         position,
                         end: frames.position(),
                         link,
                         bytes,
+                        pruned,
                     }));
                 }
                 Err(reason) => corrupt(Some(frame.sequence), reason),

@@ -46,6 +46,8 @@ pub(super) enum Unreadable {
     Checksum,
     /// The checksum matches, but the sequence number is not in the group: never written by us.
     Group,
+    /// What was kept of pruned records is not what the file says.
+    Pruned,
 }
 
 impl Unreadable {
@@ -57,6 +59,7 @@ impl Unreadable {
             Self::Length => "the length of the record is impossible",
             Self::Checksum => "the checksum does not match",
             Self::Group => "the record is not in its own group",
+            Self::Pruned => "what was kept of pruned records is damaged",
         }
     }
 }

@@ -62,6 +62,7 @@ impl LogStore for MemoryLog {
                 end: positions.get(index + 1).copied().unwrap_or(head.end),
                 link,
                 bytes: record.clone(),
+                pruned: None,
             });
         }
         self.head = head;

@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! FOLDER/<offset>.log              the records
+//! FOLDER/<offset>.pruned           what is kept of records that were pruned, in the place of such a file
 //! FOLDER/head                      the head that was durable when it was written, unsynced
 //! FOLDER/torn-<offset>-<n>.bin     what was cut off, kept
 //! ```
@@ -27,6 +28,8 @@ pub(crate) mod lock;
 mod mark;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+mod prune;
+mod pruned;
 mod recovery;
 pub(crate) mod regular;
 mod segment;
@@ -40,12 +43,15 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::StorageError;
+use crate::merkle::leaf_hash;
 
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, FaultyLog};
 pub use file::{FileLog, Opened, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryLog;
+pub use prune::Shorten;
+pub use pruned::PrunedFile;
 pub use unopened::Unopened;
 
 /// The largest record, in bytes.
@@ -109,11 +115,35 @@ pub struct Record {
     pub end: Position,
     /// Its own link.
     pub link: [u8; 32],
-    /// What was appended.
+    /// What was appended; of a record that was pruned, what is kept of it.
     pub bytes: Vec<u8>,
+    /// Of a record that was pruned: what stands for it in the chain and in the tree.
+    pub pruned: Option<Hashes>,
+}
+
+/// The hashes of a record that is not there whole any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashes {
+    /// SHA-256 of the record: what its link is made of.
+    pub record: [u8; 32],
+    /// Its leaf hash in the Merkle tree.
+    pub leaf: [u8; 32],
 }
 
 impl Record {
+    /// Its leaf hash in the Merkle tree, whether it is there whole or not.
+    #[must_use]
+    pub fn leaf(&self) -> [u8; 32] {
+        self.pruned
+            .map_or_else(|| leaf_hash(&self.bytes), |hashes| hashes.leaf)
+    }
+
+    /// What was appended; none of a record that was pruned.
+    #[must_use]
+    pub fn whole(&self) -> Option<&[u8]> {
+        self.pruned.is_none().then_some(&self.bytes)
+    }
+
     /// The head of a log that ends with this record.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -128,9 +158,14 @@ impl Record {
 /// The link of a record, given the link of the one before it (see the module's documentation).
 #[must_use]
 pub fn link(previous: &[u8; 32], record: &[u8]) -> [u8; 32] {
+    link_of(previous, &Sha256::digest(record).into())
+}
+
+/// The link of a record of which the SHA-256 is known.
+fn link_of(previous: &[u8; 32], digest: &[u8; 32]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(previous);
-    hash.update(Sha256::digest(record));
+    hash.update(digest);
     hash.finalize().into()
 }
 
@@ -170,4 +205,34 @@ pub trait LogStore: Send {
     /// # Errors
     /// As [`Self::read`]; a `from` that is the end of the log is an empty iterator.
     fn scan(&self, from: Position) -> Result<Records<'_>, StorageError>;
+
+    /// Puts beside the records below `below` what is to be kept of them, durably; what the log holds is not changed. Whole
+    /// groups only: one that `below` lies in stays as it is. A store that keeps no files keeps everything, and names none.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskFull`] and others; the log is as it was.
+    fn prepare_prune(
+        &mut self,
+        below: u64,
+        shorten: Shorten<'_>,
+    ) -> Result<Vec<PrunedFile>, StorageError> {
+        let _ = (below, shorten);
+        Ok(Vec::new())
+    }
+
+    /// Lets what [`Self::prepare_prune`] put beside the records take their place. They are gone when it returns.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]: some of them may be gone, and each is there in one of the two forms.
+    fn finish_prune(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// The files that took the place of records, in order.
+    ///
+    /// # Errors
+    /// [`StorageError::LogCorrupt`] if one is damaged; [`StorageError::Io`].
+    fn pruned(&self) -> Result<Vec<PrunedFile>, StorageError> {
+        Ok(Vec::new())
+    }
 }

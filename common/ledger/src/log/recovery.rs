@@ -5,10 +5,12 @@
 //! and any part of it may be missing. Whatever else is unreadable was damaged after it was
 //! durable, and is never cut off.
 
+use sha2::{Digest as _, Sha256};
+
 use super::chain::Chain;
 use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, Unreadable, lacks_a_sector, one_bit_off};
-use super::segment::{Frames, Segments, Stop, find_ending, find_frame, read_up_to};
-use super::{Head, Position};
+use super::segment::{Frames, Segments, Source, Stop, find_ending, find_frame, read_up_to};
+use super::{Head, Position, link_of};
 use crate::StorageError;
 
 /// What the files of a log hold.
@@ -79,15 +81,14 @@ pub(super) fn survey(segments: &Segments, known: Option<&Head>) -> Result<Survey
         let position = frames.position();
         let at_boundary = chain.at_group_boundary();
         match frames.next() {
-            Ok(Some((frame, record))) => {
-                let own_link =
-                    chain
-                        .accept(&frame, record)
-                        .map_err(|reason| StorageError::LogCorrupt {
-                            sequence: Some(next.size),
-                            position,
-                            reason,
-                        })?;
+            Ok(Some((frame, found))) => {
+                let own_link = chain.accept(&frame, &found.digest()).map_err(|reason| {
+                    StorageError::LogCorrupt {
+                        sequence: Some(next.size),
+                        position,
+                        reason,
+                    }
+                })?;
                 if at_boundary {
                     group_begin = position;
                 }
@@ -168,7 +169,23 @@ pub(super) fn find_known(
     let Some((_, segment)) = segments.holding(Position(byte)) else {
         return Err(another);
     };
-    let file = segments.open(segment.base)?;
+    let file = match segments.source(segment.base)? {
+        Source::Whole(file) => file,
+        Source::Pruned(pruned) => {
+            let kept = match pruned.record_ending(known.end.0) {
+                Ok(kept) => kept,
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Unreadable(_)) => None,
+            };
+            let frame = kept.filter(|kept| {
+                kept.frame.sequence == sequence
+                    && link_of(&kept.frame.previous, &kept.digest()) == known.link
+            });
+            return frame.map_or(Err(another), |kept| {
+                Ok(Chain::after(&kept.frame, known.link))
+            });
+        }
+    };
     let found = find_ending(&file, segment.base, known.end, sequence, &known.link)
         .map_err(segments.read_error(segment.base))?;
     found.map_or(Err(another), |frame| Ok(Chain::after(&frame, known.link)))
@@ -220,7 +237,8 @@ fn is_one_bit_off(
     Ok(
         Frame::decode(&frame, position).is_ok_and(|(header, stored)| {
             let record = frame.get(HEADER_BYTES..stored).unwrap_or_default();
-            chain.clone().accept(&header, record).is_ok()
+            let digest = Sha256::digest(record).into();
+            chain.clone().accept(&header, &digest).is_ok()
         }),
     )
 }

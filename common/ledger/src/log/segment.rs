@@ -5,9 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::frame::{FRAME_BYTES_MAX, Frame, HEADER_BYTES, MAGIC, Unreadable, first_sequence};
+use super::pruned::{self, Kept, Pruned};
 use super::regular::open_regular;
-use super::{Position, link};
+use super::{Hashes, Position, link};
 use crate::StorageError;
 use crate::storage_error::io_error;
 
@@ -70,13 +73,15 @@ impl Segments {
         for entry in entries {
             let name = entry.map_err(io_error("read", folder))?.file_name();
             bases.extend(name.to_str().and_then(base_of));
+            bases.extend(name.to_str().and_then(pruned::base_of));
         }
         bases.sort_unstable();
+        bases.dedup();
 
         // Lengths are looked up after all names: a file is not written to any more once its
         // successor has a name, so that a reader beside the writer sees no gap.
         let mut list: Vec<Segment> = Vec::with_capacity(bases.len());
-        let mut end = 0;
+        let (mut end, mut last_is_whole) = (0, false);
         for base in bases {
             let path = path(folder, base);
             if base > end {
@@ -85,22 +90,44 @@ impl Segments {
                     position: Position(end),
                 });
             }
+            let found = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                found => Some(found.map_err(io_error("open", &path))?),
+            };
             if base < end {
+                // What a prune that came to no end copied of the file before, which is there whole.
+                let is_copy = found.as_ref().is_some_and(|found| {
+                    found.is_file() && base.checked_add(found.len()) == Some(end)
+                });
+                if is_copy && last_is_whole {
+                    continue;
+                }
                 return Err(StorageError::LogCorrupt {
                     sequence: None,
                     position: Position(base),
                     reason: "two files hold the same part of the log",
                 });
             }
-            let found = fs::symlink_metadata(&path).map_err(io_error("open", &path))?;
-            if !found.is_file() {
-                return Err(StorageError::LogCorrupt {
-                    sequence: None,
-                    position: Position(base),
-                    reason: "a link, a folder, a pipe or a device stands in the place of a file",
-                });
-            }
-            let bytes = found.len();
+            last_is_whole = found.is_some();
+            let bytes = match found {
+                Some(found) if !found.is_file() => {
+                    return Err(StorageError::LogCorrupt {
+                        sequence: None,
+                        position: Position(base),
+                        reason: "a link, a folder, a pipe or a device stands in the place of a file",
+                    });
+                }
+                Some(found) => found.len(),
+                None => match Pruned::open(folder, base)? {
+                    Some(pruned) => pruned.end.saturating_sub(pruned.base),
+                    None => {
+                        return Err(StorageError::LogMissing {
+                            path,
+                            position: Position(base),
+                        });
+                    }
+                },
+            };
             end = base.checked_add(bytes).ok_or(StorageError::LogCorrupt {
                 sequence: None,
                 position: Position(base),
@@ -142,11 +169,15 @@ impl Segments {
     /// there is not verified.
     pub(super) fn position_before(&self, sequence: u64) -> Result<Position, StorageError> {
         for segment in self.list.iter().rev() {
-            let mut header = [0; HEADER_BYTES];
-            let file = self.open(segment.base)?;
-            let read = read_up_to(&file, &mut header, 0);
-            let read = read.map_err(self.read_error(segment.base))?;
-            let first = first_sequence(header.get(..read).unwrap_or_default());
+            let first = match self.source(segment.base)? {
+                Source::Pruned(pruned) => Some(pruned.facts.first),
+                Source::Whole(file) => {
+                    let mut header = [0; HEADER_BYTES];
+                    let read = read_up_to(&file, &mut header, 0);
+                    let read = read.map_err(self.read_error(segment.base))?;
+                    first_sequence(header.get(..read).unwrap_or_default())
+                }
+            };
             if first.is_some_and(|first| first <= sequence) {
                 return Ok(Position(segment.base));
             }
@@ -154,7 +185,17 @@ impl Segments {
         Ok(Position::START)
     }
 
-    /// Opens the file that begins at `base` for reading.
+    /// Opens what holds the part of the log that begins at `base`: the file of whole records, if there is one.
+    pub(super) fn source(&self, base: u64) -> Result<Source, StorageError> {
+        match self.open(base) {
+            Err(missing @ StorageError::LogMissing { .. }) => Pruned::open(&self.folder, base)?
+                .map(|pruned| Source::Pruned(Box::new(pruned)))
+                .ok_or(missing),
+            file => Ok(Source::Whole(file?)),
+        }
+    }
+
+    /// Opens the file of whole records that begins at `base` for reading.
     pub(super) fn open(&self, base: u64) -> Result<File, StorageError> {
         let path = path(&self.folder, base);
         open_regular(OpenOptions::new().read(true), &path).map_err(|error| {
@@ -172,6 +213,31 @@ impl Segments {
     /// The error of a read that failed in the file that begins at `base`.
     pub(super) fn read_error(&self, base: u64) -> impl FnOnce(io::Error) -> StorageError {
         io_error("read", &path(&self.folder, base))
+    }
+}
+
+/// What holds a part of a log.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The records as they were written.
+    Whole(File),
+    /// What is kept of them.
+    Pruned(Box<Pruned>),
+}
+
+/// A record that was found.
+pub(super) struct Found<'a> {
+    /// The record, or what is kept of it.
+    pub(super) bytes: &'a [u8],
+    /// Of a record that was pruned.
+    pub(super) hashes: Option<Hashes>,
+}
+
+impl Found<'_> {
+    /// SHA-256 of the record as it was written.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.hashes
+            .map_or_else(|| Sha256::digest(self.bytes).into(), |h| h.record)
     }
 }
 
@@ -207,10 +273,20 @@ pub(super) struct Frames {
     limit: u64,
     position: u64,
     file: Option<(File, Segment)>,
+    pruned: Option<Reading>,
     buffer: Vec<u8>,
     /// The part of the buffer that was read and not yet handed out; it begins at `position`.
     start: usize,
     filled: usize,
+}
+
+/// A pruned file that is being read.
+struct Reading {
+    file: Box<Pruned>,
+    /// The records of one of its blocks, from the next on.
+    block: std::vec::IntoIter<Kept>,
+    /// The one that was handed out last.
+    kept: Option<Kept>,
 }
 
 impl Frames {
@@ -221,6 +297,7 @@ impl Frames {
             limit: limit.0,
             position: from.0,
             file: None,
+            pruned: None,
             buffer: Vec::new(),
             start: 0,
             filled: 0,
@@ -234,9 +311,13 @@ impl Frames {
 
     /// The next frame and its record; `None` at the limit. After a stop the position is that of
     /// the frame which could not be read.
-    pub(super) fn next(&mut self) -> Result<Option<(Frame, &[u8])>, Stop> {
+    pub(super) fn next(&mut self) -> Result<Option<(Frame, Found<'_>)>, Stop> {
         if self.position >= self.limit {
             return Ok(None);
+        }
+        self.enter()?;
+        if self.pruned.is_some() {
+            return self.next_kept();
         }
         self.fill(HEADER_BYTES)?;
         let stored =
@@ -247,7 +328,75 @@ impl Frames {
         let record = self.start + HEADER_BYTES..self.start + stored;
         self.start += stored;
         self.position += stored as u64;
-        Ok(Some((frame, &self.buffer[record])))
+        let bytes = &self.buffer[record];
+        let hashes = None;
+        Ok(Some((frame, Found { bytes, hashes })))
+    }
+
+    /// The next record of a pruned file.
+    fn next_kept(&mut self) -> Result<Option<(Frame, Found<'_>)>, Stop> {
+        let unreadable = || Stop::Unreadable(Unreadable::Pruned);
+        let position = self.position;
+        let reading = self.pruned.as_mut().ok_or_else(unreadable)?;
+        let kept = match reading.block.next() {
+            Some(kept) => kept,
+            None => {
+                let block = reading.file.block_at(position)?;
+                reading.block = block.into_iter();
+                let block = reading.block.by_ref();
+                block
+                    .find(|kept| kept.position >= position)
+                    .ok_or_else(unreadable)?
+            }
+        };
+        if kept.position != position {
+            return Err(unreadable());
+        }
+        self.position = kept.end;
+        let frame = kept.frame;
+        let kept = reading.kept.insert(kept);
+        let (bytes, hashes) = (kept.bytes.as_slice(), kept.hashes);
+        Ok(Some((frame, Found { bytes, hashes })))
+    }
+
+    /// Has the file open that holds the position.
+    fn enter(&mut self) -> Result<(), Stop> {
+        let position = self.position;
+        let within = |begin: u64, end: u64| (begin..end).contains(&position);
+        let file = self.file.as_ref();
+        let pruned = self.pruned.as_ref().map(|reading| &reading.file);
+        if file.is_some_and(|(_, s)| within(s.base, s.end()))
+            || pruned.is_some_and(|file| within(file.base, file.end))
+        {
+            return Ok(());
+        }
+        (self.file, self.pruned) = (None, None);
+        (self.start, self.filled) = (0, 0);
+        // Beside a writer that prunes, the files may be others than they were: once.
+        for again in [false, true] {
+            if again {
+                self.segments = Segments::list(&self.segments.folder).map_err(Stop::Failed)?;
+            }
+            let Some((_, segment)) = self.segments.holding(self.position()) else {
+                return Ok(());
+            };
+            match self.segments.source(segment.base) {
+                Ok(Source::Whole(file)) => self.file = Some((file, segment)),
+                Ok(Source::Pruned(file)) if within(file.base, file.end) => {
+                    self.pruned = Some(Reading {
+                        file,
+                        block: Vec::new().into_iter(),
+                        kept: None,
+                    });
+                }
+                Ok(Source::Pruned(_)) if !again => continue,
+                Err(StorageError::LogMissing { .. }) if !again => continue,
+                Ok(Source::Pruned(_)) => return Err(Stop::Unreadable(Unreadable::Pruned)),
+                Err(error) => return Err(Stop::Failed(error)),
+            }
+            return Ok(());
+        }
+        Ok(())
     }
 
     /// Makes sure that the buffer holds `wanted` bytes from the position on, or all that are left
@@ -255,16 +404,6 @@ impl Frames {
     fn fill(&mut self, wanted: usize) -> Result<(), Stop> {
         if self.filled - self.start >= wanted {
             return Ok(());
-        }
-        let in_file = |s: &Segment| s.base <= self.position && self.position < s.end();
-        if !self.file.as_ref().is_some_and(|(_, s)| in_file(s)) {
-            let Some((_, segment)) = self.segments.holding(self.position()) else {
-                return Ok(());
-            };
-            let file = self.segments.open(segment.base).map_err(Stop::Failed)?;
-            self.file = Some((file, segment));
-            self.start = 0;
-            self.filled = 0;
         }
         let Some((file, segment)) = &self.file else {
             return Ok(());

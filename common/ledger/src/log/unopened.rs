@@ -13,7 +13,7 @@ use super::mark::{self, Mark};
 use super::recovery::{Survey, find_known, survey};
 use super::regular::open_regular;
 use super::segment::{self, Frames, Segments, Stop, read_up_to};
-use super::{Head, link, torn};
+use super::{Head, link_of, torn};
 use crate::StorageError;
 use crate::storage_error::io_error;
 
@@ -130,8 +130,8 @@ impl Unopened {
         loop {
             let position = frames.position();
             match frames.next() {
-                Ok(Some((frame, record))) if frame.sequence == sequence => {
-                    return Ok(Some(link(&frame.previous, record)));
+                Ok(Some((frame, found))) if frame.sequence == sequence => {
+                    return Ok(Some(link_of(&frame.previous, &found.digest())));
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(None),

@@ -60,6 +60,7 @@ pub fn difference(before: &Entitlement, after: &Entitlement) -> Vec<Change> {
         credit,
         anchor_lease_max,
         clock_gap_days_max,
+        retention_days,
         products,
         policy_digest,
         keys,
@@ -112,6 +113,17 @@ pub fn difference(before: &Entitlement, after: &Entitlement) -> Vec<Change> {
         &before.clock_gap_days_max,
         clock_gap_days_max,
         |days| counted(days.unwrap_or(CLOCK_GAP_DAYS_DEFAULT), "day"),
+    );
+    all.compare(
+        "log pruned",
+        &before.retention_days,
+        retention_days,
+        |days| {
+            days.map_or_else(
+                || "never".to_owned(),
+                |days| format!("after {}", counted(days, "day")),
+            )
+        },
     );
     let sku = |product: &ProductTerms| product.sku.clone();
     all.each(

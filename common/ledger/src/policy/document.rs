@@ -25,6 +25,7 @@ pub(super) struct Document {
     pub(super) valid_for_days: Option<Spanned<i64>>,
     pub(super) anchor_lease_max: Option<Spanned<i64>>,
     pub(super) clock_gap_max_days: Option<Spanned<i64>>,
+    pub(super) retention_days: Option<Spanned<i64>>,
     pub(super) credit: Option<Credit>,
     #[serde(default)]
     pub(super) product: Vec<Spanned<Product>>,

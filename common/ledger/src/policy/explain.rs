@@ -30,6 +30,12 @@ impl Policy {
             "After it was switched off, the vault believes a clock that is at most {} ahead of its log.",
             counted(self.clock_gap_days_max, "day"),
         ));
+        if let Some(days) = self.retention_days {
+            sentences.push(format!(
+                "The vault may prune what headquarters has acknowledged of its log once it is {} old; headquarters keeps it.",
+                counted(days, "day"),
+            ));
+        }
         for key in &self.keys {
             key.explain(&mut sentences);
         }

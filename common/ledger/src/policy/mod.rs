@@ -86,6 +86,7 @@ pub struct Policy {
     credit: Credit,
     anchor_lease_max: u64,
     clock_gap_days_max: u64,
+    retention_days: Option<u64>,
     products: Vec<ProductPolicy>,
     keys: Vec<KeyPolicy>,
 }
@@ -242,6 +243,11 @@ impl Policy {
         self.clock_gap_days_max
     }
 
+    /// After how many days the vault may prune what headquarters acknowledged; none: never.
+    pub fn retention_days(&self) -> Option<u64> {
+        self.retention_days
+    }
+
     /// The key sets that it asks for.
     pub fn keys(&self) -> &[KeyPolicy] {
         &self.keys
@@ -318,6 +324,7 @@ impl Policy {
             credit: self.credit,
             anchor_lease_max: self.anchor_lease_max,
             clock_gap_days_max: Some(self.clock_gap_days_max),
+            retention_days: self.retention_days,
             products: products.collect::<Result<_, _>>()?,
             policy_digest: self.digest,
             keys: self

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use chrono::{NaiveDate, TimeDelta};
-use mintmark_protocol::entitlement::{CLOCK_GAP_DAYS_MAX, Credit, UNITS_MAX};
+use mintmark_protocol::entitlement::{CLOCK_GAP_DAYS_MAX, Credit, RETENTION_DAYS_MAX, UNITS_MAX};
 use mintmark_protocol::identifier::Fingerprint;
 use toml::Spanned;
 use toml::value::{Datetime, Offset};
@@ -50,6 +50,15 @@ pub(super) fn policy(text: &str) -> Result<Policy, PolicyError> {
         clock_gap_days_max: match &document.clock_gap_max_days {
             Some(days) => number(source, days, "clock_gap_max_days", 1..=CLOCK_GAP_DAYS_MAX)?,
             None => CLOCK_GAP_DAYS_DEFAULT,
+        },
+        retention_days: match &document.retention_days {
+            Some(days) => Some(number(
+                source,
+                days,
+                "retention_days",
+                1..=RETENTION_DAYS_MAX,
+            )?),
+            None => None,
         },
         keys: key::keys(source, &document.key, &products)?,
         products,

@@ -23,6 +23,8 @@ pub struct PolicySummary {
     pub anchor_lease_max: u64,
     /// How far ahead of the log the vault's clock may be after the machine was off, in days.
     pub clock_gap_max_days: u64,
+    /// After how many days the vault may prune what headquarters acknowledged; null: never.
+    pub retention_days: Option<u64>,
     /// Audit or stop.
     pub credit: CreditSummary,
     /// The products, in the order of the file.
@@ -128,6 +130,7 @@ impl Policy {
             from_draft: self.valid_from.is_none(),
             anchor_lease_max: self.anchor_lease_max,
             clock_gap_max_days: self.clock_gap_days_max,
+            retention_days: self.retention_days,
             credit: CreditSummary {
                 max_unreported_units: self.credit.unreported_units_max,
                 max_unreported_days: self.credit.unreported_days_max,

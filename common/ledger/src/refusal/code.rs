@@ -25,6 +25,7 @@ impl Refusal {
             Self::ClockBeyondBound { .. } => "CLOCK-BEYOND-BOUND",
             Self::DeviceUnknown { .. } => "DEVICE-UNKNOWN",
             Self::DeviceScrapped { .. } => "DEVICE-SCRAPPED",
+            Self::CertificatePruned { .. } => "CERTIFICATE-PRUNED",
             Self::DeviceVoided { .. } => "DEVICE-VOIDED",
             Self::DeviceUnitEnded { .. } => "DEVICE-UNIT-ENDED",
             Self::DeviceUnresolved { .. } => "DEVICE-UNRESOLVED",

@@ -85,6 +85,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "a scrapped device gets nothing more; give another device another id",
     ),
     (
+        "CERTIFICATE-PRUNED",
+        "the device had its certificate, of which the vault kept no copy any more",
+        "nothing was spent; headquarters has the certificate (`hq device dossier`); for another one, run `site device rework`",
+    ),
+    (
         "DEVICE-VOIDED",
         "the device's unit was voided",
         "a voided unit gets nothing more; give the device another id",

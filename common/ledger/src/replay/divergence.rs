@@ -55,6 +55,7 @@ impl fmt::Display for Severity {
 /// | `WRONGLY-REFUSED` | what the rules allow was refused |
 /// | `DECISION-DIVERGES` | the decision is another one, in some other way |
 /// | `DECISION-MISSING` | an input without its decision, or a decision without its input |
+/// | `PRUNE-MISMATCH` | records were pruned that had to stay whole |
 /// | `TIME-BACK` | the time lies before that of an earlier record |
 /// | `LINEAGE-MISMATCH` | a start names another history |
 /// | `BOOT-MISMATCH` | a start does not count on from the one before |

@@ -126,6 +126,11 @@ pub(super) fn input(
         Body::Crl(crl) => fits("CRL-MISMATCH", state.crl_fits(crl, entry.time), found),
         Body::Burned(burned) => fits("BURN-MISMATCH", state.burned_fits(burned), found),
         Body::Restored(restored) => fits("RESTORE-MISMATCH", state.restored_fits(restored), found),
+        Body::Pruned(pruned) => fits(
+            "PRUNE-MISMATCH",
+            state.prune_fits(pruned, entry.time),
+            found,
+        ),
         Body::BundleSealed(sealed) => {
             let chain = state.bundles();
             let next = chain.sequence.saturating_add(1);

@@ -39,6 +39,7 @@ mod restores;
 mod stations;
 mod taken;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ciborium::Value;
@@ -53,7 +54,7 @@ use super::unreported::Unreported;
 use super::{
     BundleChain, DispatchChain, Enrolment, Granted, OpenReservation, Pending, SealedBundle, State,
 };
-use crate::entry::{Body, Entry, Genesis, LogSequence, Trust};
+use crate::entry::{Body, Entry, Genesis, LogSequence, PrunedRecords, Trust};
 use crate::merkle::Frontier;
 
 /// The largest state, in bytes.
@@ -104,7 +105,7 @@ fn numbered_digest(first: u64, second: u64, digest: Fingerprint) -> Value {
     ])
 }
 
-fn read_numbered_digest(value: Value) -> Option<(u64, u64, Fingerprint)> {
+pub(crate) fn read_numbered_digest(value: Value) -> Option<(u64, u64, Fingerprint)> {
     let [first, second, digest] = <[Value; 3]>::try_from(value.into_array().ok()?).ok()?;
     let number = |value: Value| u64::try_from(value.as_integer()?).ok();
     let digest = Fingerprint::try_from(digest.as_bytes()?.as_slice()).ok()?;
@@ -175,6 +176,7 @@ impl State {
             .with(33, taken::anchor(&self.anchor))
             .with(34, restores::restores(&self.restores))
             .with(35, stations::stations(&self.stations))
+            .with_some(36, pruned(&self.pruned))
             .encode()
     }
 
@@ -216,6 +218,27 @@ fn dispatches(chain: &DispatchChain) -> Map {
         .with(2, chain.sequence)
         .with_nullable(3, chain.fingerprint.map(bytes))
         .with_array(4, seen)
+}
+
+/// The files that were pruned; left out where none was.
+fn pruned(pruned: &BTreeMap<u64, PrunedRecords>) -> Option<Value> {
+    let files = pruned.values();
+    let files = files.map(|file| numbered_digest(file.first, file.end, file.digest));
+    (!pruned.is_empty()).then(|| array(files))
+}
+
+fn read_pruned(fields: &mut Fields) -> Result<BTreeMap<u64, PrunedRecords>, Error> {
+    let Some(files) = fields.optional(36) else {
+        return Ok(BTreeMap::new());
+    };
+    let files: Option<_> = files.into_array().ok().and_then(|files| {
+        let read = files.into_iter().map(|file| {
+            let (first, end, digest) = read_numbered_digest(file)?;
+            Some((first, PrunedRecords { first, end, digest }))
+        });
+        read.collect()
+    });
+    files.ok_or_else(|| fields.wrong(36, "not files that were pruned"))
 }
 
 fn bundles(chain: &BundleChain) -> Map {
@@ -357,6 +380,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.anchor = taken::read_anchor(fields.map(33, WHAT)?)?;
     state.restores = restores::read(fields.map(34, WHAT)?)?;
     state.stations = stations::read(fields.map(35, WHAT)?)?;
+    state.pruned = read_pruned(&mut fields)?;
     fields.finish()?;
     state.recompile();
     Ok(state)

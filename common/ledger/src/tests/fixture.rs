@@ -351,6 +351,7 @@ pub(super) fn entitlement(id: &str, products: Vec<ProductTerms>) -> Entitlement 
         },
         anchor_lease_max: 256,
         clock_gap_days_max: None,
+        retention_days: None,
         products,
         policy_digest: Fingerprint::of(b"policy"),
         keys: Vec::new(),

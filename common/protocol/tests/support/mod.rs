@@ -419,6 +419,7 @@ pub fn entitlement() -> Entitlement {
         },
         anchor_lease_max: 256,
         clock_gap_days_max: None,
+        retention_days: None,
         products: vec![product(1, "TH-200"), plain],
         policy_digest: Fingerprint::of(b"policy"),
         keys: KEYS.get_or_init(keys).clone(),

@@ -33,6 +33,11 @@ pub(crate) fn terms(entitlement: &Entitlement) -> Vec<String> {
             .clock_gap_days_max
             .unwrap_or(CLOCK_GAP_DAYS_DEFAULT)
     ));
+    if let Some(days) = entitlement.retention_days {
+        lines.push(format!(
+            "The vault may prune what headquarters has acknowledged of its log once it is {days} days old; headquarters keeps it."
+        ));
+    }
     for product in &entitlement.products {
         lines.push(format!("{}.", product_terms(product)));
     }

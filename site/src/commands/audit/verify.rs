@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mintmark_console::{Console, Exit};
-use mintmark_ledger::apply::apply;
+use mintmark_ledger::apply::apply_leaf;
 use mintmark_ledger::entry::{Body, BundleSealed, Entry, LogSequence};
 use mintmark_ledger::state::State;
 use mintmark_protocol::bundle::Checkpoint;
@@ -40,7 +40,7 @@ pub(super) fn execute(home: Option<&Path>, console: &Console) -> Result<Exit> {
             let message = format!("record {} of the log is not a log entry", record.sequence);
             tampered(message).cause(error)
         })?;
-        apply(&mut state, &record.bytes, &entry);
+        apply_leaf(&mut state, record.leaf(), &entry);
         checkpoints.compare(&state, &entry)?;
         progress.advance(1);
     }

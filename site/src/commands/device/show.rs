@@ -197,12 +197,13 @@ pub(crate) fn status(state: &State, issue: &DeviceHistory) -> &'static str {
         return withdrawn.why.as_str();
     }
     let ca = state.device_ca_of(issue.reservation);
-    match (&issue.certificate, ca) {
-        (Some(_), Some(ca)) if ca.revoked.is_some() => "revoked",
-        (Some(_), _) => "good",
+    // One that was pruned is at headquarters.
+    match (issue.certificate.is_some() || issue.pruned, ca) {
+        (true, Some(ca)) if ca.revoked.is_some() => "revoked",
+        (true, _) => "good",
         // A re-issue took its place before it was signed.
-        (None, _) if !state.reservations().contains_key(&issue.reservation) => "replaced",
-        (None, _) => "unresolved",
+        (false, _) if !state.reservations().contains_key(&issue.reservation) => "replaced",
+        (false, _) => "unresolved",
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Log {
     parent: Option<String>,
     log_size: u64,
     log_root: String,
+    /// Records below this one gave way to what is kept of them; 0: none did.
+    log_pruned: u64,
     /// The token's anchor as the log states it; the token itself is not asked.
     anchor: Option<Anchor>,
 }
@@ -31,6 +33,7 @@ impl Log {
             parent: state.parent().map(|lineage| lineage.to_string()),
             log_size: state.size(),
             log_root: state.root().to_string(),
+            log_pruned: state.pruned().map(|file| file.end).max().unwrap_or(0),
             anchor: state.anchor_stated_at().map(|at| Anchor {
                 counter: state.anchor(),
                 log_size: at.number(),
@@ -43,6 +46,9 @@ impl Log {
             "log         {} records, root {}",
             self.log_size, self.log_root
         ));
+        if self.log_pruned > 0 {
+            console.line(format!("pruned      records below {}", self.log_pruned));
+        }
         if let Some(Anchor { counter, log_size }) = &self.anchor {
             console.line(format!(
                 "anchor      version {counter}, stated at record {log_size}"

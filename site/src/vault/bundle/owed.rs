@@ -131,6 +131,20 @@ impl Vault<'_> {
         Ok(self.owed(&outbox)?.lost)
     }
 
+    /// How many records HQ holds, as far as this vault knows: what it acknowledged, unless it said since that it holds less.
+    pub(in crate::vault) fn held_size(&self) -> Result<u64> {
+        let chain = self.state().bundles();
+        let acknowledged = chain.acknowledged_log_size;
+        let Held::AsTold(held) = self.held_at_headquarters()? else {
+            return Ok(acknowledged);
+        };
+        let in_force = held.filter(|held| Some(held.lineage) == self.state().lineage());
+        if in_force.is_some_and(|held| held.sequence >= chain.acknowledged) {
+            return Ok(acknowledged);
+        }
+        Ok(self.size_of(held.as_ref())?.min(acknowledged))
+    }
+
     /// Whether any dispatch came after the record with which this history began.
     fn was_told_since_restore(&self) -> Result<bool> {
         let mut told = false;

@@ -12,7 +12,7 @@ use crate::log::{FileLog, Head, LogStore, Opened, Position};
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failing {
+pub(super) enum Failing {
     /// With this error, having done nothing; a write, having written half.
     Once(io::ErrorKind),
     /// This operation and all that follow: the process is gone, half way through a write.
@@ -29,7 +29,7 @@ struct Plan {
 
 /// The operating system, but for one operation.
 #[derive(Debug, Clone, Default)]
-struct FailingDisk(Arc<Mutex<Plan>>);
+pub(super) struct FailingDisk(Arc<Mutex<Plan>>);
 
 impl FailingDisk {
     fn run<T>(
@@ -67,7 +67,13 @@ impl FailingDisk {
         plan.fail = Some((at, Failing::Once(kind)));
     }
 
-    fn operations(&self) -> Vec<&'static str> {
+    pub(super) fn failing(at: usize, failing: Failing) -> Self {
+        let fail = Some((at, failing));
+        let operations = Vec::new();
+        Self(Arc::new(Mutex::new(Plan { operations, fail })))
+    }
+
+    pub(super) fn operations(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().operations.clone()
     }
 }
@@ -98,6 +104,14 @@ impl Disk for FailingDisk {
 
     fn truncate(&self, file: &File, bytes: u64) -> io::Result<()> {
         self.run("truncate", || OperatingSystem.truncate(file, bytes), || ())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run("rename", || OperatingSystem.rename(from, to), || ())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.run("remove", || OperatingSystem.remove(path), || ())
     }
 }
 
@@ -370,5 +384,13 @@ impl Disk for TwoFailures {
             return Err(io::ErrorKind::Other.into());
         }
         self.disk.truncate(file, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
     }
 }

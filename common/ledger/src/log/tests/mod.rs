@@ -3,6 +3,7 @@
 mod damage;
 mod disk;
 mod kill;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,6 +37,14 @@ impl Disk for Unsynced {
 
     fn truncate(&self, file: &File, bytes: u64) -> io::Result<()> {
         OperatingSystem.truncate(file, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OperatingSystem.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OperatingSystem.remove(path)
     }
 }
 

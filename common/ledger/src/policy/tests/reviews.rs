@@ -323,6 +323,7 @@ fn the_summary_has_every_field_as_json() {
             "from_draft": false,
             "anchor_lease_max": 256,
             "clock_gap_max_days": 30,
+            "retention_days": null,
             "credit": { "max_unreported_units": 20000, "max_unreported_days": 14 },
             "products": [{
                 "sku": "TH-200",

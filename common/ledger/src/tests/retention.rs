@@ -1,0 +1,291 @@
+//! Pruning: what a log adds up to stays, what only fills it goes, and nothing goes that headquarters does not hold.
+
+use std::fs;
+use std::path::Path;
+
+use mintmark_pki::CertificationRequest;
+use mintmark_protocol::identifier::{Fingerprint, StationId};
+
+use super::engine::{check, import, issue, open, records, reserve, vault};
+use super::fixture::*;
+use crate::decide::{Input, Submitted};
+use crate::entry::{Body, DeviceAction, DeviceOrder, LogSequence, Pruned, PrunedRecords, Verdict};
+use crate::ledger::{Fact, Ledger, Outcome, View};
+use crate::replay::Severity;
+use crate::serial::serial_of;
+
+const DAY: u64 = 86_400;
+/// A day on which records of [`NEW_YEAR`] may go, and the clock is still believed.
+const LATER: u64 = NEW_YEAR + 8 * DAY;
+
+/// Amends the entitlement of every vault here: records may go after so many days.
+fn retain(ledger: &mut Ledger, days: Option<u64>) {
+    let mut terms = entitlement(
+        "both",
+        vec![product(1, "TH-200", 50), product(2, "TH-300", 50)],
+    );
+    let granted = &ledger.state().entitlements()[&terms.id];
+    terms.version = granted.version + 1;
+    terms.amends = Some(granted.fingerprint);
+    terms.retention_days = days;
+    let content = Verdict::Authentic(entitlement_content(&terms));
+    assert!(matches!(import(ledger, content), Outcome::Accepted));
+    ledger.commit().unwrap();
+}
+
+/// Asks, that much later.
+fn submit(ledger: &mut Ledger, product: &str, csr: &CertificationRequest) -> Outcome {
+    let (product, station) = (sku(product), StationId::console());
+    let input = Input::Request {
+        product: &product,
+        station: &station,
+        submission: Submitted::Verified(csr),
+    };
+    ledger.submit(Some(&serials()), LATER, input).unwrap()
+}
+
+/// Everything so far is reported and acknowledged.
+fn report(ledger: &mut Ledger) -> u64 {
+    let (sequence, log_size) = (ledger.state().bundles().sequence + 1, ledger.size());
+    let fingerprint = Fingerprint::of(&sequence.to_be_bytes());
+    let sealed = Fact::BundleSealed {
+        sequence,
+        fingerprint,
+        log_size,
+    };
+    ledger.record(NEW_YEAR, sealed).unwrap();
+    ledger.commit().unwrap();
+    let content = acknowledgement_content(&acknowledgement(sequence, fingerprint, log_size));
+    let outcome = import(ledger, Verdict::Authentic(content));
+    assert!(matches!(outcome, Outcome::Accepted), "{outcome:?}");
+    ledger.commit().unwrap();
+    log_size
+}
+
+fn bytes_of(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder.join("log")).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+#[test]
+fn what_a_pruned_log_adds_up_to_is_the_same_and_it_goes_on() {
+    let (_folder, path, mut ledger) = vault();
+    retain(&mut ledger, Some(7));
+    for number in 0..8 {
+        issue(&mut ledger, "TH-200", &csr(&format!("A{number}"), number));
+    }
+    // One is reserved and not signed: it stays whole, and is completed later.
+    let open_unit = reserve(&mut ledger, "TH-300", &csr("B1", 101));
+    ledger.commit().unwrap();
+    let held = report(&mut ledger);
+    let before = records(&ledger);
+    let (root, size) = (ledger.state().root(), bytes_of(&path));
+    check(&ledger);
+
+    // Not yet.
+    assert_eq!(ledger.prunable(LATER - 2 * DAY, held).unwrap(), None);
+    assert_eq!(
+        ledger.prune(LATER, 0).unwrap(),
+        None,
+        "headquarters forgot all of it"
+    );
+    let plan = ledger.prunable(LATER, u64::MAX).unwrap().unwrap();
+    assert_eq!((plan.first, plan.end), (0, held));
+    let done = ledger.prune(LATER, u64::MAX).unwrap().unwrap();
+    assert_eq!(done.end, held);
+    assert!(
+        bytes_of(&path) < size * 2 / 3,
+        "{} of {size}",
+        bytes_of(&path)
+    );
+    assert_eq!(ledger.prune(LATER, u64::MAX).unwrap(), None, "it was done");
+
+    // Headquarters, which holds all records, finds nothing, and comes to the same state.
+    let mut all = before.clone();
+    let new = ledger.reader(LogSequence(before.len() as u64)).unwrap();
+    all.extend(new.map(|record| record.unwrap().whole().unwrap().to_vec()));
+    let (replayed, divergences) = replay(&all);
+    assert_eq!(divergences, []);
+    assert_eq!(replayed.state(), ledger.state());
+    assert_ne!(ledger.state().root(), root);
+
+    // The unit that was open, another unit, a device that comes again.
+    let finished = open_unit.sequence();
+    let signature = sign(&authorities().device_ca_key, open_unit.tbs());
+    ledger.signed(LATER, open_unit, signature).unwrap();
+    ledger.commit().unwrap();
+    assert!(ledger.certificate(finished).unwrap().is_some());
+    let unit = submit(&mut ledger, "TH-200", &csr("A8", 8));
+    assert!(matches!(unit, Outcome::Reserved(_)), "{unit:?}");
+    let again = submit(&mut ledger, "TH-200", &csr("A3", 3));
+    let Outcome::Existing { reservation } = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(ledger.certificate(reservation).unwrap(), None);
+    let device = ledger.device(Some(&sku("TH-200")), &"A3".parse().unwrap());
+    let device = device.unwrap().pop().unwrap();
+    assert!(device.pruned && device.certificate.is_none());
+    let Body::Reserved(was) =
+        &crate::entry::Entry::from_cbor(&before[usize::try_from(reservation.number()).unwrap()])
+            .unwrap()
+            .body
+            .clone()
+    else {
+        panic!("a reservation");
+    };
+    assert_eq!(device.serial, serial_of(&was.tbs));
+    // Nobody else gets its key or its name.
+    for (name, number) in [("A3", 77), ("A9", 3)] {
+        let outcome = submit(&mut ledger, "TH-200", &csr(name, number));
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+    let rework = DeviceOrder {
+        action: DeviceAction::Rework,
+        product: sku("TH-200"),
+        device_id: "A3".parse().unwrap(),
+        reason: "another board".to_owned(),
+        station: StationId::console(),
+    };
+    let outcome = ledger.submit(None, LATER, Input::Device(&rework)).unwrap();
+    assert!(!matches!(outcome, Outcome::Existing { .. }));
+    ledger.commit().unwrap();
+    let state = ledger.state().clone();
+    ledger.close().unwrap();
+
+    // Opened with everything, without the state that was kept, without the index, without both.
+    for (snapshot, index) in [(true, true), (false, true), (true, false), (false, false)] {
+        if !snapshot {
+            fs::remove_file(path.join("state.snapshot")).unwrap();
+        }
+        if !index {
+            fs::remove_dir_all(path.join("index")).unwrap();
+        }
+        let view = View::open(&path).unwrap();
+        assert_eq!(*view.state(), state);
+        view.verify(|| ()).unwrap();
+        let found = view.device(None, &"A3".parse().unwrap()).unwrap();
+        assert!(found.iter().any(|unit| unit.pruned));
+        let (ledger, opened) = open(&path).unwrap();
+        assert_eq!(opened.index_rebuilt.is_some(), !index);
+        assert_eq!(*ledger.state(), state);
+        let found = ledger.device(None, &"A3".parse().unwrap()).unwrap();
+        assert!(found.iter().any(|unit| unit.pruned));
+        ledger.close().unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_pruned_that_is_not_acknowledged_or_that_an_entitlement_keeps() {
+    let (_folder, _path, mut ledger) = vault();
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    let held = report(&mut ledger);
+    assert_eq!(
+        ledger.prune(LATER, u64::MAX).unwrap(),
+        None,
+        "no days are agreed on"
+    );
+    retain(&mut ledger, Some(7));
+    let next = issue(&mut ledger, "TH-200", &csr("A2", 2));
+    let pruned = ledger.prune(LATER, u64::MAX).unwrap().unwrap();
+    assert!(pruned.end <= held && next.number() > held);
+    // What was not acknowledged has its certificate, and the rest goes once it is.
+    assert!(ledger.certificate(next).unwrap().is_some());
+    let held = report(&mut ledger);
+    let more = ledger.prune(LATER, u64::MAX).unwrap().unwrap();
+    assert_eq!(more.first, pruned.end);
+    assert!(more.end <= held && next.number() < more.end);
+    assert!(ledger.certificate(next).unwrap().is_none());
+    retain(&mut ledger, None);
+    report(&mut ledger);
+    assert_eq!(ledger.prune(LATER + 20 * DAY, u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_vault_that_prunes_what_it_may_not_is_found_out() {
+    let mut vault = Chronicle::enrolled();
+    let pruned = |end, newest| {
+        let digest = Fingerprint::of(b"kept");
+        let files = vec![PrunedRecords {
+            first: 0,
+            end,
+            digest,
+        }];
+        Body::Pruned(Pruned { newest, files })
+    };
+    let mut terms = entitlement("both", vec![product(1, "TH-200", 50)]);
+    terms.retention_days = Some(7);
+    vault.entitle(&terms).unwrap();
+    vault.report();
+    let held = vault.state.bundles().acknowledged_log_size;
+    vault.write(pruned(held, 1));
+    assert_eq!(vault.divergences(), []);
+    vault.write(pruned(held + 1, 1));
+    vault.write(pruned(held, NEW_YEAR));
+    let found = vault.divergences();
+    let codes: Vec<_> = found
+        .iter()
+        .map(|found| (found.code, found.severity))
+        .collect();
+    assert_eq!(codes, [("PRUNE-MISMATCH", Severity::Critical); 2]);
+}
+
+#[test]
+fn a_pruned_file_that_the_log_does_not_name_is_not_believed() {
+    let (folder, path, mut ledger) = vault();
+    retain(&mut ledger, Some(7));
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    report(&mut ledger);
+    ledger.close().unwrap();
+    // The same log, pruned twice over: the one knows nothing of what the other kept.
+    let copy = folder.path().join("copy");
+    copy_folder(&path, &copy);
+    let prune = |path: &Path, more: bool| {
+        let (mut ledger, _) = open(path).unwrap();
+        if more {
+            let _ = reserve(&mut ledger, "TH-200", &csr("A2", 2));
+            ledger.commit().unwrap();
+            report(&mut ledger);
+        }
+        // Not so much later that the clock would not be believed.
+        ledger
+            .prune(NEW_YEAR + 20 * DAY, u64::MAX)
+            .unwrap()
+            .unwrap();
+        ledger.close().unwrap();
+    };
+    prune(&path, false);
+    prune(&copy, true);
+    let file = |path: &Path| {
+        let files = fs::read_dir(path.join("log")).unwrap();
+        let mut files = files.map(|file| file.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|e| e == "pruned"))
+    };
+    let (ours, theirs) = (file(&path).unwrap(), file(&copy).unwrap());
+    let kept = fs::read(&ours).unwrap();
+    fs::copy(&theirs, &ours).unwrap();
+    for without in [false, true] {
+        if without {
+            let _ = fs::remove_file(path.join("state.snapshot"));
+        }
+        let error = open(&path).err().unwrap();
+        assert!(matches!(error.code(), "LOG-CORRUPT"), "{error}");
+        assert!(View::open(&path).is_err());
+    }
+    fs::write(&ours, kept).unwrap();
+    open(&path).unwrap();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
