@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::ops::Range;
 
-use mintmark_tests::{Run, Tool, World};
+use mintmark_tests::stores::Stores;
+use mintmark_tests::world::POLICY;
+use mintmark_tests::{Liar, Run, Tool, World, files};
 use serde_json::Value;
 
 /// An auditor makes a key on a machine of their own.
@@ -107,4 +110,313 @@ fn an_auditor_comes_to_the_figures_of_headquarters_with_nothing_but_a_file_and_a
         let homes = ["hq", "seen"].map(|home| world.path(home).display().to_string());
         assert_eq!(there.stdout.replace(&homes[0], &homes[1]), here.stdout);
     }
+}
+
+#[test]
+fn what_a_vault_forged_an_auditor_finds_by_themselves() {
+    let world = World::with_policy(&POLICY.replace("units = 1000", "units = 4"));
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    let liar = Liar::of(&world, "berlin");
+    let unit = liar.in_slot(&liar.next_unit("TH-200", "TH200-00000666"), 4);
+    liar.spend(&unit);
+    world.carry_home("berlin").exits(1);
+    auditor(&world);
+    grant(&world, "liar", "");
+    let run = verify(&world, "liar").exits(1);
+    let said = run.json();
+    assert_eq!(said["same_as_headquarters"], true, "{run}");
+    assert_eq!(said["findings"][0]["code"], "OVER-ISSUE", "{run}");
+    let report = same_books(&world, "liar", "");
+    let serials = report["findings"][0]["serials"].as_array().unwrap();
+    assert!(serials.contains(&Value::from(unit.serial())), "{report}");
+}
+
+#[test]
+fn a_fork_and_a_gap_are_found_by_what_was_kept_of_them() {
+    let world = World::ready();
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.clone_vault("twin");
+    world.carry_home("berlin").exits_done();
+    let bundles: Vec<_> = files::below(&world.path("media"))
+        .into_iter()
+        .filter(|path| path.to_str().unwrap().contains("to-hq"))
+        .collect();
+    for bundle in bundles {
+        fs::remove_file(bundle).unwrap();
+    }
+    world.site("--home $D/twin media export $D/media").ok();
+    world.hq("media import $D/media").exits(4);
+    auditor(&world);
+    grant(&world, "forked", "");
+    let said = verify(&world, "forked").exits(1).json();
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    assert_eq!(said["findings"][0]["code"], "FORK");
+    let forks = |home: &str| world.hq(&format!("--home $D/{home} audit fork")).run();
+    let (there, here) = (forks("hq"), forks("forked"));
+    assert_eq!(there.stdout, here.stdout);
+    // It can be shown to others from here, too.
+    world
+        .hq("--home $D/forked audit fork --export $D/fork.proof")
+        .exits(there.exit);
+    let fingerprint = world.trust_fingerprint();
+    world
+        .hq(&format!(
+            "audit verify $D/fork.proof --fingerprint {fingerprint}"
+        ))
+        .without("HQ_HOME")
+        .run();
+}
+
+/// Nothing is made of a file that is refused: neither the home nor anything beside it.
+#[track_caller]
+fn expect_nothing(world: &World, name: &str) {
+    let left: Vec<_> = fs::read_dir(world.folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|file| file.starts_with(name) && *file != format!("{name}.grant"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Where each item of a CBOR sequence of strings stands (RFC 8742), head and all.
+fn items(bytes: &[u8]) -> Vec<Range<usize>> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let count = match bytes[at] & 0x1f {
+            0..=23 => 0,
+            more => 1 << (more - 24),
+        };
+        let octets = bytes[at + 1..=at + count].iter();
+        let length = match count {
+            0 => usize::from(bytes[at] & 0x1f),
+            _ => octets.fold(0, |n, b| n << 8 | usize::from(*b)),
+        };
+        let end = at + 1 + count + length;
+        found.push(at..end);
+        at = end;
+    }
+    found
+}
+
+#[test]
+fn a_grant_of_others_or_one_that_was_altered_anywhere_is_refused_and_leaves_nothing() {
+    let world = World::ready();
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+    auditor(&world);
+    grant(&world, "whole", "");
+    let whole = fs::read(world.path("whole.grant")).unwrap();
+    let refused = |bytes: &[u8]| {
+        world.write("bad.grant", bytes);
+        let run = verify(&world, "bad").run();
+        expect_nothing(&world, "bad");
+        let error = run.errors().pop().unwrap_or_default();
+        assert!(run.exit == 1 && error["code"].is_string(), "{run}");
+        error["code"].as_str().unwrap().to_owned()
+    };
+    // One bit of each item: the trust manifests, the grant, and every part. What has no mark is something else.
+    let items = items(&whole);
+    assert!(items.len() > 8, "{items:?}");
+    for item in &items[1..] {
+        let mut altered = whole.clone();
+        altered[(item.start + item.end) / 2] ^= 1 << (item.start % 8);
+        refused(&altered);
+    }
+    // Two parts that have changed places.
+    let (one, other) = (&items[items.len() - 2], &items[items.len() - 1]);
+    let swapped = [
+        &whole[..one.start],
+        &whole[other.clone()],
+        &whole[one.clone()],
+    ];
+    assert_eq!(refused(&swapped.concat()), "GRANT-DAMAGED");
+    for end in [whole.len() - 1, items[4].start, items[2].start, 30] {
+        refused(&whole[..end]);
+    }
+    assert_eq!(refused(&[&whole[..], &[0]].concat()), "GRANT-DAMAGED");
+
+    let mut unmarked = whole.clone();
+    unmarked[7] ^= 1;
+    world.write("bad.grant", &unmarked);
+    verify(&world, "bad").fails(2, "FORK-NOT-A-PROOF");
+    world.write("bad.grant", &whole);
+    let known = world.trust_fingerprint();
+    let line = "--home $D/bad audit verify $D/bad.grant";
+    let other = "00".repeat(32);
+    world
+        .hq(&format!("{line} --keys @auditor --fingerprint {other}"))
+        .fails(1, "FINGERPRINT-MISMATCH");
+    world
+        .hq("audit key --keys @stranger --output $D/stranger.pem")
+        .ok();
+    world
+        .hq(&format!("{line} --keys @stranger --fingerprint {known}"))
+        .fails(1, "NOT-RECIPIENT");
+    world
+        .hq(&format!("{line} --fingerprint {known}"))
+        .fails(2, "USAGE");
+    world
+        .hq(&format!("{line} --keys @auditor"))
+        .fails(2, "USAGE");
+    expect_nothing(&world, "bad");
+    // What is there already stays.
+    world
+        .hq(&format!(
+            "--home $D/hq audit verify $D/bad.grant --keys @auditor --fingerprint {known}"
+        ))
+        .fails(3, "HOME-EXISTS");
+    world
+        .hq("audit grant --auditor $D/auditor.pem --output $D/bad.grant")
+        .fails(3, "FILE-EXISTS");
+    world
+        .hq("audit grant --auditor $D/bad.grant --output $D/other.grant")
+        .fails(2, "AUDITOR-KEY-INVALID");
+    world
+        .hq("audit grant --auditor $D/auditor.pem --site lyon --output $D/other.grant")
+        .fails(2, "SITE-UNKNOWN");
+    expect_nothing(&world, "other");
+}
+
+#[test]
+fn an_auditors_home_signs_drafts_and_exports_nothing() {
+    let world = World::ready();
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+    auditor(&world);
+    grant(&world, "seen", "");
+    verify(&world, "seen").ok();
+    let draft = world.draft("berlin", &POLICY.replace("\"th200\"", "\"more\""));
+    assert!(!draft.is_empty());
+    for line in [
+        "reconcile --format json --output $D/sealed --sign",
+        "status export --output $D/status",
+        "device dossier TH200-00000001 --output $D/dossier",
+        "device revoke TH200-00000001 --reason why",
+        "ca export --output $D/ca",
+        "media export $D/media",
+        "media import $D/media",
+        "trust draft",
+        "trust epoch",
+        "trust publish --media $D/media",
+        "site disable berlin --reason why",
+        "entitlement revoke th200 --site berlin --reason why",
+        "entitlement draft --site berlin --policy $D/policies/more.toml",
+        "approval sign $D/officers/berlin-more.draft --officer alice --keys @alice --output $D/approved",
+        "audit grant --auditor $D/auditor.pem --output $D/again.grant",
+    ] {
+        world
+            .hq(&format!("--home $D/seen {line}"))
+            .fails(2, "HOME-AUDITOR");
+    }
+    for made in [
+        "sealed",
+        "status",
+        "dossier",
+        "ca",
+        "approved",
+        "again.grant",
+    ] {
+        assert!(!world.path(made).exists(), "{made}");
+    }
+}
+
+/// Takes the file that holds the PIN out of a home's configuration.
+fn forget_pin(world: &World, home: &str) {
+    let path = world.path(home).join("config.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: Vec<&str> = text.split('"').collect();
+    let without = kept
+        .into_iter()
+        .map(|part| part.split("?pin-source").next().unwrap())
+        .map(|part| part.split("&pin-source").next().unwrap());
+    fs::write(&path, without.collect::<Vec<_>>().join("\"")).unwrap();
+}
+
+#[test]
+fn who_only_looks_is_asked_for_no_pin_where_nothing_is_decrypted() {
+    let world = World::ready();
+    world.requests("one", 1..=1);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+    auditor(&world);
+    grant(&world, "seen", "");
+    verify(&world, "seen").ok();
+    for home in ["hq", "seen"] {
+        forget_pin(&world, home);
+        for line in [
+            "reconcile",
+            "reconcile --format html --output $D/report.html",
+            "audit list",
+            "audit show berlin",
+            "audit fork",
+            "entitlement list",
+            "entitlement show th200",
+            "site list",
+            "site show berlin",
+            "trust show",
+            "approval list",
+        ] {
+            world.hq(&format!("--home $D/{home} {line}")).ok();
+        }
+        // A log is encrypted, and whoever reads it needs the key.
+        let run = world
+            .hq(&format!("--home $D/{home} audit log --site berlin"))
+            .exits(3);
+        assert!(run.stderr.contains("pin-source"), "{run}");
+    }
+}
+
+#[test]
+fn an_auditors_key_may_be_in_a_token() {
+    let world = World::ready_in(Stores::Tokens);
+    world.requests("one", 1..=2);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+    auditor(&world);
+    grant(&world, "token", "--site berlin");
+    let said = verify(&world, "token").ok().json();
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    assert_eq!(said["certificates"], 2);
+    same_books(&world, "token", "");
+}
+
+#[test]
+fn of_a_period_an_auditor_sees_what_was_before_its_end() {
+    let world = World::ready();
+    world.requests("first", 1..=3);
+    world.issue("first").ok();
+    world.carry_home("berlin").exits_done();
+    let today = world.reconcile()["days"][0]["day"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    world.set_clock(86_400);
+    world.requests("second", 4..=5);
+    world.issue("second").ok();
+    world.carry_home("berlin").exits_done();
+    world.set_clock(2 * 86_400);
+    world.requests("third", 6..=6);
+    world.issue("third").ok();
+    world.carry_home("berlin").exits_done();
+    auditor(&world);
+    grant(&world, "period", &format!("--to {today} --from {today}"));
+    let said = verify(&world, "period").ok().json();
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    assert_eq!(said["findings_compared"], false);
+    // The bundle of the second day began on the first.
+    assert_eq!(said["vaults"][0]["bundles"], 2, "{said:#}");
+    let books = |home: &str| {
+        let line = format!("--home $D/{home} reconcile --as-of {today}");
+        world.hq(&line).ok().json()["accounts"].clone()
+    };
+    assert_eq!(books("hq"), books("period"));
+    world
+        .hq(&format!(
+            "audit grant --auditor $D/auditor.pem --output $D/x.grant --from {today} --to 2020-01-01"
+        ))
+        .fails(2, "USAGE");
 }

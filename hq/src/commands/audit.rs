@@ -128,8 +128,8 @@ impl Audit {
                 if fingerprint.is_some() {
                     return Err(failure::usage(
                         "FORK-NOT-A-PROOF",
-                        format!("{} is no proof of a fork", file.display()),
-                        "give a file that `hq audit fork --export` wrote; a bundle is verified with the home of \
+                        format!("{} is no proof of a fork, and no grant", file.display()),
+                        "give a file that `hq audit fork --export` or `hq audit grant` wrote; a bundle is verified with the home of \
                          headquarters, and no fingerprint",
                     ));
                 }
