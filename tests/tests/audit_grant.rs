@@ -120,7 +120,7 @@ fn what_a_vault_forged_an_auditor_finds_by_themselves() {
     let liar = Liar::of(&world, "berlin");
     let unit = liar.in_slot(&liar.next_unit("TH-200", "TH200-00000666"), 4);
     liar.spend(&unit);
-    world.carry_home("berlin").exits(1);
+    world.carry_home("berlin").exits(1).json();
     auditor(&world);
     grant(&world, "liar", "");
     let run = verify(&world, "liar").exits(1);
@@ -419,4 +419,57 @@ fn of_a_period_an_auditor_sees_what_was_before_its_end() {
             "audit grant --auditor $D/auditor.pem --output $D/x.grant --from {today} --to 2020-01-01"
         ))
         .fails(2, "USAGE");
+}
+
+/// Has both officers approve what `drafting` drafts, and HQ finish it.
+#[track_caller]
+fn order(world: &World, drafting: &str, name: &str) {
+    let draft = format!("$D/officers/{name}.draft");
+    let drafted = world.hq(&format!("{drafting} --output {draft}")).ok();
+    world.approve(&draft);
+    world.hq(&format!("site grant {}", drafted.text("id"))).ok();
+}
+
+#[test]
+fn what_was_written_off_with_a_vault_and_ended_after_it_is_so_for_an_auditor_too() {
+    let world = World::with_policy(&POLICY.replace("units = 1000\n", "units = 10\n"));
+    world.requests("first", 1..=3);
+    world.issue("first").ok();
+    world.carry_home("berlin").exits_done();
+    world.requests("late", 4..=5);
+    world.issue("late").ok();
+    let fingerprint = world.trust_fingerprint();
+    let init = "--home $D/second init --site-id berlin --vault v2 --keys @second";
+    let asked = world
+        .site(&format!(
+            "{init} --trust $D/media/mintmark/trust-000001.cose --fingerprint {fingerprint}"
+        ))
+        .ok()
+        .text("enrolment_fingerprint");
+    world.site("--home $D/second media export $D/media").ok();
+    let request = "$D/media/mintmark/enrol-berlin_v2.cose";
+    order(
+        &world,
+        &format!("site succeed --request {request} --fingerprint {asked} --replaces v1"),
+        "succeed",
+    );
+    world.carry_home("berlin").exits_done();
+    // The lost vault is told nothing of this.
+    order(
+        &world,
+        "device revoke TH200-00000002 --reason stolen",
+        "stolen",
+    );
+    auditor(&world);
+    grant(&world, "lost", "--site berlin");
+    let said = verify(&world, "lost").ok().json();
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    let report = same_books(&world, "lost", "--site berlin");
+    assert_eq!(report["accounts"][0]["used_after_all"], 2, "{report}");
+    let shown = |home: &str| {
+        let line = format!("--home $D/{home} device show TH200-00000002");
+        world.hq(&line).exits(1).json()
+    };
+    assert_eq!(shown("hq"), shown("lost"));
+    assert_eq!(shown("lost")["status"], "revoked");
 }

@@ -33,7 +33,7 @@
 //!   4: digest,                         ; SHA-256 of them
 //!   5: uint,                           ; of a segment, its number; of a trust manifest, its version; else 0
 //! }
-//! part-type = "trust-manifest" / "draft" / "dispatch" / "bundle" / "segment" / "refused-bundle" / "restore" /
+//! part-type = "trust-manifest" / "draft" / "dispatch" / "order" / "bundle" / "segment" / "refused-bundle" / "restore" /
 //!   "refused-restore" / "report"
 //! ```
 
@@ -77,6 +77,8 @@ pub enum PartKind {
     Draft,
     /// What HQ sent.
     Dispatch,
+    /// What officers ordered of a vault that is told nothing any more, and that others go by.
+    Order,
     /// A bundle that HQ holds.
     Bundle,
     /// A segment of the bundle before it.
@@ -92,10 +94,11 @@ pub enum PartKind {
 }
 
 impl PartKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::TrustManifest,
         Self::Draft,
         Self::Dispatch,
+        Self::Order,
         Self::Bundle,
         Self::Segment,
         Self::RefusedBundle,
@@ -110,6 +113,7 @@ impl PartKind {
             Self::TrustManifest => "trust-manifest",
             Self::Draft => "draft",
             Self::Dispatch => "dispatch",
+            Self::Order => "order",
             Self::Bundle => "bundle",
             Self::Segment => "segment",
             Self::RefusedBundle => "refused-bundle",

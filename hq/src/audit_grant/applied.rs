@@ -134,37 +134,47 @@ impl Applying<'_> {
         })
     }
 
-    fn order<T: Order>(&self, dispatch: &Dispatch) -> Result<Verified<T>, Failure> {
-        self.with_opener(|opener| {
-            self.by_any(|manifest| T::open(&dispatch.content, manifest, &dispatch.vault, opener))
-        })
+    fn order<T: Order>(&self, bytes: &[u8], vault: &VaultName) -> Result<Verified<T>, Failure> {
+        self.with_opener(|opener| self.by_any(|manifest| T::open(bytes, manifest, vault, opener)))
+    }
+
+    /// Takes in what officers ordered of a vault that was told nothing of it.
+    pub(super) fn untold(&self, sql: &Connection, bytes: &[u8], time: u64) -> Result<(), Failure> {
+        let claim = claim(bytes, DISPATCH_BYTES_MAX).map_err(records::untrusted)?;
+        let Party::Vault(name) = claim.context.recipient else {
+            return Err(inconsistent("an order is for no vault".to_owned()));
+        };
+        let order = self.order::<Revocation>(bytes, &name)?;
+        let number = order.content().number;
+        numbered(sql, (&name, time), &order, number)
     }
 
     fn content(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
+        let at = (&dispatch.vault, dispatch.made_at);
         match dispatch.kind {
             Kind::EnrolmentGrant => self.enrolment(sql, dispatch),
             Kind::Entitlement => self.entitlement(sql, dispatch),
             Kind::Revocation => {
-                let order = self.order::<Revocation>(dispatch)?;
+                let order = self.order::<Revocation>(&dispatch.content, &dispatch.vault)?;
                 let number = order.content().number;
-                numbered(sql, dispatch, &order, number)
+                numbered(sql, at, &order, number)
             }
             Kind::ClockCorrection => {
-                let order = self.order::<ClockCorrection>(dispatch)?;
+                let order = self.order::<ClockCorrection>(&dispatch.content, &dispatch.vault)?;
                 let number = order.content().number;
-                numbered(sql, dispatch, &order, number)
+                numbered(sql, at, &order, number)
             }
             Kind::Reanchor => {
-                let order = self.order::<Reanchor>(dispatch)?;
+                let order = self.order::<Reanchor>(&dispatch.content, &dispatch.vault)?;
                 let number = order.content().number;
-                numbered(sql, dispatch, &order, number)
+                numbered(sql, at, &order, number)
             }
             _ => Ok(()),
         }
     }
 
     fn entitlement(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
-        let opened = self.order::<Entitlement>(dispatch)?;
+        let opened = self.order::<Entitlement>(&dispatch.content, &dispatch.vault)?;
         let (terms, fingerprint) = (opened.content(), opened.fingerprint());
         keep_draft(sql, &opened, (terms.version, terms.drafted_at))?;
         let known = entitlements::by_draft(sql, &fingerprint)?;
@@ -179,7 +189,7 @@ impl Applying<'_> {
     }
 
     fn enrolment(&self, sql: &Connection, dispatch: &Dispatch) -> Result<(), Failure> {
-        let opened = self.order::<EnrolmentGrant>(dispatch)?;
+        let opened = self.order::<EnrolmentGrant>(&dispatch.content, &dispatch.vault)?;
         let (grant, draft) = (opened.content(), opened.fingerprint());
         let name = &grant.vault;
         if drafts::by_fingerprint(sql, &draft)?.is_some() {
@@ -322,17 +332,17 @@ fn keep_draft<T: Order>(
 
 fn numbered<T: Order>(
     sql: &Connection,
-    dispatch: &Dispatch,
+    (vault, time): (&VaultName, u64),
     opened: &Verified<T>,
     number: u64,
 ) -> Result<(), Failure> {
     let fingerprint = opened.fingerprint();
-    keep_draft(sql, opened, (number, dispatch.made_at))?;
+    keep_draft(sql, opened, (number, time))?;
     let known = orders::by_draft(sql, &fingerprint)?;
     if known.is_none() {
         let listed = Listed {
             draft: fingerprint,
-            vault: dispatch.vault.clone(),
+            vault: vault.clone(),
             kind: T::KIND,
             number,
             state: orders::State::Draft,
@@ -342,7 +352,7 @@ fn numbered<T: Order>(
         orders::add(sql, &listed)?;
     }
     if known.is_none_or(|known| known.state != orders::State::Sent) {
-        orders::set_state(sql, &fingerprint, orders::State::Sent, dispatch.made_at)?;
+        orders::set_state(sql, &fingerprint, orders::State::Sent, time)?;
     }
     Ok(())
 }

@@ -38,7 +38,11 @@ pub(super) fn events(events: Vec<Event>, to: Option<Day>) -> Vec<Event> {
             }
             What::Restore(restore) if over.contains(&restore.vault) => continue,
             What::Evidence { vault, .. } if over.contains(vault) => continue,
-            What::Restore(_) | What::Evidence { .. } | What::Dispatch { .. } | What::Trust(_) => {}
+            What::Restore(_)
+            | What::Evidence { .. }
+            | What::Dispatch { .. }
+            | What::Order { .. }
+            | What::Trust(_) => {}
         }
         left.push(event);
     }
@@ -46,6 +50,7 @@ pub(super) fn events(events: Vec<Event>, to: Option<Day>) -> Vec<Event> {
         What::Dispatch { vault, sent, .. } => {
             event.time < end || seen.get(vault) >= Some(&(sent.epoch, sent.sequence))
         }
+        What::Order { .. } => event.time < end,
         _ => true,
     });
     left

@@ -31,7 +31,7 @@ use crate::registry::vaults::{self, Vault};
 use crate::report::period::{Day, Period};
 use crate::report::{Query, Report};
 use crate::serials::Serials;
-use crate::{clock, failure, outbox, trust};
+use crate::{approvals, clock, failure, outbox, trust};
 
 /// What is granted.
 pub(crate) struct Scope {
@@ -289,6 +289,10 @@ impl Gathering<'_> {
                 let path = self.record.dispatch(vault, sent.epoch, sent.sequence);
                 self.file(PartKind::Dispatch, time, path)?;
             }
+            What::Order { draft } => {
+                let order = self.order(draft)?;
+                self.memory(PartKind::Order, time, order);
+            }
             What::Bundle(held) => self.bundle(vault_of(&held.vault)?, held, time)?,
             What::Restore(restore) => {
                 let path = self.record.restore(&restore.vault, &restore.declaration);
@@ -329,6 +333,25 @@ impl Gathering<'_> {
             self.file(PartKind::Draft, draft.drafted_at, path)?;
         }
         Ok(())
+    }
+
+    /// What officers approved, with the approvals of those who could give one.
+    fn order(&self, fingerprint: &Fingerprint) -> Result<Vec<u8>, Failure> {
+        let missing = || failure::home_corrupt(format!("no officers approved {fingerprint}"));
+        let draft = drafts::by_fingerprint(self.sql, fingerprint)?.ok_or_else(missing)?;
+        let role = approvals::role(draft.kind)?;
+        for manifest in self.manifests.iter().rev().map(Verified::content) {
+            let mut proposal = approvals::collected(self.sql, self.record, &draft)?;
+            proposal.retain_holders(std::slice::from_ref(manifest), role);
+            if proposal.approved(manifest, role).is_ok() {
+                let opened = self
+                    .recorder
+                    .open(|opener| proposal.plaintext(Some(opener)).map(drop));
+                opened.map_err(failure::protocol)?;
+                return proposal.to_bytes().map_err(failure::protocol);
+            }
+        }
+        Err(missing())
     }
 
     /// Opens what a dispatch brings.

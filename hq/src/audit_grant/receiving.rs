@@ -302,6 +302,7 @@ impl Filling<'_> {
             PartKind::TrustManifest => self.manifest(part),
             PartKind::Draft => self.draft(&self.read(at)?),
             PartKind::Dispatch => self.dispatch(&self.read(at)?),
+            PartKind::Order => self.order(&self.read(at)?, part.time),
             PartKind::Bundle | PartKind::RefusedBundle => self.bundle(at, part),
             // They were read with their bundle.
             PartKind::Segment => Ok(()),
@@ -367,6 +368,16 @@ impl Filling<'_> {
         self.acknowledgements += u64::from(applied.is_acknowledgement);
         self.differences.extend(applied.untrue);
         Ok(())
+    }
+
+    fn order(&mut self, bytes: &[u8], time: u64) -> Result<(), Failure> {
+        let record = self.home.record();
+        let applying = Applying {
+            record: &record,
+            manifests: &self.manifests,
+            ring: self.ring,
+        };
+        applying.untold(&self.registry.sql, bytes, time)
     }
 
     /// The segments of a bundle follow it.

@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::restores::{self, Restore};
-use crate::registry::{findings, trust_manifests};
+use crate::registry::{drafts, findings, orders, trust_manifests};
 
 /// What was done.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(super) enum What {
         /// The newest bundle that HQ held then.
         after: Option<Fingerprint>,
     },
+    /// Something was ordered of a vault that is told nothing any more.
+    Order { draft: Fingerprint },
     /// A bundle was taken in.
     Bundle(Held),
     /// A restore was declared.
@@ -82,10 +84,11 @@ pub(super) fn of(
     let held: VecDeque<_> = held
         .map(|held| event(held.imported_at, What::Bundle(held)))
         .collect();
-    let (mut restored, mut evidence) = (Vec::new(), Vec::new());
+    let (mut restored, mut ordered, mut evidence) = (Vec::new(), Vec::new(), Vec::new());
     for vault in vaults {
         let restores = restores::of_vault(sql, vault)?.into_iter();
         restored.extend(restores.map(|of| event(of.imported_at, What::Restore(of))));
+        ordered.extend(untold(sql, vault)?);
         evidence.extend(kept(sql, record, vault)?);
     }
     restored.sort_by_key(|event| match &event.what {
@@ -93,8 +96,30 @@ pub(super) fn of(
         _ => 0,
     });
     evidence.sort_by_key(|event: &Event| event.time);
-    let queues = [trust, sent, held, restored.into(), evidence.into()];
+    ordered.sort_by_key(|event: &Event| event.time);
+    let (restored, ordered, evidence) = (restored.into(), ordered.into(), evidence.into());
+    let queues = [trust, sent, ordered, held, restored, evidence];
     Ok(Merge::new(queues).run())
+}
+
+/// Orders that were sealed and never sent, as another vault has the place of theirs.
+fn untold(sql: &Connection, vault: &VaultName) -> Result<Vec<Event>, Failure> {
+    let mut found = Vec::new();
+    for order in orders::of_vault(sql, vault)? {
+        let (orders::State::Sent, Some(time)) = (order.state, order.sent_at) else {
+            continue;
+        };
+        let Some(draft) = drafts::by_fingerprint(sql, &order.draft)? else {
+            continue;
+        };
+        if dispatches::is_seen(sql, vault, order.kind, (&draft.id, order.number))?.is_none() {
+            found.push(Event {
+                time,
+                what: What::Order { draft: order.draft },
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// What is kept as evidence against a vault and still speaks against it: what was explained since, or came again and was taken
@@ -125,7 +150,7 @@ fn kept(sql: &Connection, record: &Record, vault: &VaultName) -> Result<Vec<Even
 /// Puts the queues into one order: by time, and of one second by what names what. A clock that was set back does not put
 /// anything before what it names.
 struct Merge {
-    queues: [VecDeque<Event>; 5],
+    queues: [VecDeque<Event>; 6],
     sent: BTreeSet<(VaultName, u64, u64)>,
     held: BTreeSet<Fingerprint>,
     sizes: BTreeMap<VaultName, u64>,
@@ -137,7 +162,7 @@ struct Merge {
 }
 
 impl Merge {
-    fn new(queues: [VecDeque<Event>; 5]) -> Self {
+    fn new(queues: [VecDeque<Event>; 6]) -> Self {
         let (mut known_sent, mut known_held) = (BTreeSet::new(), BTreeSet::new());
         let mut known_opened = BTreeSet::new();
         for event in queues.iter().flatten() {
@@ -151,7 +176,7 @@ impl Merge {
                 What::Restore(restore) => {
                     known_opened.insert(restore.lineage);
                 }
-                What::Trust(_) | What::Evidence { .. } => {}
+                What::Trust(_) | What::Order { .. } | What::Evidence { .. } => {}
             }
         }
         Self {
@@ -202,7 +227,7 @@ impl Merge {
                 let size = self.sizes.get(&restore.vault).copied();
                 size.unwrap_or_default() < restore.held
             }
-            What::Trust(_) | What::Evidence { .. } => false,
+            What::Trust(_) | What::Order { .. } | What::Evidence { .. } => false,
         }
     }
 
@@ -218,7 +243,7 @@ impl Merge {
             What::Restore(restore) => {
                 self.opened.insert(restore.lineage);
             }
-            What::Trust(_) | What::Evidence { .. } => {}
+            What::Trust(_) | What::Order { .. } | What::Evidence { .. } => {}
         }
     }
 }
