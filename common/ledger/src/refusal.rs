@@ -107,6 +107,16 @@ pub enum Refusal {
         /// Since when, Unix seconds.
         since: u64,
     },
+    /// Officers revoked the certificate that the device has.
+    #[error("officers revoked the certificate of device {device_id} of {sku}, as the log knows since {}", time(*.since))]
+    CertificateRevoked {
+        /// The product.
+        sku: Sku,
+        /// The device.
+        device_id: DeviceId,
+        /// Since when, Unix seconds.
+        since: u64,
+    },
     /// The unit of an open reservation was scrapped or voided, so it is never completed.
     #[error("the unit of device {device_id} was scrapped or voided")]
     DeviceUnitEnded {

@@ -192,7 +192,11 @@ impl Case<'_> {
 
     /// Answers a device that has a certificate, or a unit reserved for one.
     fn again(&self, known: &DeviceRecord, issuer: &Issuer, serials: &SerialCipher) -> Decision {
-        if let Some(refusal) = self.state.device_ended(known) {
+        let state = self.state;
+        if let Some(refusal) = state
+            .device_ended(known)
+            .or_else(|| state.device_revoked(known))
+        {
             return Decision::Refuse(refusal);
         }
         let reservation = known.reservation;

@@ -27,6 +27,7 @@ impl Refusal {
             Self::DeviceScrapped { .. } => "DEVICE-SCRAPPED",
             Self::CertificatePruned { .. } => "CERTIFICATE-PRUNED",
             Self::DeviceVoided { .. } => "DEVICE-VOIDED",
+            Self::CertificateRevoked { .. } => "CERTIFICATE-REVOKED",
             Self::DeviceUnitEnded { .. } => "DEVICE-UNIT-ENDED",
             Self::DeviceUnresolved { .. } => "DEVICE-UNRESOLVED",
             Self::ReworkOpen { .. } => "REWORK-OPEN",

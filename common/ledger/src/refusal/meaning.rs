@@ -95,6 +95,11 @@ const CODES: &[(&str, &str, &str)] = &[
         "a voided unit gets nothing more; give the device another id",
     ),
     (
+        "CERTIFICATE-REVOKED",
+        "officers revoked the certificate that the device has",
+        "keep the device aside; if it is to have another certificate, run `site device rework`",
+    ),
+    (
         "DEVICE-UNIT-ENDED",
         "the unit was scrapped or voided before it had its certificate",
         "nothing has to be done: it stays spent",

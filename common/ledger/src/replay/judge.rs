@@ -300,7 +300,7 @@ fn breach(rule: &str) -> &'static str {
     match rule {
         "QUOTA-EXHAUSTED" => "OVER-ISSUE",
         "DEVICE-KEY-CHANGED" | "KEY-REUSED" => "DEVICE-DUPLICATE",
-        "DEVICE-SCRAPPED" | "DEVICE-VOIDED" => "DEVICE-RETURNED",
+        "DEVICE-SCRAPPED" | "DEVICE-VOIDED" | "CERTIFICATE-REVOKED" => "DEVICE-RETURNED",
         "RATE-DAY" | "RATE-HOUR" => "RATE-EXCEEDED",
         "OUT-OF-HOURS" | "WINDOW-NOT-OPEN" | "WINDOW-CLOSED" => "ISSUED-OUT-OF-HOURS",
         "STATION-NOT-ALLOWED" => "WRONG-STATION",
@@ -381,6 +381,7 @@ fn reused(state: &State, expected: &Body, found: &Body) -> Option<Verdict> {
                     | "DEVICE-KEY-CHANGED"
                     | "DEVICE-SCRAPPED"
                     | "DEVICE-VOIDED"
+                    | "CERTIFICATE-REVOKED"
             ) || state.rework_open(reserved.account, reserved.slot).is_some()
         }
         _ => true,

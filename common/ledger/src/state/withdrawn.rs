@@ -234,6 +234,16 @@ impl State {
         })
     }
 
+    /// Why a device is not given the certificate that it has: officers revoked it. It may have another one, as a rework.
+    pub(crate) fn device_revoked(&self, known: &DeviceRecord) -> Option<Refusal> {
+        let withdrawn = self.withdrawal(known.account, known.slot, known.issue)?;
+        (withdrawn.why == Withdrawal::Revoked).then(|| Refusal::CertificateRevoked {
+            sku: known.sku.clone(),
+            device_id: known.device_id.clone(),
+            since: withdrawn.time,
+        })
+    }
+
     /// What somebody at the vault said of a device: its unit is taken back for good, or may have another certificate.
     pub(crate) fn change_device(
         &mut self,

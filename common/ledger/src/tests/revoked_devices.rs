@@ -3,7 +3,7 @@
 use mintmark_protocol::revocation::{RevokedDevice, Target};
 
 use super::fixture::*;
-use super::withdrawals::order;
+use super::withdrawals::{first_ca, order};
 use crate::entry::{DeviceAction, LogSequence};
 use crate::state::Withdrawal;
 
@@ -46,6 +46,32 @@ fn a_revoked_certificate_is_on_the_crl_and_its_unit_stays_made() {
     let since = *vault.state.withdrawal(tag(1), 1, 0).unwrap();
     assert_eq!(vault.revoke(target), Ok(()));
     assert_eq!(vault.state.withdrawal(tag(1), 1, 0), Some(&since));
+    assert_eq!(vault.findings(), []);
+}
+
+#[test]
+fn a_revoked_device_that_asks_again_is_refused_until_it_is_reworked() {
+    let (mut vault, [_, reservation]) = vault();
+    let asks = |vault: &mut Chronicle, key| {
+        let answer = vault.request("TH-200", &csr("A1", key));
+        answer.code().unwrap_or(answer.kind()).to_owned()
+    };
+    assert_eq!(asks(&mut vault, 1), "existing");
+    let target = Target::Devices(vec![device(1, reservation)]);
+    assert_eq!(vault.revoke(target), Ok(()));
+    assert_eq!(asks(&mut vault, 1), "CERTIFICATE-REVOKED");
+    // Nor does it get another one for nothing, once its device CA is revoked too.
+    let (mut other, [_, of_other]) = self::vault();
+    let target = Target::Devices(vec![device(1, of_other)]);
+    assert_eq!(other.revoke(target), Ok(()));
+    assert_eq!(other.revoke(first_ca()), Ok(()));
+    assert_eq!(asks(&mut other, 1), "CERTIFICATE-REVOKED");
+    assert_eq!(other.findings(), []);
+
+    let rework = order(&mut vault, DeviceAction::Rework, "TH-200", "A1");
+    assert_eq!(rework, Ok(()));
+    vault.issue("TH-200", &csr("A1", 1));
+    assert_eq!(asks(&mut vault, 1), "existing");
     assert_eq!(vault.findings(), []);
 }
 

@@ -125,7 +125,7 @@ fn crl(vault: &Chronicle, number: u64) -> CrlIssued {
     }
 }
 
-fn first_ca() -> Target {
+pub(super) fn first_ca() -> Target {
     Target::DeviceCa(Fingerprint::of(authorities().device_ca.certificate_der()))
 }
 
