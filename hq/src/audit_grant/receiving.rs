@@ -114,13 +114,15 @@ pub(crate) fn receive(
     let opened = Opened::new(file, known, uri, console)?;
     let newest = opened.manifests.last().map(Verified::content);
     let newest = newest.ok_or_else(|| opened.reader.damaged("it has no trust manifest"))?;
+    let mut manifests = opened.manifests.iter();
+    let pinned = manifests.find(|manifest| manifest.fingerprint() == *known);
     let config = Config {
         schema: 1,
         role: Role::Auditor,
         name: newest.hq_name.clone(),
         keys: None,
         pin: Some(Pin {
-            version: newest.version,
+            version: pinned.map_or(newest.version, |pinned| pinned.content().version),
             fingerprint: known.to_string(),
         }),
         auditor: Some(Auditor {
