@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use mintmark_tests::clock::DAY;
 use mintmark_tests::service::let_in;
-use mintmark_tests::sweep::{Sample, Scene, VAULT, expect_balanced, killed, number};
+use mintmark_tests::strike::{Change, Fate};
+use mintmark_tests::sweep::{Sample, Scene, VAULT, expect_balanced, failing, killed, number};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, Tool, World, files, request};
 use serde_json::{Value, json};
@@ -218,7 +219,7 @@ fn command(world: &World) -> Tool {
     world.site(CONFIRMED)
 }
 
-fn sweep(sample: Sample) {
+fn sweep(sample: Sample, fates: fn(&Change) -> Vec<Fate>) {
     let world = retaining(3);
     report(&world);
     world.requests("second", 4..=4);
@@ -229,7 +230,8 @@ fn sweep(sample: Sample) {
         places: &VAULT,
         command: &command,
     };
-    scene.sweep(sample, killed, |world, _, at| {
+    scene.sweep(sample, fates, |world, run, at| {
+        assert!([-1, 0, 3, 5].contains(&run.exit), "{at}: {run}");
         expect_balanced(world, at);
         let again = world.site(CONFIRMED).run();
         assert_eq!(again.exit, 0, "{at}: {again}");
@@ -247,11 +249,22 @@ fn sweep(sample: Sample) {
 
 #[test]
 fn a_prune_that_is_killed_anywhere_leaves_the_log_whole_or_pruned() {
-    sweep(Sample::Kinds { one_in: 5, from: 0 });
+    sweep(Sample::Kinds { one_in: 5, from: 0 }, killed);
+}
+
+#[test]
+fn a_prune_whose_disk_fails_says_so_and_can_be_done_again() {
+    sweep(Sample::Kinds { one_in: 12, from: 4 }, failing);
+}
+
+#[test]
+#[ignore = "every system call, in every way: minutes"]
+fn a_prune_whose_disk_fails_at_any_system_call_says_so_and_can_be_done_again() {
+    sweep(Sample::All, failing);
 }
 
 #[test]
 #[ignore = "every system call: minutes"]
 fn a_prune_that_is_killed_at_any_system_call_leaves_the_log_whole_or_pruned() {
-    sweep(Sample::All);
+    sweep(Sample::All, killed);
 }
