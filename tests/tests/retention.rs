@@ -254,7 +254,13 @@ fn a_prune_that_is_killed_anywhere_leaves_the_log_whole_or_pruned() {
 
 #[test]
 fn a_prune_whose_disk_fails_says_so_and_can_be_done_again() {
-    sweep(Sample::Kinds { one_in: 12, from: 4 }, failing);
+    sweep(
+        Sample::Kinds {
+            one_in: 12,
+            from: 4,
+        },
+        failing,
+    );
 }
 
 #[test]
