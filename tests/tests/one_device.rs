@@ -3,8 +3,9 @@
 
 use std::fs;
 
+use mintmark_tests::service::let_in;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Liar, Run, World, judge};
+use mintmark_tests::{Liar, Run, Service, World, judge};
 use sha2::{Digest as _, Sha256};
 
 #[test]
@@ -318,6 +319,18 @@ fn what_officers_revoke_is_on_the_crl_in_the_logs_and_in_the_status() {
     world.carry_out("berlin").exits_done();
     let at_site = world.site("device show TH200-00000001").run().json();
     assert_eq!(at_site["status"], "revoked", "{at_site}");
+    // Nor is its certificate given out once more, on whatever way it is asked for.
+    let again = world.issue("line").exits(1);
+    assert_eq!(again.lines()[0]["code"], "CERTIFICATE-REVOKED", "{again}");
+    let_in(&world, "line-1", "");
+    let service = Service::start(&world, "");
+    for (device, status) in [("TH200-00000001", 403), ("TH200-00000002", 200)] {
+        let base64 = format!("base64 -in csr/line/{device}.csr");
+        let base64 = judge::openssl(world.folder(), &base64);
+        world.write(&format!("{device}.p10"), base64);
+        assert_eq!(service.ask_as_before(device).status, status, "{device}");
+    }
+    assert_eq!(service.stop(), 0);
     world.carry_home("berlin").exits_done();
     let shown = world.hq("device show TH200-00000001").exits(1).json();
     assert_eq!(
