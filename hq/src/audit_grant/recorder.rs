@@ -32,8 +32,9 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    /// Opens something. What was agreed on for it is kept if it is the thing that it says it is, and only then: whoever put
-    /// the ephemeral key of another message into theirs has nothing that opens that other message.
+    /// Opens something. What was agreed on for it is kept if it decrypts under its own header, and only then: whoever put the
+    /// ephemeral key of another message into theirs has nothing that opens that other message. What decrypts and is not what
+    /// its vault committed to is the vault's doing, and an auditor sees that, too.
     pub(super) fn open<T>(
         &self,
         open: impl FnOnce(Opener<'_>) -> Result<T, Error>,
@@ -48,12 +49,16 @@ impl<'a> Recorder<'a> {
             public_key: self.audit.public_key(),
             agree: &agree,
             former: Some(self),
-        })?;
-        if let Some(secret) = self.tried.take() {
+        });
+        let is_shut = matches!(
+            opened,
+            Err(Error::Decryption { .. } | Error::NotRecipient { .. } | Error::KeyOperation(_))
+        );
+        if let (false, Some(secret)) = (is_shut, self.tried.take()) {
             let point = Secret::point_of(&secret.ephemeral);
             self.kept.borrow_mut().insert(point, secret);
         }
-        Ok(opened)
+        opened
     }
 
     fn note(&self, peer: &PublicKey, shared: &Zeroizing<[u8; 32]>) {
