@@ -469,12 +469,29 @@ fn is_plain(folder: &Path) -> bool {
         && fs::read_dir(&database).is_ok_and(|mut entries| entries.all(plain))
 }
 
-/// Makes the file that sled writes to durable.
+/// Makes the files that sled writes to durable: the one, and those of nodes that are too large for it, which sled does not
+/// sync at all.
 fn sync_database(folder: &Path) -> Result<(), StorageError> {
-    let path = database_file(folder);
-    File::open(&path)
-        .and_then(|file| file.sync_data())
-        .map_err(io_error("sync", &path))
+    let sync = |path: &Path| {
+        let synced = File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(io_error("sync", path))
+    };
+    sync(&database_file(folder))?;
+    let large = database_folder(folder).join("blobs");
+    let entries = match fs::read_dir(&large) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("read", &large)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(io_error("read", &large))?.path();
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            // sled removes those of nodes that it wrote anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            synced => synced.map_err(io_error("sync", &path))?,
+        }
+    }
+    sync(&large)
 }
 
 fn take_lock(file: File, folder: &Path) -> Result<Locked, StorageError> {

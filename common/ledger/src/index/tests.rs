@@ -494,6 +494,25 @@ fn the_newest_value_counts_wherever_an_older_one_is() {
 }
 
 #[test]
+fn values_that_sled_keeps_in_files_of_their_own_are_there_or_missed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = sample(temporary.path());
+    let mut index = SledIndex::open(&folder).unwrap();
+    let large = "x".repeat(100_000);
+    index.write(put("large", &large), head(2001)).unwrap();
+    index.close().unwrap();
+    let index = SledIndex::open(&folder).unwrap();
+    assert_eq!(index.get(b"large").unwrap(), Some(large.into_bytes()));
+    index.close().unwrap();
+    let files = contents(&folder.join("sled/blobs"));
+    assert!(!files.is_empty());
+    for path in files.keys() {
+        fs::remove_file(path).unwrap();
+    }
+    assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN");
+}
+
+#[test]
 fn an_index_of_which_a_part_is_lost_is_broken() {
     let temporary = tempfile::tempdir().unwrap();
     type Damage = fn(&::sled::Db, ::sled::IVec);
