@@ -21,7 +21,7 @@ ROLE_OF = {
     "clock-correction": "enrol",
     "re-anchor": "enrol",
 }
-COMMITTING = {*ROLE_OF, "acknowledgement", "log-tail", "device-secret"} - {"trust-manifest"}
+COMMITTING = {*ROLE_OF, "acknowledgement", "log-tail", "device-secret", "audit-grant"} - {"trust-manifest"}
 
 
 # Section 1: types. Each is a function that gives back what it accepts.
@@ -109,7 +109,7 @@ version_1 = exactly(1)
 
 # Section 2: headers.
 
-PARTY = "hq|all|device|vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}|officer:[a-z0-9-]{1,32}"
+PARTY = "hq|all|device|auditor|vault:[a-z0-9-]{1,32}/[a-z0-9-]{1,32}|officer:[a-z0-9-]{1,32}"
 CONTEXT_FIELDS = {1: version_1, 2: text, 3: matching(PARTY), 4: matching(PARTY), 5: object_id}
 CONTEXT_MAP = Map(CONTEXT_FIELDS)
 COMMITTING_CONTEXT_MAP = Map({**CONTEXT_FIELDS, 6: digest})
@@ -139,6 +139,7 @@ BYTES_MAX = {
     "dossier": 1048576,
     "status": 268435456,
     "report": 67174400,
+    "audit-grant": 67108864,
 }
 
 
@@ -735,6 +736,41 @@ def report_itself(value, name):
 
 
 REPORT = Map({1: version_1, 2: unix_time, 3: form, 4: report_itself})
+
+
+def secrets(value, name):
+    """What key 7 of a grant lists: what each ephemeral key, as a compressed point, was agreed on with."""
+    need(isinstance(value, bytes) and len(value) % 65 == 0, name, "not of 65 bytes each")
+    entries = [value[at : at + 65] for at in range(0, len(value), 65)]
+    points = [entry[:33] for entry in entries]
+    need(points == sorted(set(points)), name, "not in order, or one twice")
+    return {entry[:33]: entry[33:] for entry in entries}
+
+
+def secrets_field(value, name):
+    secrets(value, name)
+    return value
+
+
+PART_TYPES = exactly(
+    *("trust-manifest", "draft", "dispatch", "order", "bundle"),
+    *("segment", "refused-bundle", "restore", "refused-restore", "report"),
+)
+PART = Map({1: PART_TYPES, 2: unix_time, 3: uint, 4: digest, 5: uint})
+AUDIT_GRANT = Map(
+    {
+        0: salt,
+        1: version_1,
+        2: unix_time,
+        3: cose_key,
+        4: nullable(uint),
+        5: nullable(uint),
+        6: array(cose_key, 1, 4096),
+        7: secrets_field,
+        8: array(Map({1: identifier, 2: identifier, 3: octets(32)}), 0, 4096),
+        9: array(PART, 1, 262144),
+    }
+)
 
 
 STATUS = Map(

@@ -48,6 +48,7 @@ CONTENT = {
     "dossier": formats.DOSSIER,
     "status": formats.STATUS,
     "report": formats.REPORT,
+    "audit-grant": formats.AUDIT_GRANT,
 }
 
 
@@ -141,7 +142,7 @@ class Reader:
         manifest = self.trust[self.said[name]["trust"]]
         if message.kind in ("dispatch", "acknowledgement", "log-tail"):
             return manifest[10]
-        if message.kind in ("dossier", "status", "report"):
+        if message.kind in ("dossier", "status", "report", "audit-grant"):
             return manifest[11]
         if message.kind == "officer-request":
             return decode(message.payload, name)[3]
@@ -195,13 +196,42 @@ class Reader:
             curve = {1: ec.SECP256R1(), 2: ec.SECP384R1()}[place[-1][-1]]
             point = b"\x04" + place[-1][-2] + place[-1][-3]
             shared = private.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(curve, point))
-            info = cbor2.dumps([-5, [None] * 3, [None] * 3, [256, header]])
-            wrapping = HKDF(hashes.SHA256(), 32, None, info).derive(shared)
-            content_key = aes_key_unwrap(wrapping, wrapped)
+            content_key = self.unwrapped(shared, header, wrapped)
         if message.kind == "key-delivery":
             self.symmetric[message.context[5].removeprefix("key-")] = content_key
+        return self.deciphered(content_key, protected, unprotected, ciphertext)
+
+    def unwrapped(self, shared, header, wrapped):
+        """Section 4, steps 4 and 5: the content key, by what the two keys agree on."""
+        info = cbor2.dumps([-5, [None] * 3, [None] * 3, [256, header]])
+        return aes_key_unwrap(HKDF(hashes.SHA256(), 32, None, info).derive(shared), wrapped)
+
+    def deciphered(self, content_key, protected, unprotected, ciphertext):
         additional = cbor2.dumps(["Encrypt", protected, b""])
         return AESGCM(content_key).decrypt(unprotected[5], ciphertext, additional)
+
+    def grant_opens(self):
+        """Section 17: what the parts are, and the segments by what the grant brings, without a key of headquarters."""
+        content = self.open("audit-grant")
+        secrets = formats.secrets(content[7], "grant")
+        parts = {hashlib.sha256(data).digest(): data for data in self.messages.values()}
+        listed = [(each[1], each[5], parts[each[4]]) for each in content[9]]
+        need(all(len(data) == each[3] for (_, _, data), each in zip(listed, content[9])), "grant", "another length")
+        kinds = ["trust-manifest", "trust-manifest", "bundle", "segment", "segment"]
+        need([kind for kind, _, _ in listed] == kinds, "grant", "other parts")
+        hq_keys = [key_id(key) for key in content[6]]
+        for number, data in ((number, data) for kind, number, data in listed if kind == "segment"):
+            protected, unprotected, ciphertext, recipients = cbor2.loads(data).value
+            opened = []
+            for header, place, wrapped in recipients:
+                ephemeral = place[-1]
+                point = bytes([2 + (ephemeral[-3][-1] & 1)]) + ephemeral[-2]
+                if place[4] in hq_keys and point in secrets:
+                    content_key = self.unwrapped(secrets[point], header, wrapped)
+                    opened.append(self.deciphered(content_key, protected, unprotected, ciphertext))
+            need(len(opened) == 1, "grant", "does not open a segment")
+            said = self.said[f"audit-segment-1-{number}"]
+            need(hashlib.sha256(opened[0]).hexdigest() == said["plaintext_sha256"], "grant", "opens another thing")
 
     def keys_are_right(self):
         """Section 8: the check values; section 12: the secrets are derived as documented."""
@@ -298,6 +328,7 @@ def main():
     reader.keys_are_right()
     reader.chain_is_whole()
     reader.dossier_is_proven()
+    reader.grant_opens()
     records = reader.log_is_whole()
     json.dump({"opened": opened, "records": records}, sys.stdout, indent=1)
     print()

@@ -15,6 +15,7 @@ use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::audit_grant::AuditGrant;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::device_secret::{
@@ -45,7 +46,7 @@ use p256::PublicKey;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
 use stage::story::{Log, Story, Told, vault};
-use stage::{Key, describe, evidence, forge, keys, restored, vectors};
+use stage::{Key, describe, evidence, forge, granted, keys, restored, vectors};
 use zeroize::Zeroizing;
 
 /// A vector as it stands in its folder.
@@ -211,6 +212,14 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
                 ..Opened::of(&report)
             }
         }
+        // Nor that of a grant, which holds keys.
+        "audit-grant" => with(&|opener| {
+            let grant = AuditGrant::open(bytes, &trust.content().report_key, opener).unwrap();
+            Opened {
+                content: grant.content().to_cbor(),
+                ..Opened::of(&grant)
+            }
+        }),
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
         other => panic!("nobody opens a {other} here"),
     }
@@ -865,6 +874,32 @@ fn the_dossier_and_the_status_are_of_the_log_of_the_vectors() {
     assert!(status.vaults[0].states[0].count() > 0);
 }
 
+/// What the grant among the vectors is of.
+fn granted_record() -> granted::Record {
+    granted::Record::of(&|name| Vector::read(name).bytes)
+}
+
+#[test]
+fn the_grant_opens_the_first_report_for_the_auditor_without_a_key_of_headquarters() {
+    let vector = Vector::read("audit-grant");
+    let report_key = manifest_for(&vector).content().report_key;
+    let open = |opener: Opener<'_>| AuditGrant::open(&vector.bytes, &report_key, opener).unwrap();
+    let grant = key_file("auditor").open(open).into_content();
+    let record = granted_record();
+    let made = granted::grant(&record);
+    assert_eq!(grant.to_cbor(), made.to_cbor());
+    let opened = granted::opened_by(&grant, &record);
+    let brought = opened.iter().flat_map(Segment::records);
+    let brought: Vec<_> = brought.map(|(_, bytes)| bytes.to_vec()).collect();
+    let (records, _) = records();
+    assert!(!brought.is_empty());
+    assert_eq!(brought, records[..brought.len()]);
+    let serials = SerialCipher::new(&grant.serial_keys[0].key);
+    let first = AccountTag::new(1).unwrap();
+    let held = stage::story::serials().serial(first, 0, 0);
+    assert_eq!(serials.serial(first, 0, 0), held);
+}
+
 #[test]
 #[ignore = "writes those that are not there, from those that are"]
 fn write_the_vectors_that_are_missing() {
@@ -873,7 +908,11 @@ fn write_the_vectors_that_are_missing() {
     let (records, bundles) = records();
     let restored = restored::told(&records, bundles[0].content().checkpoint.size);
     let evidence = evidence::told(&records, &Vector::read("audit-bundle-1").bytes);
-    for told in restored.into_iter().chain(evidence) {
+    for (name, bytes) in keys::files() {
+        fs::write(vectors().join("keys").join(name), bytes).unwrap();
+    }
+    let granted = granted::told(&granted_record());
+    for told in restored.into_iter().chain(evidence).chain([granted]) {
         if vectors().join(format!("{}.cose", told.name)).exists() {
             continue;
         }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::forge;
 
 /// What each key is for.
-pub const KEYS: [(&str, &str); 33] = [
+pub const KEYS: [(&str, &str); 34] = [
     ("root", "signs: the root certificate's key"),
     ("dispatch", "signs: orders, acknowledges and states time"),
     ("report", "signs: status, dossiers and reports"),
@@ -58,6 +58,7 @@ pub const KEYS: [(&str, &str); 33] = [
     ("device-2", "signs and agrees: a device"),
     ("device-3", "signs and agrees: a device"),
     ("device-4", "signs and agrees: a device"),
+    ("auditor", "agrees: an auditor, whom no manifest lists"),
     ("stranger-sign", "signs: nobody lists it"),
     ("stranger-agree", "agrees: nobody lists it"),
 ];

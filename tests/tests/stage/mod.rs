@@ -12,6 +12,7 @@ pub mod describe;
 pub mod evidence;
 #[path = "../../../common/protocol/tests/support/forge.rs"]
 pub mod forge;
+pub mod granted;
 pub mod home;
 pub mod hostile;
 pub mod keys;

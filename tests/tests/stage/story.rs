@@ -45,10 +45,8 @@ use mintmark_protocol::trust::{HqEncryptionKey, Officer, Role, TrustManifest};
 use p256::pkcs8::EncodePublicKey as _;
 use zeroize::Zeroizing;
 
-use super::forge;
 use super::keys::key;
-use super::restored;
-use super::secret;
+use super::{forge, granted, restored, secret};
 
 /// 2027-01-01T00:00:00Z.
 pub const NEW_YEAR: u64 = 1_798_761_600;
@@ -766,18 +764,23 @@ impl Story {
         story
             .told
             .extend(restored::told(&story.log.records, reported));
-        let bundle = story.told.iter().find(|told| told.name == "audit-bundle-1");
-        let bundle = bundle.unwrap().bytes.clone();
-        let evidence = super::evidence::told(&story.log.records, &bundle);
+        let evidence = super::evidence::told(&story.log.records, &story.bytes_of("audit-bundle-1"));
         story.told.extend(evidence);
+        let record = granted::Record::of(&|name| story.bytes_of(name));
+        story.told.push(granted::told(&record));
         story
+    }
+
+    /// A message that was told.
+    fn bytes_of(&self, name: &str) -> Vec<u8> {
+        let told = self.told.iter().find(|told| told.name == name);
+        told.unwrap().bytes.clone()
     }
 
     /// How many records the first report covers.
     fn size_reported(&self) -> u64 {
-        let first = self.told.iter().find(|told| told.name == "audit-bundle-1");
-        let bytes = &first.unwrap().bytes;
-        let bundle = Bundle::open(bytes, &vault(), &key("vault-sign").public).unwrap();
+        let bytes = self.bytes_of("audit-bundle-1");
+        let bundle = Bundle::open(&bytes, &vault(), &key("vault-sign").public).unwrap();
         bundle.content().checkpoint.size
     }
 
