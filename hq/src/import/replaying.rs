@@ -4,14 +4,14 @@
 //! While one chunk of records is replayed, the requests of those after it and the certificates of those before are verified
 //! by the other processors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mintmark_console::{Failure, Progress};
 use mintmark_ledger::apply::Effect;
 use mintmark_ledger::decide::DecideError;
 use mintmark_ledger::entry::{Body, DeviceOrder, Entry, LogSequence, Reserved};
 use mintmark_ledger::replay::Replay;
-use mintmark_ledger::serial::{Serial, SerialCipher, serial_of};
+use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_pki::Issuer;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::entitlement::AccountTag;
@@ -19,8 +19,8 @@ use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::Fingerprint;
 use p256::PublicKey;
 use rusqlite::Connection;
-use serde_json::json;
 
+use self::capped::LeftOut;
 use self::journal::Journal;
 use self::verifying::{CHUNKS_AHEAD, Certified, Prepared, Queue, not_signed, prepare};
 use self::whole::Gathered;
@@ -28,7 +28,7 @@ use super::checks::{Checks, RefusedThere};
 use super::lookup::Devices;
 use super::records::Records;
 use crate::certified_again::CertifiedAgain;
-use crate::findings::{FINDINGS_CAPPED, Finding, Severity};
+use crate::findings::{Finding, Severity};
 use crate::registry::accounts::{self, Granted};
 use crate::registry::device_cas as registry_cas;
 use crate::registry::vaults::Vault;
@@ -36,6 +36,7 @@ use crate::registry::{bundles, device_orders, findings};
 use crate::serials::Serials;
 use crate::{clock, failure, vault_restores};
 
+mod capped;
 mod crl;
 mod duplicates;
 mod journal;
@@ -95,12 +96,8 @@ pub(super) struct Replaying<'a> {
     crl_of: Option<u16>,
     /// What somebody at the vault said of a device, if the decision on it follows.
     order: Option<DeviceOrder>,
-    /// Findings that were too many to keep, by code.
-    left_out: BTreeMap<String, u64>,
-    /// The gravest of those.
-    left_out_severity: Severity,
-    /// Serials that those name which may be of other bundles, and of other vaults.
-    left_out_serials: BTreeSet<String>,
+    /// Findings that were too many to keep.
+    left_out: LeftOut,
 }
 
 impl<'a> Replaying<'a> {
@@ -149,9 +146,7 @@ impl<'a> Replaying<'a> {
             sealed_differs: false,
             crl_of: None,
             order: None,
-            left_out: BTreeMap::new(),
-            left_out_severity: Severity::Note,
-            left_out_serials: BTreeSet::new(),
+            left_out: LeftOut::new(),
         })
     }
 
@@ -404,14 +399,7 @@ impl<'a> Replaying<'a> {
     pub(super) fn accuse(&mut self, finding: &Finding) -> Result<(), Failure> {
         let kept = self.kept.entry(finding.severity).or_default();
         if *kept >= FINDINGS_PER_SEVERITY_MAX {
-            *self.left_out.entry(finding.code.clone()).or_default() += 1;
-            self.left_out_severity = self.left_out_severity.max(finding.severity);
-            // What is of no more than one certificate is of one of this bundle, and none of those is called good then.
-            if finding.counts() && finding.serials.len() > 1 {
-                let concerns = |serial: &&String| finding.is_of_two() || self.is_own(serial);
-                let serials: Vec<_> = finding.serials.iter().filter(concerns).cloned().collect();
-                self.left_out_serials.extend(serials);
-            }
+            self.left_out.add(finding, &self.cipher, &self.granted);
             return Ok(());
         }
         if findings::add(self.sql, finding, clock::now_unix())? {
@@ -421,46 +409,12 @@ impl<'a> Replaying<'a> {
         Ok(())
     }
 
-    /// Whether a serial, hexadecimal, is one of this vault's. It may write any other into its log.
-    fn is_own(&self, serial: &str) -> bool {
-        let serial = hex::decode(serial).ok();
-        let serial = serial.and_then(|serial| Serial::try_from(serial.as_slice()).ok());
-        serial.is_some_and(|serial| self.cipher.open(&serial).is_some())
-    }
-
     /// Notes what is said of the whole bundle, and how many findings were only counted, if any were.
     pub(super) fn close(&mut self, bundle: &Bundle) -> Result<(), Failure> {
         let today = self.imported_at / clock::DAY_SECONDS;
         self.journal.write(self.sql, &self.vault.name, today)?;
         self.accuse_gathered(bundle)?;
-        let count: u64 = self.left_out.values().sum();
-        if count == 0 {
-            return Ok(());
-        }
-        let last = bundle.checkpoint.size.saturating_sub(1);
-        let mut finding = Finding {
-            vault: self.vault.name.clone(),
-            lineage: self.vault.lineage,
-            log_sequence: Some(last),
-            code: FINDINGS_CAPPED.to_owned(),
-            severity: self.left_out_severity,
-            serials: std::mem::take(&mut self.left_out_serials)
-                .into_iter()
-                .collect(),
-            evidence: json!({ "bundle": bundle.sequence, "left_out": count, "codes": self.left_out }),
-            text: format!(
-                "bundle {} shows {count} findings more than are kept of one bundle ({FINDINGS_PER_SEVERITY_MAX} of a \
-                 severity)",
-                bundle.sequence
-            ),
-        };
-        if finding.counts() {
-            finding.and_more((bundle.first, last), []);
-        }
-        if findings::add(self.sql, &finding, clock::now_unix())? {
-            self.found += u64::from(finding.counts());
-        }
-        Ok(())
+        self.accuse_left_out(bundle)
     }
 
     fn accuse_signatures(&mut self, invalid: Vec<Certified>) -> Result<(), Failure> {

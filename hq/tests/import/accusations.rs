@@ -1,7 +1,7 @@
 //! What a vault writes into its own log is no word against the devices of another.
 
 use mintmark_ledger::entry::Body;
-use mintmark_ledger::serial::serial_of;
+use mintmark_ledger::serial::{Serial, serial_of};
 use serde_json::json;
 
 use super::beyond_measure::said;
@@ -55,20 +55,46 @@ fn a_device_is_good_whose_key_another_vault_made_up_a_request_with_before() {
     assert_eq!(said(&hq, "L0").0, 1);
 }
 
+/// Has a vault certify a device of its own with the serial of another vault's.
+fn with_serial_of(vault: &mut Vault, spent: &Serial) {
+    let request = csr("L0", 50);
+    let mut reserved = vault.reserved("TH-200", &request, 0);
+    let own = serial_of(&reserved.tbs).unwrap();
+    let mut windows = reserved.tbs.windows(own.len());
+    let place = windows.position(|window| window == own).unwrap();
+    reserved.tbs[place..place + own.len()].copy_from_slice(spent);
+    vault.forge("TH-200", &request, reserved);
+}
+
 #[test]
 fn anothers_serial_in_a_certificate_says_nothing_of_the_device_that_has_it() {
     let (hq, berlin) = honest();
     let spent = serial_of(&berlin.reserved("TH-200", &csr("A9", 9), 1).tbs).unwrap();
     let mut lyon = hq.vault("lyon");
-    let request = csr("L0", 50);
-    let mut reserved = lyon.reserved("TH-200", &request, 0);
-    let own = serial_of(&reserved.tbs).unwrap();
-    let mut windows = reserved.tbs.windows(own.len());
-    let place = windows.position(|window| window == own).unwrap();
-    reserved.tbs[place..place + own.len()].copy_from_slice(&spent);
-    lyon.forge("TH-200", &request, reserved);
+    with_serial_of(&mut lyon, &spent);
     assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
     assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
+}
+
+#[test]
+fn anothers_serial_in_a_finding_beyond_those_kept_says_nothing_of_the_device_that_has_it() {
+    let (hq, berlin) = honest();
+    let spent = serial_of(&berlin.reserved("TH-200", &csr("A9", 9), 1).tbs).unwrap();
+    let mut lyon = hq.vault("lyon");
+    for _ in 0..2501 {
+        lyon.write_unreadable(&[0xff]);
+    }
+    with_serial_of(&mut lyon, &spent);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    let (_, report) = hq.reconcile();
+    let capped = report["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!(capped["code"], "FINDINGS-CAPPED");
+    assert!(
+        capped["evidence"]["codes"]["SERIAL-MISMATCH"].is_u64(),
+        "{capped}"
+    );
+    assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
+    assert_eq!(said(&hq, "L0").0, 1);
 }
 
 #[test]
