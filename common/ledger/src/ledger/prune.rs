@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::log::{LogStore, PrunedFile, Record};
 use crate::serial::{serial_of, tbs_of};
 use crate::state::{Reading, State};
-use crate::storage_error::StorageError;
+use crate::storage_error::{StorageError, StorageErrorClass};
 
 /// The code that stands in the place of a request that was pruned.
 const PRUNED: &str = "PRUNED";
@@ -73,7 +73,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::prunable`] and [`Ledger::commit`]. Whatever it fails with, each record is there in one of its two forms,
-    /// and the next time goes on from there.
+    /// and the next time goes on from there; of class [`StorageErrorClass::OutcomeUnknown`], once the ledger is opened again.
     pub fn prune(&mut self, now: impl Into<Reading>, held: u64) -> Result<Option<Prunable>, Error> {
         let now = now.into();
         self.ready(now)?;
@@ -111,7 +111,11 @@ impl Ledger {
         // What is opened from here on need not be read from the files that go.
         self.keep_snapshot();
         let _ = self.index.flush();
-        self.log.finish_prune()?;
+        if let Err(error) = self.log.finish_prune() {
+            // Nobody knows what the log holds: nothing is decided on it any more.
+            self.poisoned |= error.class() == StorageErrorClass::OutcomeUnknown;
+            return Err(error.into());
+        }
         Ok(Some(Prunable {
             end,
             newest,

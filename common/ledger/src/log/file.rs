@@ -218,7 +218,7 @@ impl FileLog {
     }
 
     /// From now on nothing is known about the end of the log.
-    fn poison(&mut self, reason: String) -> StorageError {
+    pub(super) fn poison(&mut self, reason: String) -> StorageError {
         self.poison = Some(reason.clone());
         StorageError::OutcomeUnknown { reason }
     }
@@ -432,10 +432,12 @@ impl LogStore for FileLog {
     }
 
     fn finish_prune(&mut self) -> Result<(), StorageError> {
+        self.check_outcome_known()?;
         self.finish()
     }
 
     fn pruned(&self) -> Result<Vec<PrunedFile>, StorageError> {
+        self.check_outcome_known()?;
         self.pruned_files()
     }
 }

@@ -223,7 +223,8 @@ pub trait LogStore: Send {
     /// Lets what [`Self::prepare_prune`] put beside the records take their place. They are gone when it returns.
     ///
     /// # Errors
-    /// [`StorageError::Io`]: some of them may be gone, and each is there in one of the two forms.
+    /// [`StorageError::Io`]: some of them may be gone, and each is there in one of the two forms;
+    /// [`StorageError::OutcomeUnknown`] when it cannot be told in which, and from then on for every call.
     fn finish_prune(&mut self) -> Result<(), StorageError> {
         Ok(())
     }

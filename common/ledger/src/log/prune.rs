@@ -158,6 +158,19 @@ impl FileLog {
 
     /// See [`super::LogStore::finish_prune`].
     pub(super) fn finish(&mut self) -> Result<(), StorageError> {
+        self.writer()?;
+        let removed = self.remove_pruned();
+        self.read_file.replace(None);
+        // Whatever failed, some files may be gone, and what was copied of them counts now.
+        if let Err(error) = self.relist() {
+            let reason = format!("the files that a prune left: {error}");
+            return Err(self.poison(reason));
+        }
+        removed
+    }
+
+    /// Removes the files of whole records beside which lies what is kept of them, durably.
+    fn remove_pruned(&self) -> Result<(), StorageError> {
         let writer = self.writer()?;
         let folder = &self.segments.folder;
         for segment in &self.segments.list {
@@ -169,13 +182,14 @@ impl FileLog {
             }
         }
         let synced = writer.disk.sync_folder(&writer.folder);
-        synced.map_err(io_error("sync", folder))?;
-        self.read_file.replace(None);
-        self.relist()
+        synced.map_err(io_error("sync", folder))
     }
 
     /// Removes what a prune that came to no end left beside files that are whole.
     fn discard_leftovers(&mut self) -> Result<(), StorageError> {
+        self.writer()?;
+        // What counts is what the files say now.
+        self.relist()?;
         let writer = self.writer()?;
         let folder = &self.segments.folder;
         let mut leftovers = Vec::new();
@@ -189,7 +203,12 @@ impl FileLog {
                 })
             };
             let counts = |base| self.segments.list.iter().any(|s| s.base == base);
-            let is_copy = segment::base_of(name).is_some_and(|base| !counts(base));
+            let is_within_whole = |base| {
+                let holding = self.segments.holding(Position(base));
+                holding.is_some_and(|(_, s)| segment::path(folder, s.base).is_file())
+            };
+            let is_copy =
+                segment::base_of(name).is_some_and(|base| !counts(base) && is_within_whole(base));
             let is_beside = pruned::base_of(name)
                 .is_some_and(|base| segment::path(folder, base).exists() || !counts(base));
             if is_part(name) || is_copy || is_beside {

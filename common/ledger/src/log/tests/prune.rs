@@ -205,6 +205,68 @@ fn whichever_operation_a_prune_stops_or_fails_at_each_record_is_there_in_one_of_
     }
 }
 
+#[test]
+fn after_whichever_operation_of_a_prune_failed_the_same_process_loses_nothing_with_the_next() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut kinds = BTreeSet::new();
+    for at in 0.. {
+        let folder = temporary.path().join(at.to_string());
+        let (below, whole) = create_sample(&folder);
+        let disk = FailingDisk::failing(at, Failing::Once(ErrorKind::Other));
+        let (mut log, _) = match FileLog::open_on(&folder, None, Box::new(disk.clone())) {
+            Ok(opened) => opened,
+            Err(_) => continue,
+        };
+        let pruned = prune(&mut log, below);
+        if pruned
+            .as_ref()
+            .is_err_and(|e| e.code() != "OUTCOME-UNKNOWN")
+        {
+            kinds.insert(disk.operations()[at]);
+            expect_same(&log, &whole);
+            log.prepare_prune(0, &mut shorten).unwrap();
+            expect_same(&log, &whole);
+            prune(&mut log, below + 3).unwrap();
+            expect_same(&log, &whole);
+        }
+        drop(log);
+        let (log, _) = open(&folder, None).unwrap();
+        expect_same(&log, &whole);
+        if pruned.is_ok() {
+            break;
+        }
+    }
+    for kind in ["create", "write", "sync", "rename", "remove", "sync folder"] {
+        assert!(kinds.contains(kind), "{kind} was never struck");
+    }
+}
+
+#[test]
+fn a_log_whose_files_cannot_be_told_after_a_prune_does_nothing_until_it_is_opened_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("log");
+    let (below, whole) = create_sample(&folder);
+    let (mut log, _) = open(&folder, None).unwrap();
+    log.prepare_prune(below, &mut shorten).unwrap();
+    // A file that has no place in the log.
+    let stray = folder.join("00000000ffffffff.log");
+    fs::write(&stray, b"").unwrap();
+    assert_eq!(code(log.finish_prune()), "OUTCOME-UNKNOWN");
+    fs::remove_file(&stray).unwrap();
+    assert_eq!(code(log.read(Position::START)), "OUTCOME-UNKNOWN");
+    assert_eq!(
+        code(log.prepare_prune(below, &mut shorten)),
+        "OUTCOME-UNKNOWN"
+    );
+    assert_eq!(code(log.finish_prune()), "OUTCOME-UNKNOWN");
+    assert_eq!(code(log.pruned()), "OUTCOME-UNKNOWN");
+    drop(log);
+    let (mut log, _) = open(&folder, None).unwrap();
+    expect_same(&log, &whole);
+    prune(&mut log, below + 3).unwrap();
+    expect_same(&log, &whole);
+}
+
 /// A log of several files; a record in the middle of one of them, and all its records.
 fn create_sample(folder: &Path) -> (u64, Vec<Record>) {
     let mut log = create(folder).with_segment_bytes_max(SEGMENT_BYTES_MAX);
