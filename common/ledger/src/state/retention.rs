@@ -49,8 +49,19 @@ impl State {
         }
     }
 
+    /// Takes in which files were pruned, whether they may have been or not; but none of records that the log does not have.
+    /// What is noted never overlaps, so there is less of it than there are records: a prune that came to no end is done
+    /// again, and then the files that it names now count, from the same records on or from others.
     pub(crate) fn note_pruned(&mut self, pruned: &Pruned) {
-        let files = pruned.files.iter().map(|file| (file.first, *file));
-        self.pruned.extend(files);
+        let size = self.size;
+        let is_of_log = |file: &&PrunedRecords| file.first < file.end && file.end <= size;
+        for file in pruned.files.iter().filter(is_of_log) {
+            while let Some((&first, noted)) = self.pruned.range(..file.end).next_back()
+                && file.first < noted.end
+            {
+                self.pruned.remove(&first);
+            }
+            self.pruned.insert(file.first, *file);
+        }
     }
 }

@@ -232,6 +232,43 @@ fn a_vault_that_prunes_what_it_may_not_is_found_out() {
 }
 
 #[test]
+fn what_is_noted_of_pruned_files_is_never_more_than_the_log_has_records() {
+    let mut vault = Chronicle::enrolled();
+    let mut terms = entitlement("both", vec![product(1, "TH-200", 50)]);
+    terms.retention_days = Some(7);
+    vault.entitle(&terms).unwrap();
+    vault.report();
+    let held = vault.state.bundles().acknowledged_log_size;
+    let file = |first, end, kept: &[u8]| PrunedRecords {
+        first,
+        end,
+        digest: Fingerprint::of(kept),
+    };
+    let noted = |vault: &Chronicle| vault.state.pruned().copied().collect::<Vec<_>>();
+    let pruned = |files| Body::Pruned(Pruned { newest: 1, files });
+    vault.write(pruned(vec![file(0, 2, b"a"), file(2, held - 1, b"b")]));
+    // It came to no end, and was done again, to another.
+    let again = vec![file(0, 2, b"c"), file(2, held, b"d")];
+    vault.write(pruned(again.clone()));
+    assert_eq!(noted(&vault), again);
+    assert_eq!(vault.divergences(), []);
+    // Records that the log does not have.
+    for round in 0..4 {
+        let far = (1_u64 << 40) + round * 4096;
+        let files = (0..1024).map(|n| file(far + n, far + n + 1, b"far"));
+        vault.write(pruned(files.collect()));
+    }
+    vault.write(pruned(vec![file(u64::MAX - 1, u64::MAX, b"last")]));
+    assert_eq!(noted(&vault), again);
+    // What overlaps takes the place of what it overlaps.
+    let all = file(1, held, b"all");
+    vault.write(pruned(vec![all]));
+    assert_eq!(noted(&vault), [all]);
+    let codes: Vec<_> = vault.divergences().iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["PRUNE-MISMATCH"; 5]);
+}
+
+#[test]
 fn a_pruned_file_that_the_log_does_not_name_is_not_believed() {
     let (folder, path, mut ledger) = vault();
     retain(&mut ledger, Some(7));
