@@ -66,6 +66,43 @@ fn with_serial_of(vault: &mut Vault, spent: &Serial) {
     vault.forge("TH-200", &request, reserved);
 }
 
+/// Has a vault spend on the device L0, of whose key it has no proof of possession, the slot whose serial at this vault is
+/// that of A1, which it was never granted.
+fn with_slot_of_a1(vault: &mut Vault, berlin: &Vault, key: u64) {
+    let spent = serial_of(&berlin.reserved("TH-200", &csr("A9", 9), 1).tbs).unwrap();
+    let request = csr("L0", key);
+    let mut reserved = vault.reserved("TH-200", &request, 0);
+    (reserved.account, reserved.slot, reserved.issue) = vault.opened(&spent);
+    let mut der = request.der().to_vec();
+    *der.last_mut().unwrap() ^= 1;
+    vault.write_request("TH-200", &der);
+    vault.write(Body::Reserved(reserved));
+}
+
+#[test]
+fn a_unit_that_was_never_granted_accuses_no_other_vaults_device_by_its_serial() {
+    let (hq, berlin) = honest();
+    let mut lyon = hq.vault("lyon");
+    with_slot_of_a1(&mut lyon, &berlin, 0);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    for device in ["A0", "A1"] {
+        assert_eq!(said(&hq, device), (0, json!([]), json!("good")), "{device}");
+    }
+}
+
+#[test]
+fn a_unit_that_was_never_granted_accuses_none_when_another_vault_has_its_key_later() {
+    let (hq, mut berlin) = honest();
+    let mut lyon = hq.vault("lyon");
+    with_slot_of_a1(&mut lyon, &berlin, 7);
+    assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
+    berlin.issue("TH-200", &csr("A7", 7));
+    assert_eq!(hq.import_one(&berlin.report(&hq.path("two"))).0, 1);
+    for device in ["A0", "A1", "A7"] {
+        assert_eq!(said(&hq, device), (0, json!([]), json!("good")), "{device}");
+    }
+}
+
 #[test]
 fn anothers_serial_in_a_certificate_says_nothing_of_the_device_that_has_it() {
     let (hq, berlin) = honest();

@@ -6,12 +6,13 @@ use mintmark_ledger::serial::serial_of;
 use serde_json::json;
 
 use super::Replaying;
+use super::capped::is_granted;
 use crate::findings::{
     DUPLICATE_DEVICE, DUPLICATE_KEY, DUPLICATE_SERIAL, FINDINGS_CAPPED, Finding, Severity,
 };
 use crate::registry::devices::{self, Unit};
-use crate::registry::findings;
 use crate::registry::vaults::{self, Vault};
+use crate::registry::{accounts, findings};
 use crate::serials;
 
 impl Replaying<'_> {
@@ -97,12 +98,18 @@ impl Replaying<'_> {
     ) -> Result<(), Failure> {
         let Vault { name, lineage, .. } = self.vault;
         let mut serials = Vec::new();
+        // Of a slot that was never granted, a vault can choose the one whose serial is that of any device of another.
         // A wrong record that came first is none either.
-        if !is_right || self.was_right(other)? {
+        if is_granted(&self.granted, device.account, device.slot)
+            && (!is_right || self.was_right(other)?)
+        {
             serials.push(serials::of_unit(&self.cipher, device));
         }
         if is_right && let Some(vault) = vaults::find(self.sql, &other.vault)? {
-            serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
+            let granted = accounts::granted(self.sql, &other.vault)?;
+            if is_granted(&granted, other.record.account, other.record.slot) {
+                serials.push(serials::of_unit(&self.serials.of(&vault)?, &other.record));
+            }
         }
         let sequence = device.reservation.number();
         let evidence = json!({

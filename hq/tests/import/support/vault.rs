@@ -14,12 +14,12 @@ use mintmark_ledger::entry::{
     Genesis, LogSequence, Request, Reserved, Signed, Start, Submission, Trust, Verdict,
 };
 use mintmark_ledger::merkle::{leaf_hash, root_of};
-use mintmark_ledger::serial::SerialCipher;
+use mintmark_ledger::serial::{Serial, SerialCipher};
 use mintmark_ledger::state::State;
 use mintmark_pki::{CertificationRequest, RevokedSerial};
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::dispatch::Dispatch;
-use mintmark_protocol::entitlement::Entitlement;
+use mintmark_protocol::entitlement::{AccountTag, Entitlement};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Lineage, Sku, StationId, VaultName};
 use mintmark_protocol::trust::TrustManifest;
@@ -367,6 +367,11 @@ impl Vault {
             panic!("not reserved");
         };
         moved(reserved, self.serials.as_ref().unwrap(), slot)
+    }
+
+    /// The slot that a serial, whoever gave it out, is of by the key of this vault.
+    pub(crate) fn opened(&self, serial: &Serial) -> (AccountTag, u64, u16) {
+        self.serials.as_ref().unwrap().open(serial).unwrap()
     }
 
     pub(crate) fn write_request(&mut self, product: &str, der: &[u8]) {
