@@ -140,7 +140,7 @@ impl<'a> Keyring<'a> {
 
     pub(crate) fn agreement(&self, label: &str) -> Result<Arc<dyn Agreement>, Failure> {
         if let (Some(auditor), AUDIT) = (&self.auditor, label) {
-            return Ok(auditor.granted(self.console)?.own.clone());
+            return Ok(auditor.granted(self.console)?.audit.clone());
         }
         let found = self.store(label);
         let found = found.and_then(|store| store.agreement(label).map_err(failure::keys));

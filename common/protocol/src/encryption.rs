@@ -243,6 +243,9 @@ impl Recipient {
     }
 }
 
+/// A content key and the plaintext.
+type Opened = (Zeroizing<[u8; 32]>, Zeroizing<Vec<u8>>);
+
 /// A COSE_Encrypt that was read strictly and not decrypted.
 pub(crate) struct Encrypted {
     pub(crate) context: Context,
@@ -304,17 +307,19 @@ impl Encrypted {
 
     /// Decrypts it for one of its recipients.
     pub(crate) fn open(&self, opener: Opener<'_>) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let content_key = self.content_key(opener)?;
-        self.decrypt(&content_key)
+        self.open_with_key(opener).map(|(_, plaintext)| plaintext)
     }
 
-    /// The content key, for one of its recipients.
-    pub(crate) fn content_key(&self, opener: Opener<'_>) -> Result<Zeroizing<[u8; 32]>, Error> {
+    /// Decrypts it for one of its recipients: the content key, and what it opens. A key of the reader whose content key does
+    /// not decrypt it is passed over like one whose content key does not unwrap: whoever encrypted it chose both.
+    pub(crate) fn open_with_key(&self, opener: Opener<'_>) -> Result<Opened, Error> {
         let with = |key: &PublicKey, agree: Agree<'_>| {
-            self.unwrap_key(&thumbprint(key), |ephemeral| match ephemeral {
+            let content_key = self.unwrap_key(&thumbprint(key), |ephemeral| match ephemeral {
                 AgreementKey::P256(ephemeral) => Ok(Zeroizing::new(agree(ephemeral)?.to_vec())),
                 AgreementKey::P384(_) => Err("the ephemeral key is on another curve".into()),
-            })
+            })?;
+            let plaintext = self.decrypt(&content_key)?;
+            Ok((content_key, plaintext))
         };
         let mut opened = with(opener.public_key, opener.agree);
         if let (Err(Error::NotRecipient { .. }), Some(former)) = (&opened, opener.former) {
@@ -375,5 +380,62 @@ impl Encrypted {
     pub(crate) fn is_for(&self, key: &PublicKey) -> bool {
         let key = thumbprint(key);
         self.recipients.iter().any(|recipient| recipient.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p256::SecretKey;
+
+    use super::*;
+    use crate::envelope::{Kind, Party};
+
+    struct Former(Vec<SecretKey>, Vec<PublicKey>);
+
+    impl FormerKeys for Former {
+        fn public_keys(&self) -> &[PublicKey] {
+            &self.1
+        }
+
+        fn agree(
+            &self,
+            key: &PublicKey,
+            peer: &PublicKey,
+        ) -> Result<Zeroizing<[u8; 32]>, KeyFailure> {
+            let mut keys = self.0.iter();
+            let key = keys.find(|known| known.public_key() == *key).unwrap();
+            let shared = key.diffie_hellman(peer);
+            Ok(Zeroizing::new(
+                shared.raw_secret_bytes().as_slice().try_into()?,
+            ))
+        }
+    }
+
+    #[test]
+    fn a_former_key_for_which_another_content_key_was_wrapped_is_passed_over() {
+        let context = Context {
+            kind: Kind::AuditSegment,
+            sender: Party::Hq,
+            recipient: Party::Hq,
+            id: "one".to_owned(),
+            commitment: None,
+        };
+        let keys: Vec<_> = [1, 2]
+            .map(|n| SecretKey::from_slice(&[n; 32]).unwrap())
+            .into();
+        let public: Vec<_> = keys.iter().map(SecretKey::public_key).collect();
+        let wrapped = [[8; 32], [9; 32]].iter().zip(&public);
+        let wrapped = wrapped
+            .map(|(content_key, key)| wrap("test", content_key, &AgreementKey::P256(*key)).unwrap())
+            .collect();
+        let bytes = seal_under(&context, b"text", &[9; 32], wrapped).unwrap();
+        let encrypted = Encrypted::read("test", &bytes, 4096).unwrap();
+        let other = SecretKey::from_slice(&[3; 32]).unwrap().public_key();
+        let opener = Opener {
+            public_key: &other,
+            agree: &|_| Err("it is for others".into()),
+            former: Some(&Former(keys, public)),
+        };
+        assert_eq!(encrypted.open(opener).unwrap().as_slice(), b"text");
     }
 }

@@ -153,8 +153,8 @@ impl AgreedDelivery {
     /// # Errors
     /// [`Error::NotRecipient`], [`Error::Decryption`], [`Error::PartsDiffer`], [`Error::KeyOperation`].
     pub fn open(&self, opener: Opener<'_>) -> Result<Zeroizing<[u8; 32]>, Error> {
-        let key = self.encrypted.content_key(opener)?;
-        if *self.encrypted.decrypt(&key)? == self.plaintext {
+        let (key, plaintext) = self.encrypted.open_with_key(opener)?;
+        if *plaintext == self.plaintext {
             Ok(key)
         } else {
             Err(Error::PartsDiffer {

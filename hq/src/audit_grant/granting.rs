@@ -143,7 +143,7 @@ pub(crate) fn grant(
         auditor: *auditor,
         from_day: scope.from.map(|day| day.0),
         to_day: scope.to.map(|day| day.0),
-        hq_keys: hq_keys(&manifests),
+        hq_keys: recorder.public_keys(),
         secrets: recorder.into_secrets(),
         serial_keys: serial_keys?,
         parts: parts.iter().map(|(part, _)| *part).collect(),
@@ -209,20 +209,6 @@ fn granted_vaults(sql: &Connection, scope: &Scope) -> Result<Vec<Vault>, Failure
         ));
     }
     Ok(granted)
-}
-
-/// Every key that anything was encrypted to for HQ.
-fn hq_keys(manifests: &[Verified<TrustManifest>]) -> Vec<PublicKey> {
-    let mut keys: Vec<PublicKey> = Vec::new();
-    for key in manifests
-        .iter()
-        .flat_map(|manifest| manifest.content().hq_recipients())
-    {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    keys
 }
 
 /// What HQ's own books say of a site.

@@ -68,6 +68,18 @@ impl<'a> Recorder<'a> {
         }));
     }
 
+    /// The keys that HQ reads with, in the order in which it tries them. One that it does not have opened nothing, and
+    /// whoever looked for what is encrypted to it would take what another key agreed on for its own.
+    pub(super) fn public_keys(&self) -> Vec<PublicKey> {
+        let mut keys = vec![*self.audit.public_key()];
+        for key in self.ring.public_keys() {
+            if !keys.contains(key) {
+                keys.push(*key);
+            }
+        }
+        keys
+    }
+
     /// What was kept.
     pub(super) fn into_secrets(self) -> Vec<Secret> {
         self.kept.into_inner().into_values().collect()
