@@ -8,11 +8,13 @@
 mod divergence;
 mod judge;
 mod snapshot;
+mod times;
 
 use mintmark_pki::CertificationRequest;
 
 pub use self::divergence::{Divergence, Severity};
 pub use self::snapshot::ReplaySnapshotError;
+use self::times::Times;
 use crate::apply::{Effect, apply, apply_unreadable};
 use crate::decide::{DecideError, Input, Lookup, Moment, RULES_VERSION, Submitted, decide_at};
 use crate::entry::{Body, Entry, LogSequence, Request, Submission};
@@ -45,6 +47,7 @@ enum Expecting {
 pub struct Replay {
     state: State,
     expecting: Expecting,
+    times: Times,
 }
 
 /// What became of one record.
@@ -66,6 +69,7 @@ impl Replay {
         Self {
             state: State::new(),
             expecting: Expecting::Input,
+            times: Times::default(),
         }
     }
 
@@ -131,10 +135,11 @@ impl Replay {
                 );
             }
             let moment = self.moment(&entry, &mut found);
-            judge::input(&self.state, &entry, &mut found);
+            judge::input(&self.state, &self.times, &entry, &mut found);
             self.expect(lookup, serials, moment, &entry, verified, &mut found)?
         };
         self.expecting = next;
+        self.times.note(sequence, entry.time);
         let effect = apply(&mut self.state, raw, &entry);
         Ok(Replayed {
             sequence,

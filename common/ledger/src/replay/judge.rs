@@ -1,6 +1,7 @@
 //! How a record that departs from the rules is called.
 
 use super::divergence::Severity;
+use super::times::Times;
 use super::{Expected, knows_rules};
 use crate::entry::{Body, ClockFound, Entry, KeyOutcome, KeyReceipt, Reserved, Trust};
 use crate::serial::{Serial, SerialCipher, serial_of};
@@ -12,6 +13,7 @@ type Verdict = (&'static str, Severity, String);
 /// Judges an input by what the state says must be true of it.
 pub(super) fn input(
     state: &State,
+    times: &Times,
     entry: &Entry,
     found: &mut dyn FnMut(&'static str, Severity, String, String),
 ) {
@@ -128,7 +130,9 @@ pub(super) fn input(
         Body::Restored(restored) => fits("RESTORE-MISMATCH", state.restored_fits(restored), found),
         Body::Pruned(pruned) => fits(
             "PRUNE-MISMATCH",
-            state.prune_fits(pruned, entry.time),
+            state
+                .prune_fits(pruned, entry.time)
+                .and_then(|()| times.prune_fits(state, pruned, entry.time)),
             found,
         ),
         Body::BundleSealed(sealed) => {

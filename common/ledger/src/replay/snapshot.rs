@@ -1,13 +1,14 @@
 //! A replay as bytes, to go on with the next bundle.
 //!
 //! ```cddl
-//! replay = { 0: 1, 1: bstr, 2: 0 / 1 / 2 / 3, ? 3: bstr, ? 4: tstr }
-//! ; state; expecting an input, this decision (entry, and why), some decision, anything
+//! replay = { 0: 1, 1: bstr, 2: 0 / 1 / 2 / 3, ? 3: bstr, ? 4: tstr, ? 5: [+ uint] }
+//! ; state; expecting an input, this decision (entry, and why), some decision, anything; records and when each was
+//! ; written, by turns
 //! ```
 
 use mintmark_protocol::cbor::{Fields, Map};
 
-use super::{Expected, Expecting, Replay};
+use super::{Expected, Expecting, Replay, Times};
 use crate::entry::Entry;
 use crate::state::{SnapshotError, State};
 
@@ -33,6 +34,7 @@ impl Replay {
             .with(2, kind)
             .with_some(3, expected.map(|expected| expected.entry.to_cbor()))
             .with_some(4, expected.and_then(|expected| expected.why.as_deref()))
+            .with_some(5, self.times.to_value())
             .encode()
     }
 
@@ -58,7 +60,17 @@ impl Replay {
             3 => Expecting::Anything,
             _ => return Err(fields.wrong(2, "not an expectation").into()),
         };
+        // What was kept before there were any has none.
+        let times = match fields.optional(5) {
+            None => Times::default(),
+            Some(times) => Times::from_value(times)
+                .ok_or_else(|| fields.wrong(5, "records and times were expected"))?,
+        };
         fields.finish()?;
-        Ok(Self { state, expecting })
+        Ok(Self {
+            state,
+            expecting,
+            times,
+        })
     }
 }

@@ -219,10 +219,17 @@ fn a_vault_that_prunes_what_it_may_not_is_found_out() {
     vault.entitle(&terms).unwrap();
     vault.report();
     let held = vault.state.bundles().acknowledged_log_size;
+    // Whatever it says how old they are.
+    let mut early = vault.clone();
+    early.now = NEW_YEAR + 5 * DAY;
+    early.write(pruned(held, 1));
+    let codes: Vec<_> = early.divergences().iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["PRUNE-MISMATCH"]);
+    vault.now = LATER;
     vault.write(pruned(held, 1));
     assert_eq!(vault.divergences(), []);
     vault.write(pruned(held + 1, 1));
-    vault.write(pruned(held, NEW_YEAR));
+    vault.write(pruned(held, LATER));
     let found = vault.divergences();
     let codes: Vec<_> = found
         .iter()
@@ -239,6 +246,7 @@ fn what_is_noted_of_pruned_files_is_never_more_than_the_log_has_records() {
     vault.entitle(&terms).unwrap();
     vault.report();
     let held = vault.state.bundles().acknowledged_log_size;
+    vault.now = LATER;
     let file = |first, end, kept: &[u8]| PrunedRecords {
         first,
         end,
