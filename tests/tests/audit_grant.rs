@@ -2,6 +2,9 @@
 //! record on, and comes to the same figures and findings; and nothing of what is altered is believed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "audit_grant/lies.rs"]
+mod lies;
+
 use std::fs;
 use std::ops::Range;
 
@@ -419,6 +422,13 @@ fn of_a_period_an_auditor_sees_what_was_before_its_end() {
             "audit grant --auditor $D/auditor.pem --output $D/x.grant --from {today} --to 2020-01-01"
         ))
         .fails(2, "USAGE");
+    for still_to_come in ["--to 2999-01-01", "--from 2999-01-01"] {
+        world
+            .hq(&format!(
+                "audit grant --auditor $D/auditor.pem --output $D/x.grant {still_to_come}"
+            ))
+            .fails(2, "USAGE");
+    }
 }
 
 /// Has both officers approve what `drafting` drafts, and HQ finish it.

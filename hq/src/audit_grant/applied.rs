@@ -5,7 +5,7 @@ use mintmark_console::Failure;
 use mintmark_pki::{Certificate, CertificationRequest};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::clock_correction::ClockCorrection;
-use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
+use mintmark_protocol::dispatch::{BundleSeen, DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
 use mintmark_protocol::entitlement::Entitlement;
@@ -36,6 +36,31 @@ pub(super) struct Applied {
     pub(super) is_acknowledgement: bool,
     /// What it says of the log that is not so, by what is here.
     pub(super) untrue: Option<String>,
+    /// The bundle that headquarters held when it sent it, by its own word.
+    pub(super) held: Option<SaidHeld>,
+}
+
+/// A bundle that a dispatch says headquarters held.
+pub(super) struct SaidHeld {
+    pub(super) vault: VaultName,
+    pub(super) seen: BundleSeen,
+    place: String,
+}
+
+impl SaidHeld {
+    /// What is said if it is not among what headquarters handed out: whoever leaves out a bundle, and everything after it, has
+    /// still signed that they held it.
+    pub(super) fn missing(&self, sql: &Connection) -> Result<Option<String>, Failure> {
+        let Self { vault, seen, place } = self;
+        let here = bundles::find(sql, vault, &seen.lineage, seen.sequence)?;
+        Ok(match here {
+            Some(held) if held.fingerprint == seen.fingerprint => None,
+            _ => Some(format!(
+                "{place} says that headquarters held bundle {} of lineage {} ({}), which is not here",
+                seen.sequence, seen.lineage, seen.fingerprint
+            )),
+        })
+    }
 }
 
 /// Takes dispatches in.
@@ -46,7 +71,7 @@ pub(super) struct Applying<'a> {
 }
 
 /// What headquarters sent does not fit together.
-fn inconsistent(what: String) -> Failure {
+pub(super) fn inconsistent(what: String) -> Failure {
     failure::refused(
         "GRANT-INCONSISTENT",
         format!("what headquarters granted contradicts itself: {what}"),
@@ -93,12 +118,21 @@ impl Applying<'_> {
         dispatches::add(sql, &name, &sent, dispatch.made_at)?;
         let path = self.record.dispatch(&name, sent.epoch, sent.sequence);
         self.record.keep(&path, bytes)?;
+        let held = dispatch.bundle_seen.map(|seen| SaidHeld {
+            vault: name.clone(),
+            seen,
+            place: place.clone(),
+        });
         if dispatch.kind != Kind::Acknowledgement {
-            return Ok(Applied::default());
+            return Ok(Applied {
+                held,
+                ..Applied::default()
+            });
         }
         let untrue = self.acknowledged(sql, dispatch)?;
         Ok(Applied {
             is_acknowledgement: true,
+            held,
             untrue: untrue.map(|untrue| format!("{place} acknowledges what is not so: {untrue}")),
         })
     }

@@ -1,7 +1,18 @@
 //! What headquarters says of its books, held against what the books say here.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use mintmark_console::Failure;
+use mintmark_console::time::rfc3339;
+use mintmark_protocol::audit_grant::AuditGrant;
+use mintmark_protocol::identifier::SiteId;
 use serde_json::Value;
 
+use super::applied::inconsistent;
+use crate::report::period::{Day, Period};
+
+/// How far two clocks may be apart before somebody is told.
+const CLOCKS_APART_SECONDS: u64 = 3600;
 /// How many differences are named.
 const NAMED_MAX: usize = 100;
 /// What depends on bundles that came after the part of the record that was granted.
@@ -14,8 +25,102 @@ const OF_THE_WHOLE: [&str; 6] = [
     "used_after_all",
 ];
 
+/// The days of a grant.
+pub(super) fn period(grant: &AuditGrant) -> Period {
+    Period {
+        since: grant.from_day.map(Day),
+        as_of: grant.to_day.map(Day),
+    }
+}
+
+/// The days of a grant begin before they end, and end when it was made: of a period without a day, nothing can be compared.
+pub(super) fn expect_period(grant: &AuditGrant) -> Result<(), Failure> {
+    let made = Day::of(grant.made_at);
+    let Period { since, as_of } = period(grant);
+    let last = as_of.unwrap_or(made);
+    if last > made {
+        return Err(inconsistent(format!(
+            "it was made on {made}, and its period ends later, on {last}"
+        )));
+    }
+    match since {
+        Some(first) if first > last => Err(inconsistent(format!(
+            "its period begins on {first}, which is after its end on {last}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What does not refuse a grant, and the auditor should ask about.
+pub(super) fn doubts(grant: &AuditGrant, manifest_expires_at: u64, now: u64) -> Vec<String> {
+    let made = rfc3339(grant.made_at);
+    let mut found = Vec::new();
+    if grant.made_at >= manifest_expires_at {
+        found.push(format!(
+            "the newest trust manifest had expired ({}) when the grant was made ({made})",
+            rfc3339(manifest_expires_at)
+        ));
+    }
+    if grant.made_at > now.saturating_add(CLOCKS_APART_SECONDS) {
+        found.push(format!(
+            "the grant says that it was made at {made}, which is still to come by the clock of this machine"
+        ));
+    }
+    let later = grant.parts.iter().filter(|part| part.time > grant.made_at);
+    let later = later.count();
+    if later > 0 {
+        found.push(format!(
+            "{later} parts of the grant are of a time after it was made ({made}), by headquarters' own word"
+        ));
+    }
+    found
+}
+
+/// What headquarters says of its books: once of each site that it granted a vault of, and of no other.
+pub(super) fn by_site(
+    reports: &[Vec<u8>],
+    sites: &BTreeSet<SiteId>,
+) -> Result<BTreeMap<SiteId, Value>, Failure> {
+    let mut found = BTreeMap::new();
+    for said in reports {
+        let strange =
+            || inconsistent("what it says of headquarters' books is no report".to_owned());
+        let said: Value = serde_json::from_slice(said).map_err(|_| strange())?;
+        let site = said["query"]["site"].as_str();
+        let site: Option<SiteId> = site.and_then(|site| site.parse().ok());
+        let site = site.ok_or_else(strange)?;
+        if !sites.contains(&site) {
+            return Err(inconsistent(format!(
+                "it says what headquarters' books have of site {site}, and has no vault of it"
+            )));
+        }
+        if found.insert(site.clone(), said).is_some() {
+            return Err(inconsistent(format!(
+                "it says twice what headquarters' books have of site {site}"
+            )));
+        }
+    }
+    match sites.iter().find(|site| !found.contains_key(*site)) {
+        Some(site) => Err(inconsistent(format!(
+            "it does not say what headquarters' books have of site {site}"
+        ))),
+        None if sites.is_empty() => Err(inconsistent("it is of no vault".to_owned())),
+        None => Ok(found),
+    }
+}
+
 /// How they differ, one thing each; `is_cut` if a part of the record is left out that headquarters' own books have.
-pub(super) fn differences(said: &Value, here: &Value, is_cut: bool) -> Vec<String> {
+pub(super) fn differences(
+    said: &Value,
+    here: &Value,
+    is_cut: bool,
+) -> Result<Vec<String>, Failure> {
+    if said["period"] != here["period"] {
+        return Err(inconsistent(format!(
+            "what it says of headquarters' books at site {} is of other days than the grant",
+            words(&here["query"]["site"])
+        )));
+    }
     let mut found = Vec::new();
     compare("", said, here, is_cut, &mut found);
     let count = found.len();
@@ -23,7 +128,7 @@ pub(super) fn differences(said: &Value, here: &Value, is_cut: bool) -> Vec<Strin
         found.truncate(NAMED_MAX);
         found.push(format!("and {} more", count - NAMED_MAX));
     }
-    found
+    Ok(found)
 }
 
 fn compare(at: &str, said: &Value, here: &Value, is_cut: bool, found: &mut Vec<String>) {

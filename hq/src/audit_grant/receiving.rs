@@ -2,6 +2,7 @@
 //! that, in the order in which headquarters took it in.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,13 @@ use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::audit_grant::{AuditGrant, Part, PartKind};
 use mintmark_protocol::bundle::BUNDLE_BYTES_MAX;
 use mintmark_protocol::envelope::{Verified, claim};
-use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultName};
 use mintmark_protocol::restore::RESTORE_BYTES_MAX;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use serde_json::Value;
 
-use super::applied::{Applying, vault_of};
+use super::applied::{Applying, SaidHeld, vault_of};
 use super::comparison;
 use super::container::Reader;
 use super::keys::{self, AuditorKeys, GrantedKeys};
@@ -25,8 +26,8 @@ use crate::config::{Auditor, Config, Pin, Role};
 use crate::home::Home;
 use crate::import::{Importer, Taken, records};
 use crate::keyring::Keyring;
-use crate::registry::{Registry, trust_manifests};
-use crate::report::period::{Day, Period};
+use crate::registry::{Registry, trust_manifests, vaults};
+use crate::report::period::Period;
 use crate::report::{Query, Report};
 use crate::{clock, failure, trust, vault_restores};
 
@@ -114,6 +115,10 @@ pub(crate) fn receive(
     let opened = Opened::new(file, known, uri, console)?;
     let newest = opened.manifests.last().map(Verified::content);
     let newest = newest.ok_or_else(|| opened.reader.damaged("it has no trust manifest"))?;
+    comparison::expect_period(&opened.grant)?;
+    for doubt in comparison::doubts(&opened.grant, newest.expires_at, clock::now_unix()) {
+        console.warn(doubt);
+    }
     let mut manifests = opened.manifests.iter();
     let pinned = manifests.find(|manifest| manifest.fingerprint() == *known);
     let config = Config {
@@ -185,6 +190,7 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
         places,
         manifests: Vec::new(),
         reports: Vec::new(),
+        said_held: BTreeMap::new(),
         differences: Vec::new(),
         acknowledgements: 0,
     };
@@ -198,66 +204,45 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
     let Filling {
         registry,
         reports,
+        said_held,
         mut differences,
         acknowledgements,
         ..
     } = filling;
-    for said in reports {
-        differences.extend(clock::at(grant.made_at, || {
-            compare(&home, &registry, &said, is_cut)
-        })?);
+    if !is_cut {
+        for said in said_held.values() {
+            differences.extend(said.missing(&registry.sql)?);
+        }
+    }
+    let mut sites: BTreeSet<_> = {
+        let keys = grant.serial_keys.iter();
+        keys.map(|of| of.vault.site.clone()).collect()
+    };
+    let here = vaults::all(&registry.sql)?;
+    sites.extend(here.into_iter().map(|vault| vault.name.site));
+    let period = comparison::period(&grant);
+    for (site, said) in comparison::by_site(&reports, &sites)? {
+        let here = clock::at(grant.made_at, || books(&home, &registry, site, period))?;
+        differences.extend(comparison::differences(&said, &here, is_cut)?);
     }
     Ok(Received {
         fingerprint,
         made_at: grant.made_at,
-        period: period(&grant),
+        period,
         differences,
         findings_compared: !is_cut,
         acknowledgements,
     })
 }
 
-fn period(grant: &AuditGrant) -> Period {
-    Period {
-        since: grant.from_day.map(Day),
-        as_of: grant.to_day.map(Day),
-    }
-}
-
-/// Holds what headquarters says of its books against what the books here say.
-fn compare(
-    home: &Home,
-    registry: &Registry,
-    said: &[u8],
-    is_cut: bool,
-) -> Result<Vec<String>, Failure> {
-    let strange = || {
-        failure::refused(
-            "GRANT-INCONSISTENT",
-            "what headquarters says of its books in this grant is no report",
-            "ask headquarters for another grant; nothing was made of this one",
-        )
-    };
-    let said: Value = serde_json::from_slice(said).map_err(|_| strange())?;
-    let site = said["query"]["site"]
-        .as_str()
-        .and_then(|site| site.parse().ok());
-    let site = site.ok_or_else(strange)?;
-    let day = |name: &str| {
-        said["period"][name]
-            .as_str()
-            .and_then(|day| day.parse().ok())
-    };
+/// What the books here say of a site and the days that were granted.
+fn books(home: &Home, registry: &Registry, site: SiteId, period: Period) -> Result<Value, Failure> {
     let query = Query {
         site: Some(site),
-        period: Period {
-            since: day("since"),
-            as_of: day("as_of"),
-        },
+        period,
         ..Query::default()
     };
-    let here = Report::new(&registry.sql, &home.config.name, query)?.to_json();
-    Ok(comparison::differences(&said, &here, is_cut))
+    Ok(Report::new(&registry.sql, &home.config.name, query)?.to_json())
 }
 
 /// A damaged file is nobody's fraud.
@@ -280,6 +265,8 @@ struct Filling<'a> {
     places: Vec<u64>,
     manifests: Vec<Verified<TrustManifest>>,
     reports: Vec<Vec<u8>>,
+    /// By vault and fingerprint, the first time that it is said.
+    said_held: BTreeMap<(VaultName, Fingerprint), SaidHeld>,
     differences: Vec<String>,
     acknowledgements: u64,
 }
@@ -369,6 +356,10 @@ impl Filling<'_> {
         sql.commit().map_err(failure::sql)?;
         self.acknowledgements += u64::from(applied.is_acknowledgement);
         self.differences.extend(applied.untrue);
+        if let Some(held) = applied.held {
+            let key = (held.vault.clone(), held.seen.fingerprint);
+            self.said_held.entry(key).or_insert(held);
+        }
         Ok(())
     }
 

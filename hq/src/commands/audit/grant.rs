@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::audit_grant::{self, Scope};
 use crate::commands::{expect_absent, init, say};
-use crate::failure;
 use crate::home::Home;
 use crate::report::period::Day;
+use crate::{clock, failure};
 
 /// Hand an auditor everything that headquarters holds of some vaults.
 #[derive(Debug, Args)]
@@ -47,6 +47,16 @@ impl Grant {
                 format!("--from {from} is after --to {to}"),
                 "both days belong to the period: the first must not be after the last",
             ));
+        }
+        let today = Day::of(clock::now_unix());
+        for (option, day) in [("--from", self.from), ("--to", self.to)] {
+            if let Some(day) = day.filter(|day| *day > today) {
+                return Err(failure::usage(
+                    "USAGE",
+                    format!("{option} {day} is still to come: today is {today} (UTC)"),
+                    "name a day that was, or leave the option out: everything up to now is granted then",
+                ));
+            }
         }
         let auditor = init::public_key(&self.auditor, "AUDITOR-KEY-INVALID")?;
         expect_absent(&self.output)?;
