@@ -283,8 +283,8 @@ fn a_grant_of_others_or_one_that_was_altered_anywhere_is_refused_and_leaves_noth
     expect_nothing(&world, "other");
 }
 
-#[test]
-fn an_auditors_home_signs_drafts_and_exports_nothing() {
+/// An auditor's home `$D/seen`, of one device.
+fn seen() -> World {
     let world = World::ready();
     world.requests("one", 1..=1);
     world.issue("one").ok();
@@ -292,6 +292,12 @@ fn an_auditors_home_signs_drafts_and_exports_nothing() {
     auditor(&world);
     grant(&world, "seen", "");
     verify(&world, "seen").ok();
+    world
+}
+
+#[test]
+fn an_auditors_home_signs_drafts_and_exports_nothing() {
+    let world = seen();
     let draft = world.draft("berlin", &POLICY.replace("\"th200\"", "\"more\""));
     assert!(!draft.is_empty());
     for line in [
@@ -341,13 +347,7 @@ fn forget_pin(world: &World, home: &str) {
 
 #[test]
 fn who_only_looks_is_asked_for_no_pin_where_nothing_is_decrypted() {
-    let world = World::ready();
-    world.requests("one", 1..=1);
-    world.issue("one").ok();
-    world.carry_home("berlin").exits_done();
-    auditor(&world);
-    grant(&world, "seen", "");
-    verify(&world, "seen").ok();
+    let world = seen();
     for home in ["hq", "seen"] {
         forget_pin(&world, home);
         for line in [
