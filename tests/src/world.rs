@@ -32,6 +32,11 @@ validity_days = 7300
 extended_key_usage = ["clientAuth"]
 "#;
 
+/// [`POLICY`], by which a device may be reworked, or enrolled again with another key, once.
+pub fn rework_policy() -> String {
+    POLICY.replace("units = 1000\n", "units = 1000\nreissues_per_device = 1\n")
+}
+
 /// One world. In command lines `$D` is its folder, and `@NAME` the key store of that name.
 #[derive(Debug)]
 pub struct World {

@@ -7,26 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use mintmark_tests::service::let_in;
+use mintmark_tests::world::rework_policy;
 use mintmark_tests::{Service, World, files, judge};
-
-/// A device may be enrolled again with another key, once.
-const POLICY: &str = r#"schema = 1
-id = "th200"
-valid_for_days = 90
-[credit]
-max_unreported_units = 20000
-max_unreported_days = 14
-[[product]]
-sku = "TH-200"
-units = 1000
-reissues_per_device = 1
-device_id_pattern = "TH200-[0-9]{8}"
-key_algorithms = ["P-256"]
-[product.certificate]
-subject = "O=Acme, OU=TH-200, serialNumber={device_id}"
-validity_days = 7300
-extended_key_usage = ["clientAuth"]
-"#;
 
 /// A request for a device with a new key, which is given too: `$D/NAME.der` and `$D/NAME.key`.
 fn device_request(world: &World, name: &str, device: &str) {
@@ -114,7 +96,7 @@ fn strongswan_reenrols(world: &World, version: &str, url: &str, request: &str) -
 
 #[test]
 fn strongswan_is_given_what_it_asks_for_over_tls_1_3_and_1_2() {
-    let world = World::with_policy(POLICY);
+    let world = World::with_policy(&rework_policy());
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "--tls12");
     let url = service.url("");
@@ -194,7 +176,7 @@ fn usg(world: &World, service: &Service, known: bool, label: &str, words: &[&str
 
 #[test]
 fn usg_est_client_is_given_what_it_asks_for_with_and_without_a_label() {
-    let world = World::with_policy(POLICY);
+    let world = World::with_policy(&rework_policy());
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "");
     for (label, device) in [("TH-200", "TH200-00000001"), ("-", "TH200-00000002")] {

@@ -10,26 +10,9 @@ use std::time::Duration;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::shape::column;
+use mintmark_tests::world::rework_policy;
 use mintmark_tests::{Service, Stores, TokenServer, World, judge, through_server};
 use serde_json::Value;
-
-/// A policy by which a device may be reworked once.
-const REWORKS: &str = r#"schema = 1
-id = "th200"
-valid_for_days = 90
-[credit]
-max_unreported_units = 20000
-max_unreported_days = 14
-[[product]]
-sku = "TH-200"
-units = 1000
-reissues_per_device = 1
-device_id_pattern = "TH200-[0-9]{8}"
-key_algorithms = ["P-256"]
-[product.certificate]
-subject = "O=Acme, OU=TH-200, serialNumber={device_id}"
-validity_days = 7300
-"#;
 
 /// What headquarters counts, after a stick went home.
 #[track_caller]
@@ -60,7 +43,7 @@ fn ask_until_answered(service: &Service, device: &str) {
 
 #[test]
 fn every_command_that_changes_something_works_beside_the_service() {
-    let world = World::with_policy(REWORKS);
+    let world = World::with_policy(&rework_policy());
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "");
     let socket = fs::metadata(world.path("berlin/control.sock")).unwrap();
