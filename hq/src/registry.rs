@@ -29,7 +29,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 8;
+const SCHEMA_VERSION: i64 = 9;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

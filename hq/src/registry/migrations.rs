@@ -3,7 +3,7 @@
 use mintmark_console::Failure;
 use rusqlite::Connection;
 
-use super::findings;
+use super::{findings, replays};
 use crate::failure;
 
 /// The oldest schema that is carried over.
@@ -11,6 +11,9 @@ pub(super) const FIRST: i64 = 7;
 
 /// What schema 8 has beyond 7, as it stands at the end of `schema.sql`'s tables.
 const TO_8: &str = include_str!("schema_8.sql");
+
+/// The same of schema 9 beyond 8.
+const TO_9: &str = include_str!("schema_9.sql");
 
 /// Brings a registry of this version to the newest, within the caller's transaction.
 pub(super) fn carry_over(sql: &Connection, version: i64) -> Result<(), Failure> {
@@ -21,8 +24,12 @@ pub(super) fn carry_over(sql: &Connection, version: i64) -> Result<(), Failure> 
     if now != version {
         return Ok(());
     }
-    sql.execute_batch(TO_8).map_err(failure::sql)?;
-    findings::index_serials(sql)
+    if version < 8 {
+        sql.execute_batch(TO_8).map_err(failure::sql)?;
+        findings::index_serials(sql)?;
+    }
+    sql.execute_batch(TO_9).map_err(failure::sql)?;
+    replays::index_all(sql)
 }
 
 #[cfg(test)]
@@ -35,7 +42,7 @@ mod tests {
     use crate::findings::{Finding, Severity};
 
     #[test]
-    fn a_registry_of_the_version_before_is_carried_over_with_its_findings() {
+    fn a_registry_of_the_oldest_version_is_carried_over_with_its_findings() {
         let home = tempfile::tempdir().unwrap();
         Registry::create(home.path()).unwrap();
         let finding = |serials: &[&str], more: bool| Finding {
@@ -61,8 +68,8 @@ mod tests {
             for finding in [&one, &other] {
                 assert!(findings::add(&registry.sql, finding, 1).unwrap());
             }
-            let before =
-                "DROP TABLE finding_serials; DROP TABLE log_trees; PRAGMA user_version = 7";
+            let before = "DROP TABLE finding_serials; DROP TABLE log_trees; DROP TABLE withdrawals;
+                          DROP TABLE device_cas_in_force; PRAGMA user_version = 7";
             registry.sql.execute_batch(before).unwrap();
         }
         for _ in 0..2 {
@@ -82,6 +89,6 @@ mod tests {
             .query_row("SELECT COUNT(*) FROM finding_serials", [], |row| row.get(0))
             .unwrap();
         assert_eq!(left, 0);
-        assert!(SCHEMA.contains(TO_8));
+        assert!(SCHEMA.contains(TO_8) && SCHEMA.contains(TO_9));
     }
 }

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use mintmark_ledger::entry::DeviceAction;
+use serde_json::Value;
+
 use super::support::{Hq, csr, run_in};
 
 const CORRUPT: (i32, &str) = (4, "HOME-CORRUPT");
@@ -126,6 +129,34 @@ fn a_registry_without_content_or_of_the_future_is_not_used() {
     }
     fs::write(&file, b"").unwrap();
     assert!(corrupt(&ends(&hq, &["trust", "show"])));
+}
+
+#[test]
+fn what_ended_a_device_is_carried_over_from_the_registry_before() {
+    let hq = Hq::new();
+    let mut vault = hq.vault("berlin");
+    vault.issue("TH-200", &csr("A0", 0));
+    vault.issue("TH-200", &csr("A1", 1));
+    vault.order(DeviceAction::Scrap, "A0", "the casing is cracked");
+    hq.import_one(&vault.report(&hq.path("one")));
+    vault.order(DeviceAction::Rework, "A1", "another board");
+    vault.issue("TH-200", &csr("A1", 2));
+    hq.import_one(&vault.report(&hq.path("two")));
+    let shown = |device: &str| hq.run(&["device", "show", device]).json()["devices"].take();
+    let statuses = |device: &str| {
+        let devices = shown(device);
+        let devices = devices.as_array().unwrap().iter();
+        let status = |device: &Value| device["status"].as_str().unwrap().to_owned();
+        devices.map(status).collect::<Vec<_>>()
+    };
+    let before = (shown("A0"), shown("A1"));
+    assert_eq!(statuses("A0"), ["scrapped"]);
+    assert_eq!(statuses("A1"), ["superseded", "good"]);
+    let sql = rusqlite::Connection::open(hq.path("home/registry.sqlite")).unwrap();
+    let back = "DROP TABLE withdrawals; DROP TABLE device_cas_in_force; PRAGMA user_version = 8";
+    sql.execute_batch(back).unwrap();
+    drop(sql);
+    assert_eq!((shown("A0"), shown("A1")), before);
 }
 
 #[test]

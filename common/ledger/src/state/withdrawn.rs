@@ -29,6 +29,13 @@ pub enum Withdrawal {
 }
 
 impl Withdrawal {
+    const ALL: [Self; 4] = [
+        Self::Scrapped,
+        Self::Voided,
+        Self::Superseded,
+        Self::Revoked,
+    ];
+
     /// Its name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,14 +61,14 @@ impl Withdrawal {
     }
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {
-        [
-            Self::Scrapped,
-            Self::Voided,
-            Self::Superseded,
-            Self::Revoked,
-        ]
-        .into_iter()
-        .find(|withdrawal| withdrawal.number() == number)
+        let mut all = Self::ALL.into_iter();
+        all.find(|withdrawal| withdrawal.number() == number)
+    }
+
+    /// The one of this name, as [`Withdrawal::as_str`] gives it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|withdrawal| withdrawal.as_str() == name)
     }
 }
 

@@ -2,9 +2,7 @@
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Failure, printable};
-use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::serial::Serial;
-use mintmark_ledger::state::State;
 use mintmark_pki::{Certificate, Issuer, verify_chain};
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{EntitlementId, Fingerprint, OfficerId, VaultName};
@@ -233,10 +231,9 @@ impl<'a> Tracing<'a> {
     }
 
     /// The orders of officers that end a unit's certificate, by its device CA or by itself.
-    fn revocations(&self, unit: &Unit, state: &State) -> Result<Vec<Sealed>, Failure> {
+    fn revocations(&self, unit: &Unit) -> Result<Vec<Sealed>, Failure> {
         let (record, vault) = (&unit.record, &unit.vault);
-        let device_ca = state.device_ca_of(record.reservation);
-        let device_ca = device_ca.map(|device_ca| device_ca.fingerprint());
+        let device_ca = replays::device_ca_of(&self.registry.sql, vault, record.reservation)?;
         let place = (record.account, record.slot, record.issue);
         let mut sealed = orders::revocations(&self.registry.sql, vault)?;
         sealed.retain(|sealed| match &sealed.revocation.target {
@@ -248,21 +245,12 @@ impl<'a> Tracing<'a> {
     }
 
     /// Since when and why an issue is no longer good by what was done at its vault.
-    fn withdrawal(&self, unit: &Unit, state: &State) -> Result<Option<Ended>, Failure> {
-        let DeviceRecord {
-            account,
-            slot,
-            issue,
-            reservation,
-            ..
-        } = unit.record;
-        let withdrawn = state.withdrawal(account, slot, issue);
-        // Of a slot that was spent twice, it is said of one of the two.
-        let Some(withdrawn) = withdrawn.filter(|withdrawn| withdrawn.reservation == reservation)
-        else {
+    fn withdrawal(&self, unit: &Unit) -> Result<Option<Ended>, Failure> {
+        let (sql, vault) = (&self.registry.sql, &unit.vault);
+        let Some(withdrawn) = replays::withdrawal(sql, vault, &unit.record)? else {
             return Ok(None);
         };
-        let reason = device_orders::reason(&self.registry.sql, &unit.vault, withdrawn)?;
+        let reason = device_orders::reason(sql, vault, &withdrawn)?;
         Ok(Some(Ended {
             status: withdrawn.why.as_str(),
             at: withdrawn.time,
@@ -286,14 +274,13 @@ impl<'a> Tracing<'a> {
         let mut findings = findings::about(sql, &unit, &serial)?;
         findings.retain(|finding| finding.accuses(&unit.vault));
         CertifiedAgain::new(sql).explain(&mut findings)?;
-        let replay = replays::load(sql, &unit.vault)?;
-        let revocations = self.revocations(&unit, replay.state())?;
+        let revocations = self.revocations(&unit)?;
         Ok(Traced {
             findings,
             accounted: accounts::covers(sql, &unit.vault, &unit.record)?,
             revoked: !revocations.is_empty(),
             ordered: revocations.iter().any(|sealed| sealed.stands),
-            withdrawn: self.withdrawal(&unit, replay.state())?,
+            withdrawn: self.withdrawal(&unit)?,
             unit,
             serial,
             entitlement,
