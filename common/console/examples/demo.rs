@@ -156,6 +156,9 @@ impl Command {
                 for line in limits.lines().chain(status.lines()).filter(wanted) {
                     console.line(line.split_whitespace().collect::<Vec<_>>().join(" "));
                 }
+                if mintmark_console::process::leaves_no_core() {
+                    console.line("no core");
+                }
             }
         }
         Ok(Exit::Done)

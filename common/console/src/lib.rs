@@ -13,6 +13,7 @@ pub mod files;
 mod options;
 pub mod panics;
 mod printable;
+pub mod process;
 mod progress;
 mod prompt;
 mod run;

@@ -1,10 +1,8 @@
 //! From the command line to the exit code.
 
 use crate::console::{Console, Terminals, failure_text};
-use crate::{ColorChoice, Exit, Failure, HasGlobal, panics};
+use crate::{ColorChoice, Exit, Failure, HasGlobal, panics, process};
 use clap::error::ErrorKind;
-use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,22 +10,14 @@ use std::process::ExitCode;
 
 /// Parses the command line, runs `body` and turns what it says into the exit code.
 ///
-/// Files that the process makes are its own alone (umask 077), and it leaves no core file, which could hold keys. A
-/// panic anywhere is reported as `INTERNAL` and ends in [`Exit::Unknown`]. A command line that is wrong ends in
+/// Files that the process makes are its own alone (umask 077), it leaves no core file, which could hold keys, and no other
+/// process of the same user reads its memory. A panic anywhere is reported as `INTERNAL` and ends in [`Exit::Unknown`]. A command line that is wrong ends in
 /// [`Exit::Usage`], as an error with the code `USAGE`.
 pub fn run<C: clap::Parser + HasGlobal>(
     tool: &'static str,
     body: impl FnOnce(C, &Console) -> Result<Exit, Failure>,
 ) -> ExitCode {
-    umask(Mode::RWXG | Mode::RWXO);
-    // Where this is refused, the limit that the administrator set stands.
-    let _ = setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        },
-    );
+    process::harden();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let wanted = Wanted::from(arguments.as_slice());
     let terminals = Terminals::of_process();

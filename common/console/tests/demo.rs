@@ -405,7 +405,7 @@ fn without_a_terminal_confirmation_comes_from_the_option_alone() {
 fn a_tool_makes_private_files_and_no_core() {
     assert_eq!(
         text(&demo(&["limits"]).stdout),
-        "Max core file size 0 0 bytes\nUmask: 0077\n"
+        "Max core file size 0 0 bytes\nUmask: 0077\nno core\n"
     );
     let folder = tempdir().unwrap();
     let path = folder.path().join("certificate.pem");
