@@ -20,6 +20,8 @@
 
 mod bucket;
 mod caught;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gathered;
 mod left;
 #[cfg(any(test, feature = "testing"))]

@@ -94,6 +94,13 @@ impl Runs {
         }
     }
 
+    /// Whether an entry may be in this run, given that all of the runs before it were noted: runs follow one another, and one
+    /// begins when the one before it is full. What an index says of it is not believed for a number alone, as filters are
+    /// made for all runs up to it.
+    pub(super) fn may_have(&self, run: u32) -> bool {
+        run == self.open() || run.checked_add(1) == Some(self.count)
+    }
+
     /// Notes an entry that was not in this run before, which is the last or a new one.
     pub(super) fn add(&mut self, run: u32, place: &Place) {
         let (group, bit) = ((run / RUNS_PER_GROUP) as usize, run % RUNS_PER_GROUP);

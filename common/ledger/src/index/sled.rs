@@ -230,7 +230,7 @@ impl SledIndex {
         self.each_bucket(|run, bucket, entries| {
             let places = entries.keys().map(|key| Place::of(key));
             for place in places {
-                if place.bucket != bucket {
+                if place.bucket != bucket || !runs.may_have(run) {
                     return false;
                 }
                 runs.add(run, &place);
@@ -518,7 +518,7 @@ fn parse_bucket_key(key: &[u8]) -> Option<(u32, u16)> {
 }
 
 /// The head, and how many entries there are.
-fn encode_head(head: &Head, entries: u64) -> Vec<u8> {
+pub(super) fn encode_head(head: &Head, entries: u64) -> Vec<u8> {
     let mut bytes = vec![FORMAT];
     bytes.extend_from_slice(&head.size.to_be_bytes());
     bytes.extend_from_slice(&head.link);
@@ -527,7 +527,7 @@ fn encode_head(head: &Head, entries: u64) -> Vec<u8> {
     bytes
 }
 
-fn decode_head(bytes: &[u8]) -> Option<(Head, u64)> {
+pub(super) fn decode_head(bytes: &[u8]) -> Option<(Head, u64)> {
     let (format, bytes) = bytes.split_first()?;
     let (size, bytes) = bytes.split_first_chunk()?;
     let (link, bytes) = bytes.split_first_chunk()?;
