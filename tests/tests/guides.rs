@@ -12,7 +12,12 @@ use std::process::Command;
 use mintmark_tests::{binaries, judge};
 
 /// The documents, each of which begins where the one before it ended.
-const DOCUMENTS: [&str; 1] = ["README.md"];
+const DOCUMENTS: [&str; 4] = [
+    "README.md",
+    "docs/operator.md",
+    "docs/auditor.md",
+    "docs/officer.md",
+];
 
 /// Ends the script at the first command that fails, and says where that stands.
 const PRELUDE: &str = r#"set -eEu -o pipefail
