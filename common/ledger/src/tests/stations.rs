@@ -279,7 +279,7 @@ fn stations_are_in_snapshots_and_entries_as_they_were() {
 }
 
 /// The station CA of the vault, and certificates that it gave.
-fn station_ca() -> (SigningKey, Issuer) {
+pub(super) fn station_ca() -> (SigningKey, Issuer) {
     let key = key(7_000);
     let public = key.verifying_key().into();
     let tbs = station_ca_tbs("Acme HQ", "berlin", "v1", &public, &[1; 16], NEW_YEAR - DAY).unwrap();
@@ -289,11 +289,11 @@ fn station_ca() -> (SigningKey, Issuer) {
 }
 
 /// A station that is let in as the rules of certificates have it, by the CA with this key.
-fn certified(station: &str, number: u64, key: &SigningKey, until: u64) -> StationOrder {
+pub(super) fn certified(station: &str, number: u64, key: &SigningKey, until: u64) -> StationOrder {
     let (_, issuer) = station_ca();
     let request = csr(station, number);
     let validity = Validity {
-        not_before_unix: NEW_YEAR,
+        not_before_unix: NEW_YEAR - DAY,
         not_after_unix: until,
     };
     let spki = request.spki_der();

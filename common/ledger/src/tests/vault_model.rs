@@ -3,19 +3,20 @@
 
 mod disk;
 mod rules;
+mod stations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::entitlement::Entitlement;
-use mintmark_protocol::identifier::{Fingerprint, StationId};
+use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::revocation::Target;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use self::disk::{Disk, IndexLeft};
-use self::rules::{Bundle, LEASE, Model, PRODUCTS, REWORKS, UNITS_PER_DAY, UNITS_PER_HOUR};
+use self::rules::{Asked, Bundle, LEASE, Model, PRODUCTS, REWORKS, UNITS_PER_DAY, UNITS_PER_HOUR};
 use super::engine::records;
 use super::fixture::*;
 use super::withdrawals::device_order;
@@ -31,8 +32,8 @@ use crate::serial::serial_of;
 /// What happens next.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A device asks for a certificate.
-    Request { product: usize, device: u8, key: u8 },
+    /// A device asks for a certificate, at some station.
+    Request(Asked),
     /// A reservation is signed for: one that is open, or one that is not any more.
     Sign { which: Index },
     /// What is staged becomes durable, unless something fails.
@@ -57,12 +58,16 @@ enum Step {
     Revoke,
     /// The vault is disabled.
     Disable,
-    /// A device is scrapped, voided or allowed another certificate.
-    Order {
-        action: DeviceAction,
-        product: usize,
-        device: u8,
+    /// A device is scrapped, voided or allowed another certificate, by some station.
+    Order { action: DeviceAction, asked: Asked },
+    /// A station is let in, perhaps again: with another key, or to do something else.
+    LetIn {
+        station: usize,
+        key: u8,
+        terms: stations::Terms,
     },
+    /// A station is shut out.
+    ShutOut { station: usize },
     /// The device CA signs a CRL.
     Crl,
     /// The clock goes on.
@@ -94,16 +99,18 @@ enum Fate {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let device = || (0..2_usize, 0..4_u8);
+    let device = || (stations::asking(), 0..2_usize, 0..4_u8);
+    let asked = |(station, product, device): (usize, usize, u8), key| Asked {
+        station,
+        product,
+        device,
+        key,
+    };
     prop_oneof![
         // A device that keeps its own key, as most do.
-        50 => device().prop_map(|(product, device)| {
-            let key = device + 50 * product as u8;
-            Step::Request { product, device, key }
-        }),
-        24 => (device(), 0..12_u8).prop_map(|((product, device), key)| {
-            Step::Request { product, device, key: 200 + key }
-        }),
+        50 => device().prop_map(move |of| Step::Request(asked(of, of.2 + 50 * of.1 as u8))),
+        24 => (device(), 0..12_u8).prop_map(move |(of, key)| Step::Request(asked(of, 200 + key))),
+        16 => stations::step(),
         36 => any::<Index>().prop_map(|which| Step::Sign { which }),
         40 => prop_oneof![
             12 => Just(Fate::Done),
@@ -125,8 +132,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..2_usize, 0..12_u64).prop_map(|(product, units)| Step::Amend { product, units }),
         2 => Just(Step::Again),
         1 => any::<bool>().prop_map(|vault| if vault { Step::Disable } else { Step::Revoke }),
-        24 => (0..DeviceAction::ALL.len(), device()).prop_map(|(action, (product, device))| {
-            Step::Order { action: DeviceAction::ALL[action], product, device }
+        24 => (0..DeviceAction::ALL.len(), device()).prop_map(move |(action, of)| {
+            Step::Order { action: DeviceAction::ALL[action], asked: asked(of, 0) }
         }),
         4 => Just(Step::Crl),
         8 => (0..4000_u64).prop_map(|seconds| Step::Wait { seconds }),
@@ -148,6 +155,8 @@ fn terms(version: u64, units: [u64; 2]) -> Entitlement {
         product.units_per_hour = Some(UNITS_PER_HOUR);
         product.units_per_day = Some(UNITS_PER_DAY);
         product.reissues_per_device = REWORKS[at] as u32;
+        let allowed = stations::ALLOWED[at].map(|of| of.iter().copied().map(stations::id));
+        product.stations = allowed.map(Iterator::collect);
         products.push(product);
     }
     let mut entitlement = entitlement("both", products);
@@ -202,6 +211,7 @@ impl Vault {
         );
         vault.live.version = 1;
         vault.live.authorised = [8, 8];
+        vault.open_the_line();
         vault.commit(Fate::Done);
         vault
     }
@@ -247,11 +257,17 @@ impl Vault {
         recorded
     }
 
-    fn request(&mut self, product: usize, device: u8, key: u8) {
+    fn request(&mut self, asked: Asked) {
         self.ready();
+        let Asked {
+            station,
+            product,
+            device,
+            key,
+        } = asked;
         let csr = request_of(device, key);
-        let (sku, station) = (sku(PRODUCTS[product]), StationId::console());
-        let expected = self.live.answer(self.now, product, device, key);
+        let (sku, station) = (sku(PRODUCTS[product]), stations::id(station));
+        let expected = self.live.answer(self.now, asked);
         let unsure = self.live.credit_is_unsure(self.now);
         let input = Input::Request {
             product: &sku,
@@ -275,9 +291,7 @@ impl Vault {
         assert!(early || told == expected, "{told}, expected {expected}");
         if let Outcome::Reserved(reservation) = outcome {
             let reserved = reservation.reserved();
-            let made = self
-                .live
-                .reserve(product, device, key, reserved.tbs.clone());
+            let made = self.live.reserve(asked, reserved.tbs.clone());
             assert_eq!(made.reservation, reservation.sequence().number());
             assert_eq!((made.slot, made.issue), (reserved.slot, reserved.issue));
             assert_eq!(reserved.account, tag(product as u64 + 1));
@@ -471,10 +485,17 @@ impl Vault {
         assert_eq!(signed, expected);
     }
 
-    fn order(&mut self, action: DeviceAction, product: usize, device: u8) {
+    fn order(&mut self, action: DeviceAction, asked: Asked) {
         self.ready();
-        let expected = self.live.order(self.now, action, product, device);
-        let order = device_order(action, PRODUCTS[product], &format!("D{device}"));
+        let Asked {
+            station,
+            product,
+            device,
+            ..
+        } = asked;
+        let expected = self.live.order(self.now, action, asked);
+        let mut order = device_order(action, PRODUCTS[product], &format!("D{device}"));
+        order.station = stations::id(station);
         let told = match self.submit(Input::Device(&order)) {
             Outcome::DeviceChanged(_) => "device-changed".to_owned(),
             Outcome::Refused(refusal) => refusal.code().to_owned(),
@@ -610,11 +631,7 @@ impl Vault {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Request {
-                product,
-                device,
-                key,
-            } => self.request(product, device, key),
+            Step::Request(asked) => self.request(asked),
             Step::Sign { which } => self.sign(which),
             Step::Commit(fate) => self.commit(fate),
             Step::Crash(left) => self.crash(left),
@@ -633,11 +650,13 @@ impl Vault {
                 self.revoke(Target::Vault);
                 self.live.disabled = true;
             }
-            Step::Order {
-                action,
-                product,
-                device,
-            } => self.order(action, product, device),
+            Step::Order { action, asked } => self.order(action, asked),
+            Step::LetIn {
+                station,
+                key,
+                terms,
+            } => self.let_in(station, key, &terms),
+            Step::ShutOut { station } => self.shut_out(station),
             Step::Crl => self.crl(),
             Step::Wait { seconds } => self.now += seconds,
             Step::SetBack { seconds } => self.now = NEW_YEAR.max(self.now - seconds),
@@ -677,6 +696,7 @@ impl Vault {
         assert_eq!(state.units_unreported(), live.unreported().count() as u64);
         assert_eq!(state.withdrawn().count(), live.withdrawn.len());
         assert_eq!(state.disabled_at().is_some(), live.disabled);
+        self.expect_stations();
         let unfinished = ledger.unfinished();
         let unfinished: Vec<_> = unfinished
             .iter()

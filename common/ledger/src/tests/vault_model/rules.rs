@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_protocol::identifier::Fingerprint;
 
+use super::stations::Station;
 use crate::entry::DeviceAction;
 
 pub(super) const PRODUCTS: [&str; 2] = ["TH-200", "TH-300"];
@@ -28,6 +29,8 @@ const AHEAD: u64 = 30 * DAY;
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     product: usize,
+    /// Who asked for it.
+    station: usize,
     slot: u64,
     time: u64,
     /// The record that spent it.
@@ -51,6 +54,15 @@ pub(super) struct Issue {
     pub(super) signed: bool,
     /// It was not signed for when the next issue took its place, and never is.
     pub(super) replaced: bool,
+}
+
+/// Who asks for a certificate of what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) station: usize,
+    pub(super) product: usize,
+    pub(super) device: u8,
+    pub(super) key: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +93,8 @@ pub(super) struct Model {
     /// By product and device, the newest issue.
     devices: BTreeMap<(usize, u8), usize>,
     keys: BTreeSet<u8>,
+    /// The stations that were ever let in.
+    pub(super) stations: BTreeMap<usize, Station>,
     /// Reservations whose certificates are no longer good.
     pub(super) withdrawn: BTreeSet<u64>,
     pub(super) on_crl: usize,
@@ -112,7 +126,7 @@ impl Model {
     }
 
     /// The time that rules go by.
-    fn time(&self, now: u64) -> u64 {
+    pub(super) fn time(&self, now: u64) -> u64 {
         if self.stopped || self.is_ahead(now) {
             self.mark
         } else {
@@ -200,8 +214,27 @@ impl Model {
         self.credit_until().is_some_and(|until| until - HOUR < time)
     }
 
+    /// When each unit was spent that a station had.
+    pub(super) fn units_of(&self, station: usize) -> impl Iterator<Item = u64> {
+        let units = self
+            .units
+            .iter()
+            .filter(move |unit| unit.station == station);
+        units.map(|unit| unit.time)
+    }
+
     /// What a request is answered.
-    pub(super) fn answer(&self, now: u64, product: usize, device: u8, key: u8) -> &'static str {
+    pub(super) fn answer(&self, now: u64, asked: Asked) -> &'static str {
+        let Asked {
+            station,
+            product,
+            device,
+            key,
+        } = asked;
+        if let Some(silent) = self.silent(now, station, product) {
+            return silent;
+        }
+        let strange = Self::strange(station, product);
         let key_reused = self.keys.contains(&key).then_some("KEY-REUSED");
         if let Some(known) = self.newest(product, device) {
             if let Some(ended) = self.ended(known.unit) {
@@ -210,7 +243,8 @@ impl Model {
             if self.units[known.unit].rework_open {
                 let key_reused = key_reused.filter(|_| known.key != key);
                 let stopped = key_reused.or(self.not_running(now));
-                return stopped.or(self.revocation()).unwrap_or("reissued");
+                let stopped = stopped.or(self.off(now, station)).or(self.revocation());
+                return stopped.or(strange).unwrap_or("reissued");
             }
             if known.key != key {
                 return "DEVICE-KEY-CHANGED";
@@ -218,8 +252,11 @@ impl Model {
             let withheld = self.withheld(known).filter(|_| !known.signed);
             return withheld.unwrap_or("existing");
         }
-        let stopped = key_reused.or(self.not_running(now)).or(self.revocation());
-        if let Some(stopped) = stopped {
+        let stopped = key_reused.or(self.not_running(now));
+        let stopped = stopped
+            .or(self.off(now, station))
+            .or(self.sated(now, station));
+        if let Some(stopped) = stopped.or(self.revocation()).or(strange) {
             return stopped;
         }
         let time = self.time(now);
@@ -244,7 +281,13 @@ impl Model {
     }
 
     /// The newest record is a reservation.
-    pub(super) fn reserve(&mut self, product: usize, device: u8, key: u8, tbs: Vec<u8>) -> Issue {
+    pub(super) fn reserve(&mut self, asked: Asked, tbs: Vec<u8>) -> Issue {
+        let Asked {
+            station,
+            product,
+            device,
+            key,
+        } = asked;
         let reservation = self.size - 1;
         let (unit, issue) = match self.newest(product, device).cloned() {
             Some(before) => {
@@ -255,6 +298,7 @@ impl Model {
             None => {
                 self.units.push(Unit {
                     product,
+                    station,
                     slot: self.next_slot[product],
                     time: self.mark,
                     reservation,
@@ -295,13 +339,16 @@ impl Model {
     }
 
     /// What is decided on a device order; what it does is done.
-    pub(super) fn order(
-        &mut self,
-        now: u64,
-        action: DeviceAction,
-        product: usize,
-        device: u8,
-    ) -> &'static str {
+    pub(super) fn order(&mut self, now: u64, action: DeviceAction, asked: Asked) -> &'static str {
+        let Asked {
+            station,
+            product,
+            device,
+            ..
+        } = asked;
+        if let Some(silent) = self.silent(now, station, product) {
+            return silent;
+        }
         let Some(known) = self.newest(product, device) else {
             return "DEVICE-UNKNOWN";
         };
