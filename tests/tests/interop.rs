@@ -120,6 +120,7 @@ impl Stage {
         let folder = TempDir::new().unwrap();
         let pin = folder.path().join("pin");
         fs::write(&pin, "correct horse\n").unwrap();
+        fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let keys = folder.path().join("keys");
         let uri = format!("file:{}?pin-source=file:{}", keys.display(), pin.display());
         let uri: KeyUri = uri.parse().unwrap();

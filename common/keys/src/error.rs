@@ -3,6 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use cryptoki::error::RvError;
+
+use crate::return_value::{ReturnValue, explain};
+
 /// Who has to act on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -62,8 +66,10 @@ pub enum Error {
         path: PathBuf,
         /// What was asked of it.
         action: &'static str,
-        /// The return value.
+        /// The return value, and its likely cause.
         reason: String,
+        /// What is known of the return value.
+        returned: Option<ReturnValue>,
     },
     /// No token in the module matches the URI.
     #[error("there is no token with {wanted}; {}", present_tokens(present))]
@@ -88,8 +94,16 @@ pub enum Error {
         store: String,
         /// What was asked of it.
         action: &'static str,
-        /// The return value, such as `CKR_DEVICE_ERROR`.
+        /// The return value, such as `CKR_DEVICE_ERROR`, and its likely cause.
         reason: String,
+        /// What is known of the return value.
+        returned: Option<ReturnValue>,
+    },
+    /// The token has no session left for this program.
+    #[error("{store} has no session left: other programs hold them all")]
+    TokenSessions {
+        /// Which token.
+        store: String,
     },
 
     /// The token, or what passes calls on to it, does not know the mechanism.
@@ -128,6 +142,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Every user of the machine can read or write the file that `pin-source` names.
+    #[error("every user of this machine can reach the PIN file {} (mode {mode:04o})", path.display())]
+    PinSourceExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The PIN is empty.
     #[error("the PIN of {store} is empty")]
     PinEmpty {
@@ -161,6 +183,12 @@ pub enum Error {
     /// The token takes no PIN any more.
     #[error("the PIN of {store} is locked")]
     PinLocked {
+        /// Which store.
+        store: String,
+    },
+    /// The PIN has to be changed before the token takes it (CKR_PIN_EXPIRED).
+    #[error("the PIN of {store} has to be changed before it is taken")]
+    PinExpired {
         /// Which store.
         store: String,
     },
@@ -366,15 +394,18 @@ impl Error {
             Self::TokenMissing { .. } => "TOKEN-MISSING",
             Self::TokenAmbiguous { .. } => "TOKEN-AMBIGUOUS",
             Self::TokenFailed { .. } => "TOKEN-FAILED",
+            Self::TokenSessions { .. } => "TOKEN-SESSIONS",
             Self::MechanismMissing { .. } => "MECHANISM-MISSING",
             Self::TokenGone { .. } => "TOKEN-GONE",
             Self::TokenHung { .. } => "TOKEN-HUNG",
             Self::PinSourceUnreadable { .. } => "PIN-SOURCE-UNREADABLE",
+            Self::PinSourceExposed { .. } => "PIN-SOURCE-EXPOSED",
             Self::PinEmpty { .. } => "PIN-EMPTY",
             Self::PinNotGiven { .. } => "PIN-NOT-GIVEN",
             Self::PinMismatch { .. } => "PIN-MISMATCH",
             Self::PinIncorrect { .. } => "PIN-INCORRECT",
             Self::PinLocked { .. } => "PIN-LOCKED",
+            Self::PinExpired { .. } => "PIN-EXPIRED",
             Self::PinNotInitialised { .. } => "PIN-NOT-INITIALISED",
             Self::FolderMissing { .. } => "KEY-FOLDER-MISSING",
             Self::FolderExposed { .. } => "KEY-FOLDER-EXPOSED",
@@ -418,15 +449,18 @@ impl Error {
             | Self::TokenMissing { .. }
             | Self::TokenAmbiguous { .. }
             | Self::TokenFailed { .. }
+            | Self::TokenSessions { .. }
             | Self::MechanismMissing { .. }
             | Self::TokenGone { .. }
             | Self::TokenHung { .. }
             | Self::PinSourceUnreadable { .. }
+            | Self::PinSourceExposed { .. }
             | Self::PinEmpty { .. }
             | Self::PinNotGiven { .. }
             | Self::PinMismatch { .. }
             | Self::PinIncorrect { .. }
             | Self::PinLocked { .. }
+            | Self::PinExpired { .. }
             | Self::PinNotInitialised { .. }
             | Self::FolderMissing { .. }
             | Self::FolderExposed { .. }
@@ -469,6 +503,16 @@ impl Error {
             Self::ModuleInvalid { .. } => {
                 "module-path must name the token's PKCS#11 library, built for this machine's architecture".into()
             }
+            Self::ModuleFailed {
+                returned: Some(value),
+                ..
+            }
+            | Self::TokenFailed {
+                returned: Some(value),
+                ..
+            } => value.remedy.into(),
+            Self::TokenSessions { .. } => explain(RvError::SessionCount).remedy.into(),
+            Self::PinExpired { .. } => explain(RvError::PinExpired).remedy.into(),
             Self::ModuleFailed { .. } => "check the module's own configuration and service (SoftHSM: SOFTHSM2_CONF and the rights \
                  to its token folder)"
                 .into(),
@@ -484,6 +528,9 @@ impl Error {
                 .into(),
             Self::PinSourceUnreadable { .. } => {
                 "pin-source must name a file with the PIN on its only line, readable by this user".into()
+            }
+            Self::PinSourceExposed { path, .. } => {
+                format!("run `chmod 600 {}`, and change the PIN: others may have read it", path.display())
             }
             Self::PinEmpty { .. } | Self::PinNotGiven { .. } => {
                 "type the PIN when asked, or name a file that holds it with pin-source=file:/path".into()

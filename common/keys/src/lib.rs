@@ -28,6 +28,7 @@ mod pin;
 mod random;
 mod secret;
 mod store;
+mod return_value;
 mod token;
 mod transport;
 mod uri;
@@ -37,7 +38,8 @@ pub use alternating::Alternating;
 pub use error::{Class, Error};
 pub use health::{FolderHealth, StoreHealth, TokenHealth, health};
 pub use locked::LockedSecret;
-pub use pin::{Pin, Prompt, pin_source_warning};
+pub use pin::{Pin, Prompt};
+pub use return_value::{RETURN_VALUES, ReturnValue};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};
 pub use store::{
     Agreement, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer, StoreFacts,

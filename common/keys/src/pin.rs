@@ -9,7 +9,6 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::Error;
 use crate::locked::LockedPin;
-use crate::uri::KeyUri;
 
 /// A PIN or passphrase, wiped when dropped.
 pub type Pin = Zeroizing<String>;
@@ -21,7 +20,7 @@ pub type Prompt<'a> = &'a dyn Fn(&str) -> io::Result<Pin>;
 /// Longest PIN file. Tokens take 255 bytes at most; passphrases of key files can be longer.
 pub(crate) const PIN_BYTES_MAX: usize = 1024;
 
-/// How a token gets its PIN, at the first login and at every later one.
+/// How a store gets its PIN, at its first use and at every later one.
 pub(crate) enum KeptPin {
     /// It has a keypad of its own (CKF_PROTECTED_AUTHENTICATION_PATH).
     Keypad,
@@ -32,6 +31,22 @@ pub(crate) enum KeptPin {
 }
 
 impl KeptPin {
+    /// The PIN of `store`: from `source`, which is read again at each use if it is a file that stays, else as it was read or
+    /// typed at `question`.
+    pub(crate) fn of(
+        source: Option<&Path>,
+        prompt: Prompt<'_>,
+        store: &str,
+        question: &str,
+    ) -> Result<Self, Error> {
+        let pin = obtain(source, prompt, store, question)?;
+        match source {
+            // A pipe gives its PIN once.
+            Some(path) if path.is_file() => Ok(Self::File(path.into())),
+            _ => Self::typed(&pin, store),
+        }
+    }
+
     /// Keeps what was typed for `store`.
     pub(crate) fn typed(pin: &Pin, store: &str) -> Result<Self, Error> {
         let too_long = || {
@@ -76,19 +91,22 @@ pub(crate) fn obtain(
     }
 }
 
-/// A PIN that is new: a person types it twice.
-pub(crate) fn obtain_new(
+/// A PIN that is new, kept as [`KeptPin::of`] keeps one: a person types it twice.
+pub(crate) fn kept_new(
     source: Option<&Path>,
     prompt: Prompt<'_>,
     store: &str,
-) -> Result<Pin, Error> {
-    let pin = obtain(source, prompt, store, &format!("New PIN for {store}"))?;
-    if source.is_none() && ask(prompt, store, &format!("The same PIN again for {store}"))? != pin {
+) -> Result<KeptPin, Error> {
+    if source.is_some() {
+        return KeptPin::of(source, prompt, store, "");
+    }
+    let pin = obtain(None, prompt, store, &format!("New PIN for {store}"))?;
+    if ask(prompt, store, &format!("The same PIN again for {store}"))? != pin {
         return Err(Error::PinMismatch {
             store: store.into(),
         });
     }
-    Ok(pin)
+    KeptPin::typed(&pin, store)
 }
 
 fn ask(prompt: Prompt<'_>, store: &str, question: &str) -> Result<Pin, Error> {
@@ -107,6 +125,12 @@ fn read(path: &Path) -> Result<Pin, Error> {
     // The room is reserved at once: a vector that grows leaves copies of the PIN behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(PIN_BYTES_MAX + 2));
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    if let Some(mode) = exposed(&file).map_err(|error| unreadable(error.to_string()))? {
+        return Err(Error::PinSourceExposed {
+            path: path.into(),
+            mode,
+        });
+    }
     file.take(PIN_BYTES_MAX as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(error.to_string()))?;
@@ -136,21 +160,12 @@ fn read(path: &Path) -> Result<Pin, Error> {
     }
 }
 
-/// What is wrong with the rights of the file that holds the PIN, for `doctor`: other users can read or write it.
-/// `None` without a `pin-source`, without such a file, or when only owner and group can reach it.
-pub fn pin_source_warning(uri: &KeyUri) -> Option<String> {
-    let path = uri.pin_source()?;
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    let rights = match mode & 0o006 {
-        0 => return None,
-        0o004 => "read",
-        0o002 => "write",
-        _ => "read and write",
-    };
-    Some(format!(
-        "every user of this machine can {rights} the PIN file {}: chmod 600 it",
-        path.display()
-    ))
+/// The mode of a PIN file that every user of this machine can read or write, if it is one. Its group may: services are
+/// given their secrets so.
+fn exposed(file: &File) -> io::Result<Option<u32>> {
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    Ok((metadata.is_file() && mode & 0o006 != 0).then_some(mode))
 }
 
 #[cfg(test)]
@@ -161,6 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pin");
         std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         read(&path)
     }
 
@@ -211,16 +227,45 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_file_that_every_user_can_read_is_warned_of() {
+    fn a_pin_file_that_every_user_can_reach_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pin");
         std::fs::write(&path, "1234").unwrap();
-        let uri: KeyUri = format!("file:keys?pin-source=file:{}", path.display())
-            .parse()
-            .unwrap();
-        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+        for mode in [0o600, 0o640, 0o400, 0o660] {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(pin_source_warning(&uri).is_some(), expected, "{mode:o}");
+            assert_eq!(*read(&path).unwrap(), "1234", "{mode:o}");
         }
+        for mode in [0o644, 0o602, 0o666, 0o604] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let error = read(&path).unwrap_err();
+            assert_eq!(error.code(), "PIN-SOURCE-EXPOSED", "{mode:o}");
+            assert!(error.hint().unwrap().contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pin_that_comes_through_a_pipe_is_kept_and_one_of_a_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pin");
+        std::fs::write(&file, "1234").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let never: Prompt<'_> = &|_| Err(io::ErrorKind::Unsupported.into());
+        let kept = |path: &Path| KeptPin::of(Some(path), never, "the store", "PIN").unwrap();
+        assert!(matches!(kept(&file), KeptPin::File(path) if path == file));
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "5678\n").unwrap()
+        });
+        let typed = kept(&pipe);
+        writer.join().unwrap();
+        assert!(matches!(typed, KeptPin::Typed(_)));
+        assert_eq!(*typed.obtain().unwrap().unwrap(), "5678");
     }
 }

@@ -136,6 +136,8 @@ pub struct Probe {
     pub outcome: Result<String, String>,
     /// It failed for want of a mechanism: the token works, and what passes calls on to it may lack that one.
     pub mechanism_missing: bool,
+    /// The stable code of the error with which it failed, and what to do.
+    pub advice: Option<(&'static str, Option<String>)>,
 }
 
 impl Probe {
@@ -143,6 +145,10 @@ impl Probe {
         Self {
             name: name.into(),
             mechanism_missing: matches!(outcome, Err(Error::MechanismMissing { .. })),
+            advice: outcome
+                .as_ref()
+                .err()
+                .map(|error| (error.code(), error.hint())),
             outcome: outcome.map_err(|error| error.to_string()),
         }
     }

@@ -63,6 +63,7 @@ fn cut_everywhere(store: &dyn KeyStore) -> usize {
 fn folder(path: &std::path::Path) -> KeyUri {
     let pin = path.join("pin");
     fs::write(&pin, softhsm::PIN).unwrap();
+    fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     format!(
         "file:{}?pin-source=file:{}",
         path.join("keys").display(),

@@ -31,6 +31,7 @@ fn sorted(store: &dyn KeyStore, label: &str) -> Vec<Vec<u8>> {
 fn folder(path: &Path) -> KeyUri {
     let pin = path.join("pin");
     fs::write(&pin, PIN).unwrap();
+    fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     format!(
         "file:{}?pin-source=file:{}",
         path.join("keys").display(),

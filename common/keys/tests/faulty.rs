@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use mintmark_keys::{
-    Error, KeyStore, KeyUri, Pin, Purpose, SecretAlgorithm, StoreHealth, counter_kdf, health,
-    oaep_wrap, open, verify,
+    Error, KeyStore, KeyUri, Pin, Purpose, RETURN_VALUES, SecretAlgorithm, StoreHealth,
+    counter_kdf, health, oaep_wrap, open, verify,
 };
 use p256::SecretKey;
 use softhsm::{PIN, SoftHsm, never, run};
@@ -216,6 +216,41 @@ with_softhsm! {
         assert!(!error.is_transient() && store.liveness().connected);
         signer.sign(b"message").unwrap();
         assert_eq!(faulty.saw("login"), logins);
+    }
+
+    fn every_failure_is_told_with_its_likely_cause_and_what_to_do(hsm) {
+        let faulty = Faulty::new(hsm);
+        let store = faulty.open().unwrap();
+        store.generate("vault-sign", Purpose::Sign).unwrap();
+        let signer = store.signer("vault-sign").unwrap();
+        for (rv, name, code) in [
+            ("5", "CKR_GENERAL_ERROR", "TOKEN-FAILED"),
+            ("13", "CKR_ATTRIBUTE_VALUE_INVALID", "TOKEN-FAILED"),
+            ("21", "CKR_DATA_LEN_RANGE", "TOKEN-FAILED"),
+            ("31", "CKR_DEVICE_MEMORY", "TOKEN-FULL"),
+            ("54", "CKR_FUNCTION_NOT_SUPPORTED", "TOKEN-FAILED"),
+            ("68", "CKR_KEY_FUNCTION_NOT_PERMITTED", "TOKEN-FAILED"),
+            ("70", "CKR_MECHANISM_INVALID", "MECHANISM-MISSING"),
+            ("91", "CKR_OPERATION_NOT_INITIALIZED", "TOKEN-FAILED"),
+            ("b1", "CKR_SESSION_COUNT", "TOKEN-SESSIONS"),
+            ("b5", "CKR_SESSION_READ_ONLY", "TOKEN-WRITE-PROTECTED"),
+            ("e2", "CKR_TOKEN_WRITE_PROTECTED", "TOKEN-WRITE-PROTECTED"),
+            ("200", "CKR_FUNCTION_REJECTED", "TOKEN-FAILED"),
+            ("80001234", "CKR_VENDOR_DEFINED", "TOKEN-FAILED"),
+        ] {
+            let value = RETURN_VALUES.iter().find(|value| value.name() == name).unwrap();
+            assert_eq!(value.code, code, "{name}");
+            faulty.order("sign-fails", &format!("{rv} 1"));
+            let error = signer.sign(b"message").unwrap_err();
+            assert_eq!(error.code(), code, "{name}: {error}");
+            let hint = error.hint().unwrap();
+            if code == "TOKEN-FAILED" {
+                assert!(error.to_string().contains(value.cause), "{error}");
+                assert_eq!(hint, value.remedy);
+            }
+        }
+        faulty.order("login-fails", "a3");
+        assert_eq!(faulty.open().unwrap_err().code(), "PIN-EXPIRED");
     }
 
     fn a_locked_pin_is_an_error_of_its_own_and_not_tried_where_the_token_says_so(hsm) {

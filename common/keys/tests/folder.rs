@@ -22,6 +22,11 @@ impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         fs::write(place.pin_file(), format!("{PIN}\n")).unwrap();
+        fs::set_permissions(
+            place.pin_file(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         place
     }
 

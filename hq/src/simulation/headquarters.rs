@@ -189,6 +189,11 @@ impl Template {
                 "hq",
                 &[
                     ("root", "sign"),
+        fs::set_permissions(
+            at("pin"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
                     ("dispatch", "sign"),
                     ("report", "sign"),
                     ("audit", "agree"),

@@ -34,6 +34,11 @@ fn an_officer_is_not_made_and_not_added() {
     let hq = Hq::new();
     let at = |name: &str| hq.path(name).to_str().unwrap().to_owned();
     fs::write(at("pin"), "a long passphrase\n").unwrap();
+    fs::set_permissions(
+        at("pin"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     let uri = format!("file:{}?pin-source=file:{}", at("bob"), at("pin"));
     let request = [
         "officer",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
-use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, pin_source_warning};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri};
 use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
@@ -175,10 +175,6 @@ fn keys(
     checks: &mut Vec<Check>,
     console: &Console,
 ) -> Option<Arc<dyn KeyStore>> {
-    if let Some(warning) = pin_source_warning(uri) {
-        let error = Error::environment("PIN-SOURCE-EXPOSED", warning);
-        checks.push(Check::warning(bad("pin source", &error)));
-    }
     let store = match open_store(uri, console) {
         Ok(store) => store,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mintmark_console::Console;
-use mintmark_keys::{Agreement, KeyStore, KeyUri, Signer, pin_source_warning};
+use mintmark_keys::{Agreement, KeyStore, KeyUri, Signer};
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::KeyFailure;
 use mintmark_protocol::encryption::Opener;
@@ -85,9 +85,6 @@ pub(crate) fn open_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyS
 
 /// As [`open_store`], but a key folder is made where there is none.
 pub(crate) fn create_store(uri: &KeyUri, console: &Console) -> Result<Arc<dyn KeyStore>> {
-    if let Some(warning) = pin_source_warning(uri) {
-        console.warn(warning);
-    }
     Ok(mintmark_keys::create(uri, &|question| {
         console.secret(question)
     })?)

@@ -118,6 +118,11 @@ fn make(folder: &Path) {
         write_key(&keys, label, purpose, label);
     }
     fs::write(folder.join("pin"), PIN).unwrap();
+    fs::set_permissions(
+        folder.join("pin"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     fs::write(home.join("lock"), "").unwrap();
     fs::write(home.join("enrol.cose"), vector("enrolment-request.cose")).unwrap();
     for version in 1..=2 {

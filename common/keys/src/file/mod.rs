@@ -10,13 +10,16 @@ mod pem;
 mod secret;
 mod store;
 
+#[cfg(feature = "fuzzing")]
+pub use pem::fuzzed;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::health::FolderHealth;
 use crate::label::Label;
-use crate::pin::{self, Prompt};
+use crate::pin::{self, KeptPin, Prompt};
 use crate::store::{KeyStore, StoreFacts};
 use crate::uri::FileUri;
 
@@ -24,7 +27,7 @@ use crate::uri::FileUri;
 pub(crate) fn open(uri: &FileUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     folder::check(uri.folder())?;
     let store = name(uri.folder());
-    let pin = pin::obtain(uri.pin_source(), prompt, &store, &format!("PIN of {store}"))?;
+    let pin = KeptPin::of(uri.pin_source(), prompt, &store, &format!("PIN of {store}"))?;
     Ok(Arc::new(store::FileStore::open(uri.folder(), pin)?))
 }
 
@@ -36,7 +39,7 @@ pub(crate) fn create(uri: &FileUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
         Err(error) => return Err(error),
     }
     // The PIN comes first: a person who cancels leaves no folder behind.
-    let pin = pin::obtain_new(uri.pin_source(), prompt, &name(uri.folder()))?;
+    let pin = pin::kept_new(uri.pin_source(), prompt, &name(uri.folder()))?;
     folder::make(uri.folder())?;
     Ok(Arc::new(store::FileStore::open(uri.folder(), pin)?))
 }

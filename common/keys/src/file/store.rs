@@ -1,6 +1,7 @@
 //! A folder as a store of keys.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,7 @@ use super::secret::FileSecret;
 use crate::error::Error;
 use crate::label::Label;
 use crate::locked::LockedSecret;
-use crate::pin::Pin;
+use crate::pin::{KeptPin, Pin};
 use crate::random;
 use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::store::{
@@ -26,9 +27,29 @@ use crate::transport::{OaepHash, TransportKey};
 pub(super) struct FileStore {
     folder: PathBuf,
     name: String,
-    pin: Pin,
+    pin: KeptPin,
+    /// What the file of the PIN was when the folder was opened.
+    pin_file: Option<Stamp>,
     /// The keys decrypted so far. Each costs hundreds of thousands of hashes, once.
     keys: Mutex<HashMap<String, Loaded>>,
+}
+
+/// What tells a file from another one of the same name, and from itself before it was written again.
+#[derive(PartialEq, Eq)]
+struct Stamp([i64; 3], u64);
+
+impl Stamp {
+    /// Of the file that this PIN is read from, if it is.
+    fn of(pin: &KeptPin) -> Option<Self> {
+        let KeptPin::File(path) = pin else {
+            return None;
+        };
+        let now = std::fs::metadata(path).ok()?;
+        Some(Self(
+            [now.ctime(), now.ctime_nsec(), now.mtime_nsec()],
+            now.ino(),
+        ))
+    }
 }
 
 /// A key in memory.
@@ -50,10 +71,11 @@ impl Loaded {
 impl FileStore {
     /// Opens a folder that was checked. The PIN is held against the first key that is one; a folder without keys takes
     /// any.
-    pub(super) fn open(folder: &Path, pin: Pin) -> Result<Self, Error> {
+    pub(super) fn open(folder: &Path, pin: KeptPin) -> Result<Self, Error> {
         let store = Self {
             folder: folder.into(),
             name: super::name(folder),
+            pin_file: Stamp::of(&pin),
             pin,
             keys: Mutex::default(),
         };
@@ -71,6 +93,22 @@ impl FileStore {
             }
         }
         Ok(store)
+    }
+
+    /// The PIN, for as long as one use of it takes.
+    fn pin(&self) -> Result<Pin, Error> {
+        Ok(self.pin.obtain()?.unwrap_or_default())
+    }
+
+    /// The PIN for a new file. One folder has one PIN: where the file of the PIN is another than when the folder was opened,
+    /// it has to open what is there.
+    fn pin_of_new(&self) -> Result<Pin, Error> {
+        if let KeptPin::File(path) = &self.pin
+            && Stamp::of(&self.pin) != self.pin_file
+        {
+            Self::open(&self.folder, KeptPin::File(path.clone()))?;
+        }
+        self.pin()
     }
 
     fn path(&self, label: Label<'_>) -> PathBuf {
@@ -124,12 +162,13 @@ impl FileStore {
         })?;
         let key = match role {
             Role::Pair(purpose) => {
-                let secret = pem::decrypt(&text, &self.pin).map_err(unreadable)?;
+                let secret = pem::decrypt(&text, &self.pin()?).map_err(unreadable)?;
                 let key = FileKey::new(&self.name, label.as_str(), purpose, secret)?;
                 Loaded::Pair(Arc::new(key))
             }
             Role::Secret => {
-                let (algorithm, key) = pem::decrypt_secret(&text, &self.pin).map_err(unreadable)?;
+                let (algorithm, key) =
+                    pem::decrypt_secret(&text, &self.pin()?).map_err(unreadable)?;
                 Loaded::Secret(Arc::new(FileSecret::new(algorithm, key)))
             }
         };
@@ -246,7 +285,7 @@ impl KeyStore for FileStore {
         self.demand_free(checked)?;
         let purpose = purpose.made();
         let secret = random::secret_key()?;
-        let text = pem::write(label, purpose, &secret, &self.pin)?;
+        let text = pem::write(label, purpose, &secret, &self.pin_of_new()?)?;
         let key = Arc::new(FileKey::new(&self.name, label, purpose, secret)?);
         let public = *Signer::public_key(&*key);
         self.write(checked, &text, Loaded::Pair(key))?;
@@ -292,7 +331,7 @@ impl KeyStore for FileStore {
     ) -> Result<(), Error> {
         let checked = Label::try_from(label)?;
         self.demand_free(checked)?;
-        let text = pem::write_secret(label, algorithm, key, &self.pin)?;
+        let text = pem::write_secret(label, algorithm, key, &self.pin_of_new()?)?;
         let key = FileSecret::new(algorithm, LockedSecret::copied(key));
         self.write(checked, &text, Loaded::Secret(Arc::new(key)))
     }

@@ -3,6 +3,7 @@
 use cryptoki::error::{Error as CryptokiError, RvError};
 
 use crate::error::Error;
+use crate::return_value::{ReturnValue, explain};
 
 /// What a call on a session came to.
 #[derive(Debug)]
@@ -64,26 +65,50 @@ impl Fault {
     /// What happened, for a sentence that has named the token.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Token { action, error } => format!("it failed to {action}: {}", reason(error)),
+            Self::Token { action, error } => format!("it failed to {action}: {}", explained(error)),
             Self::Final(error) => error.to_string(),
         }
     }
 
     pub(super) fn into_error(self, store: &str) -> Error {
-        let lacks_mechanism = self.rv() == Some(RvError::MechanismInvalid);
-        match self {
-            Self::Token { action, error } if lacks_mechanism => Error::MechanismMissing {
-                store: store.into(),
+        let (action, error) = match self {
+            Self::Token { action, error } => (action, error),
+            Self::Final(error) => return error,
+        };
+        let (store, reason, returned) = (store.into(), explained(&error), returned(&error));
+        match returned.map(|value| value.code) {
+            Some("MECHANISM-MISSING") => Error::MechanismMissing {
+                store,
                 action,
-                reason: reason(&error),
+                reason,
             },
-            Self::Token { action, error } => Error::TokenFailed {
-                store: store.into(),
+            Some("TOKEN-FULL") => Error::TokenFull { store, action },
+            Some("TOKEN-WRITE-PROTECTED") => Error::TokenWriteProtected { store, action },
+            Some("TOKEN-SESSIONS") => Error::TokenSessions { store },
+            Some("PIN-EXPIRED") => Error::PinExpired { store },
+            _ => Error::TokenFailed {
+                store,
                 action,
-                reason: reason(&error),
+                reason,
+                returned,
             },
-            Self::Final(error) => error,
         }
+    }
+}
+
+/// What is known of the return value, if that is what failed.
+pub(super) fn returned(error: &CryptokiError) -> Option<ReturnValue> {
+    match error {
+        CryptokiError::Pkcs11(rv, _) => Some(explain(*rv)),
+        _ => None,
+    }
+}
+
+/// As [`reason`], with the likely cause.
+pub(super) fn explained(error: &CryptokiError) -> String {
+    match returned(error) {
+        Some(value) => format!("{}: {}", reason(error), value.cause),
+        None => reason(error),
     }
 }
 
@@ -97,23 +122,11 @@ pub(super) fn reason(error: &CryptokiError) -> String {
             format!("unknown error 0x{value:x} from C_{function:?}")
         }
         CryptokiError::Pkcs11(rv, function) => {
-            format!("{} from C_{function:?}", constant(&format!("{rv:?}")))
+            format!("{} from C_{function:?}", explain(*rv).name())
         }
         CryptokiError::NullFunctionPointer => "the module has no such function".into(),
         other => other.to_string(),
     }
-}
-
-/// `PinLocked` to `CKR_PIN_LOCKED`: the names that manuals and search engines know.
-fn constant(variant: &str) -> String {
-    let mut name = String::from("CKR");
-    for character in variant.chars() {
-        if character.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(character.to_ascii_uppercase());
-    }
-    name
 }
 
 #[cfg(test)]

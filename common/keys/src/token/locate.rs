@@ -3,7 +3,7 @@
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 
-use super::fault::reason;
+use super::fault::{explained, returned};
 use super::gate::Pass;
 use super::module::Module;
 use crate::error::Error;
@@ -105,7 +105,8 @@ pub(super) fn token_in(
     .map_err(|error| Error::ModuleFailed {
         path: wanted.uri.module_path().into(),
         action: "list its tokens",
-        reason: reason(&error),
+        reason: explained(&error),
+        returned: returned(&error),
     })?;
     let mut present = Vec::new();
     let mut matching = Vec::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
 
-use super::fault::reason;
+use super::fault::{explained, reason, returned};
 use super::gate::{Gate, Hung, Pass};
 use super::pool::Pool;
 use crate::error::Error;
@@ -57,7 +57,8 @@ pub(super) fn load(path: &Path) -> Result<Arc<Module>, Error> {
     initialise(&functions).map_err(|error| Error::ModuleFailed {
         path: path.into(),
         action: "start",
-        reason: reason(&error),
+        reason: explained(&error),
+        returned: returned(&error),
     })?;
     let module = Arc::new(Module {
         path: path.into(),

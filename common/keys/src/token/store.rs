@@ -352,6 +352,7 @@ impl KeyStore for TokenStore {
                 store: self.pool.store().into(),
                 action: "bring a data object to the disk",
                 reason: cause.to_string(),
+                returned: None,
             })?;
         }
         Ok(())

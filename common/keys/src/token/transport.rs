@@ -182,6 +182,7 @@ pub(super) fn look_up(
             store: store.into(),
             action: "unwrap what was wrapped to its transport key",
             reason,
+            returned: None,
         }
         .into()),
     }

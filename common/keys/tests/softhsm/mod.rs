@@ -115,6 +115,11 @@ fn isolate_with(name: &str, arguments: &[&str], body: impl Fn(&SoftHsm)) {
     );
     fs::write(&conf, settings).unwrap();
     fs::write(folder.path().join("pin"), format!("{PIN}\n")).unwrap();
+    fs::set_permissions(
+        folder.path().join("pin"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .args(arguments)
@@ -195,6 +200,7 @@ impl SoftHsm {
     pub(crate) fn pin_file_of(&self, pin: &str) -> PathBuf {
         let path = self.folder.join(format!("pin-{pin}"));
         fs::write(&path, pin).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         path
     }
 

@@ -325,6 +325,11 @@ fn ceremony(folder: &Path, keys: &Path) {
     let home = &folder.join("home");
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     fs::write(keys.join("pin"), PIN).unwrap();
+    fs::set_permissions(
+        keys.join("pin"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
     let escrow = key(9).verifying_key().to_public_key_pem(LineEnding::LF);
     fs::write(at("escrow.pem"), escrow.unwrap()).unwrap();
     let (hq, alice) = (key_uri(keys, "hq"), key_uri(keys, "alice"));

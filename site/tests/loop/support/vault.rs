@@ -86,6 +86,11 @@ impl Vault {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pin"), PIN).unwrap();
+        std::fs::set_permissions(
+            folder.path().join("pin"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         std::fs::create_dir(folder.path().join("stick")).unwrap();
         let keys = format!(
             "file:{0}/keys?pin-source=file:{0}/pin",
@@ -108,6 +113,11 @@ impl Vault {
         let mut vault = Self::new();
         std::fs::create_dir(vault.path("tokens")).unwrap();
         std::fs::write(vault.path("pin"), "1234").unwrap();
+        std::fs::set_permissions(
+            vault.path("pin"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         vault.configure_softhsm();
         let made = Command::new("softhsm2-util")
             .args([
