@@ -20,6 +20,8 @@ pub struct Console {
     output: Mutex<Output>,
     diagnostics: Mutex<Box<dyn Write + Send>>,
     output_terminal: bool,
+    /// Somebody sits there, types, and sees what is asked.
+    attended: bool,
     output_colored: bool,
     diagnostics_colored: bool,
     bars: MultiProgress,
@@ -41,6 +43,7 @@ struct Output {
 /// What there is to know about the two streams before anything is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terminals {
+    pub(crate) input: bool,
     pub(crate) output: bool,
     pub(crate) diagnostics: bool,
     /// The environment asks for no colour: `NO_COLOR` holds something, or the terminal is a dumb one.
@@ -52,6 +55,7 @@ impl Terminals {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         Self {
+            input: io::stdin().is_terminal(),
             output: io::stdout().is_terminal(),
             diagnostics: io::stderr().is_terminal(),
             plain: no_color || dumb,
@@ -116,6 +120,7 @@ impl Console {
             }),
             diagnostics: Mutex::new(diagnostics),
             output_terminal: terminals.output,
+            attended: terminals.input && terminals.diagnostics,
             output_colored: colored(terminals.output),
             diagnostics_colored: colored(terminals.diagnostics),
             bars: MultiProgress::with_draw_target(bars),
@@ -340,6 +345,23 @@ impl Console {
             };
             printable_json(object.to_string())
         } else {
+    /// As [`Console::confirm_identifier`], for what scripts do too, and officers have decided on before: only a person at a
+    /// terminal is asked. Where there is none, the command goes on, unless something else was given than is asked for.
+    ///
+    /// # Errors
+    /// As [`Console::confirm_identifier`].
+    pub fn confirm_if_attended(
+        &self,
+        what: &str,
+        identifier: &str,
+        given: Option<&str>,
+    ) -> Result<(), Failure> {
+        if given.is_none() && !self.attended {
+            return Ok(());
+        }
+        self.confirm_identifier(what, identifier, given)
+    }
+
             let label = match code {
                 Some(code) => format!("{kind}[{}]:", printable_line(code)),
                 None => format!("{kind}:"),

@@ -40,11 +40,13 @@ impl Write for Stream {
 }
 
 const PIPE: Terminals = Terminals {
+    input: false,
     output: false,
     diagnostics: false,
     plain: false,
 };
 const TERMINAL: Terminals = Terminals {
+    input: false,
     output: true,
     diagnostics: false,
     plain: false,

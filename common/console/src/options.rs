@@ -39,8 +39,34 @@ pub enum ColorChoice {
     Never,
 }
 
+/// The identifier that a person types before something is done that cannot be undone, given beforehand. To be flattened into
+/// such a command's arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Confirmation {
+    /// The identifier that is asked for at a terminal before this is done, given beforehand
+    #[arg(long = "confirm", value_name = "ID")]
+    pub identifier: Option<String>,
+}
+
 /// A command line that carries the global options.
 pub trait HasGlobal {
     /// The global options as parsed.
     fn global(&self) -> &GlobalOptions;
+
+    /// The commands of a tool that this one is easily taken for; none where there is no such tool.
+    #[must_use]
+    fn neighbour() -> Option<Neighbour> {
+        None
+    }
+}
+
+/// Another tool, to which somebody is pointed who types a command of its here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its name, as it is typed.
+    pub tool: &'static str,
+    /// Whose tool it is, such as `the vault's tool`.
+    pub whose: &'static str,
+    /// Its commands that do something, without its name, such as `device scrap`.
+    pub commands: &'static [&'static str],
 }

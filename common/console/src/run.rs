@@ -1,7 +1,7 @@
 //! From the command line to the exit code.
 
 use crate::console::{Console, Terminals, failure_text};
-use crate::{ColorChoice, Exit, Failure, HasGlobal, panics, process};
+use crate::{ColorChoice, Exit, Failure, HasGlobal, mistaken, panics, process};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -30,11 +30,18 @@ pub fn run<C: clap::Parser + HasGlobal>(
         ColorChoice::Never => clap::ColorChoice::Never,
     });
     let parsed = command
-        .try_get_matches_from(arguments)
+        .try_get_matches_from(&arguments)
         .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
     let exit = match parsed {
         Ok(parsed) => execute(tool, parsed, body),
-        Err(error) => refuse(tool, &error, wanted.json, colored),
+        Err(error) => {
+            let failure = usage_failure(tool, &error);
+            let failure = match mistaken::hint(&C::command(), C::neighbour(), &arguments, &error) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            };
+            refuse(tool, &error, &failure, wanted.json, colored)
+        }
     };
     let exit = if panics::reported() {
         exit.worst(Exit::Unknown)
@@ -71,7 +78,7 @@ fn execute<C: HasGlobal>(
 }
 
 /// Help and version, or what is wrong with the command line.
-fn refuse(tool: &str, error: &clap::Error, json: bool, colored: bool) -> Exit {
+fn refuse(tool: &str, error: &clap::Error, failure: &Failure, json: bool, colored: bool) -> Exit {
     if !error.use_stderr() {
         // Nobody reads on when the pipe is closed.
         let _ = error.print();
@@ -81,7 +88,7 @@ fn refuse(tool: &str, error: &clap::Error, json: bool, colored: bool) -> Exit {
         // Whoever typed only a beginning wants to know how it can go on.
         let _ = error.print();
     }
-    let text = failure_text(tool, &usage_failure(tool, error), json, colored);
+    let text = failure_text(tool, failure, json, colored);
     let _ = io::stderr()
         .lock()
         .write_all(format!("{text}\n").as_bytes());
