@@ -531,6 +531,7 @@ fn reserve(
     product: Option<Sku>,
 ) -> Option<Effect> {
     let first = reserved.issue == 0;
+    state.newest_reservation = Some(sequence);
     if first {
         state.units = state.units.saturating_add(1);
         state.units_since_bundle = state.units_since_bundle.saturating_add(1);

@@ -4,7 +4,7 @@
 //! which opening the log verifies. A lost or unfit one costs time and nothing else.
 //!
 //! ```text
-//! "MMSNAP1\0" || SHA-256 of the rest || size (8) || end (8) || link (32) || state       numbers big-endian
+//! "MMSNAP2\0" || SHA-256 of the rest || size (8) || end (8) || link (32) || state       numbers big-endian
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ use crate::log::{Head, Position};
 use crate::state::State;
 use crate::storage_error::{StorageError, io_error};
 
-const MAGIC: &[u8; 8] = b"MMSNAP1\0";
+const MAGIC: &[u8; 8] = b"MMSNAP2\0";
 const DIGEST_BYTES: usize = 32;
 const HEAD_BYTES: usize = 48;
 const FILE_BYTES_MAX: u64 = 1 << 30;

@@ -95,6 +95,8 @@ pub struct State {
     pub(crate) units_since_bundle: u64,
     /// The newest record that says more than that messages were carried.
     pub(crate) noteworthy: Option<u64>,
+    /// The newest record by which something was reserved.
+    pub(crate) newest_reservation: Option<LogSequence>,
     /// The input whose decision comes next.
     pub(crate) pending: Option<Pending>,
     pub(crate) compiled: Compiled,
@@ -273,6 +275,7 @@ impl State {
             answers_logged: 0,
             units_since_bundle: 0,
             noteworthy: None,
+            newest_reservation: None,
             pending: None,
             compiled: Compiled::default(),
         }

@@ -18,7 +18,6 @@
 
 use mintmark_keys::{Error as KeysError, KeyStore};
 use mintmark_ledger::Ledger;
-use mintmark_ledger::entry::{Body, LogSequence, Reserved};
 use mintmark_ledger::serial::{SerialCipher, serial_of};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use p256::PublicKey;
@@ -61,9 +60,9 @@ pub(super) fn agreed(keyring: &Keyring, master: &PublicKey, vault: &VaultName) -
 /// Stops where these serial numbers are not those of the log.
 ///
 /// # Errors
-/// SERIAL-SECRET-WRONG.
+/// SERIAL-SECRET-WRONG; what the log fails with if that reservation cannot be read.
 pub(super) fn expect_right(ledger: &Ledger, serials: &SerialCipher) -> Result<()> {
-    let Some((at, newest)) = newest_reservation(ledger)? else {
+    let Some((at, newest)) = ledger.newest_reservation()? else {
         return Ok(());
     };
     let serial = serials.serial(newest.account, newest.slot, newest.issue);
@@ -79,41 +78,6 @@ pub(super) fn expect_right(ledger: &Ledger, serials: &SerialCipher) -> Result<()
          with; if that one is there, delete its data object `{LABEL}` and reach the token by its own module once, so that it \
          agrees again; tell headquarters if that does not help"
     )))
-}
-
-/// The newest reservation of the log; none if there is none, or none among so many of the newest records that can still be
-/// read.
-fn newest_reservation(ledger: &Ledger) -> Result<Option<(LogSequence, Reserved)>> {
-    const RECORDS_MAX: u64 = 64 * 1024;
-    if ledger
-        .state()
-        .accounts()
-        .all(|account| account.next_slot == 0)
-    {
-        return Ok(None);
-    }
-    let (mut end, mut count) = (ledger.size(), 64);
-    let first = end.saturating_sub(RECORDS_MAX);
-    while end > first {
-        let from = end.saturating_sub(count).max(first);
-        let mut newest = None;
-        for entry in ledger
-            .entries(LogSequence(from))?
-            .take((end - from) as usize)
-        {
-            // What was pruned cannot be read any more. What should be there is missed by whoever needs it.
-            if let Ok((at, entry)) = entry
-                && let Body::Reserved(reserved) = entry.body
-            {
-                newest = Some((at, reserved));
-            }
-        }
-        if newest.is_some() {
-            return Ok(newest);
-        }
-        (end, count) = (from, count.saturating_mul(4));
-    }
-    Ok(None)
 }
 
 fn binding(master: &PublicKey, own: &PublicKey, vault: &VaultName) -> Fingerprint {

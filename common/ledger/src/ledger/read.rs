@@ -8,7 +8,7 @@ use p256::ecdsa::Signature;
 use super::Ledger;
 use super::index::{Places, broken, decode, reserved};
 use super::open::position_of;
-use crate::entry::{Body, Entry, LogSequence};
+use crate::entry::{Body, Entry, LogSequence, Reserved};
 use crate::error::Error;
 use crate::log::Records;
 use crate::serial::{Serial, serial_of};
@@ -116,6 +116,19 @@ impl Ledger {
             .into());
         }
         Ok(())
+    }
+
+    /// The newest reservation, as far as it is kept: of one that was pruned, the serial number is.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] and [`Error::RecordUnreadable`] if its record cannot be read or is another.
+    pub fn newest_reservation(&self) -> Result<Option<(LogSequence, Reserved)>, Error> {
+        let Some(sequence) = self.state.newest_reservation else {
+            return Ok(None);
+        };
+        let record = self.reader(sequence)?.next().transpose()?;
+        let record = record.ok_or_else(|| broken("the newest reservation is not in the log"))?;
+        Ok(Some((sequence, reserved(&record)?.1)))
     }
 
     /// The durable records from `from` on, in order, one at a time.

@@ -10,7 +10,9 @@
 //!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
 //!           30: [* [tag: uint, slot: uint, at: uint, reservation: uint, issue: uint]],
 //!           31: [* [at: uint, entry]], 32: clock, 33: anchor,
-//!           34: { 1: [* lineage: bstr], 2: [* [tag: uint, slot: uint]] }, 35: stations }
+//!           34: { 1: [* lineage: bstr], 2: [* [tag: uint, slot: uint]] }, 35: stations,
+//!           ? 36: [+ [first: uint, end: uint, digest]], ? 37: uint }
+//! ; 36: the files of the log that were pruned; 37: the newest record that reserved something
 //! ; 34: the lineages before, and below which slots what was lost may have spent
 //! ; 29: issues taken back (scrapped, voided, superseded), 30: reworks open, 31: newest CRLs
 //! stations = { ? 1: bstr, 2: [* { 1: entry, 2: [at: uint, since: unix-time, day: uint, units: uint], ? 3: unix-time, ? 4: tstr }] }
@@ -177,6 +179,7 @@ impl State {
             .with(34, restores::restores(&self.restores))
             .with(35, stations::stations(&self.stations))
             .with_some(36, pruned(&self.pruned))
+            .with_some(37, self.newest_reservation.map(LogSequence::number))
             .encode()
     }
 
@@ -381,6 +384,13 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     state.restores = restores::read(fields.map(34, WHAT)?)?;
     state.stations = stations::read(fields.map(35, WHAT)?)?;
     state.pruned = read_pruned(&mut fields)?;
+    // Left out where nothing was reserved yet, and by programs before this was kept: HQ goes on with what they wrote, and
+    // does not ask for it; a vault reads its log once more (see `snapshot`).
+    if let Some(newest) = fields.optional(37) {
+        let number = newest.as_integer().and_then(|n| u64::try_from(n).ok());
+        let number = number.ok_or_else(|| fields.wrong(37, "not a number"))?;
+        state.newest_reservation = Some(LogSequence(number));
+    }
     fields.finish()?;
     state.recompile();
     Ok(state)

@@ -334,3 +334,48 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn the_newest_reservation_is_known_whatever_came_after_it_and_one_that_cannot_be_read_is_said() {
+    let (_folder, path, mut ledger) = vault();
+    assert_eq!(ledger.newest_reservation().unwrap(), None);
+    retain(&mut ledger, Some(7));
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    let newest = issue(&mut ledger, "TH-200", &csr("A2", 2));
+    let serial = |ledger: &Ledger| {
+        let (at, reserved) = ledger.newest_reservation().unwrap().unwrap();
+        assert_eq!((at, reserved.device_id.as_str()), (newest, "A2"));
+        let serial = serials().serial(reserved.account, reserved.slot, reserved.issue);
+        assert_eq!(serial_of(&reserved.tbs), Some(serial));
+    };
+    for number in 0..200 {
+        let unknown = csr(&format!("B{number}"), 3);
+        let outcome = submit(&mut ledger, "TH-900", &unknown);
+        assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+    ledger.commit().unwrap();
+    serial(&ledger);
+    // From what is kept of the state, and from the log alone.
+    for kept in [true, false] {
+        ledger.close().unwrap();
+        if !kept {
+            fs::remove_file(path.join("state.snapshot")).unwrap();
+        }
+        ledger = open(&path).unwrap().0;
+        serial(&ledger);
+    }
+    report(&mut ledger);
+    ledger.prune(LATER, u64::MAX).unwrap().unwrap();
+    serial(&ledger);
+
+    let files = fs::read_dir(path.join("log")).unwrap();
+    for file in files.map(|file| file.unwrap().path()) {
+        if file.extension().is_some_and(|name| name == "pruned") {
+            let mut bytes = fs::read(&file).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            fs::write(&file, bytes).unwrap();
+        }
+    }
+    assert!(ledger.newest_reservation().is_err());
+}
