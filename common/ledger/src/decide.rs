@@ -22,6 +22,10 @@ use crate::state::State;
 
 /// The version of the rules in this module. Every start of a vault logs it. A change of what is decided, for any input
 /// in any state, is a new version; headquarters keeps deciding old logs by the old ones.
+///
+/// That holds from the first release on. Until then no log has to be decided by what the rules once were: they are completed
+/// under version 1, the golden log of the tests is written anew with them, and a log of an unreleased program is replayed by the
+/// program that wrote it.
 pub const RULES_VERSION: u32 = 1;
 
 /// How far the clock may stand behind the newest time in the log, in seconds. Clocks that are disciplined step back by

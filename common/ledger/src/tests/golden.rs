@@ -1,7 +1,8 @@
 //! Logs of every version of the rules that was released, which must replay without a finding for ever.
 //!
 //! A file is records one after another, each after its length (4 bytes, big-endian). Rules are never changed under
-//! their version: where a test here fails, what is decided has changed, and needs a version of its own.
+//! their version: where a test here fails, what is decided has changed, and needs a version of its own. Version 1 is that of the
+//! first release: until there is one, it is completed, and its file written anew.
 
 use std::path::PathBuf;
 
