@@ -561,6 +561,15 @@ mod tests {
     }
 
     #[test]
+    fn of_a_tree_above_the_largest_nothing_is_read() {
+        let mut unread = |_| Err::<Hash, _>("read");
+        for (size, answer) in [(SIZE_MAX, Err("read")), (SIZE_MAX + 1, Ok(None))] {
+            assert_eq!(inclusion_proof(&mut unread, 0, size), answer);
+            assert_eq!(consistency_proof(&mut unread, 1, size), answer);
+        }
+    }
+
+    #[test]
     fn a_frontier_of_another_length_is_refused() {
         let mut frontier = Frontier::new();
         for leaf in leaves(7) {

@@ -243,11 +243,6 @@ impl Policy {
         self.clock_gap_days_max
     }
 
-    /// After how many days the vault may prune what headquarters acknowledged; none: never.
-    pub fn retention_days(&self) -> Option<u64> {
-        self.retention_days
-    }
-
     /// The key sets that it asks for.
     pub fn keys(&self) -> &[KeyPolicy] {
         &self.keys
