@@ -277,7 +277,7 @@ impl Console {
     ///
     /// Should that fail, [`run`](crate::run()) reports it when the command ends.
     pub fn blocks(&self, table: &Table) {
-        let text = table.render_blocks(self.output_colored);
+        let text = table.render_blocks(self.width(), self.output_colored);
         self.write_and_remember(text.trim_end_matches('\n'));
     }
 
@@ -332,19 +332,6 @@ impl Console {
         prompt::compare(&what, identifier, &answer)
     }
 
-    /// A failure to write standard output that nobody has been told of.
-    pub(crate) fn take_output_error(&self) -> Option<io::Error> {
-        lock(&self.output).error.take()
-    }
-
-    fn remark(&self, kind: &str, style: Style, code: Option<&str>, text: &str) {
-        let text = if self.json {
-            let object = match code {
-                Some(code) => serde_json::json!({ kind: { "code": code, "message": text } }),
-                None => serde_json::json!({ kind: { "message": text } }),
-            };
-            printable_json(object.to_string())
-        } else {
     /// As [`Console::confirm_identifier`], for what scripts do too, and officers have decided on before: only a person at a
     /// terminal is asked. Where there is none, the command goes on, unless something else was given than is asked for.
     ///
@@ -362,6 +349,19 @@ impl Console {
         self.confirm_identifier(what, identifier, given)
     }
 
+    /// A failure to write standard output that nobody has been told of.
+    pub(crate) fn take_output_error(&self) -> Option<io::Error> {
+        lock(&self.output).error.take()
+    }
+
+    fn remark(&self, kind: &str, style: Style, code: Option<&str>, text: &str) {
+        let text = if self.json {
+            let object = match code {
+                Some(code) => serde_json::json!({ kind: { "code": code, "message": text } }),
+                None => serde_json::json!({ kind: { "message": text } }),
+            };
+            printable_json(object.to_string())
+        } else {
             let label = match code {
                 Some(code) => format!("{kind}[{}]:", printable_line(code)),
                 None => format!("{kind}:"),

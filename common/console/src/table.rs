@@ -65,7 +65,7 @@ impl Table {
         }
         let width = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         if !rows.is_empty() && width_max.is_some_and(|width_max| width > width_max) {
-            return blocks(&headers, &rows, colored);
+            return blocks(&headers, &rows, width_max, colored);
         }
         let mut text = String::new();
         self.push_line(&mut text, &headers, &widths, colored);
@@ -76,8 +76,8 @@ impl Table {
     }
 
     /// Every row as a block of its own, as for a terminal that is too narrow.
-    pub(crate) fn render_blocks(&self, colored: bool) -> String {
-        blocks(&self.headers(), &self.shown(colored), colored)
+    pub(crate) fn render_blocks(&self, width_max: Option<usize>, colored: bool) -> String {
+        blocks(&self.headers(), &self.shown(colored), width_max, colored)
     }
 
     fn headers(&self) -> Vec<String> {
@@ -132,8 +132,15 @@ impl fmt::Display for Table {
     }
 }
 
-/// One block for each row, a blank line between two; each line holds a header and its cell.
-fn blocks(headers: &[String], rows: &[Vec<String>], colored: bool) -> String {
+/// One block for each row, a blank line between two; each line holds a header and its cell. A cell of several words goes on in the
+/// next line, under its beginning, where the terminal ends; a word, such as the name of a file, is never broken, so that it can
+/// be copied whole.
+fn blocks(
+    headers: &[String],
+    rows: &[Vec<String>],
+    width_max: Option<usize>,
+    colored: bool,
+) -> String {
     let keys_width = headers.iter().map(|header| header.width()).max();
     let keys_width = keys_width.unwrap_or_default() + GAP;
     let mut text = String::new();
@@ -144,11 +151,38 @@ fn blocks(headers: &[String], rows: &[Vec<String>], colored: bool) -> String {
         for (header, cell) in headers.iter().zip(row) {
             let padding = " ".repeat(keys_width.saturating_sub(header.width()));
             let key = Style::Bold.paint(header, colored);
-            text.push_str(format!("{key}{padding}{cell}").trim_end_matches(' '));
-            text.push('\n');
+            let room = width_max.map_or(usize::MAX, |width| width.saturating_sub(keys_width));
+            let mut before = format!("{key}{padding}");
+            for line in wrapped(cell, room) {
+                text.push_str(format!("{before}{line}").trim_end_matches(' '));
+                text.push('\n');
+                before = " ".repeat(keys_width);
+            }
         }
     }
     text
+}
+
+/// The lines of a cell, broken at spaces alone.
+fn wrapped(cell: &str, room: usize) -> Vec<String> {
+    if plain(cell).width() <= room {
+        return vec![cell.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in cell.split(' ') {
+        let Some(line) = lines.last_mut() else {
+            break;
+        };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if plain(line).width() + 1 + plain(word).width() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -222,7 +256,28 @@ UNITS        12
     fn a_table_drawn_as_blocks_is_so_however_wide_the_terminal_is() {
         let mut table = Table::new([("site", Align::Left), ("units", Align::Right)]);
         table.row(["berlin", "7"]);
-        assert_eq!(table.render_blocks(false), "SITE   berlin\nUNITS  7\n");
+        assert_eq!(
+            table.render_blocks(None, false),
+            "SITE   berlin\nUNITS  7\n"
+        );
+    }
+
+    #[test]
+    fn words_go_on_in_the_next_line_and_no_word_is_broken() {
+        let mut table = Table::new([("file", Align::Left), ("why", Align::Left)]);
+        table.row([
+            "to-hq/a-long-name-000001.seg0001",
+            "no log of any vault holds it",
+        ]);
+        let expected = "\
+FILE  to-hq/a-long-name-000001.seg0001
+WHY   no log of any
+      vault holds it
+";
+        assert_eq!(table.render(Some(20), false), expected);
+        let one_line =
+            "FILE  to-hq/a-long-name-000001.seg0001\nWHY   no log of any vault holds it\n";
+        assert_eq!(table.render_blocks(None, false), one_line);
     }
 
     #[test]
