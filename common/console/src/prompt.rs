@@ -94,6 +94,19 @@ pub(crate) fn line(prompt: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).trim().to_owned())
 }
 
+/// Shows a secret at the terminal until Enter is pressed, and then takes it away: from the screen, and from what can be scrolled
+/// back to, where the terminal keeps that.
+pub(crate) fn show_secret(text: &str, question: &str) -> io::Result<()> {
+    let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL)?;
+    (&terminal).write_all(format!("{text}\n{question}").as_bytes())?;
+    let mut answer = Vec::new();
+    let answered =
+        BufReader::new((&terminal).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
+    // Erase the display and what scrolled off it, and go home (ECMA-48 ED 2, xterm's ED 3, CUP).
+    (&terminal).write_all(b"\x1b[2J\x1b[3J\x1b[H")?;
+    answered.map(drop)
+}
+
 /// Accepts the answer that repeats the identifier exactly.
 pub(crate) fn compare(what: &str, identifier: &str, answer: &str) -> Result<(), Failure> {
     if answer == identifier {

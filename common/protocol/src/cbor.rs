@@ -202,6 +202,23 @@ fn head(bytes: &[u8], at: usize) -> Result<(u8, u64, usize), (usize, Rule)> {
     Ok((major, value, 1 + extra))
 }
 
+/// The most bytes of the head of a value.
+pub const HEAD_BYTES_MAX: usize = 9;
+
+/// The head of a byte string of this length, as an item of a sequence (RFC 8742) that is too long to be held in memory.
+pub fn bytes_head(length: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_BYTES_MAX);
+    writer::head(writer::BYTES, length, &mut out);
+    out
+}
+
+/// Reads the head of such an item: how long the byte string is, and how long its head. `None` if no byte string begins there
+/// in the one way in which it may.
+pub fn read_bytes_head(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (major, length, head_bytes) = head(bytes, 0).ok()?;
+    (major == writer::BYTES).then_some((length, head_bytes))
+}
+
 /// Decodes exactly one deterministically encoded value of at most `bytes_max` bytes.
 ///
 /// # Errors

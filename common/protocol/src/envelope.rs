@@ -19,7 +19,7 @@
 //! message-type = "trust-manifest" / "officer-request" / "enrolment-request" / "enrolment-grant" / "entitlement"
 //!   / "revocation" / "clock-correction" / "re-anchor" / "acknowledgement" / "dispatch" / "audit-bundle" / "audit-segment"
 //!   / "key-delivery" / "device-secret" / "restore-declaration" / "log-tail" / "dossier" / "status" / "report"
-//!   / "audit-grant"
+//!   / "audit-grant" / "backup" / "transcript"
 //! party = "hq" / "all" / "device" / "auditor" / vault-party / officer-party
 //! ```
 //!
@@ -102,10 +102,14 @@ pub enum Kind {
     Report,
     /// What HQ gives to an auditor.
     AuditGrant,
+    /// What was sealed of a home.
+    Backup,
+    /// What was done in a ceremony.
+    Transcript,
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::TrustManifest,
         Self::OfficerRequest,
         Self::EnrolmentRequest,
@@ -126,6 +130,8 @@ impl Kind {
         Self::Status,
         Self::Report,
         Self::AuditGrant,
+        Self::Backup,
+        Self::Transcript,
     ];
 
     /// Its name in headers, logs and `--json`.
@@ -151,6 +157,8 @@ impl Kind {
             Self::Status => "status",
             Self::Report => "report",
             Self::AuditGrant => "audit-grant",
+            Self::Backup => "backup",
+            Self::Transcript => "transcript",
         }
     }
 

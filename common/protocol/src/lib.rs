@@ -11,6 +11,7 @@
 pub mod acknowledgement;
 pub mod approval;
 pub mod audit_grant;
+pub mod backup;
 pub mod bundle;
 pub mod cbor;
 pub mod clock_correction;
@@ -45,6 +46,7 @@ pub mod succession;
 pub mod transport;
 pub mod trust;
 
+pub mod transcript;
 pub use error::{Error, KeyFailure};
 
 /// The version of every message format that this crate writes and reads.

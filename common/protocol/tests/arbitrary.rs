@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
+use mintmark_protocol::backup::Backup;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::cbor::{self, Fields};
 use mintmark_protocol::dispatch::Dispatch;
@@ -24,6 +25,7 @@ use mintmark_protocol::receipt::Receipt;
 use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::segment::{Segment, SegmentFacts};
 use mintmark_protocol::status::Status;
+use mintmark_protocol::transcript::Transcript;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use proptest::prelude::*;
 use support::*;
@@ -48,6 +50,8 @@ static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         dossier_bytes(),
         status_bytes(),
         report_bytes(),
+        backup_bytes(),
+        transcript_bytes(),
     ]
 });
 
@@ -84,6 +88,9 @@ fn read_with_everything(bytes: &[u8]) -> bool {
     let _ = TrustManifest::from_cbor(bytes);
     let _ = Dossier::from_cbor(bytes);
     let _ = Status::from_cbor(bytes);
+    let _ = Backup::from_cbor(bytes);
+    let _ = Transcript::from_cbor(bytes);
+    let _ = mintmark_protocol::backup::Entry::from_cbor(bytes);
     let _ = Receipt::read(bytes);
     let _ = MediaName::parse(&String::from_utf8_lossy(bytes));
     [
@@ -99,6 +106,8 @@ fn read_with_everything(bytes: &[u8]) -> bool {
         open_dossier(bytes).is_ok(),
         open_status(bytes).is_ok(),
         open_report(bytes).is_ok(),
+        Backup::open(bytes).is_ok_and(|(_, backup)| backup.content().signer == vault_sign().public),
+        open_transcript(bytes).is_ok(),
         key.open(|opener| LogTail::open(bytes, &PINNED, &vault, opener))
             .is_ok(),
         key.open(|opener| Acknowledgement::open(bytes, &PINNED, &vault, opener))

@@ -94,7 +94,7 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     }
 }
 
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 22] = [
     "trust-manifest",
     "officer-request",
     "enrolment-request",
@@ -115,6 +115,8 @@ const KINDS: [&str; 20] = [
     "status",
     "report",
     "audit-grant",
+    "backup",
+    "transcript",
 ];
 
 thread_local! {
@@ -157,6 +159,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("status-message", status_bytes()),
         ("report-message", report_bytes()),
         ("audit-grant-message", audit_grant_bytes()),
+        ("backup-message", backup_bytes()),
+        ("backup-message", hq_backup_bytes()),
+        ("transcript-message", transcript_bytes()),
         ("dispatch-message", dispatch_bytes()),
         ("audit-bundle-message", sealed.bytes),
         ("audit-segment-message", sealed.segments[0].clone()),
@@ -216,6 +221,14 @@ fn every_plaintext_matches_its_rule() {
     matches("status", &status().to_cbor()).unwrap();
     matches("report", &report().to_cbor()).unwrap();
     matches("audit-grant", &audit_grant().to_cbor()).unwrap();
+    matches("backup", &backup().to_cbor()).unwrap();
+    matches("backup", &hq_backup().to_cbor()).unwrap();
+    let entry = mintmark_protocol::backup::Entry {
+        path: "log/0000000000000000.log".to_owned(),
+        bytes: 7,
+    };
+    matches("backup-entry", &entry.to_cbor()).unwrap();
+    matches("transcript", &transcript().to_cbor()).unwrap();
     let trust = mintmark_protocol::audit_grant::trust_to_cbor(&[trust_bytes()]);
     matches("audit-grant-trust", &trust).unwrap();
     matches("receipt", &receipt_bytes()).unwrap();

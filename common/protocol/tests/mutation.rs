@@ -219,6 +219,21 @@ fn a_damaged_audit_grant_is_refused() {
 }
 
 #[test]
+fn a_damaged_message_of_a_backup_is_refused() {
+    use mintmark_protocol::backup::Backup;
+    for bytes in [backup_bytes(), hq_backup_bytes()] {
+        refuses_all_damage(&bytes, |bytes| Backup::open(bytes).map(drop));
+    }
+}
+
+#[test]
+fn a_damaged_transcript_is_refused() {
+    refuses_all_damage(&transcript_bytes(), |bytes| {
+        open_transcript(bytes).map(drop)
+    });
+}
+
+#[test]
 fn a_damaged_receipt_is_refused() {
     use mintmark_protocol::receipt::Receipt;
     // The proof itself is not signed: it leads to the root, or it does not.

@@ -415,3 +415,54 @@ fn an_audit_grant_opens_for_its_auditor_and_for_nobody_else() {
     let refused = AuditGrant::from_cbor(&doubled.to_cbor()).err().unwrap();
     assert_eq!(refused.code(), "MESSAGE-SHAPE");
 }
+
+#[test]
+fn a_backup_says_whose_home_it_is_of_and_which_key_signed_it() {
+    use mintmark_protocol::backup::Backup;
+    use mintmark_protocol::envelope::Party;
+    let (home, opened) = Backup::open(&backup_bytes()).unwrap();
+    assert_eq!((home, opened.content()), (Party::Vault(vault()), &backup()));
+    let (home, opened) = Backup::open(&hq_backup_bytes()).unwrap();
+    assert_eq!((home, opened.content()), (Party::Hq, &hq_backup()));
+    // It is nobody else's, and signed by no other key than it says.
+    let key = vault_sign();
+    let foreign = backup().seal(&Party::All, &|m| key.sign(m)).unwrap();
+    assert_eq!(
+        Backup::open(&foreign).unwrap_err().code(),
+        "MESSAGE-ADDRESS"
+    );
+    let other = report_key();
+    let forged = backup().seal(&Party::Hq, &|m| other.sign(m)).unwrap();
+    assert_eq!(
+        Backup::open(&forged).unwrap_err().code(),
+        "SIGNATURE-INVALID"
+    );
+    assert_eq!(
+        Backup::open(&report_bytes()).unwrap_err().code(),
+        "MESSAGE-TYPE"
+    );
+}
+
+#[test]
+fn a_transcript_is_what_was_sealed_and_has_something_in_it() {
+    use mintmark_protocol::transcript::Transcript;
+    let opened = open_transcript(&transcript_bytes()).unwrap();
+    assert_eq!(opened.content(), &transcript());
+    for empty in [
+        Transcript {
+            purpose: String::new(),
+            ..transcript()
+        },
+        Transcript {
+            present: Vec::new(),
+            ..transcript()
+        },
+        Transcript {
+            entries: Vec::new(),
+            ..transcript()
+        },
+    ] {
+        let refused = Transcript::from_cbor(&empty.to_cbor()).unwrap_err();
+        assert_eq!(refused.code(), "MESSAGE-SHAPE");
+    }
+}

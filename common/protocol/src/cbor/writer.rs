@@ -6,7 +6,7 @@ use ciborium::Value;
 /// The major types (RFC 8949 section 3.1).
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
-const BYTES: u8 = 2;
+pub(super) const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
@@ -59,7 +59,7 @@ fn string(major: u8, bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The head of a value: its major type, and its argument in the fewest bytes.
-fn head(major: u8, argument: u64, out: &mut Vec<u8>) {
+pub(super) fn head(major: u8, argument: u64, out: &mut Vec<u8>) {
     let major = major << 5;
     let [.., b6, b7] = argument.to_be_bytes();
     match argument {

@@ -7,6 +7,10 @@
 )]
 
 pub mod forge;
+mod homes;
+
+#[allow(unused_imports, reason = "each test crate uses its own part")]
+pub use homes::*;
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
