@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
+use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
 mod approval;
 mod audit;
@@ -12,6 +12,7 @@ mod device;
 mod entitlement;
 mod init;
 mod media;
+mod mistaken;
 mod officer;
 mod policy;
 mod reconcile;
@@ -43,6 +44,10 @@ pub struct Cli {
 impl HasGlobal for Cli {
     fn global(&self) -> &GlobalOptions {
         &self.global
+    }
+
+    fn neighbour() -> Option<Neighbour> {
+        Some(mistaken::NEIGHBOUR)
     }
 }
 
@@ -152,7 +157,9 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
         cli.command,
         Command::Init(_) | Command::Completion { .. } | Command::Manual { .. }
     );
-    let done = dispatch(cli.command, home, console);
+    let given = mistaken::given(&cli.command);
+    let done =
+        dispatch(cli.command, home, console).map_err(|failure| mistaken::explain(failure, &given));
     if let (true, Ok(_), Some(home)) = (told, &done, home) {
         crate::trust::warn_of_expiry(home, console);
     }

@@ -217,12 +217,29 @@ impl Config {
 
     pub(crate) fn read(home: &Path) -> Result<Self, Failure> {
         let bytes = files::read_limited(Self::file(home), CONFIG_BYTES_MAX)?;
-        let text = String::from_utf8(bytes).map_err(failure::home_corrupt)?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|error| failure::home_corrupt(format!("config.toml: {error}")))?;
+        let mut config = Self::parse(&bytes)?;
         if let Some(auditor) = &mut config.auditor {
             auditor.grant = Record::new(home).audit_grant();
         }
+        Ok(config)
+    }
+
+    /// Reads the text of the file.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+        let text = std::str::from_utf8(bytes).map_err(failure::home_corrupt)?;
+        let config: Self = toml::from_str(text).map_err(|error| {
+            // What `site init` writes, and this tool never does.
+            match toml::from_str::<toml::Table>(text) {
+                Ok(table) if table.contains_key("site") && !table.contains_key("role") => {
+                    failure::usage(
+                        "HOME-OTHER-TOOL",
+                        "this is the home of a vault",
+                        "use `site` there, or name headquarters' home with --home or HQ_HOME",
+                    )
+                }
+                _ => failure::home_corrupt(format!("config.toml: {error}")),
+            }
+        })?;
         if config.schema != 1 {
             let message = format!(
                 "this home has schema {}; this program knows 1",

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Shell};
+use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
 use crate::commands::{
     audit, clock, completion, crl, device, doctor, entitlement, init, issue, log, manual, media,
-    recover, request, rotate, station, status,
+    mistaken, recover, request, rotate, station, status,
 };
 use crate::place::Place;
 use crate::serve::{self, control};
@@ -122,6 +122,10 @@ impl HasGlobal for CommandLine {
     fn global(&self) -> &GlobalOptions {
         &self.global
     }
+
+    fn neighbour() -> Option<Neighbour> {
+        Some(mistaken::NEIGHBOUR)
+    }
 }
 
 /// Runs a command: by the service that holds the vault, where there is one and the command changes something.
@@ -132,6 +136,11 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
     if line.command.only_looks() {
         console.only_looks();
     }
+    let given = line.given();
+    mistaken::explain(perform(line, console), &given, console)
+}
+
+fn perform(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
     let home: Option<PathBuf> = line.home.clone();
     if line.needs_vault()
         && let Some(exit) = control::forward(home.as_deref(), &line.global, console)?
@@ -170,6 +179,16 @@ impl CommandLine {
             Command::Manual { dir } => manual::execute(&dir, console),
         }
         .map_err(Failure::from)
+    }
+
+    /// The files that it was given in which one is easily taken for another.
+    fn given(&self) -> Vec<mistaken::Given> {
+        match &self.command {
+            Command::Init(arguments) => vec![(arguments.trust.clone(), mistaken::is_trust)],
+            Command::Issue(arguments) => vec![(arguments.csr.clone(), mistaken::is_request)],
+            Command::Request(arguments) => vec![(arguments.csr.clone(), mistaken::is_request)],
+            _ => Vec::new(),
+        }
     }
 
     /// Whether it works on the vault itself, so that whoever holds the vault has to do it.

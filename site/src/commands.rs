@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod manual;
 pub(crate) mod media;
+pub(crate) mod mistaken;
 pub(crate) mod recover;
 pub(crate) mod request;
 pub(crate) mod rotate;

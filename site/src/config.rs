@@ -53,7 +53,17 @@ impl Config {
             .hint("correct the file, or put back the one that `site init` made")
         };
         let text = std::str::from_utf8(bytes).map_err(|error| broken(error.to_string()))?;
-        let shape: Shape = toml::from_str(text).map_err(|error| broken(error.to_string()))?;
+        let shape: Shape = toml::from_str(text).map_err(|error| {
+            // What `hq init` and `hq trust pin` write, and this tool never does.
+            match toml::from_str::<toml::Table>(text) {
+                Ok(table) if table.contains_key("role") => Error::usage(
+                    "HOME-OTHER-TOOL",
+                    "this is the home of headquarters, of an officer or of an auditor",
+                )
+                .hint("use `hq` there, or name the vault's home with --home or SITE_HOME"),
+                _ => broken(error.to_string()),
+            }
+        })?;
         if shape.schema != SCHEMA {
             let why = format!("schema {} is not known here", shape.schema);
             return Err(broken(why).hint("update this program, or use the one that made the home"));

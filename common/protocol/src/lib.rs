@@ -37,6 +37,7 @@ pub mod officer;
 pub mod order;
 pub mod reanchor;
 pub mod receipt;
+pub mod recognised;
 pub mod report;
 pub mod restore;
 pub mod revocation;

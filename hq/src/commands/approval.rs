@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_console::{Align, Confirmation, Console, Exit, Failure, Table, files};
 use mintmark_keys::{Purpose, UnparsedKeyUri};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::encryption::Opener;
@@ -60,6 +60,8 @@ pub(super) enum Approval {
         /// The fingerprint that HQ reads out; needed for the first trust manifest.
         #[arg(long, value_name = "HEX")]
         fingerprint: Option<Fingerprint>,
+        #[command(flatten)]
+        confirmation: Confirmation,
         /// Say what would be signed, and sign nothing.
         #[arg(long)]
         dry_run: bool,
@@ -90,6 +92,7 @@ impl Approval {
                 agreement_keys,
                 output,
                 fingerprint,
+                confirmation,
                 dry_run,
             } => sign(
                 home,
@@ -98,7 +101,7 @@ impl Approval {
                 (&keys, agreement_keys.as_ref()),
                 &output,
                 fingerprint.as_ref(),
-                (dry_run, console),
+                (&confirmation, dry_run, console),
             ),
             Self::Import { path, dry_run } => import(home, &path, dry_run, console),
         }
@@ -447,7 +450,7 @@ fn sign(
     (keys, agreement_keys): (&UnparsedKeyUri, Option<&UnparsedKeyUri>),
     output: &Path,
     fingerprint: Option<&Fingerprint>,
-    (dry_run, console): (bool, &Console),
+    (confirmation, dry_run, console): (&Confirmation, bool, &Console),
 ) -> Result<Exit, Failure> {
     let proposal = read(file)?;
     let kind = proposal.context().kind;
@@ -538,6 +541,8 @@ fn sign(
         console.line("");
     }
     if !dry_run {
+        let (what, id) = (format!("sign it as {officer}"), &proposal.context().id);
+        console.confirm_if_attended(&what, id, confirmation.identifier.as_deref())?;
         let approval = proposal
             .approve(signer.public_key(), &keyring::sign(&*signer))
             .map_err(failure::protocol)?;

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::identifier::Fingerprint;
 
-use crate::commands::entitlement::Drafting;
+use crate::commands::entitlement::GraveDrafting;
 
 mod asked;
 mod dossier;
@@ -75,7 +75,7 @@ pub(super) enum Device {
         #[arg(long, value_name = "TEXT")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Hold certificates that were collected in the field against the logs: those that no log holds, duplicates, revoked ones.
     Sweep {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::identifier::{EntitlementId, SiteId, VaultId, VaultName};
 use rusqlite::Connection;
 
@@ -68,12 +68,14 @@ pub(super) enum Entitlement {
         #[arg(long, value_name = "T")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Once officers have approved a draft of these, seal it for its vault.
     Export {
         /// The draft's id, or the entitlement's.
         id: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
         /// Say what would happen and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -109,6 +111,15 @@ pub(super) struct Drafting {
     pub(super) dry_run: bool,
 }
 
+/// What a draft takes of what cannot be taken back once it is sent.
+#[derive(Debug, clap::Args)]
+pub(super) struct GraveDrafting {
+    #[command(flatten)]
+    pub(super) drafting: Drafting,
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+}
+
 impl Entitlement {
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         match self {
@@ -136,7 +147,11 @@ impl Entitlement {
                 reason,
                 drafting,
             } => revoke::run(home, (&id, &place), &reason, &drafting, console),
-            Self::Export { id, dry_run } => export::run(home, &id, dry_run, console),
+            Self::Export {
+                id,
+                confirmation,
+                dry_run,
+            } => export::run(home, &id, &confirmation, dry_run, console),
             Self::List => list::run(home, None, console),
             Self::Show { id } => list::run(home, Some(&id), console),
         }

@@ -37,7 +37,7 @@ pub(super) struct Init {
     keys: UnparsedKeyUri,
     /// The public key (PEM, P-256) whose private half is kept in escrow, for the day the audit key is lost.
     #[arg(long, value_name = "PEM")]
-    escrow_key: PathBuf,
+    pub(super) escrow_key: PathBuf,
     /// Where the root key is; it is best on a token of its own that is kept offline.
     #[arg(long, value_name = "URI")]
     root_keys: Option<UnparsedKeyUri>,

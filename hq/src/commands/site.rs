@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultId, VaultName};
 use rusqlite::Connection;
 
-use super::entitlement::Drafting;
+use super::entitlement::{Drafting, GraveDrafting};
 use crate::failure;
 use crate::registry::vaults;
 
@@ -43,7 +43,7 @@ pub(super) enum Site {
         #[arg(long, value_name = "VAULT")]
         replaces: VaultId,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Draft that a vault makes no new devices until its device CA is changed. What it made stays good.
     Disable {
@@ -53,7 +53,7 @@ pub(super) enum Site {
         #[arg(long, value_name = "T")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Draft that a device CA, and every device that it certified, is no longer good: also in the root's CRL.
     Revoke {
@@ -66,7 +66,7 @@ pub(super) enum Site {
         #[arg(long, value_name = "T")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Draft that a vault whose anchor is lost goes on from what HQ holds of its log.
     Reanchor {
@@ -76,7 +76,7 @@ pub(super) enum Site {
         #[arg(long, value_name = "T")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Draft the newest time of a vault's log, after a wrong clock has moved it; it may go back.
     Clock {
@@ -89,13 +89,15 @@ pub(super) enum Site {
         #[arg(long, value_name = "T")]
         reason: String,
         #[command(flatten)]
-        drafting: Drafting,
+        drafting: GraveDrafting,
     },
     /// Once officers have approved a draft of these, do what it says and send it: for a vault's certificates and for
     /// the root's CRL, the root signs exactly what they approved.
     Grant {
         /// The draft's id, or the vault as SITE/VAULT.
         id: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
         /// Say what would happen and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -119,7 +121,7 @@ pub(super) enum Site {
 pub(super) struct Asked {
     /// The request.
     #[arg(long, value_name = "FILE")]
-    request: PathBuf,
+    pub(super) request: PathBuf,
     /// The fingerprint that the operator reads out.
     #[arg(long, value_name = "HEX")]
     fingerprint: Fingerprint,
@@ -157,7 +159,11 @@ impl Site {
                 reason,
                 drafting,
             } => orders::clock(home, (&site, time), &reason, &drafting, console),
-            Self::Grant { id, dry_run } => grant::run(home, &id, dry_run, console),
+            Self::Grant {
+                id,
+                confirmation,
+                dry_run,
+            } => grant::run(home, &id, &confirmation, dry_run, console),
             Self::Next { site } => next::run(home, &site, console),
             Self::List => list::run(home, None, console),
             Self::Show { site } => list::run(home, Some(&site), console),

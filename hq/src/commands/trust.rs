@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_keys::UnparsedKeyUri;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
@@ -41,6 +41,8 @@ pub(super) enum Trust {
         /// will not follow.
         #[arg(long)]
         no_root_link: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
         /// Say what would happen and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -82,8 +84,16 @@ impl Trust {
             Self::Publish {
                 media,
                 no_root_link,
+                confirmation,
                 dry_run,
-            } => publish::run(home, &media, !no_root_link, dry_run, console),
+            } => {
+                let publishing = publish::Publishing {
+                    root_link: !no_root_link,
+                    confirmation,
+                    dry_run,
+                };
+                publish::run(home, &media, &publishing, console)
+            }
             Self::Escrow { keys, dry_run } => escrow(home, &keys, dry_run, console),
             Self::Pin {
                 file,

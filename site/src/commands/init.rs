@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Headquarters' trust manifest, as a file; the one before it, if an officer who left signed this one too, lies beside
     /// it, as on a stick
     #[arg(long, value_name = "FILE")]
-    trust: PathBuf,
+    pub(crate) trust: PathBuf,
     /// The manifest's fingerprint, as a security officer reads it out
     #[arg(long, value_name = "HEX")]
     fingerprint: Fingerprint,

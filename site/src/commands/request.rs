@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     product: Sku,
     /// A certification request, or a folder of them; PEM or DER
     #[arg(long, value_name = "FILE|DIR")]
-    csr: PathBuf,
+    pub(crate) csr: PathBuf,
     /// The folder that certificates are written to, as <stem>.pem and <stem>.chain.pem, and secrets for the devices, as
     /// <stem>.<key>.secret.cose
     #[arg(long, value_name = "DIR")]

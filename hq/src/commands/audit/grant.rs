@@ -20,7 +20,7 @@ use crate::{clock, failure};
 pub(in crate::commands) struct Grant {
     /// The auditor's public key (PEM, P-256), as `hq audit key` wrote it.
     #[arg(long, value_name = "PEM")]
-    auditor: PathBuf,
+    pub(in crate::commands) auditor: PathBuf,
     /// A site; more of them if given again, all if none is given.
     #[arg(long, value_name = "S")]
     site: Vec<SiteId>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure, Progress, files};
 use mintmark_ledger::merkle::{Frontier, leaf_hash};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
 use mintmark_protocol::encryption::Opener;
@@ -68,7 +68,10 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     let before = before(&registry.sql, &home.record(), &vault, bundle.first, opener)?;
     let known = before.is_some();
     let mut tree = before.unwrap_or_default();
-    append(&mut tree, Records::new(bundle, &read, opener))?;
+    let count = bundle.checkpoint.size.saturating_sub(bundle.first);
+    let progress = console.progress("verifying the bundle", Some(count));
+    append(&mut tree, Records::new(bundle, &read, opener), &progress)?;
+    progress.finish();
     let root = Fingerprint::new(tree.root());
     if known && root != bundle.checkpoint.root {
         let message = format!(
@@ -78,7 +81,6 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
         return Err(Failure::new(Exit::Integrity, "LOG-INCONSISTENT", message)
             .hint("keep the file, stop production at this vault and tell your security officer"));
     }
-    let count = bundle.checkpoint.size.saturating_sub(bundle.first);
     let json = json!({
         "schema": "mintmark/audit/1",
         "file": file.display().to_string(),
@@ -164,12 +166,17 @@ fn before(
     Ok((tree.size() == first).then_some(tree))
 }
 
-fn append(tree: &mut Frontier, mut records: Records<'_>) -> Result<(), Failure> {
+fn append(
+    tree: &mut Frontier,
+    mut records: Records<'_>,
+    progress: &Progress,
+) -> Result<(), Failure> {
     loop {
         let chunk = records.chunk(CHUNK_RECORDS)?;
         if chunk.is_empty() {
             return Ok(());
         }
+        progress.advance(chunk.len() as u64);
         for (_, raw) in chunk {
             tree.append(leaf_hash(&raw));
         }

@@ -7,7 +7,7 @@ use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::revocation::{DEVICES_MAX, RevokedDevice, Target};
 
 use super::tracing::Tracing;
-use crate::commands::entitlement::Drafting;
+use crate::commands::entitlement::GraveDrafting;
 use crate::commands::site;
 use crate::home::Home;
 use crate::keyring::Keyring;
@@ -21,7 +21,7 @@ pub(super) fn run(
     home: Option<&Path>,
     (named, list): (Vec<String>, Option<&Path>),
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;

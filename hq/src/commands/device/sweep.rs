@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mintmark_console::{Align, Console, Exit, Failure, Table, files};
+use mintmark_console::{Align, Console, Exit, Failure, Progress, Table, files};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, Certificate};
 use mintmark_protocol::digest_set::{BITS_MAX, cut};
 use mintmark_protocol::dossier::DeviceState;
@@ -55,6 +55,7 @@ pub(super) fn run(home: Option<&Path>, folder: &Path, console: &Console) -> Resu
         states: BTreeMap::new(),
         seen: HashSet::new(),
         folders: Vec::new(),
+        progress: console.progress("looking at files", count(folder)),
         tally: Tally::default(),
         findings: Vec::new(),
     };
@@ -74,7 +75,24 @@ pub(super) fn run(home: Option<&Path>, folder: &Path, console: &Console) -> Resu
             Err(error) => sweep.leave_out(&folder, ("FILE-IO", &error.to_string()), console),
         }
     }
+    sweep.progress.finish();
     sweep.say(console)
+}
+
+/// How many files there are to look at; none where that cannot be told beforehand.
+fn count(folder: &Path) -> Option<u64> {
+    let mut files = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).ok()? {
+            let entry = entry.ok()?;
+            match entry.file_type().ok()?.is_dir() {
+                true => folders.push(entry.path()),
+                false => files += 1,
+            }
+        }
+    }
+    Some(files)
 }
 
 /// The certificates that stand above devices: every root, each that one root made for the next, and every device CA.
@@ -112,6 +130,7 @@ struct Sweep<'a> {
     seen: HashSet<u128>,
     /// Those that are still to be looked into.
     folders: Vec<PathBuf>,
+    progress: Progress,
     tally: Tally,
     findings: Vec<Finding>,
 }
@@ -137,6 +156,7 @@ impl<'a> Sweep<'a> {
                 self.folders.push(path);
             } else {
                 self.file(&path, console)?;
+                self.progress.advance(1);
             }
         }
         Ok(())

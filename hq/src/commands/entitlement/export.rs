@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::revocation::Target;
 
@@ -16,6 +16,7 @@ use crate::{approvals, failure, orders, own_restore, trust};
 pub(super) fn run(
     home: Option<&Path>,
     id: &str,
+    confirmation: &Confirmation,
     dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -35,7 +36,7 @@ pub(super) fn run(
         ))
     })?;
     if draft.kind == Kind::Revocation {
-        return site::orders::finish(&home, &draft, dry_run, console);
+        return site::orders::finish(&home, &draft, confirmation, dry_run, console);
     }
     let listed = entitlements::by_draft(&registry.sql, &draft.fingerprint)?;
     let listed =
@@ -62,6 +63,11 @@ pub(super) fn run(
         console.note(format!("would seal `{}` for {name}", draft.id));
         return Ok(Exit::Done);
     }
+    let what = format!(
+        "seal `{}` for {name}, which then may make what it says",
+        draft.id
+    );
+    console.confirm_if_attended(&what, &draft.id, confirmation.identifier.as_deref())?;
     let signer = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
     let transaction = registry.transaction()?;
     let sent = orders::seal(

@@ -6,7 +6,7 @@ use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::identifier::EntitlementId;
 use mintmark_protocol::revocation::Target;
 
-use super::{Drafting, Place};
+use super::{GraveDrafting, Place};
 use crate::commands::site;
 use crate::home::Home;
 use crate::{failure, orders};
@@ -15,7 +15,7 @@ pub(super) fn run(
     home: Option<&Path>,
     (id, place): (&EntitlementId, &Place),
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;

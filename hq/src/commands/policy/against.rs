@@ -226,6 +226,7 @@ impl Trial {
         let log = Log {
             home,
             sql: &registry.sql,
+            console,
             opener: Opener {
                 public_key: audit.public_key(),
                 agree: &agree,
@@ -325,18 +326,25 @@ impl Trial {
 struct Log<'a> {
     home: &'a Home,
     sql: &'a Connection,
+    console: &'a Console,
     opener: Opener<'a>,
 }
 
 impl Log<'_> {
-    /// Reads every record that can be read, in order.
+    /// Reads every record that can be read, in order. A person sees how far that has come, after what it is done for.
     fn each(
         &self,
         vault: &Vault,
+        what: &str,
         mut visit: impl FnMut(&[u8], u64, Entry) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let record = self.home.record();
-        for held in bundles::of_vault(self.sql, &vault.name)? {
+        let held = bundles::of_vault(self.sql, &vault.name)?;
+        let count = |held: &bundles::Held| held.log_size.saturating_sub(held.first);
+        let records = held.iter().map(count).sum();
+        let what = format!("{what} the log of {}", vault.name);
+        let progress = self.console.progress(&what, Some(records));
+        for held in held {
             let bundle = kept::bundle(&record, vault, &held)?;
             let read = |number| kept::segment(&record, bundle.content(), number);
             let mut records = Records::new(bundle.content(), &read, self.opener);
@@ -345,6 +353,7 @@ impl Log<'_> {
                 if chunk.is_empty() {
                     break;
                 }
+                progress.advance(chunk.len() as u64);
                 for (sequence, raw) in chunk {
                     // What cannot be read asked for nothing; the import has found it.
                     if let Ok(entry) = Entry::from_cbor(&raw) {
@@ -364,7 +373,7 @@ fn try_on(
     serials: &Serials<'_>,
 ) -> Result<Tally, Failure> {
     let mut asked: Option<Interval> = None;
-    log.each(vault, |_, _, entry| {
+    log.each(vault, "reading", |_, _, entry| {
         if let Body::Request(_) = entry.body {
             let (from, until) = (entry.time, entry.time.saturating_add(1));
             let before = asked.get_or_insert(Interval { from, until });
@@ -396,7 +405,7 @@ fn try_on(
         tried: None,
         tally: Tally::default(),
     };
-    log.each(vault, |raw, sequence, entry| {
+    log.each(vault, "trying", |raw, sequence, entry| {
         trial.record(raw, sequence, entry)
     })?;
     trial.settle(None);

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use super::Asked;
 use crate::approvals::{APPROVE_DAYS, Content, words};
 use crate::clock::{DAY_SECONDS, now_unix};
-use crate::commands::entitlement::Drafting;
+use crate::commands::entitlement::{Drafting, GraveDrafting};
 use crate::commands::say_draft;
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring, SERIAL_MASTER};
@@ -192,7 +192,7 @@ pub(super) fn succeed(
     home: Option<&Path>,
     asked: &Asked,
     replaces: &VaultId,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -210,7 +210,13 @@ pub(super) fn succeed(
         ));
     }
     let purpose = |sql: &Connection| Ok(Purpose::Succession(succession(sql, &old)?));
-    let_in(&home, asked, &request, purpose, drafting, console)
+    if !drafting.drafting.dry_run {
+        let what =
+            format!("draft that {old} is given up, and what it has not reported written off");
+        let given = drafting.confirmation.identifier.as_deref();
+        console.confirm_if_attended(&what, &old.to_string(), given)?;
+    }
+    let_in(&home, asked, &request, purpose, &drafting.drafting, console)
 }
 
 /// What is written off with a vault, by what HQ holds of its log today.

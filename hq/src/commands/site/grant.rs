@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
@@ -31,6 +31,7 @@ use crate::{approvals, failure, trust, write_offs};
 pub(super) fn run(
     home: Option<&Path>,
     id: &str,
+    confirmation: &Confirmation,
     dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -48,9 +49,9 @@ pub(super) fn run(
     })?;
     drop(registry);
     if draft.kind == Kind::EnrolmentGrant {
-        grant(&home, &draft, dry_run, console)
+        grant(&home, &draft, confirmation, dry_run, console)
     } else {
-        numbered::finish(&home, &draft, dry_run, console)
+        numbered::finish(&home, &draft, confirmation, dry_run, console)
     }
 }
 
@@ -72,7 +73,13 @@ fn approved(home: &Home, ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentG
     Ok(grant)
 }
 
-fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result<Exit, Failure> {
+fn grant(
+    home: &Home,
+    draft: &Draft,
+    confirmation: &Confirmation,
+    dry_run: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let mut registry = home.registry()?;
     let record = home.record();
     let manifest = trust::in_force(home)?;
@@ -112,6 +119,8 @@ fn grant(home: &Home, draft: &Draft, dry_run: bool, console: &Console) -> Result
         ));
         return Ok(Exit::Done);
     }
+    let what = format!("have the root sign the certificates of {name}, and send them");
+    console.confirm_if_attended(&what, &draft.id, confirmation.identifier.as_deref())?;
     let certificates = certify(&grant, &asked, &vault, &manifest, &ring)?;
     let dispatch = ring.signer(DISPATCH)?;
     let transaction = registry.transaction()?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_pki::{Certificate, Crl, RevokedSerial};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{list, resolve};
 use crate::approvals::{APPROVE_DAYS, Content, device_ca, words};
 use crate::clock::{DAY_SECONDS, now_unix};
-use crate::commands::entitlement::Drafting;
+use crate::commands::entitlement::{Drafting, GraveDrafting};
 use crate::commands::{say, say_draft};
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring};
@@ -41,7 +41,7 @@ pub(super) fn disable(
     home: Option<&Path>,
     named: &str,
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -55,7 +55,7 @@ pub(super) fn revoke_ca(
     home: Option<&Path>,
     (named, generation): (&str, Option<u16>),
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -94,7 +94,7 @@ pub(crate) fn revoke(
     vault: &Vault,
     target: Target,
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let same = |listed: &Listed| {
@@ -138,7 +138,7 @@ pub(super) fn clock(
     home: Option<&Path>,
     (named, time): (&str, Option<u64>),
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -172,7 +172,7 @@ pub(super) fn reanchor(
     home: Option<&Path>,
     named: &str,
     reason: &str,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
@@ -233,7 +233,7 @@ fn draft<T: Order>(
     home: &Home,
     vault: &Vault,
     same: impl Fn(&Listed) -> Result<bool, Failure>,
-    drafting: &Drafting,
+    drafting: &GraveDrafting,
     console: &Console,
     make: impl FnOnce(u64, u64, u64) -> Result<(Content, T), Failure>,
 ) -> Result<Exit, Failure> {
@@ -249,12 +249,16 @@ fn draft<T: Order>(
     let drafted = Drafted::new(&order, manifest.content(), vault, (number, now))?;
     let mut words = words::describe(&content);
     words.extend(device_ca::known_at_hq(&registry.sql, &content)?);
-    let file = if drafting.dry_run {
+    let Drafting { output, dry_run } = &drafting.drafting;
+    let file = if *dry_run {
         PathBuf::new()
     } else {
+        let (what, identifier) = gravity(&content, vault);
+        let given = drafting.confirmation.identifier.as_deref();
+        console.confirm_if_attended(&what, &identifier, given)?;
         let dispatch = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
         let transaction = registry.transaction()?;
-        let output = drafting.output.as_deref();
+        let output = output.as_deref();
         let file = drafted.keep(&transaction, &home.record(), &*dispatch, output, console)?;
         let listed = Listed {
             draft: drafted.draft.fingerprint,
@@ -269,14 +273,45 @@ fn draft<T: Order>(
         registry::commit(transaction)?;
         file
     };
-    let (schema, dry_run) = ("mintmark/site/1", drafting.dry_run);
-    say_draft(console, schema, &drafted.draft, &file, &words, dry_run)
+    let schema = "mintmark/site/1";
+    say_draft(console, schema, &drafted.draft, &file, &words, *dry_run)
+}
+
+/// What an order does once it is approved and sent, and the identifier that a person types to have it drafted.
+fn gravity(content: &Content, vault: &Vault) -> (String, String) {
+    let name = vault.name.to_string();
+    let what = match content {
+        Content::Revocation(revocation) => match &revocation.target {
+            Target::Vault => {
+                format!("draft that {name} makes no new devices until its device CA is changed")
+            }
+            Target::DeviceCa(_) => format!(
+                "draft that a device CA of {name}, and every device that it certified, is no longer good"
+            ),
+            Target::Entitlement(id) => {
+                return (
+                    format!("draft the end of entitlement {id} of {name}, for good"),
+                    id.to_string(),
+                );
+            }
+            Target::Devices(devices) => format!(
+                "draft the end of {} certificates of devices that {name} made",
+                devices.len()
+            ),
+        },
+        Content::Reanchor(_) => {
+            format!("draft that {name} goes on from what headquarters holds of its log")
+        }
+        _ => format!("draft another time for the log of {name}"),
+    };
+    (what, name)
 }
 
 /// Seals an approved order for its vault. For a device CA, the root's CRL says so first.
 pub(crate) fn finish(
     home: &Home,
     draft: &Draft,
+    confirmation: &Confirmation,
     dry_run: bool,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -326,6 +361,14 @@ pub(crate) fn finish(
         console.note(format!("would send `{}` to {name}{crl}", draft.id));
         return Ok(Exit::Done);
     }
+    let what = match revoked_ca {
+        Some(_) => format!(
+            "send `{}` to {name}, and have the root sign its CRL",
+            draft.id
+        ),
+        None => format!("send `{}` to {name}", draft.id),
+    };
+    console.confirm_if_attended(&what, &draft.id, confirmation.identifier.as_deref())?;
     let mut crl_number = None;
     if let Some(fingerprint) = &revoked_ca {
         let number = sign_crl(home, &registry.sql, &ring, (&name, fingerprint))?;

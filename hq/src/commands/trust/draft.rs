@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_keys::{KeyStore, KeyUri, Purpose, Signer, UnparsedKeyUri};
 use mintmark_pki::Issuer;
 use mintmark_protocol::envelope::{Kind, Verified};
@@ -56,6 +56,8 @@ pub(in crate::commands) struct EpochArguments {
     /// How long it is in force, in days; by default as long as the one before.
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..=3650))]
     valid_days: Option<u64>,
+    #[command(flatten)]
+    confirmation: Confirmation,
     #[command(flatten)]
     outcome: Outcome,
 }
@@ -167,6 +169,14 @@ pub(in crate::commands) fn epoch(
         manifest.expires_at = manifest.issued_at.saturating_add(days * DAY_SECONDS);
     }
     manifest.dispatch_epoch = next_epoch(&registry, &manifest)?;
+    if !arguments.outcome.dry_run {
+        let what = format!(
+            "draft dispatch epoch {}, in which every vault is sent anew what it was not seen to have",
+            manifest.dispatch_epoch
+        );
+        let given = arguments.confirmation.identifier.as_deref();
+        console.confirm_if_attended(&what, &manifest.id(), given)?;
+    }
     finish(
         manifest,
         (KeyChange::default(), None),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::trust::{Role, TrustManifest};
@@ -20,14 +20,21 @@ use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, trust_manifests, vaults};
 use crate::{failure, outbox, roots, trust};
 
+/// How `hq trust publish` goes about it.
+pub(in crate::commands) struct Publishing {
+    pub(in crate::commands) root_link: bool,
+    pub(in crate::commands) confirmation: Confirmation,
+    pub(in crate::commands) dry_run: bool,
+}
+
 /// Finishes the open draft, if there is one, and writes every manifest to a stick.
 pub(in crate::commands) fn run(
     home: Option<&Path>,
     media: &Path,
-    root_link: bool,
-    dry_run: bool,
+    publishing: &Publishing,
     console: &Console,
 ) -> Result<Exit, Failure> {
+    let dry_run = publishing.dry_run;
     let home = Home::change_hq(home)?;
     let mut registry = home.registry()?;
     let record = home.record();
@@ -50,11 +57,14 @@ pub(in crate::commands) fn run(
             return say(&manifest, None, console);
         }
         let content = manifest.content();
+        let what = format!("put the trust manifest {} into force", content.version);
+        let given = publishing.confirmation.identifier.as_deref();
+        console.confirm_if_attended(&what, &draft.id, given)?;
         // The keys are those of the draft from here on.
         let mut config = home.config.clone();
         config.settle(&[draft.fingerprint]);
         let ring = Keyring::new(&config, console)?;
-        roots::install(&home, &ring, content, root_link, console)?;
+        roots::install(&home, &ring, content, publishing.root_link, console)?;
         record.replace(&record.trust(content.version), &bytes)?;
         let transaction = registry.transaction()?;
         let (fingerprint, now) = (manifest.fingerprint(), now_unix());
