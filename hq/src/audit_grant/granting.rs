@@ -12,6 +12,7 @@ use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, SiteId, VaultName};
+use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
@@ -78,6 +79,7 @@ struct Gathering<'a> {
     record: &'a Record,
     manifests: &'a [Verified<TrustManifest>],
     recorder: Recorder<'a>,
+    console: &'a Console,
     parts: Vec<(Part, Source)>,
     drafts: BTreeSet<Fingerprint>,
 }
@@ -110,6 +112,7 @@ pub(crate) fn grant(
         record: &record,
         manifests: &manifests,
         recorder: Recorder::new(&ring)?,
+        console,
         parts: Vec::new(),
         drafts: BTreeSet::new(),
     };
@@ -405,11 +408,17 @@ impl Gathering<'_> {
             let bytes = self.record.read(&path)?;
             let id = Bundle::segment_id(&bundle.lineage, bundle.sequence, number);
             let name = &bundle.vault;
-            let opened = self
+            let away = self
                 .recorder
-                .open(|opener| Segment::open(&bytes, facts, name, &id, opener).map(drop));
-            if let Err(error @ mintmark_protocol::Error::KeyOperation(_)) = opened {
-                return Err(failure::protocol(error));
+                .open_evidence(|opener| Segment::open(&bytes, facts, name, &id, opener))
+                .map_err(failure::protocol)?;
+            if let Some(away) = away {
+                let text = format!(
+                    "{name}: the former audit key {} cannot be reached: segment {number} of the refused bundle \
+                     {fingerprint} is not opened, and the auditor cannot open it",
+                    thumbprint(&away)
+                );
+                self.console.warn_coded("KEY-OPERATION", text);
             }
             let source = (bytes.as_slice(), Source::File(path));
             self.push(PartKind::Segment, time, number as u64, source);
