@@ -221,7 +221,10 @@ impl AuditGrant {
     /// [`Error::Oversize`], [`Error::Random`], [`Error::KeyOperation`].
     pub fn seal(&self, report_key: &PublicKey, sign: Sign<'_>) -> Result<Vec<u8>, Error> {
         let plaintext = Zeroizing::new(self.to_cbor());
-        if plaintext.len() + 4096 > AUDIT_GRANT_BYTES_MAX || self.parts.len() > PARTS_MAX {
+        let is_listed = self.parts.len() <= PARTS_MAX
+            && self.hq_keys.len() <= LISTED_MAX
+            && self.serial_keys.len() <= LISTED_MAX;
+        if plaintext.len() + 4096 > AUDIT_GRANT_BYTES_MAX || !is_listed {
             return Err(Error::Oversize {
                 what: WHAT,
                 bytes_max: AUDIT_GRANT_BYTES_MAX,

@@ -22,7 +22,7 @@ const TEXT: u8 = 3;
 /// The longest head of an item.
 const HEAD_BYTES_MAX: usize = 9;
 /// The largest part, in bytes: no message is larger.
-const PART_BYTES_MAX: u64 = 64 << 20;
+pub(super) const PART_BYTES_MAX: u64 = 64 << 20;
 
 /// The head of a string: major type, and length in the fewest bytes.
 fn head(major: u8, length: u64) -> Vec<u8> {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Failure};
+use mintmark_protocol::Error;
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
-use mintmark_protocol::audit_grant::{AuditGrant, Part, PartKind, SerialKey, trust_to_cbor};
+use mintmark_protocol::audit_grant::{AuditGrant, PartKind, SerialKey, trust_to_cbor};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dispatch::Dispatch;
 use mintmark_protocol::encryption::random;
@@ -20,6 +21,7 @@ use rusqlite::Connection;
 
 use super::container::Writer;
 use super::cut;
+use super::parts::{self, Parts, Source};
 use super::recorder::Recorder;
 use super::timeline::{self, Event, What};
 use crate::home::Home;
@@ -63,16 +65,6 @@ pub(crate) struct Granted {
     pub(crate) parts: usize,
 }
 
-/// Where the bytes of a part are.
-enum Source {
-    /// In the record.
-    File(PathBuf),
-    /// Here.
-    Memory(Vec<u8>),
-    /// With the trust manifests.
-    Trust,
-}
-
 /// Gathers the parts of a grant.
 struct Gathering<'a> {
     sql: &'a Connection,
@@ -80,7 +72,7 @@ struct Gathering<'a> {
     manifests: &'a [Verified<TrustManifest>],
     recorder: Recorder<'a>,
     console: &'a Console,
-    parts: Vec<(Part, Source)>,
+    parts: Parts,
     drafts: BTreeSet<Fingerprint>,
 }
 
@@ -104,6 +96,8 @@ pub(crate) fn grant(
     let names: BTreeSet<_> = vaults.iter().map(|vault| vault.name.clone()).collect();
     let events = timeline::of(sql, &record, &manifests, &names)?;
     let events = cut::events(events, scope.to);
+    // Of what is known before anything is opened.
+    parts::expect_listed(vaults.len(), 0)?;
     let bundles = events.iter();
     let bundles = bundles.filter(|event| matches!(event.what, What::Bundle(_)));
     let bundles = bundles.count();
@@ -113,7 +107,7 @@ pub(crate) fn grant(
         manifests: &manifests,
         recorder: Recorder::new(&ring)?,
         console,
-        parts: Vec::new(),
+        parts: Parts::default(),
         drafts: BTreeSet::new(),
     };
     let progress = console.progress("opening the record", Some(events.len() as u64));
@@ -125,7 +119,7 @@ pub(crate) fn grant(
     let sites: BTreeSet<_> = names.iter().map(|name| name.site.clone()).collect();
     for site in sites {
         let report = clock::at(made_at, || report(home, sql, site, scope))?;
-        gathering.memory(PartKind::Report, made_at, report);
+        gathering.parts.memory(PartKind::Report, made_at, report)?;
     }
     let serials = Serials::new(&ring);
     let serial_keys: Result<Vec<_>, Failure> = vaults
@@ -149,20 +143,27 @@ pub(crate) fn grant(
         hq_keys: recorder.public_keys(),
         secrets: recorder.into_secrets(),
         serial_keys: serial_keys?,
-        parts: parts.iter().map(|(part, _)| *part).collect(),
+        parts: parts.listed(),
     };
-    let message = grant
-        .seal(signer.public_key(), &keyring::sign(&*signer))
-        .map_err(failure::protocol)?;
+    parts::expect_listed(names.len(), grant.hq_keys.len())?;
+    let message = grant.seal(signer.public_key(), &keyring::sign(&*signer));
+    let message = message.map_err(|error| match error {
+        error @ Error::Oversize { .. } => parts::oversize(error.to_string()),
+        error => failure::protocol(error),
+    })?;
     let fingerprint = mintmark_protocol::envelope::claim(&message, message.len());
     let fingerprint = fingerprint.map_err(failure::protocol)?.fingerprint;
     let trust: Result<Vec<_>, Failure> = manifests
         .iter()
         .map(|manifest| record.read(&record.trust(manifest.content().version)))
         .collect();
+    let trust = trust?;
+    let trust_cbor = trust_to_cbor(&trust);
+    parts::expect_trust(trust.len(), trust_cbor.len())?;
     let mut writer = Writer::create(output)?;
-    writer.item(&trust_to_cbor(&trust?))?;
+    writer.item(&trust_cbor)?;
     writer.item(&message)?;
+    let parts = parts.into_iter();
     let count = parts.len();
     for (part, source) in parts {
         match source {
@@ -226,32 +227,11 @@ fn report(home: &Home, sql: &Connection, site: SiteId, scope: &Scope) -> Result<
 }
 
 impl Gathering<'_> {
-    fn push(&mut self, kind: PartKind, time: u64, number: u64, (bytes, source): (&[u8], Source)) {
-        let part = Part {
-            kind,
-            time,
-            bytes: bytes.len() as u64,
-            digest: Fingerprint::of(bytes),
-            number,
-        };
-        self.parts.push((part, source));
-    }
-
-    fn memory(&mut self, kind: PartKind, time: u64, bytes: Vec<u8>) {
-        let part = Part {
-            kind,
-            time,
-            bytes: bytes.len() as u64,
-            digest: Fingerprint::of(&bytes),
-            number: 0,
-        };
-        self.parts.push((part, Source::Memory(bytes)));
-    }
-
     /// Reads a file of the record and lists it.
     fn file(&mut self, kind: PartKind, time: u64, path: PathBuf) -> Result<Vec<u8>, Failure> {
         let bytes = self.record.read(&path)?;
-        self.push(kind, time, 0, (&bytes, Source::File(path)));
+        self.parts
+            .push(kind, time, 0, (&bytes, Source::File(path)))?;
         Ok(bytes)
     }
 
@@ -264,12 +244,9 @@ impl Gathering<'_> {
         match &event.what {
             What::Trust(version) => {
                 let bytes = self.record.read(&self.record.trust(*version))?;
-                self.push(
-                    PartKind::TrustManifest,
-                    time,
-                    *version,
-                    (&bytes, Source::Trust),
-                );
+                let source = (bytes.as_slice(), Source::Trust);
+                self.parts
+                    .push(PartKind::TrustManifest, time, *version, source)?;
             }
             What::Dispatch { vault, sent, .. } => {
                 let dispatch = outbox::read_back(self.record, self.manifests, vault, sent)?;
@@ -280,7 +257,7 @@ impl Gathering<'_> {
             }
             What::Order { draft } => {
                 let order = self.order(draft)?;
-                self.memory(PartKind::Order, time, order);
+                self.parts.memory(PartKind::Order, time, order)?;
             }
             What::Bundle(held) => self.bundle(vault_of(&held.vault)?, held, time)?,
             What::Restore(restore) => {
@@ -353,9 +330,7 @@ impl Gathering<'_> {
                     Acknowledgement::open(bytes, manifest, &dispatch.vault, opener).ok()
                 });
                 let what = "acknowledgement";
-                found
-                    .map(drop)
-                    .ok_or(mintmark_protocol::Error::NotRecipient { what })
+                found.map(drop).ok_or(Error::NotRecipient { what })
             }),
             _ => self.recorder.open(|opener| {
                 Proposal::read(bytes, PROPOSAL_BYTES_MAX)?
@@ -387,7 +362,8 @@ impl Gathering<'_> {
                 .map_err(failure::protocol)?;
             let path = self.record.segment(name, lineage, *sequence, number);
             let source = (bytes.as_slice(), Source::File(path));
-            self.push(PartKind::Segment, time, number as u64, source);
+            self.parts
+                .push(PartKind::Segment, time, number as u64, source)?;
         }
         Ok(())
     }
@@ -421,7 +397,8 @@ impl Gathering<'_> {
                 self.console.warn_coded("KEY-OPERATION", text);
             }
             let source = (bytes.as_slice(), Source::File(path));
-            self.push(PartKind::Segment, time, number as u64, source);
+            self.parts
+                .push(PartKind::Segment, time, number as u64, source)?;
         }
         Ok(())
     }
