@@ -4,12 +4,15 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use mintmark_console::{Exit, Failure, files};
+use mintmark_console::{Exit, Failure};
 
+pub(crate) use self::making::Making;
 use crate::config::{Config, Role};
 use crate::failure;
 use crate::record::Record;
 use crate::registry::{Registry, trust_manifests};
+
+mod making;
 
 /// An existing home.
 pub(crate) struct Home {
@@ -149,26 +152,10 @@ impl Home {
         config: &Config,
         fill: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        Self::expect_free(path)?;
-        let mut part = path.as_os_str().to_owned();
-        part.push(format!(".part-{}", std::process::id()));
-        let part = PathBuf::from(part);
-        let made = make_folder(&part).and_then(|()| {
-            fill(&part)?;
-            make_folder(&part.join("record"))?;
-            files::write_new(part.join("lock"), b"")?;
-            files::write_new(Config::file(&part), &config.to_bytes()?)?;
-            fs::rename(&part, path).map_err(|error| io(path, error))?;
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            File::open(parent)
-                .and_then(|folder| folder.sync_all())
-                .map_err(|error| io(parent, error))
-        });
-        if made.is_err() {
-            // What is left of the attempt is of no use; the reason why it failed is what counts.
-            let _ = fs::remove_dir_all(&part);
-        }
-        made
+        let making = Making::begin(path)?;
+        fill(making.folder())?;
+        making.configure(config)?;
+        making.place()
     }
 }
 
@@ -181,13 +168,15 @@ fn lock(home: &Path) -> Result<File, Failure> {
         .map_err(|error| io(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let message = format!("another command is changing the home {}", home.display());
-            Err(Failure::new(Exit::Environment, "HOME-BUSY", message)
-                .hint("wait until it is done, then run this again"))
-        }
+        Err(TryLockError::WouldBlock) => Err(busy(home)),
         Err(TryLockError::Error(error)) => Err(io(&path, error)),
     }
+}
+
+fn busy(home: &Path) -> Failure {
+    let message = format!("another command is changing the home {}", home.display());
+    Failure::new(Exit::Environment, "HOME-BUSY", message)
+        .hint("wait until it is done, then run this again")
 }
 
 /// Makes a folder that only its owner can use.

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, Failure};
@@ -23,7 +22,7 @@ use super::comparison;
 use super::container::Reader;
 use super::keys::{self, AuditorKeys, GrantedKeys};
 use crate::config::{Auditor, Config, Pin, Role};
-use crate::home::Home;
+use crate::home::{Home, Making};
 use crate::import::{Importer, Taken, records};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, trust_manifests, vaults};
@@ -43,21 +42,6 @@ pub(crate) struct Received {
     pub(crate) findings_compared: bool,
     /// What acknowledgements were compared with what is here.
     pub(crate) acknowledgements: u64,
-}
-
-/// A folder that goes when it did not become a home.
-struct Unfinished {
-    path: PathBuf,
-    placed: bool,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.placed {
-            // What is left of the attempt is of no use; the reason why it failed is what counts.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
 }
 
 /// A grant whose signature and whose trust are verified.
@@ -137,32 +121,14 @@ pub(crate) fn receive(
         }),
         changes: Vec::new(),
     };
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
-    let mut unfinished = Unfinished {
-        path: PathBuf::from(part),
-        placed: false,
-    };
-    Home::create(&unfinished.path, &config, |part| {
-        Registry::create(part)?;
-        let record = crate::record::Record::new(part);
-        record.keep(&record.audit_grant(), &opened.message)
-    })?;
-    let received = fill(opened, &unfinished.path, console)?;
-    if path.exists() {
-        // It is empty: that was looked at.
-        fs::remove_dir(path).map_err(|error| io(path, error))?;
-    }
-    fs::rename(&unfinished.path, path).map_err(|error| io(path, error))?;
-    unfinished.placed = true;
+    let making = Making::begin(path)?;
+    Registry::create(making.folder())?;
+    let record = crate::record::Record::new(making.folder());
+    record.keep(&record.audit_grant(), &opened.message)?;
+    making.configure(&config)?;
+    let received = fill(opened, making.folder(), console)?;
+    making.place()?;
     Ok(received)
-}
-
-fn io(path: &Path, error: std::io::Error) -> Failure {
-    let message = format!("{} could not be made", path.display());
-    Failure::new(Exit::Environment, "FILE-IO", message)
-        .cause(error)
-        .hint("check the path, its permissions and the disk")
 }
 
 /// Takes everything in.
