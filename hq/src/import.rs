@@ -23,7 +23,7 @@ use crate::own_restore::{self, DISPATCH_UNKNOWN};
 use crate::record::Record;
 use crate::registry::bundles::{self, Held};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{Registry, accounts, findings, log_trees, replays};
+use crate::registry::{Registry, accounts, crls, findings, log_trees, replays};
 use crate::serials::Serials;
 use crate::{clock, failure, trust};
 
@@ -317,6 +317,14 @@ impl<'a> Importer<'a> {
         log_trees::keep(sql, &vault.name, replay.state().tree())?;
         accounts::update(sql, &vault.name, replay.state())?;
         replays::keep(sql, &vault.name, replay)?;
+        let of = crl_of.and_then(|generation| {
+            let mut device_cas = replay.state().device_cas().iter();
+            let device_ca = device_cas.find(|ca| ca.generation == generation)?;
+            Some((device_ca, replay.state().crl(generation)?.0))
+        });
+        if let Some((device_ca, stated)) = of {
+            crls::keep(sql, &vault.name, &device_ca.fingerprint(), stated)?;
+        }
         Ok(Ok(Replayed {
             found,
             refused: replaying.into_refused(),

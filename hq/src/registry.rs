@@ -10,6 +10,7 @@ use crate::failure;
 
 pub(crate) mod accounts;
 pub(crate) mod bundles;
+pub(crate) mod crls;
 pub(crate) mod device_cas;
 pub(crate) mod device_orders;
 pub(crate) mod devices;
@@ -29,7 +30,7 @@ pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
-const SCHEMA_VERSION: i64 = 9;
+const SCHEMA_VERSION: i64 = 10;
 const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.

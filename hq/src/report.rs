@@ -20,6 +20,7 @@ use crate::registry::{bundles, dispatches, findings, vaults};
 
 pub(crate) mod books;
 mod chart;
+mod crl_overdue;
 mod csv;
 mod granted;
 mod html;

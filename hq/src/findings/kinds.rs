@@ -4,7 +4,7 @@ use super::Severity;
 use super::Severity::{Critical, Major, Minor, Note};
 
 /// The kinds, by code.
-const KINDS: [(&str, &[Severity]); 75] = [
+const KINDS: [(&str, &[Severity]); 76] = [
     ("ANCHOR-BACK", &[Critical]),
     ("BOOT-MISMATCH", &[Critical]),
     ("BUNDLE-CHAIN", &[Critical]),
@@ -21,6 +21,7 @@ const KINDS: [(&str, &[Severity]); 75] = [
     ("CREDIT-EXCEEDED", &[Critical]),
     ("CRL-INVALID", &[Major]),
     ("CRL-MISMATCH", &[Critical]),
+    ("CRL-OVERDUE", &[Minor]),
     ("DECISION-DIVERGES", &[Critical, Major]),
     ("DECISION-MISSING", &[Critical]),
     ("DEVICE-DUPLICATE", &[Critical]),

@@ -3,7 +3,7 @@
 use mintmark_console::Failure;
 use rusqlite::Connection;
 
-use super::{findings, replays};
+use super::{crls, findings, replays};
 use crate::failure;
 
 /// The oldest schema that is carried over.
@@ -14,6 +14,9 @@ const TO_8: &str = include_str!("schema_8.sql");
 
 /// The same of schema 9 beyond 8.
 const TO_9: &str = include_str!("schema_9.sql");
+
+/// The same of schema 10 beyond 9.
+const TO_10: &str = include_str!("schema_10.sql");
 
 /// Brings a registry of this version to the newest, within the caller's transaction.
 pub(super) fn carry_over(sql: &Connection, version: i64) -> Result<(), Failure> {
@@ -28,8 +31,12 @@ pub(super) fn carry_over(sql: &Connection, version: i64) -> Result<(), Failure> 
         sql.execute_batch(TO_8).map_err(failure::sql)?;
         findings::index_serials(sql)?;
     }
-    sql.execute_batch(TO_9).map_err(failure::sql)?;
-    replays::index_all(sql)
+    if version < 9 {
+        sql.execute_batch(TO_9).map_err(failure::sql)?;
+        replays::index_all(sql)?;
+    }
+    sql.execute_batch(TO_10).map_err(failure::sql)?;
+    crls::keep_stated(sql)
 }
 
 #[cfg(test)]
@@ -69,7 +76,7 @@ mod tests {
                 assert!(findings::add(&registry.sql, finding, 1).unwrap());
             }
             let before = "DROP TABLE finding_serials; DROP TABLE log_trees; DROP TABLE withdrawals;
-                          DROP TABLE device_cas_in_force; PRAGMA user_version = 7";
+                          DROP TABLE device_cas_in_force; DROP TABLE crls_held; PRAGMA user_version = 7";
             registry.sql.execute_batch(before).unwrap();
         }
         for _ in 0..2 {
@@ -89,6 +96,6 @@ mod tests {
             .query_row("SELECT COUNT(*) FROM finding_serials", [], |row| row.get(0))
             .unwrap();
         assert_eq!(left, 0);
-        assert!(SCHEMA.contains(TO_8) && SCHEMA.contains(TO_9));
+        assert!([TO_8, TO_9, TO_10].iter().all(|of| SCHEMA.contains(of)));
     }
 }

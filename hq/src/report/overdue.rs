@@ -1,4 +1,4 @@
-//! What should have come by now: bundles of a vault that may make devices, and word that it follows a revocation.
+//! What should have come by now: bundles of a vault that may make devices, word that it follows a revocation, and CRLs.
 
 use mintmark_console::Failure;
 use mintmark_console::time::rfc3339;
@@ -8,8 +8,8 @@ use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::Query;
 use super::granted::{self, MadeAt};
+use super::{Query, crl_overdue};
 use crate::clock::{self, DAY_SECONDS};
 use crate::findings::{Finding, Severity};
 use crate::registry::vaults::Vault;
@@ -35,6 +35,7 @@ pub(super) fn all(
         if wanted && vault.granted && vault.successor.is_none() {
             found.extend(silent(sql, vault, query, &made, now)?);
             found.extend(unseen(sql, vault, query.silent_days, now)?);
+            found.extend(crl_overdue::of(sql, vault, query.silent_days, now)?);
         }
     }
     Ok(found)
@@ -189,12 +190,7 @@ fn unseen(
     if unseen.is_empty() {
         return Ok(found);
     }
-    let sent = entitlements::all(sql)?.into_iter().filter(|listed| {
-        let is_sent = listed.state == "sent";
-        is_sent && listed.terms.vault == vault.name
-    });
-    let credit = sent.map(|listed| listed.terms.credit.unreported_days_max);
-    let days = days.or(credit.max()).unwrap_or(DAYS);
+    let days = unreported_days(sql, vault, days)?;
     for (order, made_at) in unseen {
         let due = made_at.saturating_add(days.saturating_mul(DAY_SECONDS));
         // The same order goes out again with every stick: the first time counts.
@@ -222,7 +218,21 @@ fn unseen(
     Ok(found)
 }
 
-fn finding(vault: &Vault, code: &str, severity: Severity) -> Finding {
+/// For how many days a vault may work unreported, unless somebody asks for another number.
+pub(super) fn unreported_days(
+    sql: &Connection,
+    vault: &Vault,
+    days: Option<u64>,
+) -> Result<u64, Failure> {
+    let sent = entitlements::all(sql)?.into_iter().filter(|listed| {
+        let is_sent = listed.state == "sent";
+        is_sent && listed.terms.vault == vault.name
+    });
+    let credit = sent.map(|listed| listed.terms.credit.unreported_days_max);
+    Ok(days.or(credit.max()).unwrap_or(DAYS))
+}
+
+pub(super) fn finding(vault: &Vault, code: &str, severity: Severity) -> Finding {
     Finding {
         vault: vault.name.clone(),
         lineage: vault.lineage,

@@ -286,3 +286,72 @@ fn an_order_that_a_vault_refuses_to_carry_out_is_found() {
         (&json!("good"), &Value::Null)
     );
 }
+
+/// What `hq reconcile` finds so many days later; the finding about a CRL that should have come, if it is the only one.
+fn overdue(hq: &Hq, days: i64) -> Option<Value> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hq"));
+    command.arg("--json").arg("--home").arg(hq.path("home"));
+    mintmark_tests::clock::set(&mut command, days * mintmark_tests::clock::DAY);
+    let output = command.arg("reconcile").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut findings = report["findings"].as_array().unwrap().clone();
+    findings.retain(|finding| finding["code"] != "SITE-SILENT");
+    assert!(findings.len() <= 1, "{findings:?}");
+    findings.pop()
+}
+
+#[test]
+fn a_vault_that_scraps_and_brings_no_crl_is_found_and_one_that_brings_it_is_not() {
+    // Of each, the log states a CRL, or none.
+    for stated in [false, true] {
+        let (hq, mut vault) = withdrawing();
+        let (crl, issued) = vault.crl(1, &vault.revoked(), None);
+        if stated {
+            vault.write(Body::Crl(issued));
+        }
+        let report = |vault: &mut Vault, name: &str| {
+            let stick = vault.report(&hq.path(name));
+            assert_eq!(hq.import_one(&stick).1, "imported");
+        };
+        report(&mut vault, "one");
+        vault.issue("TH-200", &csr("A3", 3));
+        report(&mut vault, "two");
+        // One bundle without it may be what an interruption left.
+        assert_eq!(overdue(&hq, 20), None);
+        vault.issue("TH-200", &csr("A4", 4));
+        report(&mut vault, "three");
+        // It may be on its way yet.
+        assert_eq!(overdue(&hq, 10), None);
+        let finding = overdue(&hq, 20).unwrap();
+        assert_eq!(
+            (&finding["code"], &finding["severity"], &finding["vault"]),
+            (&json!("CRL-OVERDUE"), &json!("minor"), &json!("v1"))
+        );
+        let evidence = &finding["evidence"];
+        assert_eq!(evidence["devices"], json!(["A0", "A1"]));
+        assert_eq!(
+            (
+                &evidence["left_out"],
+                &evidence["bundles"],
+                &evidence["days_max"]
+            ),
+            (&json!(2), &json!(2), &json!(14))
+        );
+        // It comes after all.
+        if !stated {
+            vault.write(Body::Crl(issued));
+        }
+        report_good(&hq, &mut vault, "brought", &crl);
+        assert_eq!(overdue(&hq, 20), None);
+    }
+    // An honest log of the same shape.
+    let (hq, mut vault) = withdrawing();
+    let (crl, issued) = vault.crl(1, &vault.revoked(), None);
+    vault.write(Body::Crl(issued));
+    report_good(&hq, &mut vault, "one", &crl);
+    for (unit, name) in [(3, "two"), (4, "three")] {
+        vault.issue("TH-200", &csr(&format!("A{unit}"), unit));
+        report_good(&hq, &mut vault, name, &crl);
+    }
+    assert_eq!(overdue(&hq, 20), None);
+}
