@@ -1,5 +1,7 @@
 //! Making the dossier of one device from the record: what the vault wrote of it, and the way from there to a signed root.
 
+use std::ops::Range;
+
 use mintmark_console::{Failure, files};
 use mintmark_keys::Signer;
 use mintmark_ledger::entry::{Body, Entry};
@@ -11,6 +13,7 @@ use mintmark_protocol::dossier::{
     DOSSIER_BUNDLE_BYTES_MAX, Dossier, EntitlementFacts, LoggedRecord, StateFacts,
 };
 use mintmark_protocol::encryption::Opener;
+use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{EntitlementId, Fingerprint};
 use mintmark_protocol::receipt::{InclusionProof, Receipt, log_name};
 use p256::ecdsa::Signature;
@@ -20,8 +23,9 @@ use crate::import::kept;
 use crate::keyring::{self, AUDIT, Keyring};
 use crate::registry::bundles::{self, Held};
 use crate::registry::devices::Unit;
+use crate::registry::entitlements::Listed;
 use crate::registry::vaults::Vault;
-use crate::registry::{Registry, device_cas, entitlements, log_trees};
+use crate::registry::{Registry, device_cas, dispatches, entitlements, log_trees};
 use crate::roots::{self, Root};
 use crate::{clock, failure};
 
@@ -50,7 +54,6 @@ impl Archive<'_> {
         unit: &Unit,
         state: StateFacts,
     ) -> Result<Dossier, Failure> {
-        let sql = &self.registry.sql;
         let signed = unit.record.signed.ok_or_else(|| {
             failure::refused(
                 "DEVICE-UNRESOLVED",
@@ -77,7 +80,7 @@ impl Archive<'_> {
         let bundle = record.bundle(&vault.name, &held.lineage, held.sequence);
         let bundle = files::read_limited(&bundle, DOSSIER_BUNDLE_BYTES_MAX as u64).ok();
         let id = entries.entitlement.clone();
-        let sent = entitlements::newest_sent(sql, &vault.name, &id)?;
+        let sent = self.terms_at(vault, &id, (reserved, &held))?;
         let sent = sent.ok_or_else(|| {
             failure::refused(
                 "DEVICE-UNACCOUNTED",
@@ -122,6 +125,74 @@ impl Archive<'_> {
         found.ok_or_else(|| {
             failure::home_corrupt(format!("no bundle of {} holds record {record}", vault.name))
         })
+    }
+
+    /// The version of an entitlement that its vault had accepted when it wrote a reservation, which a bundle brings; where it
+    /// had accepted none, the newest that it was sent.
+    fn terms_at(
+        &self,
+        vault: &Vault,
+        id: &EntitlementId,
+        (reserved, held): (u64, &Held),
+    ) -> Result<Option<Listed>, Failure> {
+        let sql = &self.registry.sql;
+        let mut sent = entitlements::versions(sql, &vault.name, id)?;
+        sent.retain(|listed| listed.state == "sent");
+        if sent.len() <= 1 {
+            return Ok(sent.pop());
+        }
+        let mut before = bundles::of_vault(sql, &vault.name)?.into_iter();
+        let before = before.rfind(|before| before.log_size <= reserved);
+        let accepted = |held: &Held| match held.dispatch_seen {
+            Some(seen) => dispatches::version_by(sql, &vault.name, id, seen),
+            None => Ok(None),
+        };
+        let known = before.as_ref().map(accepted).transpose()?.flatten();
+        let from = before.map_or(0, |before| before.log_size);
+        let version = match accepted(held)? {
+            last if last == known => known,
+            // Another one came with the very bundle, before the reservation or after it.
+            _ => self.accepted(vault, id, from..reserved)?.or(known),
+        };
+        let found = sent
+            .iter()
+            .rposition(|listed| Some(listed.terms.version) == version);
+        Ok(match found {
+            Some(at) => Some(sent.swap_remove(at)),
+            None => sent.pop(),
+        })
+    }
+
+    /// The newest version of an entitlement that these records accept.
+    fn accepted(
+        &self,
+        vault: &Vault,
+        id: &EntitlementId,
+        records: Range<u64>,
+    ) -> Result<Option<u64>, Failure> {
+        let audit = self.ring.agreement(AUDIT)?;
+        let agree = keyring::agree(&*audit);
+        let opener = Opener {
+            public_key: audit.public_key(),
+            agree: &agree,
+            former: Some(self.ring),
+        };
+        let record = self.home.record();
+        let leaves = kept::Leaves::new(&self.registry.sql, &record, vault, opener);
+        let (mut asked, mut accepted) = (None, None);
+        leaves.records(records, |raw| {
+            match Entry::from_cbor(&raw).map(|entry| entry.body) {
+                Ok(Body::Dispatch(dispatch)) => {
+                    let of =
+                        dispatch.kind == Kind::Entitlement.as_str() && dispatch.id == id.as_str();
+                    asked = of.then_some(dispatch.version);
+                }
+                Ok(Body::DispatchAccepted) => accepted = asked.take().or(accepted),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(accepted)
     }
 
     /// The tree of the bundles before the one that holds a record: that spares reading them, as its root is what the vault

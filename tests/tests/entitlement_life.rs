@@ -289,3 +289,47 @@ fn orders_of_one_vault_go_out_as_they_are_approved_whatever_their_numbers() {
         .hq("entitlement revoke other --reason none")
         .fails(2, "ENTITLEMENT-UNKNOWN");
 }
+
+#[test]
+fn a_dossier_states_the_version_of_the_entitlement_that_was_in_force_for_its_device() {
+    let world = granted(2);
+    let one = |number: u32| {
+        let name = format!("unit-{number}");
+        world.requests(&name, [number]);
+        world.issue(&name).ok();
+    };
+    let amended = |units: u32| {
+        let id = amend(&world, units);
+        world.approve("$D/officers/amended.draft");
+        world.hq(&format!("entitlement export {id}")).ok();
+        world.carry_out("berlin").exits_done();
+    };
+    // In a bundle before the amendment, in the bundle that brings it, before it and behind it, and in one after that.
+    one(1);
+    world.carry_home("berlin").exits_done();
+    one(2);
+    amended(5);
+    one(3);
+    world.carry_home("berlin").exits_done();
+    one(4);
+    world.carry_home("berlin").exits_done();
+    // Sent, and not seen by the vault yet.
+    let id = amend(&world, 6);
+    world.approve("$D/officers/amended.draft");
+    world.hq(&format!("entitlement export {id}")).ok();
+    let trust = "--trust $D/media/mintmark/trust-000001.cose --fingerprint";
+    let trust = format!("{trust} {}", world.trust_fingerprint());
+    for (number, version) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+        let device = format!("TH200-{number:08}");
+        world
+            .hq(&format!(
+                "device dossier {device} --output $D/{device}.dossier"
+            ))
+            .ok();
+        let run = world
+            .hq(&format!("device verify $D/{device}.dossier {trust}"))
+            .run();
+        let dossier = &run.json()["dossier"];
+        assert_eq!(dossier["entitlement_version"], version, "{device}: {run}");
+    }
+}

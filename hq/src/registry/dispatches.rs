@@ -3,7 +3,7 @@
 use mintmark_console::Failure;
 use mintmark_protocol::dispatch::BundleSeen;
 use mintmark_protocol::envelope::Kind;
-use mintmark_protocol::identifier::{Fingerprint, VaultName};
+use mintmark_protocol::identifier::{EntitlementId, Fingerprint, VaultName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::parsed;
@@ -162,6 +162,30 @@ pub(crate) fn unseen(sql: &Connection, vault: &VaultName) -> Result<Vec<Sent>, F
     let mut unseen = all(sql, vault)?;
     unseen.retain(|sent| seen.is_none_or(|seen| (sent.epoch, sent.sequence) > seen));
     Ok(unseen)
+}
+
+/// The newest version of an entitlement that a vault accepted up to this dispatch: epoch and sequence.
+pub(crate) fn version_by(
+    sql: &Connection,
+    vault: &VaultName,
+    id: &EntitlementId,
+    (epoch, sequence): (u64, u64),
+) -> Result<Option<u64>, Failure> {
+    sql.query_row(
+        "SELECT MAX(version) FROM dispatches
+         WHERE site = ?1 AND vault = ?2 AND kind = ?3 AND object = ?4 AND refused IS NULL
+           AND (epoch < ?5 OR (epoch = ?5 AND sequence <= ?6))",
+        params![
+            vault.site.as_str(),
+            vault.vault.as_str(),
+            Kind::Entitlement.as_str(),
+            id.as_str(),
+            epoch,
+            sequence,
+        ],
+        |row| row.get(0),
+    )
+    .map_err(failure::sql)
 }
 
 /// What a vault was sent of a kind and has neither said that it saw nor refused, with the time of each, in order.
