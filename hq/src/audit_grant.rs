@@ -8,6 +8,7 @@ mod container;
 mod cut;
 mod granting;
 mod keys;
+mod partial;
 mod parts;
 mod receiving;
 mod recorder;

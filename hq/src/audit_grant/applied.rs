@@ -49,12 +49,26 @@ pub(super) struct SaidHeld {
 
 impl SaidHeld {
     /// What is said if it is not among what headquarters handed out: whoever leaves out a bundle, and everything after it, has
-    /// still signed that they held it.
-    pub(super) fn missing(&self, sql: &Connection) -> Result<Option<String>, Failure> {
+    /// still signed that they held it. Of a period that ends then, the bundles after the first that goes beyond it are left out.
+    pub(super) fn missing(
+        &self,
+        sql: &Connection,
+        end: Option<u64>,
+    ) -> Result<Option<String>, Failure> {
         let Self { vault, seen, place } = self;
         let here = bundles::find(sql, vault, &seen.lineage, seen.sequence)?;
+        let is_beyond = || -> Result<bool, Failure> {
+            let newest = bundles::of_vault(sql, vault)?.pop();
+            let ends = newest
+                .zip(end)
+                .filter(|(of, end)| of.checkpoint_time >= *end);
+            Ok(ends.is_some_and(|(newest, _)| {
+                newest.lineage != seen.lineage || newest.sequence < seen.sequence
+            }))
+        };
         Ok(match here {
             Some(held) if held.fingerprint == seen.fingerprint => None,
+            None if is_beyond()? => None,
             _ => Some(format!(
                 "{place} says that headquarters held bundle {} of lineage {} ({}), which is not here",
                 seen.sequence, seen.lineage, seen.fingerprint

@@ -9,6 +9,7 @@ use mintmark_protocol::identifier::SiteId;
 use serde_json::Value;
 
 use super::applied::inconsistent;
+use super::partial::Partial;
 use crate::report::period::{Day, Period};
 
 /// How far two clocks may be apart before somebody is told.
@@ -16,10 +17,9 @@ const CLOCKS_APART_SECONDS: u64 = 3600;
 /// How many differences are named.
 const NAMED_MAX: usize = 100;
 /// What depends on bundles that came after the part of the record that was granted.
-const OF_THE_WHOLE: [&str; 6] = [
+const OF_THE_WHOLE: [&str; 5] = [
     "as_of",
     "findings",
-    "refusals",
     "revoked",
     "written_off",
     "used_after_all",
@@ -109,12 +109,13 @@ pub(super) fn by_site(
     }
 }
 
-/// How they differ, one thing each; `is_cut` if a part of the record is left out that headquarters' own books have.
+/// How they differ, one thing each, and how many findings were not compared: none, unless a part of the record is left out
+/// that headquarters' own books have.
 pub(super) fn differences(
     said: &Value,
     here: &Value,
-    is_cut: bool,
-) -> Result<Vec<String>, Failure> {
+    partial: Option<&Partial>,
+) -> Result<(Vec<String>, u64), Failure> {
     if said["period"] != here["period"] {
         return Err(inconsistent(format!(
             "what it says of headquarters' books at site {} is of other days than the grant",
@@ -122,13 +123,40 @@ pub(super) fn differences(
         )));
     }
     let mut found = Vec::new();
-    compare("", said, here, is_cut, &mut found);
+    compare("", said, here, partial.is_some(), &mut found);
+    let mut left_out = 0;
+    if let Some(partial) = partial {
+        let (said, here, later) = partial.findings(said, here);
+        compare_findings(&said, &here, &mut found);
+        left_out = later;
+    }
     let count = found.len();
     if count > NAMED_MAX {
         found.truncate(NAMED_MAX);
         found.push(format!("and {} more", count - NAMED_MAX));
     }
-    Ok(found)
+    Ok((found, left_out))
+}
+
+fn compare_findings(said: &[&Value], here: &[&Value], found: &mut Vec<String>) {
+    for (of, others, who) in [
+        (said, here, "headquarters says, and nothing here shows"),
+        (here, said, "headquarters does not say"),
+    ] {
+        let mut left = others.to_vec();
+        for finding in of {
+            match left.iter().position(|other| other == finding) {
+                Some(same) => drop(left.swap_remove(same)),
+                None => found.push(format!(
+                    "finding {} of {}/{}, which {who}: {}",
+                    words(&finding["code"]),
+                    words(&finding["site"]),
+                    words(&finding["vault"]),
+                    words(&finding["text"])
+                )),
+            }
+        }
+    }
 }
 
 fn compare(at: &str, said: &Value, here: &Value, is_cut: bool, found: &mut Vec<String>) {
@@ -148,24 +176,8 @@ fn compare(at: &str, said: &Value, here: &Value, is_cut: bool, found: &mut Vec<S
             }
         }
         (Value::Array(one), Value::Array(other)) if at.ends_with("/findings") => {
-            for (of, others, who) in [
-                (one, other, "headquarters says, and nothing here shows"),
-                (other, one, "headquarters does not say"),
-            ] {
-                let mut left: Vec<&Value> = others.iter().collect();
-                for finding in of {
-                    match left.iter().position(|other| *other == finding) {
-                        Some(same) => drop(left.swap_remove(same)),
-                        None => found.push(format!(
-                            "finding {} of {}/{}, which {who}: {}",
-                            words(&finding["code"]),
-                            words(&finding["site"]),
-                            words(&finding["vault"]),
-                            words(&finding["text"])
-                        )),
-                    }
-                }
-            }
+            let [one, other] = [one, other].map(|of| of.iter().collect::<Vec<_>>());
+            compare_findings(&one, &other, found);
         }
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
             for (number, (said, here)) in one.iter().zip(other).enumerate() {

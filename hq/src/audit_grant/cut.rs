@@ -9,13 +9,18 @@ use super::timeline::{Event, What};
 use crate::clock::DAY_SECONDS;
 use crate::report::period::Day;
 
+/// When a day is over, Unix seconds.
+pub(super) fn end(day: u64) -> u64 {
+    day.saturating_add(1).saturating_mul(DAY_SECONDS)
+}
+
 /// Leaves out the bundles of each vault from the first one on that begins after the last day, whatever came in after that of
 /// the vault, and whatever was sent after that day and is not in what is left.
 pub(super) fn events(events: Vec<Event>, to: Option<Day>) -> Vec<Event> {
     let Some(to) = to else {
         return events;
     };
-    let end = to.0.saturating_add(1).saturating_mul(DAY_SECONDS);
+    let end = end(to.0);
     let mut begins: BTreeMap<VaultName, u64> = BTreeMap::new();
     let mut over: BTreeSet<VaultName> = BTreeSet::new();
     let mut seen: BTreeMap<VaultName, (u64, u64)> = BTreeMap::new();

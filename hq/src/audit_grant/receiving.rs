@@ -20,7 +20,9 @@ use serde_json::Value;
 use super::applied::{Applying, SaidHeld, vault_of};
 use super::comparison;
 use super::container::Reader;
+use super::cut;
 use super::keys::{self, AuditorKeys, GrantedKeys};
+use super::partial::Partial;
 use crate::config::{Auditor, Config, Pin, Role};
 use crate::home::{Home, Making};
 use crate::import::{Importer, Taken, records};
@@ -38,8 +40,10 @@ pub(crate) struct Received {
     pub(crate) period: Period,
     /// What is not as headquarters says, one thing each.
     pub(crate) differences: Vec<String>,
-    /// Whether the findings were compared: of a part of the record, they are other ones.
+    /// Whether all findings were compared: of a part of the record, those of that part are.
     pub(crate) findings_compared: bool,
+    /// How many of those that headquarters says were not.
+    pub(crate) findings_left_out: u64,
     /// What acknowledgements were compared with what is here.
     pub(crate) acknowledgements: u64,
 }
@@ -166,7 +170,6 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
     if filling.manifests.len() != manifests.len() {
         return Err(filling.damaged("it does not list every trust manifest that it has"));
     }
-    let is_cut = grant.to_day.is_some();
     let Filling {
         registry,
         reports,
@@ -175,11 +178,12 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
         acknowledgements,
         ..
     } = filling;
-    if !is_cut {
-        for said in said_held.values() {
-            differences.extend(said.missing(&registry.sql)?);
-        }
+    let end = grant.to_day.map(cut::end);
+    for said in said_held.values() {
+        differences.extend(said.missing(&registry.sql, end)?);
     }
+    let partial = end.map(|_| Partial::new(&registry.sql)).transpose()?;
+    let mut findings_left_out = 0_u64;
     let mut sites: BTreeSet<_> = {
         let keys = grant.serial_keys.iter();
         keys.map(|of| of.vault.site.clone()).collect()
@@ -189,14 +193,17 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
     let period = comparison::period(&grant);
     for (site, said) in comparison::by_site(&reports, &sites)? {
         let here = clock::at(grant.made_at, || books(&home, &registry, site, period))?;
-        differences.extend(comparison::differences(&said, &here, is_cut)?);
+        let (differ, left_out) = comparison::differences(&said, &here, partial.as_ref())?;
+        differences.extend(differ);
+        findings_left_out = findings_left_out.saturating_add(left_out);
     }
     Ok(Received {
         fingerprint,
         made_at: grant.made_at,
         period,
         differences,
-        findings_compared: !is_cut,
+        findings_compared: partial.is_none(),
+        findings_left_out,
         acknowledgements,
     })
 }

@@ -1,5 +1,7 @@
 //! Audit bundles that HQ holds.
 
+use std::collections::BTreeSet;
+
 use mintmark_console::Failure;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultName};
@@ -86,6 +88,17 @@ pub(crate) fn refuse(
     )
     .map_err(failure::sql)?;
     Ok(())
+}
+
+/// The fingerprints of the bundles that were refused and are kept.
+pub(crate) fn all_refused(sql: &Connection) -> Result<BTreeSet<String>, Failure> {
+    let mut statement = sql
+        .prepare("SELECT fingerprint FROM refused_bundles")
+        .map_err(failure::sql)?;
+    let found = statement
+        .query_map([], |row| row.get(0))
+        .map_err(failure::sql)?;
+    found.collect::<Result<_, _>>().map_err(failure::sql)
 }
 
 /// Takes back that a bundle was refused: what spoke against it has been explained since.

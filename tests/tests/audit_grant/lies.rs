@@ -5,8 +5,8 @@ use std::fs;
 use mintmark_protocol::audit_grant::{AuditGrant, Part, PartKind};
 use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_tests::World;
 use mintmark_tests::world::POLICY;
+use mintmark_tests::{Liar, World};
 use serde_json::Value;
 
 use super::{auditor, expect_nothing, grant, items, verify};
@@ -154,4 +154,75 @@ fn headquarters_that_leaves_out_or_bends_what_is_compared_is_not_the_same() {
             "{warnings:?}"
         );
     }
+}
+
+#[test]
+fn of_a_period_too_headquarters_that_leaves_out_what_lies_in_it_is_not_the_same() {
+    let world = World::with_policy(&POLICY.replace("units = 1000", "units = 4"));
+    world.requests("one", 1..=2);
+    world.issue("one").ok();
+    world
+        .site("issue --product TH-900 --csr $D/csr/one --output $D/out")
+        .exits(1);
+    let liar = Liar::of(&world, "berlin");
+    let unit = liar.in_slot(&liar.next_unit("TH-200", "TH200-00000666"), 4);
+    liar.spend(&unit);
+    world.carry_home("berlin").exits(1).json();
+    let found = world.reconcile_run().json()["findings"].clone();
+    assert_eq!(found[0]["code"], "OVER-ISSUE", "{found}");
+    let today = found_day(&world);
+    // This says to the vault that headquarters holds its bundle.
+    world.mint("berlin", &POLICY.replace("\"th200\"", "\"more\""));
+    world.set_clock(86_400);
+    world.site("media export $D/media").ok();
+    world.hq("media import $D/media").run();
+    auditor(&world);
+    grant(&world, "true", &format!("--to {today}"));
+
+    lie(&world, |_, _| {});
+    let said = verify(&world, "lied").exits(1).json();
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    assert_eq!(said["findings_compared"], false, "{said:#}");
+    fs::remove_dir_all(world.path("lied")).unwrap();
+
+    let differs = |text: &str, change: &dyn Fn(&mut Vec<Listed>)| {
+        lie(&world, |_, parts| change(parts));
+        let run = verify(&world, "lied").exits(1);
+        let said = run.json();
+        assert_eq!(said["same_as_headquarters"], false, "{run}");
+        let named = said["differences"].as_array().unwrap();
+        let has = |one: &Value| one.as_str().unwrap().contains(text);
+        assert!(named.iter().any(has), "{text}: {run}");
+        fs::remove_dir_all(world.path("lied")).unwrap();
+    };
+    differs(
+        "OVER-ISSUE of berlin/v1, which headquarters does not say",
+        &|parts| {
+            restate(parts, |said| said["findings"] = Value::Array(Vec::new()));
+        },
+    );
+    differs(
+        "SLOT-REUSE of berlin/v1, which headquarters says",
+        &|parts| {
+            restate(parts, |said| {
+                let findings = said["findings"].as_array_mut().unwrap();
+                let mut made_up = findings[0].clone();
+                made_up["code"] = "SLOT-REUSE".into();
+                findings.push(made_up);
+            });
+        },
+    );
+    differs("/refusals", &|parts| {
+        restate(parts, |said| said["refusals"] = Value::Array(Vec::new()));
+    });
+    differs("says that headquarters held bundle 1 ", &|parts| {
+        let of_bundle = [PartKind::Bundle, PartKind::Segment];
+        parts.retain(|(part, _)| !of_bundle.contains(&part.kind));
+    });
+}
+
+/// The day of the first units.
+fn found_day(world: &World) -> String {
+    let report = world.reconcile_run().json();
+    report["days"][0]["day"].as_str().unwrap().to_owned()
 }

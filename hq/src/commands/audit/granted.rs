@@ -70,6 +70,7 @@ pub(super) fn run(
         "findings": report.findings.iter().map(crate::findings::Finding::to_json).collect::<Vec<_>>(),
         "same_as_headquarters": same,
         "findings_compared": received.findings_compared,
+        "findings_not_compared": received.findings_left_out,
         "differences": received.differences,
     });
     say(console, &json, lines(&received, &heads, &report, &path))?;
@@ -114,13 +115,20 @@ fn lines(received: &Received, heads: &[Head], report: &Report, path: &Path) -> V
         let what = match received.findings_compared {
             true => "the same figures and findings as at headquarters",
             false => {
-                "the same figures as at headquarters; of a part of the record, findings are other ones"
+                "the same figures as at headquarters, and the same findings of the records that are here"
             }
         };
         lines.push(format!("comparison   {what}"));
     } else {
         lines.push("comparison   NOT what headquarters says:".to_owned());
         lines.extend(received.differences.iter().map(|one| format!("  {one}")));
+    }
+    if !received.findings_compared {
+        lines.push(format!(
+            "not compared {} findings of headquarters, which are of what came after the period or of the day; what was revoked and \
+             written off by now",
+            received.findings_left_out
+        ));
     }
     lines.push(format!(
         "next: hq --home {} reconcile; device show; audit log",
