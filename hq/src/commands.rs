@@ -10,6 +10,7 @@ mod audit;
 mod ca;
 mod device;
 mod entitlement;
+mod doctor;
 mod init;
 mod media;
 mod mistaken;
@@ -95,6 +96,12 @@ enum Command {
     Status(status::Status),
     /// Print a completion script for a shell.
     Completion {
+    /// Seal headquarters' home, but no key, into one file that opens with words on paper
+    Backup(Box<mintmark_backup::command::BackupArguments>),
+    /// Put headquarters' home back from a backup, where no home is
+    Restore(Box<mintmark_backup::command::RestoreArguments>),
+    /// Check the module, the tokens, the keys and the home.
+    Doctor(doctor::Doctor),
         /// The shell.
         shell: Shell,
     },
@@ -131,9 +138,11 @@ impl Command {
             Self::Media(media) => matches!(media, media::Media::Inspect { .. }),
             Self::Ca(ca) => matches!(ca, ca::Ca::List | ca::Ca::Show { .. }),
             Self::Audit(audit) => audit.only_looks(),
-            Self::Policy(_) | Self::Reconcile(_) | Self::Report(_) | Self::Completion { .. } => {
-                true
-            }
+            Self::Policy(_)
+            | Self::Reconcile(_)
+            | Self::Report(_)
+            | Self::Doctor(_)
+            | Self::Completion { .. } => true,
             Self::Device(device) => device.only_looks(),
             Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
@@ -193,6 +202,9 @@ fn dispatch(
         }
         Command::Manual { dir } => {
             mintmark_console::manual::<Cli>(dir)?;
+        Command::Doctor(doctor) => doctor.run(home, console),
+        Command::Backup(arguments) => backup::run(&arguments, home, console),
+        Command::Restore(arguments) => restore::run(&arguments, home, console),
             Ok(Exit::Done)
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mintmark_console::{Exit, Failure};
-use mintmark_keys::Class;
+use mintmark_keys::{Class, Trouble};
 
 /// A message was not believed, or could not be made.
 pub(crate) fn protocol(error: mintmark_protocol::Error) -> Failure {
@@ -30,12 +30,17 @@ pub(crate) fn protocol(error: mintmark_protocol::Error) -> Failure {
 
 /// A key store failed.
 pub(crate) fn keys(error: mintmark_keys::Error) -> Failure {
-    let exit = match error.class() {
+    of_store(error.into())
+}
+
+/// What is wrong with a key store that was examined.
+pub(crate) fn of_store(trouble: Trouble) -> Failure {
+    let exit = match trouble.class {
         Class::Usage => Exit::Usage,
         Class::Integrity => Exit::Integrity,
         _ => Exit::Environment,
     };
-    Failure::new(exit, error.code(), error.to_string()).hint_maybe(error.hint())
+    Failure::new(exit, trouble.code, trouble.message).hint_maybe(trouble.hint)
 }
 
 /// A certificate or request was not what it should be.
@@ -92,6 +97,14 @@ pub(crate) fn home_of_auditor() -> Failure {
         "this is an auditor's home, which is there to be looked at: it drafts, signs, sends and exports nothing",
         "run this with the home that `hq init` made; of a newer grant, `hq audit verify` makes another home",
     )
+}
+
+/// A backup that is not of headquarters' home.
+pub(crate) fn backup_of_another(of: &mintmark_protocol::envelope::Party) -> Failure {
+    mintmark_backup::Error::OfAnother {
+        found: of.to_string(),
+    }
+    .into()
 }
 
 /// A negative verdict.

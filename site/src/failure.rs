@@ -152,14 +152,27 @@ impl From<mintmark_protocol::Error> for Error {
     }
 }
 
+/// How a command ends because of what is wrong with keys.
+fn exit_of_keys(class: mintmark_keys::Class) -> Exit {
+    use mintmark_keys::Class;
+    match class {
+        Class::Usage => Exit::Usage,
+        Class::Integrity => Exit::Integrity,
+        Class::Environment | Class::Internal => Exit::Environment,
+    }
+}
+
+impl Error {
+    /// What is wrong with a key store that was examined.
+    pub(crate) fn of_store(trouble: mintmark_keys::Trouble) -> Self {
+        let exit = exit_of_keys(trouble.class);
+        Self(Failure::new(exit, trouble.code, trouble.message).hint_maybe(trouble.hint))
+    }
+}
+
 impl From<mintmark_keys::Error> for Error {
     fn from(error: mintmark_keys::Error) -> Self {
-        use mintmark_keys::Class;
-        let exit = match error.class() {
-            Class::Usage => Exit::Usage,
-            Class::Integrity => Exit::Integrity,
-            Class::Environment | Class::Internal => Exit::Environment,
-        };
+        let exit = exit_of_keys(error.class());
         Self(Failure::new(exit, error.code(), cause_chain(&error)).hint_maybe(error.hint()))
     }
 }

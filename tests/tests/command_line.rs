@@ -53,7 +53,7 @@ fn every_command_explains_itself_and_those_of_the_contract_are_there() {
          entitlement credit, entitlement revoke, \
          site list, site show, policy check, entitlement draft, entitlement export, entitlement list, entitlement show, \
          media import, media export, media inspect, audit list, audit show, audit verify, audit fork, audit log, reconcile, \
-         device show, device dossier, device revoke, device verify, device sweep, status export, ca list, ca show, ca export, completion, manual";
+         device show, device dossier, device revoke, device verify, device sweep, status export, ca list, ca show, ca export, doctor, completion, manual";
     for command in wanted.split(", ") {
         assert!(hq.contains(command), "hq {command} is not in {hq:?}");
     }

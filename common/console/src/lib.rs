@@ -6,6 +6,7 @@
 //! [`files`] is the one crash-safe file writer, and [`time`] writes instants the one way the tools show them.
 #![forbid(unsafe_code)]
 
+mod checks;
 mod console;
 mod exit;
 mod failure;
@@ -13,6 +14,7 @@ pub mod files;
 mod mistaken;
 mod options;
 pub mod panics;
+pub mod places;
 mod printable;
 pub mod process;
 mod progress;
@@ -23,6 +25,7 @@ mod style;
 mod table;
 pub mod time;
 
+pub use checks::Check;
 pub use console::Console;
 pub use exit::Exit;
 pub use failure::{Failure, cause_chain};

@@ -69,7 +69,7 @@ pub enum Error {
         /// The return value, and its likely cause.
         reason: String,
         /// What is known of the return value.
-        returned: Option<ReturnValue>,
+        returned: Option<&'static ReturnValue>,
     },
     /// No token in the module matches the URI.
     #[error("there is no token with {wanted}; {}", present_tokens(present))]
@@ -97,7 +97,7 @@ pub enum Error {
         /// The return value, such as `CKR_DEVICE_ERROR`, and its likely cause.
         reason: String,
         /// What is known of the return value.
-        returned: Option<ReturnValue>,
+        returned: Option<&'static ReturnValue>,
     },
     /// The token has no session left for this program.
     #[error("{store} has no session left: other programs hold them all")]

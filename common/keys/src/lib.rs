@@ -20,6 +20,7 @@
 mod alternating;
 mod data;
 mod error;
+mod examination;
 mod file;
 mod health;
 mod label;
@@ -38,6 +39,7 @@ pub use alternating::Alternating;
 pub use error::{Class, Error};
 pub use health::{FolderHealth, StoreHealth, TokenHealth, health};
 pub use locked::LockedSecret;
+pub use examination::{Examination, Finding, Trouble, examine};
 pub use pin::{Pin, Prompt};
 pub use return_value::{RETURN_VALUES, ReturnValue};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};

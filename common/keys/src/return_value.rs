@@ -49,9 +49,9 @@ macro_rules! return_values {
         ];
 
         /// What this return value means.
-        pub(crate) fn explain(rv: RvError) -> ReturnValue {
+        pub(crate) fn explain(rv: RvError) -> &'static ReturnValue {
             match rv {
-                $(RvError::$variant $(($number))? => ReturnValue {
+                $(RvError::$variant $(($number))? => &ReturnValue {
                     variant: stringify!($variant),
                     code: $code,
                     cause: $cause,

@@ -129,7 +129,8 @@ pub struct KeyDescription {
 /// One operation of a self test and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// What was tried: `login`, `random`, `sign`, `agree`, `unwrap`, `hmac`, `cmac`.
+    /// What was tried: `login`, `random`, `sessions`, `sign`, `agree`, `unwrap`, `hmac`, `cmac`, `data`, `labels`; of a
+    /// folder, the tokens' own ones left out.
     pub name: String,
     /// What was found, or why it failed. Not every vault needs the last three: that a store does not offer one of them
     /// is a finding and begins with `not offered`; that it gives a wrong result is a failure.

@@ -238,10 +238,10 @@ impl Pkcs11Uri {
         for attribute in path.split(';').filter(|_| !path.is_empty()) {
             let (name, value) = name_and_value(attribute)?;
             match name {
-                "token" => once(name, &mut token, || text(name, value))?,
-                "manufacturer" => once(name, &mut manufacturer, || text(name, value))?,
-                "model" => once(name, &mut model, || text(name, value))?,
-                "serial" => once(name, &mut serial, || text(name, value))?,
+                "token" => once(name, &mut token, || field(name, value, 32))?,
+                "manufacturer" => once(name, &mut manufacturer, || field(name, value, 32))?,
+                "model" => once(name, &mut model, || field(name, value, 16))?,
+                "serial" => once(name, &mut serial, || field(name, value, 16))?,
                 "object" => once(name, &mut object, || text(name, value))?,
                 "id" => once(name, &mut id, || decode(name, value.as_bytes()))?,
                 "slot-id" => once(name, &mut slot_id, || number(name, value))?,
@@ -403,6 +403,19 @@ fn decode(name: &str, value: &[u8]) -> Result<Vec<u8>, Error> {
         }
     }
     Ok(bytes)
+}
+
+/// A text that a token keeps in a field of fixed length (CK_TOKEN_INFO). A longer one names no token.
+fn field(name: &str, value: &str, bytes_max: usize) -> Result<String, Error> {
+    let text = text(name, value)?;
+    if text.len() <= bytes_max {
+        return Ok(text);
+    }
+    Err(invalid(format!(
+        "{name} has {} bytes, and a token keeps {bytes_max} of it: a longer one was cut when the token was initialised, so give \
+         what the token shows (pkcs11-tool --list-token-slots)",
+        text.len()
+    )))
 }
 
 /// Writes `bytes` percent-encoded: all but the unreserved characters of RFC 3986 section 2.3 and those of `also`.

@@ -400,4 +400,53 @@ with_softhsm! {
         assert_eq!(StoreHealth::Token(look()).problems().len(), 1);
         assert_eq!(faulty.saw("login"), 0);
     }
+
+    fn an_examination_names_what_is_wrong_and_spends_no_try_of_a_pin_in_danger(hsm) {
+        let faulty = Faulty::new(hsm);
+        faulty.open().unwrap().generate("vault-sign", Purpose::Sign).unwrap();
+        let logins = || faulty.saw("login");
+        let objects = || hsm.session("vault").find_objects(&[]).unwrap().len();
+        let count = objects();
+        let examine = || mintmark_keys::examine(&faulty.uri(), &never);
+        let outcome = |check: &str| {
+            let found = examine();
+            let finding = found.findings.iter().find(|finding| finding.check == check);
+            let finding = finding.unwrap_or_else(|| panic!("no {check}: {found:?}"));
+            let trouble = finding.outcome.as_ref().err();
+            (trouble.map(|trouble| (trouble.code, trouble.works)), found.store.is_some())
+        };
+        let all = examine();
+        assert!(all.store.is_some() && all.findings.iter().all(|finding| finding.outcome.is_ok()), "{all:?}");
+        let checks: Vec<_> = all.findings.iter().map(|finding| finding.check.as_str()).collect();
+        for check in ["module", "token", "pin", "session limit", "key store", "memory lock", "sign", "key vault-sign"] {
+            assert!(checks.contains(&check), "{check}: {checks:?}");
+        }
+        drop(all);
+        assert_eq!(objects(), count);
+        for (flag, check, code, works, open) in [
+            ("2", "token", "TOKEN-WRITE-PROTECTED", true, true),
+            ("10000", "pin", "PIN-TRIES-LOW", true, true),
+            ("80000", "pin", "PIN-EXPIRED", true, true),
+            ("20000", "pin", "PIN-LAST-TRY", false, false),
+            ("40000", "pin", "PIN-LOCKED", false, false),
+            ("1000000", "token", "TOKEN-FAILED", false, false),
+        ] {
+            faulty.order("flags", flag);
+            let before = if open { u64::MAX } else { logins() };
+            assert_eq!(outcome(check), (Some((code, works)), open), "{flag}");
+            assert!(logins() <= before, "{flag}: the PIN was tried");
+        }
+        faulty.order("flags", "0");
+        faulty.order("sessions-max", "4");
+        faulty.order("sessions-told", "4");
+        assert_eq!(outcome("session limit").0, Some(("TOKEN-SESSIONS", false)));
+        faulty.order("sessions-told", "0");
+        // What fails is told with the return value, its cause and what to do.
+        faulty.order("sign-fails", "68 ff");
+        let found = examine();
+        let sign = found.findings.iter().find(|finding| finding.check == "sign").unwrap();
+        let trouble = sign.outcome.as_ref().unwrap_err();
+        assert!(trouble.message.contains("CKR_KEY_FUNCTION_NOT_PERMITTED from C_Sign: the key's attributes"), "{trouble:?}");
+        assert!(trouble.hint.as_ref().unwrap().contains("how the key was made"), "{trouble:?}");
+    }
 }

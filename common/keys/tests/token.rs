@@ -588,7 +588,8 @@ with_softhsm! {
         let before = objects();
         let probes = store.self_test().unwrap();
         let names: Vec<_> = probes.iter().map(|probe| probe.name.as_str()).collect();
-        assert_eq!(names, ["login", "random", "sign", "agree", "unwrap", "hmac", "cmac"]);
+        let all = ["login", "random", "sessions", "sign", "agree", "unwrap", "hmac", "cmac", "data", "labels"];
+        assert_eq!(names, all);
         for probe in probes {
             assert!(probe.outcome.is_ok(), "{probe:?}");
         }

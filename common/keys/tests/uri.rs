@@ -118,6 +118,19 @@ fn a_token_uri_without_a_module_says_to_give_one() {
 }
 
 #[test]
+fn a_label_that_no_token_can_have_is_refused_with_what_tokens_keep_of_it() {
+    let of = |bytes| format!("pkcs11:token={}?module-path=/m.so", "v".repeat(bytes));
+    assert!(of(32).parse::<KeyUri>().is_ok());
+    let error = refusal(&of(33)).to_string();
+    assert!(
+        error.contains("token has 33 bytes, and a token keeps 32"),
+        "{error}"
+    );
+    let serial = "pkcs11:serial=12345678901234567?module-path=/m.so";
+    assert!(refusal(serial).to_string().contains("keeps 16"));
+}
+
+#[test]
 fn what_is_not_understood_is_refused() {
     for (text, reason) in [
         ("", "neither pkcs11: nor file:"),

@@ -3,26 +3,25 @@
 mod anchor;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Align, Console, Exit, Failure, Style, Table};
-use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri};
+use mintmark_console::{Check, Console, Exit, places};
+use mintmark_keys::{KeyStore, KeyUri, Purpose, UnparsedKeyUri, examine};
 use mintmark_ledger::entry::KeyOutcome;
 use mintmark_ledger::state::State;
 use mintmark_pki::Issuer;
 use p256::PublicKey;
-use serde::Serialize;
 
-use super::{json, now};
+use super::now;
 use crate::clock::Disbelief;
 use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::vault::completable;
 use crate::vault::key_set::{secret_algorithm, token_label};
 use crate::vault::keyring::{
-    DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, device_ca_label, open_store,
+    DEVICE_CA, Identity, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, device_ca_label,
 };
 use crate::vault::reading::{Reading, verify};
 
@@ -32,35 +31,9 @@ pub(crate) struct Arguments {
     /// Check this key store alone, before there is a home
     #[arg(long, value_name = "URI")]
     keys: Option<UnparsedKeyUri>,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: &'static str,
-    checks: &'a [Check],
-}
-
-/// One thing that was tried.
-#[derive(Serialize)]
-struct Check {
-    check: String,
-    outcome: &'static str,
-    code: Option<String>,
-    message: String,
-    hint: Option<String>,
-    #[serde(skip)]
-    exit: Exit,
-}
-
-impl Check {
-    /// The vault works all the same.
-    fn warning(self) -> Self {
-        Self {
-            outcome: "warning",
-            exit: Exit::Done,
-            ..self
-        }
-    }
+    /// Try a medium as well: it is written, read back and left as it was
+    #[arg(long, value_name = "DIR")]
+    media: Option<PathBuf>,
 }
 
 /// The code of a mechanism that the way to a token does not offer.
@@ -72,9 +45,13 @@ pub(crate) fn execute(
     home: Option<&Path>,
     console: &Console,
 ) -> Result<Exit> {
-    let mut checks = Vec::new();
+    let mut checks = vec![places::process()];
+    if let Some(medium) = &arguments.media {
+        checks.extend(places::medium(medium));
+    }
     match &arguments.keys {
         Some(uri) => {
+            checks.push(places::clock(now().clock, None));
             keys(&uri.parse()?, None, &mut checks, console);
         }
         None => {
@@ -89,6 +66,9 @@ pub(crate) fn execute(
                     format!("{} is this user's alone", home.path().display()),
                 ),
             });
+            checks.push(places::rights(home.path()));
+            checks.push(places::space(home.path()));
+            checks.push(places::sync(home.path()));
             let uri = home.config().keys.clone();
             let reading = Reading::over(home);
             let identity = reading
@@ -106,7 +86,7 @@ pub(crate) fn execute(
             }
         }
     }
-    show(&checks, console)
+    Ok(console.checks(&checks)?)
 }
 
 /// The log, the trust in it, and the clock beside it.
@@ -175,48 +155,20 @@ fn keys(
     checks: &mut Vec<Check>,
     console: &Console,
 ) -> Option<Arc<dyn KeyStore>> {
-    let store = match open_store(uri, console) {
-        Ok(store) => store,
-        Err(error) => {
-            checks.push(bad("key store", &error));
-            return None;
-        }
-    };
-    let facts = store.facts();
-    let described = [
-        &facts.label,
-        &facts.manufacturer,
-        &facts.model,
-        &facts.serial,
-        &facts.library,
-    ];
-    let described: Vec<&str> = described
-        .into_iter()
-        .map(String::as_str)
-        .filter(|fact| !fact.is_empty())
-        .collect();
-    checks.push(good(
-        "key store",
-        format!("{}: {}", facts.kind, described.join(", ")),
-    ));
-    match store.self_test() {
-        Err(error) => checks.push(bad("self test", &error.into())),
-        Ok(probes) => checks.extend(probes.into_iter().map(|probe| match probe.outcome {
-            Ok(found) => good(&probe.name, found),
-            Err(why) if probe.mechanism_missing => lacking(
-                &probe.name,
-                identity.is_some(),
-                Error::environment(MECHANISM_MISSING, why),
-            ),
-            Err(why) => {
-                let error = Error::environment("TOKEN-UNFIT", why);
-                bad(
-                    &probe.name,
-                    &error.hint("the vault cannot work with this store; use another one"),
-                )
+    let found = examine(uri, &|question| console.secret(question));
+    for finding in found.findings {
+        checks.push(match finding.outcome {
+            Ok(found) => good(&finding.check, found),
+            Err(trouble) if trouble.code == MECHANISM_MISSING => {
+                lacking(&finding.check, identity.is_some(), Error::of_store(trouble))
             }
-        })),
+            Err(trouble) if trouble.works => {
+                bad(&finding.check, &Error::of_store(trouble)).warning()
+            }
+            Err(trouble) => bad(&finding.check, &Error::of_store(trouble)),
+        });
     }
+    let store = found.store?;
     for (label, purpose, expected) in [
         (
             VAULT_SIGN,
@@ -356,77 +308,9 @@ fn lacking(check: &str, is_vault: bool, error: Error) -> Check {
 }
 
 fn good(check: &str, message: impl Into<String>) -> Check {
-    Check {
-        check: check.to_owned(),
-        outcome: "ok",
-        code: None,
-        message: message.into(),
-        hint: None,
-        exit: Exit::Done,
-    }
+    Check::good(check, message)
 }
 
 fn bad(check: &str, error: &Error) -> Check {
-    let Failure {
-        code,
-        message,
-        cause,
-        hint,
-        exit,
-    } = error.failure();
-    let cause = cause
-        .as_ref()
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    Check {
-        check: check.to_owned(),
-        outcome: "bad",
-        code: Some(code.to_string()),
-        message: format!("{message}{cause}"),
-        hint: hint.clone(),
-        exit: *exit,
-    }
-}
-
-fn show(checks: &[Check], console: &Console) -> Result<Exit> {
-    let exit = checks
-        .iter()
-        .fold(Exit::Done, |exit, check| exit.worst(check.exit));
-    if console.is_json() {
-        json(
-            console,
-            &Report {
-                schema: "mintmark/doctor/1",
-                checks,
-            },
-        )?;
-        return Ok(exit);
-    }
-    let columns = ["check", "outcome", "found"].map(|name| (name, Align::Left));
-    let mut table = Table::new(columns);
-    for check in checks {
-        let style = if check.exit == Exit::Done {
-            Style::Good
-        } else {
-            Style::Bad
-        };
-        let outcome = console.styled(style, check.outcome);
-        let code = check
-            .code
-            .as_ref()
-            .map(|code| format!("[{code}] "))
-            .unwrap_or_default();
-        table.row([
-            check.check.clone(),
-            outcome,
-            format!("{code}{}", check.message),
-        ]);
-    }
-    console.table(&table);
-    for check in checks {
-        if let Some(hint) = &check.hint {
-            console.note(format!("{}: {hint}", check.check));
-        }
-    }
-    Ok(exit)
+    Check::bad(check, error.failure())
 }

@@ -97,7 +97,7 @@ impl Fault {
 }
 
 /// What is known of the return value, if that is what failed.
-pub(super) fn returned(error: &CryptokiError) -> Option<ReturnValue> {
+pub(super) fn returned(error: &CryptokiError) -> Option<&'static ReturnValue> {
     match error {
         CryptokiError::Pkcs11(rv, _) => Some(explain(*rv)),
         _ => None,

@@ -28,7 +28,7 @@ use crate::pin::KeptPin;
 use crate::store::Liveness;
 
 /// Sessions per processor: one works in the token while another's result is being checked.
-const SESSIONS_PER_PROCESSOR: usize = 2;
+pub(super) const SESSIONS_PER_PROCESSOR: usize = 2;
 
 /// How often somebody who waits for a session looks whether the others hang.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -242,6 +242,34 @@ impl Pool {
                 return Err(self.gone(fault.describe()));
             }
             last_chance = true;
+        }
+    }
+
+    /// Opens up to `wanted` sessions beside those that are open, and closes them. How many the token gave.
+    pub(super) fn try_sessions(&self, wanted: usize) -> Result<usize, Error> {
+        self.call(|_, _| Ok(()))?;
+        let Connection::Up(slot) = self.state().connection else {
+            return Err(self.gone("its connection is lost".into()));
+        };
+        let pass = self.module.enter()?;
+        let mut open = Vec::new();
+        let refused = loop {
+            if open.len() == wanted {
+                break None;
+            }
+            match self.open_session(slot) {
+                Ok(session) => open.push(session),
+                Err(fault) => break Some(fault),
+            }
+        };
+        let count = open.len();
+        drop(open);
+        drop(pass);
+        match refused {
+            Some(fault) if fault.rv() != Some(RvError::SessionCount) => {
+                Err(fault.into_error(&self.store))
+            }
+            _ => Ok(count),
         }
     }
 
@@ -596,7 +624,7 @@ pub(super) fn logged_in(session: &Session) -> Result<bool, CryptokiError> {
     Ok(matches!(state, SessionState::RwUser | SessionState::RoUser))
 }
 
-fn processors() -> usize {
+pub(super) fn processors() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 

@@ -4,14 +4,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use cryptoki::context::Function;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
 use p256::PublicKey;
 
 use super::attributes::{self, Problem};
 use super::fault::Fault;
 use super::key::{self, Name};
-use super::pool::Pool;
+use super::pool::{Pool, SESSIONS_PER_PROCESSOR, processors};
 use super::secret;
 use super::transport::{self, Trial};
 use crate::error::Error;
@@ -28,6 +28,7 @@ pub(super) fn run(pool: &Pool) -> Vec<Probe> {
     [
         ("login", pool.call(|session, _| login(session))),
         ("random", pool.call(|session, _| random(session))),
+        ("sessions", sessions(pool)),
         (
             "sign",
             pool.call(|session, _| with_key(session, pool.store(), Purpose::Sign)),
@@ -48,6 +49,8 @@ pub(super) fn run(pool: &Pool) -> Vec<Probe> {
             "cmac",
             pool.call(|session, _| mac(session, SecretAlgorithm::Aes256)),
         ),
+        ("data", pool.call(|session, _| data_object(session))),
+        ("labels", pool.call(|session, _| long_label(session))),
     ]
     .into_iter()
     .map(|(name, outcome)| Probe::of(name, outcome))
@@ -66,6 +69,88 @@ fn login(session: &Session) -> Result<String, Fault> {
         _ => Err(Fault::Token {
             action: "stay logged in",
             error: CryptokiError::Pkcs11(RvError::UserNotLoggedIn, Function::Login),
+        }),
+    }
+}
+
+/// As many sessions at once as a busy vault uses.
+fn sessions(pool: &Pool) -> Result<String, Error> {
+    let wanted = processors() * SESSIONS_PER_PROCESSOR;
+    Ok(match pool.try_sessions(wanted)? {
+        0 => "one alone: everything goes one after the other".into(),
+        count if count < wanted => format!(
+            "{count} at once beside the first, of {wanted} that this machine could use: it works, and more slowly"
+        ),
+        count => format!("{count} at once beside the first"),
+    })
+}
+
+/// Makes a private data object for this session, as an anchor is one that stays, and reads it back.
+fn data_object(session: &Session) -> Result<String, Fault> {
+    let value = [0x5a; 1024];
+    let template = [
+        Attribute::Class(ObjectClass::DATA),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Application(b"mintmark".to_vec()),
+        Attribute::Label(PROBE_LABEL.into()),
+        Attribute::Value(value.into()),
+    ];
+    let made = match session.create_object(&template) {
+        Ok(made) => made,
+        Err(error) => {
+            let reason = transport::refusal(session, error)?;
+            return Ok(format!(
+                "not tried: the token makes none for a session alone ({reason})"
+            ));
+        }
+    };
+    let read = session.get_attributes(made, &[AttributeType::Value]);
+    destroy(session, made)?;
+    let same = read
+        .map_err(Fault::while_("read a data object"))?
+        .contains(&Attribute::Value(value.into()));
+    match same {
+        true => Ok("a private data object of 1024 bytes was made, read back and removed".into()),
+        false => Err(Fault::Token {
+            action: "give back a data object as it was made",
+            error: CryptokiError::InvalidValue,
+        }),
+    }
+}
+
+/// Makes an object whose label is as long as any here, and finds it by the whole label and by no other. A token's own label
+/// has 32 bytes at most; some tokens keep no more of an object's.
+fn long_label(session: &Session) -> Result<String, Fault> {
+    const BYTES: usize = 64;
+    let label = format!(
+        "{PROBE_LABEL}-{}",
+        "x".repeat(BYTES - PROBE_LABEL.len() - 1)
+    );
+    let mut template = secret::template(&label, SecretAlgorithm::HmacSha256, false);
+    template.push(Attribute::Value(vec![0x5a; 32]));
+    let made = match session.create_object(&template) {
+        Ok(made) => made,
+        Err(error) => {
+            let reason = transport::refusal(session, error)?;
+            return Ok(format!(
+                "not tried: the token takes no such object ({reason})"
+            ));
+        }
+    };
+    let find = |label: &str| session.find_objects(&[Attribute::Label(label.into())]);
+    let (whole, cut) = (find(&label), find(label.get(..32).unwrap_or_default()));
+    destroy(session, made)?;
+    let found = |outcome: Result<Vec<ObjectHandle>, CryptokiError>| {
+        outcome
+            .map(|handles| handles.contains(&made))
+            .map_err(Fault::while_("find an object by its label"))
+    };
+    match (found(whole)?, found(cut)?) {
+        (true, false) => Ok(format!("a label of {BYTES} bytes is kept whole")),
+        _ => Err(Fault::Token {
+            action: "keep a label of 64 bytes whole",
+            error: CryptokiError::InvalidValue,
         }),
     }
 }

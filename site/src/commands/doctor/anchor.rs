@@ -1,8 +1,9 @@
 //! What the token knows of the log, and whether this home is the one that goes with it.
 
+use mintmark_console::Check;
 use mintmark_keys::KeyStore;
 
-use super::{Check, bad, good};
+use super::{bad, good};
 use crate::failure::Error;
 use crate::vault::anchor::{Inspected, inspect, lease_in_words};
 use crate::vault::reading::Reading;
