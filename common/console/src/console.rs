@@ -309,6 +309,19 @@ impl Console {
             .suspend(|| prompt::secret(&printable_line(prompt)))
     }
 
+    /// Shows a secret at the terminal itself, whatever standard output is, until Enter is pressed; then it is erased.
+    ///
+    /// # Errors
+    /// When there is no terminal.
+    pub fn show_secret(&self, text: &str, question: &str) -> io::Result<()> {
+        if self.asker.is_some() {
+            return Err(io::Error::other(
+                "secrets are shown at the process's own terminal alone",
+            ));
+        }
+        self.bars.suspend(|| prompt::show_secret(text, question))
+    }
+
     /// Has the person type `identifier` before something is done that cannot be undone.
     ///
     /// `what` says what will be done, such as `revoke site berlin`. `given` is the value of `--confirm`.
