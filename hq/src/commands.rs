@@ -9,8 +9,8 @@ mod approval;
 mod audit;
 mod ca;
 mod device;
-mod entitlement;
 mod doctor;
+mod entitlement;
 mod init;
 mod media;
 mod mistaken;
@@ -94,14 +94,10 @@ enum Command {
     /// What headquarters signs about all devices, for those who have no registry to look in.
     #[command(subcommand)]
     Status(status::Status),
-    /// Print a completion script for a shell.
-    Completion {
-    /// Seal headquarters' home, but no key, into one file that opens with words on paper
-    Backup(Box<mintmark_backup::command::BackupArguments>),
-    /// Put headquarters' home back from a backup, where no home is
-    Restore(Box<mintmark_backup::command::RestoreArguments>),
     /// Check the module, the tokens, the keys and the home.
     Doctor(doctor::Doctor),
+    /// Print a completion script for a shell.
+    Completion {
         /// The shell.
         shell: Shell,
     },
@@ -195,6 +191,7 @@ fn dispatch(
         Command::Device(device) => device.run(home, console),
         Command::Ca(ca) => ca.run(home, console),
         Command::Status(status) => status.run(home, console),
+        Command::Doctor(doctor) => doctor.run(home, console),
         Command::Completion { shell } => {
             mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
                 .map_err(|error| Failure::output(&error))?;
@@ -202,9 +199,6 @@ fn dispatch(
         }
         Command::Manual { dir } => {
             mintmark_console::manual::<Cli>(dir)?;
-        Command::Doctor(doctor) => doctor.run(home, console),
-        Command::Backup(arguments) => backup::run(&arguments, home, console),
-        Command::Restore(arguments) => restore::run(&arguments, home, console),
             Ok(Exit::Done)
         }
     }
