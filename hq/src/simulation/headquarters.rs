@@ -184,16 +184,16 @@ impl Template {
         let folder = folder();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         fs::write(at("pin"), format!("{PIN}\n")).unwrap();
-        for (store, keys) in [
-            (
-                "hq",
-                &[
-                    ("root", "sign"),
         fs::set_permissions(
             at("pin"),
             std::os::unix::fs::PermissionsExt::from_mode(0o600),
         )
         .unwrap();
+        for (store, keys) in [
+            (
+                "hq",
+                &[
+                    ("root", "sign"),
                     ("dispatch", "sign"),
                     ("report", "sign"),
                     ("audit", "agree"),
