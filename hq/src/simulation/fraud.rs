@@ -7,7 +7,7 @@
 
 use mintmark_ledger::decide::{DeviceRecord, Input, Lookup, LookupError, decide};
 use mintmark_ledger::entry::{
-    Body, BundleSealed, Entry, LogSequence, Request, Reserved, Signed, Submission,
+    Body, BundleSealed, Entry, LogSequence, Request, Reserved, Signed, StationTerms, Submission,
 };
 use mintmark_ledger::ledger::Fact;
 use mintmark_ledger::{State, Submitted};
@@ -16,7 +16,7 @@ use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
 use super::random::Random;
 use super::software::moved;
-use super::vault::{Backup, Until, Vault};
+use super::vault::{Answer, Backup, Until, Vault};
 
 /// What somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,16 +27,18 @@ pub(super) enum Fraud {
     EditRecord,
     DropTail,
     RestoreBackup,
+    Station,
 }
 
 /// Every fraud.
-pub(super) const FRAUDS: [Fraud; 6] = [
+pub(super) const FRAUDS: [Fraud; 7] = [
     Fraud::OverIssue,
     Fraud::ReuseSlot,
     Fraud::BackDate,
     Fraud::EditRecord,
     Fraud::DropTail,
     Fraud::RestoreBackup,
+    Fraud::Station,
 ];
 
 /// The newest bundle of a vault that headquarters holds.
@@ -76,11 +78,12 @@ impl Fraud {
         (held, backup): (Option<Held>, Option<&Backup>),
         fresh: &mut dyn FnMut() -> CertificationRequest,
     ) -> Option<Done> {
+        let console = StationId::console();
         match self {
             Self::OverIssue => {
                 let beyond = random.below(3);
                 let at = vault.state().mark().max(now);
-                let slot = forge(vault, at, &fresh(), |authorised, _| {
+                let slot = forge(vault, at, (&console, &fresh()), |authorised, _| {
                     Some(authorised + beyond)
                 })?;
                 Some(Done {
@@ -91,7 +94,7 @@ impl Fraud {
             Self::ReuseSlot => {
                 let at = vault.state().mark().max(now);
                 let mut spent = |_, next| (next > 0).then(|| random.below(next));
-                let slot = forge(vault, at, &fresh(), &mut spent)?;
+                let slot = forge(vault, at, (&console, &fresh()), &mut spent)?;
                 Some(Done {
                     what: format!("spends slot {slot} again"),
                     named: &["SLOT-REUSE"],
@@ -100,7 +103,7 @@ impl Fraud {
             Self::BackDate if random.chance(50) => {
                 let back = random.between(3600, 5 * 86_400);
                 let at = vault.state().mark() - back;
-                let slot = forge(vault, at, &fresh(), |_, next| Some(next))?;
+                let slot = forge(vault, at, (&console, &fresh()), |_, next| Some(next))?;
                 Some(Done {
                     what: format!("spends slot {slot} {back} seconds before the record before"),
                     named: &["TIME-BACK"],
@@ -129,15 +132,54 @@ impl Fraud {
                     named: &["FORK", "BUNDLE-CHAIN"],
                 })
             }
+            Self::Station => serve_station(vault, now, random, fresh),
         }
     }
+}
+
+/// Serves a station that was shut out, or one that had its units of the day.
+fn serve_station(
+    vault: &mut Vault,
+    now: u64,
+    random: &mut Random,
+    fresh: &mut dyn FnMut() -> CertificationRequest,
+) -> Option<Done> {
+    vault.unspent.as_ref()?;
+    let (station, at) = ("line-9".parse().unwrap(), vault.state().mark().max(now));
+    let terms = StationTerms {
+        products: None,
+        units_per_day: Some(1),
+        until: at + 60 * 86_400,
+        working_hours: None,
+    };
+    if vault.let_in(now, &station, 9, terms) != Answer::Issued {
+        return None;
+    }
+    let shut_out = random.chance(50);
+    if shut_out && vault.shut_out(now, &station) != Answer::Issued {
+        return None;
+    }
+    let at = vault.state().mark().max(at);
+    let next = |authorised, next| (next < authorised).then_some(next);
+    let mut slot = forge(vault, at, (&station, &fresh()), next)?;
+    if !shut_out {
+        slot = forge(vault, at, (&station, &fresh()), next)?;
+    }
+    let what = match shut_out {
+        true => "that was shut out",
+        false => "that had its units of the day",
+    };
+    Some(Done {
+        what: format!("spends slot {slot} for a station {what}"),
+        named: &["POLICY-BREACH"],
+    })
 }
 
 /// Spends the slot that is chosen by how many are authorised and which is the next, whatever the rules say.
 fn forge(
     vault: &mut Vault,
     time: u64,
-    csr: &CertificationRequest,
+    (station, csr): (&StationId, &CertificationRequest),
     choose: impl FnOnce(u64, u64) -> Option<u64>,
 ) -> Option<u64> {
     let unspent = vault.unspent.clone()?;
@@ -150,7 +192,7 @@ fn forge(
     let signature = vault.certifies(&tbs);
     let request = Request {
         product: PRODUCT.parse().unwrap(),
-        station: StationId::console(),
+        station: station.clone(),
         submission: Submission::Csr {
             der: csr.der().to_vec(),
         },

@@ -4,6 +4,7 @@
 mod copies;
 mod disk;
 mod media;
+mod stations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -267,9 +268,21 @@ impl Vault {
         self.declared.is_some()
     }
 
-    /// Somebody asks for a device certificate.
+    /// Somebody at the vault asks for a device certificate.
     pub(super) fn request(
         &mut self,
+        now: u64,
+        product: &str,
+        csr: &CertificationRequest,
+        until: Until,
+    ) -> Answer {
+        self.request_at(&StationId::console(), now, product, csr, until)
+    }
+
+    /// The same at a station.
+    pub(super) fn request_at(
+        &mut self,
+        station: &StationId,
         now: u64,
         product: &str,
         csr: &CertificationRequest,
@@ -283,7 +296,7 @@ impl Vault {
         let product = product.parse().unwrap();
         let input = Input::Request {
             product: &product,
-            station: &StationId::console(),
+            station,
             submission: Submitted::Verified(csr),
         };
         let ledger = self.ledger.as_mut().unwrap();

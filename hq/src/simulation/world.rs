@@ -2,6 +2,7 @@
 
 mod ending;
 mod misfortune;
+mod stations;
 mod sticks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use mintmark_ledger::entry::DeviceAction;
 use mintmark_pki::CertificationRequest;
+use mintmark_protocol::identifier::StationId;
 
 use super::fraud::{Done, FRAUDS, Fraud, Held};
 use super::headquarters::{BEGINNING, Files, Headquarters, MAIN};
@@ -173,7 +175,7 @@ impl World {
         let hq = Headquarters::new();
         let mut random = Random::new(seed);
         let kinds = FRAUDS.len() as u64 + 2;
-        // Two runs of eight are without any fraud.
+        // Two runs of nine are without any fraud.
         let fraud = FRAUDS.get((seed % kinds) as usize).copied();
         let plan = fraud.map(|fraud| Plan {
             fraud,
@@ -291,6 +293,10 @@ impl World {
                 self.change_device(vault);
                 continue;
             }
+            if self.random.chance(12) {
+                self.change_station(vault);
+                continue;
+            }
             let product = match self.random.chance(70) {
                 true => PRODUCT,
                 false => OTHER_PRODUCT,
@@ -307,7 +313,8 @@ impl World {
                 Some(known) => known,
                 None => (product, self.new_device(vault)),
             };
-            let answer = self.ask(vault, product, (device, 0), until);
+            let station = self.some_station();
+            let answer = self.ask_at(&station, (vault, product), (device, 0), until);
             if matches!(answer, Answer::Issued | Answer::Crashed) {
                 self.made[vault].push((product, device));
             }
@@ -324,20 +331,33 @@ impl World {
         &mut self,
         vault: usize,
         product: &'static str,
+        device: (usize, usize),
+        until: Until,
+    ) -> Answer {
+        self.ask_at(&StationId::console(), (vault, product), device, until)
+    }
+
+    fn ask_at(
+        &mut self,
+        station: &StationId,
+        (vault, product): (usize, &'static str),
         (device, key): (usize, usize),
         until: Until,
     ) -> Answer {
         let request = request(vault, device, key);
-        let answer = self.vaults[vault].request(self.now, product, request, until);
+        let answer = self.vaults[vault].request_at(station, self.now, product, request, until);
         let site = SITES[vault];
         self.note(format_args!(
-            "{site} is asked for {product} {device} (key {key}): {answer:?}"
+            "{site} is asked at {station} for {product} {device} (key {key}): {answer:?}"
         ));
         match answer {
             Answer::Issued if self.is_honest(vault) => self.issued += 1,
             Answer::Crashed => self.count("power cuts"),
             Answer::Refused(ref code) if code.starts_with("CREDIT-") => {
                 self.count("requests beyond the credit");
+            }
+            Answer::Refused(ref code) if code.starts_with("STATION-") => {
+                self.count("requests that a station may not make");
             }
             Answer::Refused(ref code) if code.starts_with("CLOCK-") => {
                 self.count("requests at a wrong clock");
