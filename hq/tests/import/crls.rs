@@ -354,4 +354,10 @@ fn a_vault_that_scraps_and_brings_no_crl_is_found_and_one_that_brings_it_is_not(
         report_good(&hq, &mut vault, name, &crl);
     }
     assert_eq!(overdue(&hq, 20), None);
+    // Nor is it in a registry of the version before, which did not note what came.
+    let sql = rusqlite::Connection::open(hq.path("home/registry.sqlite")).unwrap();
+    let back = "DROP TABLE crls_held; PRAGMA user_version = 9";
+    sql.execute_batch(back).unwrap();
+    drop(sql);
+    assert_eq!(overdue(&hq, 20), None);
 }

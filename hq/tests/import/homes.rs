@@ -153,7 +153,8 @@ fn what_ended_a_device_is_carried_over_from_the_registry_before() {
     assert_eq!(statuses("A0"), ["scrapped"]);
     assert_eq!(statuses("A1"), ["superseded", "good"]);
     let sql = rusqlite::Connection::open(hq.path("home/registry.sqlite")).unwrap();
-    let back = "DROP TABLE withdrawals; DROP TABLE device_cas_in_force; PRAGMA user_version = 8";
+    let back = "DROP TABLE withdrawals; DROP TABLE device_cas_in_force; DROP TABLE crls_held;
+                PRAGMA user_version = 8";
     sql.execute_batch(back).unwrap();
     drop(sql);
     assert_eq!((shown("A0"), shown("A1")), before);
