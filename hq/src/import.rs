@@ -376,7 +376,7 @@ impl<'a> Importer<'a> {
             let (name, bundle) = (&arrived.vault.name, arrived.bundle.content());
             let stem = arrived.bundle.fingerprint().to_string();
             for (number, facts) in (1..).zip(&bundle.segments) {
-                if let Ok(file) = records::file(bundle, number, facts, arrived.read) {
+                if let Ok(file) = records::signed_for(bundle, number, facts, arrived.read) {
                     let path = self
                         .record
                         .evidence(name, &format!("{stem}.seg{number:04}"));

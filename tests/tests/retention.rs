@@ -173,14 +173,7 @@ fn what_a_restored_headquarters_has_forgotten_is_not_pruned() {
     world.requests("second", 3..=5);
     world.issue("second").ok();
     report(&world);
-    fs::remove_dir_all(world.path("hq")).unwrap();
-    files::copy(&world.path("hq-copy"), &world.path("hq"));
-    fs::remove_dir_all(world.path("media")).unwrap();
-    fs::create_dir(world.path("media")).unwrap();
-    let draft = "$D/officers/epoch.draft";
-    world.hq(&format!("trust epoch --output {draft}")).ok();
-    world.approve(draft);
-    world.hq("trust publish --media $D/media").ok();
+    restore_headquarters(&world);
     world.carry_out("berlin").exits_done();
     world.set_clock(2 * DAY);
 
@@ -196,6 +189,41 @@ fn what_a_restored_headquarters_has_forgotten_is_not_pruned() {
     assert!(rest["end"].as_u64() > first["end"].as_u64(), "{rest}");
     world.issue("second").exits(1);
     world.site("audit verify").ok();
+}
+
+/// Headquarters goes back to `$D/hq-copy`, and says so; the sticks are gone.
+fn restore_headquarters(world: &World) {
+    fs::remove_dir_all(world.path("hq")).unwrap();
+    files::copy(&world.path("hq-copy"), &world.path("hq"));
+    fs::remove_dir_all(world.path("media")).unwrap();
+    fs::create_dir(world.path("media")).unwrap();
+    let draft = "$D/officers/epoch.draft";
+    world.hq(&format!("trust epoch --output {draft}")).ok();
+    world.approve(draft);
+    world.hq("trust publish --media $D/media").ok();
+}
+
+#[test]
+fn a_vault_that_is_asked_again_for_what_it_pruned_needs_the_bundles_that_brought_it() {
+    let world = retaining(2);
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    report(&world);
+    world.set_clock(2 * DAY);
+    assert!(number(&prune(&world), "records") > 0);
+    files::copy(&world.path("berlin/outbox"), &world.path("outbox-copy"));
+    restore_headquarters(&world);
+    world.carry_out("berlin").exits_done();
+    for file in files::below(&world.path("berlin/outbox")) {
+        fs::remove_file(file).unwrap();
+    }
+    let refused = world.site("media export $D/media").fails(4, "LOG-PRUNED");
+    assert!(refused.stderr.contains("outbox"), "{refused}");
+    // With them, headquarters gets what it forgot.
+    fs::remove_dir_all(world.path("berlin/outbox")).unwrap();
+    files::copy(&world.path("outbox-copy"), &world.path("berlin/outbox"));
+    world.carry_home("berlin");
+    let account = world.reconcile()["accounts"][0].clone();
+    assert_eq!(number(&account, "good"), 2);
 }
 
 #[test]

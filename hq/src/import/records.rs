@@ -41,8 +41,8 @@ fn rotten(number: usize, error: mintmark_protocol::Error) -> Failure {
         .hint("keep the file, stop production at this vault and tell your security officer")
 }
 
-/// Reads a segment's file and checks that it is the one that the bundle names.
-pub(crate) fn file(
+/// Reads a segment's file and checks that it is the one that the bundle names, whatever else is wrong with it.
+pub(crate) fn signed_for(
     bundle: &Bundle,
     number: usize,
     facts: &SegmentFacts,
@@ -75,8 +75,19 @@ pub(crate) fn file(
             "the stick may be damaged: have the site export again, on another one",
         ));
     }
+    Ok(bytes)
+}
+
+/// Reads a segment's file and checks that it is what the bundle says.
+pub(crate) fn file(
+    bundle: &Bundle,
+    number: usize,
+    facts: &SegmentFacts,
+    read: ReadSegment<'_>,
+) -> Result<Vec<u8>, Failure> {
+    let bytes = signed_for(bundle, number, facts, read)?;
     // It is the very file that was signed for, so what the bundle says of its size is the vault's own untruth.
-    if found_bytes != facts.file_bytes {
+    if bytes.len() as u64 != facts.file_bytes {
         let why = "the bundle says another size of this file than it has";
         let what = "audit segment";
         return Err(rotten(

@@ -6,7 +6,7 @@ use mintmark_ledger::entry::{Body, Refused};
 use mintmark_protocol::bundle::{Bundle, DispatchSeen};
 use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
-use super::support::{Change, Hq, Vault, csr};
+use super::support::{Change, Hq, Run, Vault, csr, run_in};
 
 /// A headquarters that holds one bundle of a vault, which has gone on since.
 fn reported() -> (Hq, Vault) {
@@ -139,6 +139,41 @@ fn a_segment_that_the_vault_signed_for_and_nobody_can_read() {
     }
     let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
     assert_eq!(found, ["SEGMENT-ROTTEN", "FORK"]);
+    expect_an_auditor_finds_the_same(&hq);
+}
+
+/// Hands everything to an auditor, who comes to the same findings, each with the same evidence.
+#[track_caller]
+fn expect_an_auditor_finds_the_same(hq: &Hq) {
+    let path = |name: &str| hq.path(name).to_str().unwrap().to_owned();
+    let (keys, pem, file) = (hq.keys_of("auditor"), path("auditor.pem"), path("grant"));
+    let done = |run: Run, exit: i32| {
+        assert_eq!(run.exit, exit, "{}{}", run.stdout, run.stderr);
+        run.json()
+    };
+    done(
+        hq.run(&["audit", "key", "--keys", &keys, "--output", &pem]),
+        0,
+    );
+    let (_, pin) = keys.split_once("pin-source=file:").unwrap();
+    let pin = fs::read_to_string(pin).unwrap();
+    mintmark_tests::rounds::reduce(&hq.path("auditor.keys"), pin.trim_end());
+    let grant = ["audit", "grant", "--auditor", &pem, "--output", &file];
+    done(hq.run(&grant), 0);
+    let trust = done(hq.run(&["trust", "show"]), 0);
+    let trust = trust["fingerprint"].as_str().unwrap();
+    let verify = [
+        "audit",
+        "verify",
+        &file,
+        "--fingerprint",
+        trust,
+        "--keys",
+        &keys,
+    ];
+    let said = done(run_in(&hq.path("auditors"), &verify), 1);
+    assert_eq!(said["same_as_headquarters"], true, "{said:#}");
+    assert_eq!(said["findings"], hq.reconcile().1["findings"]);
 }
 
 #[test]
@@ -150,6 +185,7 @@ fn a_segment_of_another_size_than_the_vault_signed_for() {
         let (hq, mut vault) = reported();
         let stick = vault.report_changed(&hq.path("second"), &change);
         refused(&hq, &stick, "SEGMENT-ROTTEN", "SEGMENT-ROTTEN");
+        expect_an_auditor_finds_the_same(&hq);
     }
 }
 
