@@ -20,7 +20,6 @@
 //! few keys, and hardly one that is touched again.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -44,6 +43,14 @@ use crate::storage_error::io_error;
 /// The memory that sled may use for its cache, in bytes. What is read again soon is the last run; and sled keeps a node in
 /// each of 256 parts of its cache at least, and forgets nothing in a part before it was asked for 64 nodes of it.
 const CACHE_BYTES: u64 = 256 << 10;
+
+/// How often the nodes that were written are asked for afterwards. sled has its nodes in 256 parts, and finds out what a part
+/// may forget once it was asked for 64 of them: what was written would stay in memory until then, and it is hardly ever
+/// needed again.
+const ASKED_AFTER_WRITING: usize = 16;
+
+/// How many keys a node of sled has that is one of several.
+const NODE_KEYS_MIN: usize = 8;
 
 /// In what pieces sled writes its file, in bytes; it holds some of them.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -267,6 +274,16 @@ impl SledIndex {
         }
     }
 
+    /// Has sled forget the nodes of these buckets, all but a few: see [`ASKED_AFTER_WRITING`].
+    fn let_go(&self, written: &[[u8; 7]]) -> Result<(), StorageError> {
+        for _ in 0..ASKED_AFTER_WRITING {
+            for key in written.iter().step_by(NODE_KEYS_MIN) {
+                self.sled(|db| db.get(key))?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many keys the database has.
     #[cfg(test)]
     pub(super) fn database_keys(&self) -> usize {
@@ -403,24 +420,38 @@ impl IndexStore for SledIndex {
     }
 
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
-        let mut buckets = BTreeMap::new();
+        let mut by_bucket: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for (key, change) in batch.changes {
             let place = Place::of(&key);
-            let run = self.runs.open();
-            let bucket = match buckets.entry((run, place.bucket)) {
-                Entry::Occupied(read) => read.into_mut(),
-                Entry::Vacant(unread) => unread.insert(self.bucket(run, place.bucket)?),
-            };
-            if bucket.0.insert(key, change).is_none() {
-                self.runs.add(run, &place);
-            }
+            let entries = by_bucket.entry(place.bucket).or_default();
+            entries.push((place, key, change));
         }
-        let mut changes = sled::Batch::default();
-        for ((run, at), bucket) in buckets {
-            changes.insert(&bucket_key(run, at), bucket.to_bytes());
+        let (mut changes, mut written) = (sled::Batch::default(), Vec::new());
+        // One bucket is unpacked at a time.
+        for (at, entries) in by_bucket {
+            let mut run = self.runs.open();
+            let mut bucket = self.bucket(run, at)?;
+            let mut pack = |run, bucket: &Bucket| {
+                let key = bucket_key(run, at);
+                changes.insert(&key, bucket.to_bytes());
+                written.push(key);
+            };
+            for (place, key, change) in entries {
+                let open = self.runs.open();
+                if open != run {
+                    pack(run, &bucket);
+                    run = open;
+                    bucket = self.bucket(run, at)?;
+                }
+                if bucket.0.insert(key, change).is_none() {
+                    self.runs.add(run, &place);
+                }
+            }
+            pack(run, &bucket);
         }
         changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
         self.sled(|db| db.apply_batch(changes))?;
+        self.let_go(&written)?;
         self.head = Some(head);
         Ok(())
     }
