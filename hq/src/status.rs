@@ -1,6 +1,6 @@
 //! The status of all devices: what HQ signs for those who have no registry to look in.
 
-use mintmark_console::Failure;
+use mintmark_console::{Console, Failure};
 use mintmark_protocol::bundle::Checkpoint;
 use mintmark_protocol::digest_set::{BITS_MAX, DigestSet, cut};
 use mintmark_protocol::dossier::DeviceState;
@@ -18,12 +18,12 @@ use crate::serials::Serials;
 pub(crate) fn of(
     sql: &Connection,
     serials: &Serials<'_>,
-    trust_version: u64,
-    made_at: u64,
+    (trust_version, made_at): (u64, u64),
+    console: &Console,
 ) -> Result<Status, Failure> {
     let mut of_vaults = Vec::new();
     for vault in vaults::all(sql)?.iter().filter(|vault| vault.granted) {
-        of_vaults.push(of_vault(sql, serials, vault)?);
+        of_vaults.push(of_vault(sql, serials, vault, console)?);
     }
     Ok(Status {
         made_at,
@@ -36,12 +36,16 @@ fn of_vault(
     sql: &Connection,
     serials: &Serials<'_>,
     vault: &Vault,
+    console: &Console,
 ) -> Result<VaultStatus, Failure> {
     let name = &vault.name;
     let states = DeviceStates::of(sql, name, serials.of(vault)?)?;
     let mut by_state: [Vec<u128>; DeviceState::ALL.len()] = Default::default();
     let mut numbers = Vec::new();
+    let what = format!("looking at devices of {name}");
+    let progress = console.progress(&what, Some(devices::count(sql, name)?));
     devices::each(sql, name, |unit| {
+        progress.advance(1);
         // What was reserved and not signed is no certificate.
         if unit.issued_at.is_none() {
             return;
@@ -54,6 +58,7 @@ fn of_vault(
         let serial = Fingerprint::of(&states.serial(&unit));
         numbers.push(cut(&serial, BITS_MAX));
     })?;
+    progress.finish();
     let mut of_device_cas = Vec::new();
     for device_ca in device_cas::granted(sql, name)? {
         if let (Some(fingerprint), Some(certificate)) =

@@ -106,6 +106,14 @@ fn let_in_and_out(kind: Stores) {
     world
         .site("station revoke line-2 --confirm line-1 --reason stolen")
         .fails(3, "CONFIRMATION-MISMATCH");
+    // What would be decided, of one that is let in and of one that is not; and nothing is.
+    world
+        .site("station revoke line-2 --dry-run --reason stolen")
+        .ok();
+    world
+        .site("station revoke line-9 --dry-run --reason stolen")
+        .fails(1, "STATION-UNKNOWN");
+    assert_eq!(column(&stations(&world), "state"), ["approved", "approved"]);
     world
         .site("station revoke line-2 --confirm line-2 --reason stolen")
         .ok();

@@ -29,6 +29,30 @@ impl Exit {
         self as u8
     }
 
+    /// Every one of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Negative,
+        Self::Usage,
+        Self::Environment,
+        Self::Integrity,
+        Self::Unknown,
+    ];
+
+    /// What it means, in words.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Negative => {
+                "a negative verdict: refused by policy, discrepancy found, invalid signature"
+            }
+            Self::Usage => "usage or configuration",
+            Self::Environment => "environment (file, HSM, PIN, cancelled); nothing changed",
+            Self::Integrity => "integrity: broken chain, rollback, fork; stop the line",
+            Self::Unknown => "outcome unknown: recovery must look",
+        }
+    }
+
     /// The worse of two ends, for a command that did several things.
     ///
     /// From the worst: integrity, unknown, environment, usage, negative, done. This is not the order of the numbers:
@@ -66,8 +90,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_the_documented_ones() {
-        let all = [Done, Negative, Usage, Environment, Integrity, Unknown];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

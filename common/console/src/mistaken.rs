@@ -25,6 +25,14 @@ pub(crate) fn hint(
     typed.push(word);
     let typed = typed.join(" ");
     if let Some(neighbour) = neighbour {
+        let whole = after(arguments, word).map(|verb| format!("{typed} {verb}"));
+        let whole = neighbour
+            .commands
+            .iter()
+            .find(|command| whole.as_deref() == Some(**command));
+        if let Some(command) = whole {
+            return Some(elsewhere(neighbour, &[command]));
+        }
         let found = under(neighbour.commands.iter().copied(), &typed);
         if !found.is_empty() {
             return Some(elsewhere(neighbour, &found));
@@ -62,6 +70,13 @@ fn before<'a>(mut command: &'a Command, arguments: &'a [OsString], word: &str) -
         }
     }
     typed
+}
+
+/// What was typed after the command that is none.
+fn after<'a>(arguments: &'a [OsString], word: &str) -> Option<&'a str> {
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    words.find(|argument| *argument == word)?;
+    words.next()
 }
 
 /// Every command that does something, without the tool's name.
@@ -150,8 +165,12 @@ mod tests {
             ("hq issue", "that is for a vault: `site issue`"),
             ("hq --home media issue", "that is for a vault: `site issue`"),
             (
-                "hq device scrap X",
+                "hq device",
                 "that is for a vault: `site device scrap`, `site device void`",
+            ),
+            (
+                "hq device scrap X",
+                "that is for a vault: `site device scrap`",
             ),
             ("hq media eject", "that is for a vault: `site media eject`"),
             ("hq scrap", "that is for a vault: `site device scrap`"),

@@ -1,6 +1,6 @@
 //! Completions and manual pages, made from the command line's own definition.
 
-use crate::files;
+use crate::{Exit, files};
 use clap::{Command, CommandFactory};
 pub use clap_complete::Shell;
 use std::io::{self, Write};
@@ -28,15 +28,40 @@ pub fn manual<C: CommandFactory>(dir: impl AsRef<Path>) -> Result<(), files::Err
     // A page `hq-help.1` for the `help` command would repeat the tree a second time.
     let mut command = C::command().disable_help_subcommand(true);
     command.build();
-    page(&command, dir.as_ref())
+    let everywhere = everywhere(command.get_name());
+    page(&command, &everywhere, dir.as_ref())
 }
 
-fn page(command: &Command, dir: &Path) -> Result<(), files::Error> {
+/// What holds for every command of a tool, as the end of its page (man-pages(7)).
+fn everywhere(tool: &str) -> String {
+    let mut text = ".SH \"EXIT STATUS\"\n".to_owned();
+    for exit in Exit::ALL {
+        text.push_str(&format!(
+            ".TP\n\\fB{}\\fR\n{}\n",
+            exit.code(),
+            exit.meaning()
+        ));
+    }
+    text.push_str(".SH ENVIRONMENT\n");
+    let home = format!("{}_HOME", tool.to_uppercase());
+    for (name, meaning) in [
+        (
+            home.as_str(),
+            "the home folder, where \\-\\-home is not given",
+        ),
+        ("NO_COLOR", "if it holds anything, nothing is coloured"),
+    ] {
+        text.push_str(&format!(".TP\n\\fB{name}\\fR\n{meaning}\n"));
+    }
+    text
+}
+
+fn page(command: &Command, everywhere: &str, dir: &Path) -> Result<(), files::Error> {
     for subcommand in command
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
     {
-        page(subcommand, dir)?;
+        page(subcommand, everywhere, dir)?;
     }
     let manual = clap_mangen::Man::new(command.clone());
     let path = dir.join(manual.get_filename());
@@ -44,6 +69,7 @@ fn page(command: &Command, dir: &Path) -> Result<(), files::Error> {
     manual
         .render(&mut text)
         .map_err(|source| files::Error::new(files::Operation::Write, &path, source))?;
+    text.extend_from_slice(everywhere.as_bytes());
     files::write_public_replace(&path, &text)
 }
 
@@ -90,6 +116,14 @@ mod tests {
             text.contains("Enrol a vault") && text.contains("\\-\\-json"),
             "{text}"
         );
+        for section in [
+            "EXIT STATUS",
+            "integrity: broken chain",
+            "HQ_HOME",
+            "NO_COLOR",
+        ] {
+            assert!(text.contains(section), "{text}");
+        }
     }
 
     #[test]

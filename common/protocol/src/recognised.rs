@@ -21,11 +21,11 @@ pub enum Recognised {
     Message(Kind),
     /// A policy in TOML.
     Policy,
-    /// A PKCS#10 certification request in PEM.
+    /// A PKCS#10 certification request.
     CertificationRequest,
-    /// A certificate in PEM.
+    /// A certificate.
     Certificate,
-    /// A certificate revocation list in PEM.
+    /// A certificate revocation list.
     RevocationList,
     /// A public key in PEM.
     PublicKey,
@@ -42,7 +42,7 @@ impl Recognised {
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::of_text(text),
-            Err(_) => Self::of_message(bytes),
+            Err(_) => Self::of_der(bytes).or_else(|| Self::of_message(bytes)),
         }
     }
 
@@ -52,6 +52,16 @@ impl Recognised {
     pub fn correction(bytes: &[u8], takes: impl Fn(Self) -> bool) -> Option<String> {
         let found = Self::of(bytes).filter(|found| !takes(*found))?;
         Some(format!("it is {found}: {}", found.taken_by()))
+    }
+
+    /// By the first element of the first element: RFC 2986 section 4.1, RFC 5280 sections 4.1 and 5.1.
+    fn of_der(bytes: &[u8]) -> Option<Self> {
+        match inside(inside(bytes)?)? {
+            [0xa0, ..] => Some(Self::Certificate),
+            [0x02, 0x01, 0x00, 0x30, ..] => Some(Self::CertificationRequest),
+            [0x02, 0x01, 0x01, 0x30, ..] => Some(Self::RevocationList),
+            _ => None,
+        }
     }
 
     fn of_message(bytes: &[u8]) -> Option<Self> {
@@ -132,6 +142,18 @@ impl Recognised {
     }
 }
 
+/// What follows the header of a SEQUENCE in DER (X.690 section 8.1.3).
+fn inside(bytes: &[u8]) -> Option<&[u8]> {
+    let (&[0x30, length], rest) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    match length {
+        0..=0x7f => Some(rest),
+        0x81..=0x84 => rest.get(usize::from(length & 0x7f)..),
+        _ => None,
+    }
+}
+
 impl fmt::Display for Recognised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -176,6 +198,29 @@ mod tests {
             (String::new(), None),
         ] {
             assert_eq!(Recognised::of(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_der_is_known_by_its_beginning() {
+        for (bytes, expected) in [
+            (
+                &[0x30, 0x82, 1, 0, 0x30, 0x81, 0xf0, 0x02, 1, 0, 0x30, 0xff][..],
+                Some(Recognised::CertificationRequest),
+            ),
+            (
+                &[0x30, 0x82, 1, 0, 0x30, 0x7f, 0xa0, 0x03, 0xff],
+                Some(Recognised::Certificate),
+            ),
+            (
+                &[0x30, 0x81, 9, 0x30, 0x7f, 0x02, 1, 1, 0x30, 0xff],
+                Some(Recognised::RevocationList),
+            ),
+            (&[0x30, 0x84, 1], None),
+            (&[0x30, 0xff, 0x30], None),
+            (&[0x30], None),
+        ] {
+            assert_eq!(Recognised::of(bytes), expected, "{bytes:x?}");
         }
     }
 

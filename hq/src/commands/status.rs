@@ -42,8 +42,8 @@ impl Status {
         let made = status::of(
             &registry.sql,
             &Serials::new(&ring),
-            version,
-            clock::now_unix(),
+            (version, clock::now_unix()),
+            console,
         )?;
         let signer = ring.report_signer(manifest.content())?;
         let bytes = made

@@ -126,6 +126,14 @@ pub(crate) fn certificates(sql: &Connection, vault: &VaultName) -> Result<u64, F
     .map_err(failure::sql)
 }
 
+/// How many units of a vault there are.
+pub(crate) fn count(sql: &Connection, vault: &VaultName) -> Result<u64, Failure> {
+    let query = "SELECT count(*) FROM devices WHERE site = ?1 AND vault = ?2";
+    let names = [vault.site.as_str(), vault.vault.as_str()];
+    sql.query_row(query, names, |row| row.get(0))
+        .map_err(failure::sql)
+}
+
 /// Gives every unit of a vault, in no order.
 pub(crate) fn each(
     sql: &Connection,

@@ -47,7 +47,8 @@ impl Command {
     pub(crate) fn only_looks(&self) -> bool {
         match self {
             Self::List(_) => true,
-            Self::Request(_) | Self::Approve(_) | Self::Revoke(_) | Self::RotateTls(_) => false,
+            Self::Revoke(arguments) => arguments.dry_run,
+            Self::Request(_) | Self::Approve(_) | Self::RotateTls(_) => false,
         }
     }
 }

@@ -111,18 +111,26 @@ impl Vault<'_> {
         reason: &str,
     ) -> Result<Option<Refusal>> {
         self.begin()?;
-        self.order_station(&StationOrder {
-            station: station.clone(),
-            change: StationChange::Revoke {
-                reason: reason.to_owned(),
-            },
-        })
+        self.order_station(&revocation(station, reason))
+    }
+
+    /// What would be decided of that. Nothing becomes durable; the vault must not be used for anything else afterwards.
+    pub(crate) fn rehearse_station_revocation(
+        &mut self,
+        station: &StationId,
+        reason: &str,
+    ) -> Result<Option<Refusal>> {
+        self.stage_station(&revocation(station, reason))
     }
 
     fn order_station(&mut self, order: &StationOrder) -> Result<Option<Refusal>> {
-        let outcome = self.ledger.submit(None, now(), Input::Station(order))?;
+        let refusal = self.stage_station(order)?;
         self.ledger.commit()?;
-        match outcome {
+        Ok(refusal)
+    }
+
+    fn stage_station(&mut self, order: &StationOrder) -> Result<Option<Refusal>> {
+        match self.ledger.submit(None, now(), Input::Station(order))? {
             Outcome::Accepted => Ok(None),
             Outcome::Refused(refusal) => Ok(Some(refusal)),
             Outcome::Reserved(_) | Outcome::Existing { .. } | Outcome::DeviceChanged(_) => {
@@ -132,5 +140,14 @@ impl Vault<'_> {
                 ))
             }
         }
+    }
+}
+
+fn revocation(station: &StationId, reason: &str) -> StationOrder {
+    StationOrder {
+        station: station.clone(),
+        change: StationChange::Revoke {
+            reason: reason.to_owned(),
+        },
     }
 }

@@ -107,10 +107,8 @@ pub(super) fn execute(sequence: u64, home: Option<&Path>, console: &Console) -> 
         report.sealed_at
     ));
     console.line(format!("fingerprint  {}", report.fingerprint));
-    console.line(format!(
-        "log          {} records, root {}",
-        report.log_size, report.log_root
-    ));
+    console.line(format!("log          {} records", report.log_size));
+    console.line(format!("root         {}", report.log_root));
     console.line(format!("brings       records from {} on", report.first));
     for segment in &report.segments {
         let Segment {
@@ -120,8 +118,9 @@ pub(super) fn execute(sequence: u64, home: Option<&Path>, console: &Console) -> 
             sha256,
         } = segment;
         console.line(format!(
-            "segment      {count} records from {first} on, {bytes} bytes, {sha256}"
+            "segment      {count} records from {first} on, {bytes} bytes"
         ));
+        console.line(format!("sha256       {sha256}"));
     }
     Ok(Exit::Done)
 }

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// The name once more, where there is no terminal to type it on
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
+    /// Say what would be decided, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -28,6 +31,7 @@ struct Report {
     schema: &'static str,
     station: String,
     reason: String,
+    dry_run: bool,
 }
 
 /// Shuts it out.
@@ -40,11 +44,18 @@ pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     }
     let name = arguments.station.as_str();
     let what = format!("shut out station {name}");
-    console.confirm_identifier(&what, name, arguments.confirm.as_deref())?;
+    let (station, reason, dry_run) = (&arguments.station, &arguments.reason, arguments.dry_run);
+    if !dry_run {
+        console.confirm_identifier(&what, name, arguments.confirm.as_deref())?;
+    }
     let mut vault = place.open(console)?;
-    let refusal =
-        vault.with(|vault| vault.revoke_station(&arguments.station, &arguments.reason))?;
-    vault.close()?;
+    let refusal = if dry_run {
+        vault.rehearse(|vault| vault.rehearse_station_revocation(station, reason))?
+    } else {
+        let refusal = vault.with(|vault| vault.revoke_station(station, reason))?;
+        vault.close()?;
+        refusal
+    };
     if let Some(refusal) = refusal {
         return Err(refusal.into());
     }
@@ -52,10 +63,16 @@ pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         schema: "mintmark/station/1",
         station: name.to_owned(),
         reason: arguments.reason.clone(),
+        dry_run,
     };
     if console.is_json() {
         return json(console, &report);
     }
-    console.line(format!("station {name} is shut out"));
+    if dry_run {
+        console.line(format!("station {name} would be shut out"));
+        console.note("nothing was changed");
+    } else {
+        console.line(format!("station {name} is shut out"));
+    }
     Ok(Exit::Done)
 }

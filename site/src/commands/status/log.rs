@@ -42,10 +42,8 @@ impl Log {
     }
 
     pub(super) fn show(&self, console: &Console) {
-        console.line(format!(
-            "log         {} records, root {}",
-            self.log_size, self.log_root
-        ));
+        console.line(format!("log         {} records", self.log_size));
+        console.line(format!("root        {}", self.log_root));
         if self.log_pruned > 0 {
             console.line(format!("pruned      records below {}", self.log_pruned));
         }
