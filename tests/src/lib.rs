@@ -15,6 +15,7 @@ pub mod fat;
 pub mod files;
 pub mod judge;
 pub mod liar;
+pub mod memory;
 pub mod once;
 pub mod power;
 pub mod request;

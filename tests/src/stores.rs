@@ -17,6 +17,52 @@ pub enum Stores {
     Tokens,
     /// Folders of encrypted key files.
     Files,
+    /// PKCS#11 tokens of kryoptic, which is another implementation.
+    Kryoptic,
+}
+
+/// kryoptic's module, as `./test` builds it.
+pub fn kryoptic() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let module = workspace.join("target/kryoptic/libkryoptic_pkcs11.so");
+    let shown = module.display();
+    assert!(
+        module.exists(),
+        "{shown} is missing: run ./test, which builds it"
+    );
+    module
+}
+
+/// The file that tells kryoptic where a world's tokens are: each is an SQLite database in a slot of its own.
+pub fn kryoptic_configuration(folder: &Path) -> PathBuf {
+    folder.join("kryoptic.conf")
+}
+
+/// Makes a token of kryoptic.
+fn kryoptic_token(folder: &Path, label: &str, pin: &str) {
+    let tokens = folder.join("tokens");
+    fs::create_dir_all(&tokens).unwrap();
+    let configuration = kryoptic_configuration(folder);
+    let mut settings = fs::read_to_string(&configuration).unwrap_or_default();
+    let slot = settings.matches("[[slots]]").count();
+    let database = tokens.join(format!("{label}.sql"));
+    settings.push_str(&format!(
+        "[[slots]]\nslot = {slot}\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
+        database.display()
+    ));
+    fs::write(&configuration, settings).unwrap();
+    let tool = |arguments: &[&str]| {
+        judge::succeed(
+            Command::new("pkcs11-tool")
+                .env("KRYOPTIC_CONF", &configuration)
+                .arg("--module")
+                .arg(kryoptic())
+                .args(["--slot", &slot.to_string(), "--so-pin", "0000471100"])
+                .args(arguments),
+        )
+    };
+    tool(&["--init-token", "--label", label]);
+    tool(&["--login", "--login-type", "so", "--init-pin", "--pin", pin]);
 }
 
 /// SoftHSM's module; it is a requirement of these tests, never skipped.
@@ -48,15 +94,23 @@ pub fn uri(folder: &Path, stores: Stores, name: &str) -> String {
                 pin.display()
             )
         }
-        Stores::Tokens => {
+        Stores::Tokens | Stores::Kryoptic => {
             let made = folder.join("tokens").join(format!(".made-{name}"));
             if !made.exists() {
-                token(folder, name, &fs::read_to_string(&pin).unwrap());
+                let make = match stores {
+                    Stores::Kryoptic => kryoptic_token,
+                    _ => token,
+                };
+                make(folder, name, &fs::read_to_string(&pin).unwrap());
                 fs::write(made, "").unwrap();
             }
-            let module = module().display();
+            let module = match stores {
+                Stores::Kryoptic => kryoptic(),
+                _ => module().to_owned(),
+            };
             format!(
-                "pkcs11:token={name}?module-path={module}&pin-source=file:{}",
+                "pkcs11:token={name}?module-path={}&pin-source=file:{}",
+                module.display(),
                 pin.display()
             )
         }

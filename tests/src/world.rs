@@ -147,15 +147,16 @@ impl World {
         });
         let world = Self::empty(stores);
         files::copy(&pattern, world.folder());
-        // The homes name the folders of their keys, and SoftHSM's file that of the tokens.
+        // The homes name the folders of their keys, and the modules' files those of the tokens.
         let (before, now) = (
             fs::read_to_string(pattern.join("made-in")).unwrap(),
             world.folder(),
         );
-        for config in files::below(now)
-            .iter()
-            .filter(|path| path.ends_with("config.toml") || path.ends_with("softhsm2.conf"))
-        {
+        for config in files::below(now).iter().filter(|path| {
+            ["config.toml", "softhsm2.conf", "kryoptic.conf"]
+                .iter()
+                .any(|name| path.ends_with(name))
+        }) {
             let text = fs::read_to_string(config).unwrap();
             fs::write(config, text.replace(&before, now.to_str().unwrap())).unwrap();
         }
@@ -223,6 +224,12 @@ impl World {
             .env(
                 "SOFTHSM2_CONF",
                 stores::configuration(self.folder()).to_str().unwrap(),
+            )
+            .env(
+                "KRYOPTIC_CONF",
+                stores::kryoptic_configuration(self.folder())
+                    .to_str()
+                    .unwrap(),
             )
             .env(
                 "P11_KIT_SERVER_ADDRESS",

@@ -33,7 +33,7 @@ fn put_back(world: &World, name: &str, aside: &str) {
 fn token(world: &World, kind: Stores) -> std::path::PathBuf {
     match kind {
         Stores::Files => world.path("keys/berlin"),
-        Stores::Tokens => world.path("tokens"),
+        Stores::Tokens | Stores::Kryoptic => world.path("tokens"),
     }
 }
 

@@ -12,11 +12,12 @@ use std::process::Command;
 use mintmark_tests::{binaries, judge};
 
 /// The documents, each of which begins where the one before it ended.
-const DOCUMENTS: [&str; 4] = [
+const DOCUMENTS: [&str; 5] = [
     "README.md",
     "docs/operator.md",
     "docs/auditor.md",
     "docs/officer.md",
+    "docs/pkcs11.md",
 ];
 
 /// Ends the script at the first command that fails, and says where that stands.
