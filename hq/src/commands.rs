@@ -5,19 +5,24 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
+use crate::transcript::Going;
+
 mod approval;
 mod audit;
+mod backup;
 mod ca;
+mod ceremony;
 mod device;
 mod doctor;
 mod entitlement;
 mod init;
-mod media;
+pub(crate) mod media;
 mod mistaken;
 mod officer;
 mod policy;
 mod reconcile;
 mod report;
+mod restore;
 mod site;
 mod status;
 mod trust;
@@ -37,6 +42,11 @@ pub struct Cli {
     /// The home folder; without it, the one that the environment variable HQ_HOME names.
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
+
+    /// The transcript of a ceremony, to which the command adds itself; without it, the one that the environment variable
+    /// HQ_TRANSCRIPT names.
+    #[arg(long, global = true, value_name = "FILE")]
+    transcript: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -94,6 +104,13 @@ enum Command {
     /// What headquarters signs about all devices, for those who have no registry to look in.
     #[command(subcommand)]
     Status(status::Status),
+    /// Transcripts of ceremonies: what was done, written down by the tool that did it, and sealed.
+    #[command(subcommand)]
+    Ceremony(ceremony::Ceremony),
+    /// Seal headquarters' home, but no key, into one file that opens with words on paper
+    Backup(Box<mintmark_backup::command::BackupArguments>),
+    /// Put headquarters' home back from a backup, where no home is
+    Restore(Box<mintmark_backup::command::RestoreArguments>),
     /// Check the module, the tokens, the keys and the home.
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
@@ -140,6 +157,9 @@ impl Command {
             | Self::Doctor(_)
             | Self::Completion { .. } => true,
             Self::Device(device) => device.only_looks(),
+            Self::Ceremony(ceremony) => ceremony.only_looks(),
+            Self::Backup(backup) => backup.only_looks(),
+            Self::Restore(restore) => restore.dry_run,
             Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
@@ -151,22 +171,43 @@ impl Command {
 /// The failure that the console reports.
 pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     // An empty variable is one that is not set, as anywhere else.
-    let named = std::env::var_os("HQ_HOME").filter(|value| !value.is_empty());
-    let home = cli.home.or_else(|| named.map(PathBuf::from));
+    let named = |variable: &str| {
+        let value = std::env::var_os(variable).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    };
+    let home = cli.home.or_else(|| named("HQ_HOME"));
     let home = home.as_deref();
+    let transcript = cli.transcript.or_else(|| named("HQ_TRANSCRIPT"));
+    if let Command::Ceremony(ceremony) = cli.command {
+        if ceremony.only_looks() {
+            console.only_looks();
+        }
+        return ceremony.run(home, transcript.as_deref(), console);
+    }
+    // One that cannot be added to keeps the command from being run.
+    let going = transcript.as_deref().map(Going::open).transpose()?;
+    if going.is_some() {
+        console.remember();
+    }
     if cli.command.only_looks() {
         console.only_looks();
     }
     // Whoever works with a manifest is told in time that it will need a successor.
     let told = !matches!(
         cli.command,
-        Command::Init(_) | Command::Completion { .. } | Command::Manual { .. }
+        Command::Init(_)
+            | Command::Restore(_)
+            | Command::Completion { .. }
+            | Command::Manual { .. }
     );
     let given = mistaken::given(&cli.command);
     let done =
         dispatch(cli.command, home, console).map_err(|failure| mistaken::explain(failure, &given));
     if let (true, Ok(_), Some(home)) = (told, &done, home) {
         crate::trust::warn_of_expiry(home, console);
+    }
+    if let Some(going) = going {
+        going.ended(&done, console)?;
     }
     done
 }
@@ -192,6 +233,10 @@ fn dispatch(
         Command::Ca(ca) => ca.run(home, console),
         Command::Status(status) => status.run(home, console),
         Command::Doctor(doctor) => doctor.run(home, console),
+        // Done by whoever has the transcript.
+        Command::Ceremony(ceremony) => ceremony.run(home, None, console),
+        Command::Backup(arguments) => backup::run(&arguments, home, console),
+        Command::Restore(arguments) => restore::run(&arguments, home, console),
         Command::Completion { shell } => {
             mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
                 .map_err(|error| Failure::output(&error))?;
@@ -223,7 +268,7 @@ fn say(
 }
 
 /// Refuses to go on where the file that is to be written is there already.
-fn expect_absent(output: &std::path::Path) -> Result<(), Failure> {
+pub(crate) fn expect_absent(output: &std::path::Path) -> Result<(), Failure> {
     if output.symlink_metadata().is_err() {
         return Ok(());
     }

@@ -28,12 +28,14 @@ mod own_restore;
 mod record;
 mod registry;
 mod report;
+mod restored;
 mod roots;
 mod serials;
 #[cfg(test)]
 mod simulation;
 mod standing;
 mod status;
+mod transcript;
 mod trust;
 mod vault_restores;
 mod verdict;

@@ -31,7 +31,6 @@ pub(crate) mod vaults;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
 const SCHEMA_VERSION: i64 = 10;
-const FILE: &str = "registry.sqlite";
 
 /// The registry of one home.
 pub(crate) struct Registry {
@@ -39,9 +38,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// Its file in the home.
+    pub(crate) const FILE: &str = "registry.sqlite";
+
     /// Makes an empty registry in a new home.
     pub(crate) fn create(home: &Path) -> Result<(), Failure> {
-        let sql = Connection::open(home.join(FILE)).map_err(failure::sql)?;
+        let sql = Connection::open(home.join(Self::FILE)).map_err(failure::sql)?;
         configure(&sql)?;
         sql.execute_batch(SCHEMA).map_err(failure::sql)?;
         sql.pragma_update(None, "user_version", SCHEMA_VERSION)
@@ -50,7 +52,7 @@ impl Registry {
 
     /// Opens the registry of a home; one that is missing is not made anew.
     pub(crate) fn open(home: &Path) -> Result<Self, Failure> {
-        let path = home.join(FILE);
+        let path = home.join(Self::FILE);
         if !path.exists() {
             return Err(failure::home_corrupt("registry.sqlite is missing"));
         }
@@ -123,6 +125,22 @@ impl Registry {
     /// Begins what will not last: whatever is written before [`Registry::forget`] is as if it never was.
     pub(crate) fn rehearse(&self) -> Result<(), Failure> {
         self.sql.execute_batch("BEGIN").map_err(failure::sql)
+    }
+
+    /// Has everything stand in the registry's own file, and nothing beside it, for whoever copies that file while no command
+    /// changes the home.
+    pub(crate) fn settle(self) -> Result<(), Failure> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: i64 = self
+            .sql
+            .query_row(checkpoint, [], |row| row.get(0))
+            .map_err(failure::sql)?;
+        if busy == 0 {
+            return Ok(());
+        }
+        let message = "another command reads the registry and does not come to an end";
+        Err(Failure::new(Exit::Environment, "REGISTRY-BUSY", message)
+            .hint("wait until it is done, then run this again"))
     }
 
     /// Ends a rehearsal.

@@ -131,14 +131,22 @@ impl Trusted {
     }
 
     /// Opens a sealed report, by the report key of the newest manifest that lists the key it is sealed with.
-    pub(crate) fn report(&self, bytes: &[u8]) -> Result<Sealed<'_>, Failure> {
+    pub(crate) fn report(&self, bytes: &[u8]) -> Result<Sealed<'_, Report>, Failure> {
+        self.by_report_key(|key| Report::open(bytes, key))
+    }
+
+    /// Opens what a report key signs, by that of the newest manifest that lists the key it is signed with.
+    pub(crate) fn by_report_key<T>(
+        &self,
+        open: impl Fn(&PublicKey) -> Result<Verified<T>, mintmark_protocol::Error>,
+    ) -> Result<Sealed<'_, T>, Failure> {
         let mut refused = None;
         let mut successor = None;
         for manifest in self.manifests.iter().map(Verified::content) {
-            match Report::open(bytes, &manifest.report_key) {
-                Ok(report) => {
+            match open(&manifest.report_key) {
+                Ok(opened) => {
                     return Ok(Sealed {
-                        report,
+                        opened,
                         manifest,
                         successor,
                     });
@@ -257,9 +265,9 @@ impl Trusted {
     }
 }
 
-/// A sealed report that a manifest lists the key of.
-pub(crate) struct Sealed<'t> {
-    pub(crate) report: Verified<Report>,
+/// What a report key signed that a manifest lists.
+pub(crate) struct Sealed<'t, T> {
+    pub(crate) opened: Verified<T>,
     /// The newest one that lists the key.
     pub(crate) manifest: &'t TrustManifest,
     /// The one after it, which gave the key up; none while the key is in use.

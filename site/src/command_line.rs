@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use mintmark_backup::command::{BackupArguments, RestoreArguments};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
 use crate::commands::{
-    audit, clock, completion, crl, device, doctor, entitlement, init, issue, log, manual, media,
-    mistaken, recover, request, rotate, station, status,
+    audit, backup, clock, completion, crl, device, doctor, entitlement, init, issue, log, manual,
+    media, mistaken, recover, request, restore, rotate, station, status,
 };
 use crate::place::Place;
 use crate::serve::{self, control};
@@ -81,6 +82,10 @@ enum Command {
     Clock(clock::Command),
     /// Check the module, the token, the keys and the home
     Doctor(doctor::Arguments),
+    /// Seal the home, but no key, into one file that opens with words on paper
+    Backup(Box<BackupArguments>),
+    /// Put the home back from a backup, where no home is
+    Restore(Box<RestoreArguments>),
     /// Write a shell completion script
     Completion {
         /// For which shell
@@ -113,6 +118,8 @@ impl Command {
             Self::Issue(arguments) => arguments.dry_run,
             Self::Recover(arguments) => arguments.dry_run,
             Self::Rotate(arguments) => arguments.dry_run,
+            Self::Backup(arguments) => arguments.only_looks(),
+            Self::Restore(arguments) => arguments.dry_run,
             Self::Request(_) | Self::Serve(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
@@ -174,6 +181,8 @@ impl CommandLine {
             Command::Serve(arguments) => {
                 serve::execute(&arguments, place.path(), &self.global, console)
             }
+            Command::Backup(arguments) => backup::execute(&arguments, place, console),
+            Command::Restore(arguments) => restore::execute(&arguments, place.path(), console),
             Command::Doctor(arguments) => doctor::execute(&arguments, place.path(), console),
             Command::Completion { shell } => completion::execute(shell),
             Command::Manual { dir } => manual::execute(&dir, console),
@@ -198,6 +207,7 @@ impl CommandLine {
             Command::Device(command) => command.needs_vault(),
             Command::Station(command) => command.needs_vault(),
             Command::Issue(_) | Command::Crl(_) | Command::Rotate(_) | Command::Log(_) => true,
+            Command::Backup(arguments) => arguments.verb.is_none(),
             Command::Recover(_) | Command::Clock(_) => !self.command.only_looks(),
             Command::Init(_)
             | Command::Status(_)
@@ -206,6 +216,7 @@ impl CommandLine {
             | Command::Serve(_)
             | Command::Audit(_)
             | Command::Doctor(_)
+            | Command::Restore(_)
             | Command::Completion { .. }
             | Command::Manual { .. } => false,
         }
@@ -223,6 +234,7 @@ impl CommandLine {
             Command::Recover(_) => "recover",
             Command::Clock(_) => "clock",
             Command::Log(_) => "log",
+            Command::Backup(_) => "backup",
             _ => "another",
         }
     }
@@ -234,6 +246,7 @@ impl CommandLine {
             Command::Issue(arguments) => vec![&mut arguments.csr, &mut arguments.output],
             Command::Station(command) => command.paths(),
             Command::Crl(command) => command.paths(),
+            Command::Backup(arguments) => arguments.paths(),
             _ => Vec::new(),
         };
         for path in paths {
@@ -251,17 +264,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
-    }
-
-    #[test]
-    fn help_names_no_command_that_does_not_work_yet() {
-        let mut command = CommandLine::command();
-        let help = command.render_long_help().to_string();
-        for absent in ["restore", "backup"] {
-            let listed = help
-                .lines()
-                .any(|line| line.trim_start().starts_with(absent));
-            assert!(!listed, "{absent} in {help}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What each command does: it reads its arguments, has the vault act, and says what came of it.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod clock;
 pub(crate) mod completion;
 pub(crate) mod crl;
@@ -16,6 +17,7 @@ pub(crate) mod media;
 pub(crate) mod mistaken;
 pub(crate) mod recover;
 pub(crate) mod request;
+pub(crate) mod restore;
 pub(crate) mod rotate;
 pub(crate) mod station;
 pub(crate) mod status;

@@ -56,6 +56,54 @@ pub(crate) const RECEIVED: &str = "received";
 /// Bundles and segments, as sealed.
 pub(crate) const OUTBOX: &str = "outbox";
 
+/// What something that stands directly in a home is, to whoever copies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The configuration, without which there is no home.
+    Config,
+    /// A file that nothing else has.
+    File,
+    /// A folder of such.
+    Folder,
+    /// What is made again from the log.
+    Derived,
+    /// What belongs to the processes at work there now.
+    Passing,
+    /// Nothing of ours.
+    Foreign,
+}
+
+/// What a name in a home stands for.
+pub(crate) fn part_of(name: &str) -> Part {
+    let numbered = |before: &str, after: &str| {
+        let number = name
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after));
+        number
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match name {
+        CONFIG => Part::Config,
+        TRUST | RECEIVED | OUTBOX | LOG => Part::Folder,
+        INDEX | SNAPSHOT => Part::Derived,
+        LOCK | "control.sock" => Part::Passing,
+        ENROLMENT | RESTORE | ROLLED_BACK | "serve.toml" | "serve-tls.pem" => Part::File,
+        _ if numbered("enrol-", ".cose")
+            || numbered("restored-", ".cose")
+            || numbered("crl-", ".der") =>
+        {
+            Part::File
+        }
+        _ if name
+            .strip_suffix(".old")
+            .is_some_and(|of| part_of(of) == Part::Derived) =>
+        {
+            Part::Derived
+        }
+        _ => Part::Foreign,
+    }
+}
+
 /// Where the home is: `--home`, else SITE_HOME.
 pub(crate) fn locate(option: Option<&Path>) -> Result<PathBuf> {
     let from_environment = || std::env::var_os("SITE_HOME").filter(|home| !home.is_empty());

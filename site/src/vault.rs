@@ -18,6 +18,7 @@ pub(crate) mod restore;
 mod rolled_back;
 pub(crate) mod rotation;
 mod serial_secret;
+pub(crate) mod snapshot;
 mod station;
 pub(crate) mod trust;
 

@@ -140,7 +140,30 @@ BYTES_MAX = {
     "status": 268435456,
     "report": 67174400,
     "audit-grant": 67108864,
+    "backup": 4096,
+    "transcript": 8388608,
 }
+
+
+def first_item(data):
+    """The first item of a CBOR sequence of texts and byte strings (RFC 8742), and what follows it."""
+    major, info = data[0] >> 5, data[0] & 31
+    need(major in (2, 3) and info <= 27, "sequence", "neither a text nor a byte string")
+    width = 0 if info < 24 else 1 << (info - 24)
+    length = int.from_bytes(data[1 : 1 + width], "big") if width else info
+    begins = 1 + width
+    item = data[begins : begins + length]
+    need(len(item) == length, "sequence", "cut short")
+    return (item.decode() if major == 3 else item), data[begins + length :]
+
+
+def sequence(data):
+    """All of them."""
+    items = []
+    while data:
+        item, data = first_item(data)
+        items.append(item)
+    return items
 
 
 class Message:
@@ -769,6 +792,47 @@ AUDIT_GRANT = Map(
         7: secrets_field,
         8: array(Map({1: identifier, 2: identifier, 3: octets(32)}), 0, 4096),
         9: array(PART, 1, 262144),
+    }
+)
+
+
+def sized(least, most):
+    def check(value, name):
+        need(isinstance(value, str) and least <= len(value.encode()) <= most, name, f"not a text of {least} to {most} bytes")
+        return value
+
+    return check
+
+
+# Section 22.
+BACKUP_LOG = Map({1: lineage, 2: uint, 3: digest})
+BACKUP = Map(
+    {
+        1: version_1,
+        2: unix_time,
+        3: sized(1, 64),
+        4: cose_key,
+        5: octets(32),
+        6: octets(96),
+        7: digest,
+        8: uint,
+        9: digest,
+        10: uint,
+        11: uint,
+        12: nullable(BACKUP_LOG),
+    }
+)
+BACKUP_ENTRY = Map({1: sized(1, 512), 2: uint})
+
+# Section 23.
+TRANSCRIPT_ENTRY = Map({1: unix_time, 2: sized(1, 8192), 3: uint, 4: sized(0, 65536)})
+TRANSCRIPT = Map(
+    {
+        1: version_1,
+        2: unix_time,
+        3: sized(1, 256),
+        4: array(sized(1, 128), 1, 32),
+        5: array(TRANSCRIPT_ENTRY, 1, 4096),
     }
 )
 

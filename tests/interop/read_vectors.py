@@ -12,9 +12,11 @@ import pathlib
 import sys
 
 import cbor2
+import zstandard
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -49,6 +51,8 @@ CONTENT = {
     "status": formats.STATUS,
     "report": formats.REPORT,
     "audit-grant": formats.AUDIT_GRANT,
+    "backup": formats.BACKUP,
+    "transcript": formats.TRANSCRIPT,
 }
 
 
@@ -142,7 +146,7 @@ class Reader:
         manifest = self.trust[self.said[name]["trust"]]
         if message.kind in ("dispatch", "acknowledgement", "log-tail"):
             return manifest[10]
-        if message.kind in ("dossier", "status", "report", "audit-grant"):
+        if message.kind in ("dossier", "status", "report", "audit-grant", "transcript"):
             return manifest[11]
         if message.kind == "officer-request":
             return decode(message.payload, name)[3]
@@ -233,6 +237,33 @@ class Reader:
             said = self.said[f"audit-segment-1-{number}"]
             need(hashlib.sha256(opened[0]).hexdigest() == said["plaintext_sha256"], "grant", "opens another thing")
 
+    def backup_opens(self):
+        """Section 18: a backup with the private half of its recovery key, to the files in it."""
+        said = self.read_json("backup-file")
+        data = (self.folder / said["file"]).read_bytes()
+        content, message = self.open("backup"), self.messages["backup"]
+        sealed = data[: content[8]]
+        need(hashlib.sha256(sealed).digest() == content[9], "backup", "not what was signed")
+        rest = data[content[8] :]
+        need(rest.endswith(message) and len(rest) == len(message) + 3, "backup", "ends with something else")
+        mark, *chunks = formats.sequence(sealed)
+        need(mark == "mintmark backup", "backup", "begins with something else")
+        content_key = ecies(bytes.fromhex(said["recovery_key"]), content[5], content[6])
+        need(hashlib.sha256(content_key).digest() == content[7], "backup", "another content key")
+        stream = b""
+        for number, chunk in enumerate(chunks):
+            last = bytes([number == len(chunks) - 1])
+            plain = AESGCM(content_key).decrypt(number.to_bytes(12, "big"), chunk, last)
+            stream += zstandard.ZstdDecompressor().decompress(plain, 1 << 20)
+        found = []
+        while stream:
+            head, stream = formats.first_item(stream)
+            entry = formats.BACKUP_ENTRY(decode(head, "entry"), "entry")
+            bytes_of, stream = stream[: entry[2]], stream[entry[2] :]
+            found.append({"path": entry[1], "bytes": len(bytes_of), "sha256": hashlib.sha256(bytes_of).hexdigest()})
+        need(found == said["files"] and len(found) == content[10], "backup", "other files")
+        need(sum(each["bytes"] for each in found) == content[11], "backup", "another number of bytes")
+
     def keys_are_right(self):
         """Section 8: the check values; section 12: the secrets are derived as documented."""
         terms = {each[1]: each for each in self.open("second-entitlement")[14]}
@@ -315,6 +346,16 @@ class Reader:
             need(content[11] in self.messages.values(), name, "wraps what is no vector")
 
 
+def ecies(private, public, sealed):
+    """Section 18: ECIES on X25519 as the ecies crate has it."""
+    ours = X25519PrivateKey.from_private_bytes(private)
+    need(ours.public_key().public_bytes_raw() == public, "backup", "another recovery key")
+    ephemeral, nonce, tag, ciphertext = sealed[:32], sealed[32:48], sealed[48:64], sealed[64:]
+    shared = ours.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    key = HKDF(hashes.SHA256(), 32, None, b"").derive(ephemeral + shared)
+    return AESGCM(key).decrypt(nonce, ciphertext + tag, None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", choices=sorted(LIBRARIES), required=True)
@@ -329,6 +370,7 @@ def main():
     reader.chain_is_whole()
     reader.dossier_is_proven()
     reader.grant_opens()
+    reader.backup_opens()
     records = reader.log_is_whole()
     json.dump({"opened": opened, "records": records}, sys.stdout, indent=1)
     print()

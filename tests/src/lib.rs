@@ -13,6 +13,7 @@ pub mod command;
 pub mod errors;
 pub mod fat;
 pub mod files;
+pub mod guide;
 pub mod judge;
 pub mod liar;
 pub mod memory;

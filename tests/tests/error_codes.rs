@@ -30,6 +30,7 @@ fn in_sources() -> BTreeMap<String, BTreeSet<PathBuf>> {
     let crates = [
         "hq",
         "site",
+        "common/backup",
         "common/console",
         "common/keys",
         "common/ledger",

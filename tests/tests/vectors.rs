@@ -16,6 +16,7 @@ use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::audit_grant::AuditGrant;
+use mintmark_protocol::backup::Backup;
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::device_secret::{
@@ -40,13 +41,14 @@ use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::segment::Segment;
 use mintmark_protocol::status::Status;
+use mintmark_protocol::transcript::Transcript;
 use mintmark_protocol::trust::TrustManifest;
 use mintmark_tests::files;
 use p256::PublicKey;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
 use serde_json::{Value, json};
 use stage::story::{Log, Story, Told, vault};
-use stage::{Key, describe, evidence, forge, granted, keys, restored, vectors};
+use stage::{Key, describe, evidence, forge, granted, homes, keys, restored, vectors};
 use zeroize::Zeroizing;
 
 /// A vector as it stands in its folder.
@@ -220,6 +222,18 @@ fn open(vector: &Vector, key: Option<&Key>) -> Opened {
                 ..Opened::of(&grant)
             }
         }),
+        "backup" => {
+            let (_, backup) = Backup::open(bytes).unwrap();
+            assert_eq!(backup.content().signer, sign_key());
+            Opened::of(&backup)
+        }
+        "transcript" => {
+            let transcript = Transcript::open(bytes, &trust.content().report_key).unwrap();
+            Opened {
+                content: transcript.content().to_cbor(),
+                ..Opened::of(&transcript)
+            }
+        }
         "audit-bundle" => Opened::of(&Bundle::open(bytes, &vault(), &sign_key()).unwrap()),
         other => panic!("nobody opens a {other} here"),
     }
@@ -901,6 +915,33 @@ fn the_grant_opens_the_first_report_for_the_auditor_without_a_key_of_headquarter
 }
 
 #[test]
+fn the_backup_opens_with_its_words_and_holds_what_is_written_beside_it() {
+    let described = fs::read(vectors().join("backup-file.json")).unwrap();
+    assert!(described == homes::described());
+    let said: Value = serde_json::from_slice(&described).unwrap();
+    let file = vectors().join(homes::FILE);
+    let bytes = fs::read(&file).unwrap();
+    assert_eq!(homes::message_of(&bytes), Vector::read("backup").bytes);
+    let words = said["words"].as_array().unwrap().iter();
+    let words: Vec<_> = words.map(|line| line.as_str().unwrap()).collect();
+    let key = mintmark_backup::parse(&words.join("\n")).unwrap();
+    let mut opened = mintmark_backup::Opened::open(&file).unwrap();
+    let console = mintmark_console::Console::new("test", &Default::default());
+    let progress = console.progress("reading", None);
+    opened.expect_whole(&progress).unwrap();
+    let content_key = opened.unlock(&key).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let mut placing = mintmark_backup::Placing::begin(&home).unwrap();
+    placing.fill(&mut opened, &content_key, &progress).unwrap();
+    placing.settle().unwrap();
+    for held in said["files"].as_array().unwrap() {
+        let bytes = fs::read(home.join(held["path"].as_str().unwrap())).unwrap();
+        assert_eq!(held["sha256"], Fingerprint::of(&bytes).to_string());
+    }
+}
+
+#[test]
 #[ignore = "writes those that are not there, from those that are"]
 fn write_the_vectors_that_are_missing() {
     let mut index: Value =
@@ -912,7 +953,19 @@ fn write_the_vectors_that_are_missing() {
         fs::write(vectors().join("keys").join(name), bytes).unwrap();
     }
     let granted = granted::told(&granted_record());
-    for told in restored.into_iter().chain(evidence).chain([granted]) {
+    let mut kept = Vec::new();
+    if !vectors().join(homes::FILE).exists() {
+        let file = homes::file();
+        fs::write(vectors().join(homes::FILE), &file).unwrap();
+        fs::write(vectors().join("backup-file.json"), homes::described()).unwrap();
+        kept.extend(homes::told(&file));
+    }
+    for told in restored
+        .into_iter()
+        .chain(evidence)
+        .chain([granted])
+        .chain(kept)
+    {
         if vectors().join(format!("{}.cose", told.name)).exists() {
             continue;
         }
@@ -940,7 +993,10 @@ fn write_the_vectors() {
     }
     let story = Story::tell_all();
     let mut index = Vec::new();
-    for told in &story.told {
+    let backup = homes::file();
+    written.insert(homes::FILE.into(), backup.clone());
+    written.insert("backup-file.json".into(), homes::described());
+    for told in story.told.iter().chain(&homes::told(&backup)) {
         let (files, listed) = files_of(told);
         written.extend(files);
         index.push(listed);

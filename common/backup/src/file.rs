@@ -47,7 +47,7 @@ impl Writer {
     pub(crate) fn create(output: &Path) -> Result<Self, Error> {
         expect_absent(output)?;
         let mut part = output.as_os_str().to_owned();
-        part.push(format!(".{}.part", std::process::id()));
+        part.push(format!(".{}-0.part", std::process::id()));
         let part = PathBuf::from(part);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create_new(true).mode(0o600);

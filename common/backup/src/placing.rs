@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use mintmark_console::Progress;
+use mintmark_console::{Progress, files};
 use mintmark_protocol::backup::Entry;
 use mintmark_protocol::encryption::random;
 use rustix::fs::syncfs;
@@ -123,13 +123,7 @@ impl Placing {
         let folder = File::open(&self.part).map_err(Error::io(&self.part))?;
         // Many files, one sync.
         syncfs(&folder).map_err(|error| Error::io(&self.part)(error.into()))?;
-        let path = self.part.join(CONFIG);
-        let mut config = create(&path)?;
-        config
-            .write_all(&self.config)
-            .and_then(|()| config.sync_all())
-            .and_then(|()| folder.sync_all())
-            .map_err(Error::io(&path))?;
+        files::write_new(self.part.join(CONFIG), &self.config)?;
         refuse_existing(&self.home)?;
         fs::rename(&self.part, &self.home).map_err(Error::io(&self.home))?;
         self.settled = true;

@@ -26,8 +26,13 @@ pub struct Console {
     diagnostics_colored: bool,
     bars: MultiProgress,
     only_looks: AtomicBool,
+    /// What was written to standard output, where it is to be remembered.
+    remembered: Mutex<Option<Vec<u8>>>,
     asker: Option<Asker>,
 }
+
+/// How much of what is written is remembered, in bytes.
+const REMEMBERED_BYTES_MAX: usize = 128 * 1024;
 
 /// Asks somebody a question, and gives the line that was typed.
 type Asker = Box<dyn Fn(&str) -> io::Result<String> + Send + Sync>;
@@ -125,6 +130,7 @@ impl Console {
             diagnostics_colored: colored(terminals.diagnostics),
             bars: MultiProgress::with_draw_target(bars),
             only_looks: AtomicBool::new(false),
+            remembered: Mutex::new(None),
             asker: None,
         }
     }
@@ -175,6 +181,19 @@ impl Console {
     /// [`Exit::Unknown`](crate::Exit).
     pub fn only_looks(&self) {
         self.only_looks.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on what is written to standard output is remembered, as far as there is room for it.
+    pub fn remember(&self) {
+        lock(&self.remembered).get_or_insert_default();
+    }
+
+    /// What was written to standard output since; nothing of it is a secret, for those are shown at the terminal alone.
+    #[must_use]
+    pub fn remembered(&self) -> String {
+        let remembered = lock(&self.remembered);
+        let bytes = remembered.as_deref().unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     /// A failure with what is known of the command: see [`Console::only_looks`].
@@ -401,6 +420,10 @@ impl Console {
     }
 
     fn write_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(remembered) = &mut *lock(&self.remembered) {
+            let room = REMEMBERED_BYTES_MAX.saturating_sub(remembered.len());
+            remembered.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        }
         let write = || lock(&self.output).write(bytes);
         // A bar shares the screen with standard output only where both are the terminal.
         if self.output_terminal {

@@ -12,7 +12,7 @@
 //!   1: unix-time,
 //!   2: tstr .size (1..8192),           ; the command line, or "note"
 //!   3: uint .le 255,                   ; how it ended: its exit code
-//!   4: tstr .size (0..65536),          ; what it said, as JSON; or the note
+//!   4: tstr .size (0..65536),          ; what it said, or the note
 //! }
 //! ```
 

@@ -61,7 +61,7 @@ fn verify(
     }
     let bytes = files::read_limited(file, REPORT_BYTES_MAX as u64)?;
     let sealed = trusted.report(&bytes)?;
-    let (report, version) = (sealed.report.content(), sealed.manifest.version);
+    let (report, version) = (sealed.opened.content(), sealed.manifest.version);
     let given_up = sealed.successor;
     if let Some(successor) = given_up
         && report.made_at >= successor.issued_at
@@ -94,7 +94,7 @@ fn verify(
         "format": report.format.as_str(),
         "bytes": report.content.len(),
         "sha256": digest.to_string(),
-        "fingerprint": sealed.report.fingerprint().to_string(),
+        "fingerprint": sealed.opened.fingerprint().to_string(),
         "trust_version": version,
         "trust_newest": given_up.is_none(),
         "key_given_up_at": given_up.map(|successor| rfc3339(successor.issued_at)),

@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod forge;
 pub mod granted;
 pub mod home;
+pub mod homes;
 pub mod hostile;
 pub mod keys;
 pub mod restored;

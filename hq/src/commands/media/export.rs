@@ -14,7 +14,7 @@ use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, restores as declared, vaults};
-use crate::{acknowledgements, trust, vault_restores};
+use crate::{acknowledgements, restored, trust, vault_restores};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -25,6 +25,7 @@ pub(super) fn run(
     let home = Home::change_hq(home)?;
     let mut registry = home.registry()?;
     let record = home.record();
+    restored::expect_declared(home.folder(), &trust::chain(&home)?)?;
     let stick = Stick::open(dir)?;
     if !dry_run {
         acknowledgements::seal_owed(&home, &mut registry, console)?;

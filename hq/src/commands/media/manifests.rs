@@ -16,7 +16,7 @@ use crate::import::records;
 use crate::registry::drafts::{self, State};
 use crate::registry::officers::{self, AddedOfficer};
 use crate::registry::{self, Registry, findings, trust_manifests};
-use crate::trust;
+use crate::{restored, trust};
 
 /// Takes back what is newer than headquarters' own. Of what is not, only another one that its officers signed is spoken of.
 pub(super) fn take_back(
@@ -143,6 +143,7 @@ fn keep(
     findings::withdraw(&transaction, &["TRUST-UNKNOWN"], &fingerprint)?;
     let changed = list_officers(&transaction, content, now)?;
     registry::commit(transaction)?;
+    restored::know(home.folder(), content)?;
     console.note(format!(
         "trust manifest {} is headquarters' own, which had forgotten it; it is in force again",
         content.version

@@ -1,0 +1,89 @@
+//! That a home was put back from a backup, and until when nothing goes out of it.
+//!
+//! What was sent since the backup is forgotten: another dispatch of a number that a vault has seen would be a fork there. So
+//! `hq restore` notes the dispatch epoch that the home knows, and `hq media export` waits for one that officers opened after it.
+
+use std::path::Path;
+
+use mintmark_console::{Failure, files};
+use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::trust::TrustManifest;
+use serde::{Deserialize, Serialize};
+
+use crate::{failure, own_restore};
+
+/// The note's file in the home.
+pub(crate) const FILE: &str = "restored.toml";
+const BYTES_MAX: u64 = 4096;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    schema: u32,
+    /// The newest dispatch epoch that this home is known to have had before the restore was declared.
+    epoch: u64,
+    /// The fingerprint of the backup.
+    backup: String,
+}
+
+fn read(home: &Path) -> Result<Option<Note>, Failure> {
+    let bytes = match files::read_limited(home.join(FILE), BYTES_MAX) {
+        Err(error) if error.is_missing() => return Ok(None),
+        read => read?,
+    };
+    let wrong = |why: String| failure::home_corrupt(format!("{FILE}: {why}"));
+    let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+    let note: Note = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match note.schema {
+        1 => Ok(Some(note)),
+        other => Err(wrong(format!(
+            "it has schema {other}; this program knows 1"
+        ))),
+    }
+}
+
+fn write(home: &Path, note: &Note) -> Result<(), Failure> {
+    let text = toml::to_string(note).map_err(failure::home_corrupt)?;
+    Ok(files::write_replace(home.join(FILE), text.as_bytes())?)
+}
+
+/// Notes that a home was put back, which knows this epoch.
+pub(crate) fn note(home: &Path, epoch: u64, backup: &Fingerprint) -> Result<(), Failure> {
+    let note = Note {
+        schema: 1,
+        epoch,
+        backup: backup.to_string(),
+    };
+    write(home, &note)
+}
+
+/// A manifest that was forgotten came back: an epoch that it opened was not opened because of this restore.
+pub(crate) fn know(home: &Path, manifest: &TrustManifest) -> Result<(), Failure> {
+    match read(home)? {
+        Some(note) if note.epoch < manifest.dispatch_epoch => {
+            let epoch = manifest.dispatch_epoch;
+            write(home, &Note { epoch, ..note })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to send anything out of a home that was put back before officers have declared that.
+pub(crate) fn expect_declared(
+    home: &Path,
+    manifests: &[Verified<TrustManifest>],
+) -> Result<(), Failure> {
+    let Some(note) = read(home)? else {
+        return Ok(());
+    };
+    if manifests.is_empty() || own_restore::declared(manifests) > Some(note.epoch) {
+        return Ok(());
+    }
+    Err(failure::usage(
+        "RESTORE-UNDECLARED",
+        "headquarters was put back from a backup, and officers have not declared that: what it sent since is forgotten, \
+         and another dispatch of one of those numbers would be a fork at its vault",
+        "import the newest stick that went out, then `hq trust epoch`, its approvals, and `hq trust publish --media DIR`",
+    ))
+}

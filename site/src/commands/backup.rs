@@ -1,0 +1,77 @@
+//! `site backup`: the vault's home in one file, sealed to a recovery key on paper.
+
+use std::sync::Arc;
+
+use mintmark_backup::command::{BackupArguments, Plan};
+use mintmark_console::{Console, Exit};
+use mintmark_keys::Signer;
+use mintmark_protocol::KeyFailure;
+use p256::ecdsa::Signature;
+
+use crate::failure::Result;
+use crate::place::Place;
+use crate::vault::keyring::{VAULT_SIGN, expect_same, open_store};
+use crate::vault::reading::Reading;
+use crate::vault::snapshot::Snapshot;
+
+/// Seals the home as it is at one moment. Beside a service that is the moment at which it lends its vault; what is sealed is
+/// read without the vault, so that stations are served meanwhile. A home that nobody serves is only looked at: a backup adds
+/// nothing to the log, and can be made of a home that stopped.
+pub(crate) fn execute(
+    arguments: &BackupArguments,
+    place: &Place<'_>,
+    console: &Console,
+) -> Result<Exit> {
+    if let Some(verb) = &arguments.verb {
+        return Ok(verb.run(console)?);
+    }
+    let plan = Plan::of(arguments)?;
+    match place {
+        Place::Service(_) => {
+            let mut vault = place.open(console)?;
+            let (snapshot, signer) = vault.with(|vault| {
+                let signer = Arc::clone(vault.keyring()?.signer());
+                Ok((vault.snapshot()?, signer))
+            })?;
+            vault.close()?;
+            seal(
+                &plan,
+                arguments.dry_run,
+                snapshot,
+                &|| Ok(Arc::clone(&signer)),
+                console,
+            )
+        }
+        Place::Home(_) => {
+            let home = place.home()?;
+            let _lock = home.lock()?;
+            let keys = home.config().keys.clone();
+            let reading = Reading::over(home)?;
+            let snapshot = Snapshot::of_reading(&reading, console)?;
+            let expected = snapshot.subject.signer;
+            let signer = || {
+                let signer = open_store(&keys, console)?.signer(VAULT_SIGN)?;
+                expect_same(VAULT_SIGN, signer.public_key(), &expected)?;
+                Ok(signer)
+            };
+            seal(&plan, arguments.dry_run, snapshot, &signer, console)
+        }
+    }
+}
+
+fn seal(
+    plan: &Plan,
+    dry_run: bool,
+    Snapshot { subject, items }: Snapshot,
+    signer: &dyn Fn() -> Result<Arc<dyn Signer>>,
+    console: &Console,
+) -> Result<Exit> {
+    if dry_run {
+        return Ok(plan.rehearse(&subject.home, &items, console)?);
+    }
+    let signer = signer()?;
+    let sign = |message: &[u8]| -> std::result::Result<Signature, KeyFailure> {
+        Ok(signer.sign(message)?)
+    };
+    Ok(plan.seal(subject, items, &sign, console)?)
+}

@@ -1,0 +1,97 @@
+//! A backup or a restore that is killed, or whose disk is full or fails, at any of the calls by which it changes something on disk. What has the
+//! name of a backup is a whole one, and what has the name of a home is a whole one; the same command again goes on right.
+
+use std::fs;
+
+use mintmark_tests::sweep::{Sample, Scene, failing, killed};
+use mintmark_tests::{Run, Tool, World, files};
+
+use super::{hq_backup, issue, options, recovery_key, site_backup};
+
+fn ready() -> World {
+    let world = World::ready();
+    recovery_key(&world);
+    issue(&world, "two", 1..=2);
+    fs::create_dir_all(world.path("fresh")).unwrap();
+    world
+}
+
+/// What has the name is whole; the command again makes it, unless it is there.
+fn expect_sealed(world: &World, of: &str, run: &Run, at: &str) {
+    let there = world.path("backups/one").exists();
+    assert!(there || run.exit != 0, "{at}: {run}");
+    if !there {
+        let again = match of {
+            "hq" => hq_backup(world, "one"),
+            _ => site_backup(world, "one"),
+        };
+        again.ok();
+    }
+    let signer = world
+        .hq("backup inspect $D/backups/one")
+        .ok()
+        .text("signer");
+    world
+        .hq(&format!(
+            "backup verify $D/backups/one --signer {signer} --words $D/words"
+        ))
+        .ok();
+}
+
+#[test]
+fn a_backup_that_was_stopped_is_none_and_is_made_again() {
+    let world = ready();
+    for of in ["hq", "site"] {
+        let command = |world: &World| -> Tool {
+            match of {
+                "hq" => hq_backup(world, "one"),
+                _ => site_backup(world, "one"),
+            }
+        };
+        let scene = Scene {
+            world: &world,
+            places: &["backups"],
+            command: &command,
+        };
+        let check = |world: &World, run: &Run, at: &str| expect_sealed(world, of, run, at);
+        let sample = Sample::Kinds { one_in: 1, from: 0 };
+        scene.sweep(sample, killed, check);
+        scene.sweep(Sample::Kinds { one_in: 2, from: 0 }, failing, check);
+    }
+}
+
+#[test]
+fn a_restore_that_was_stopped_leaves_no_home_and_is_done_again() {
+    let world = ready();
+    let said = site_backup(&world, "one").ok();
+    let put_back = options(&said, "one");
+    let command = |world: &World| world.site(&format!("--home $D/fresh/berlin {put_back}"));
+    let whole = world.status("berlin")["log_root"].clone();
+    let scene = Scene {
+        world: &world,
+        places: &["fresh"],
+        command: &command,
+    };
+    let check = |world: &World, run: &Run, at: &str| {
+        // Half a home is none, under whatever name it is asked for.
+        for entry in fs::read_dir(world.path("fresh")).unwrap() {
+            let path = entry.unwrap().path();
+            let home = path.display();
+            let looked = world.site(&format!("--home {home} status")).run();
+            match looked.exit {
+                0 => assert_eq!(looked.json()["log_root"], whole, "{at}: {looked}"),
+                _ => assert!(!path.join("config.toml").exists(), "{at}: {looked}"),
+            }
+        }
+        if !world.path("fresh/berlin").exists() {
+            assert_ne!(run.exit, 0, "{at}: {run}");
+            command(world).ok();
+        }
+        let status = world.site("--home $D/fresh/berlin status").ok().json();
+        assert_eq!(status["log_root"], whole, "{at}");
+    };
+    let all = Sample::Kinds { one_in: 1, from: 0 };
+    scene.sweep(all, killed, check);
+    scene.sweep(Sample::Kinds { one_in: 3, from: 0 }, failing, check);
+    assert!(files::contents(&world.path("fresh")).is_empty());
+}
