@@ -29,6 +29,9 @@ pub(super) const BEGINNING: u64 = 1_800_000_000;
 /// The entitlement that every vault has from the beginning.
 pub(super) const MAIN: &str = "main-1";
 
+/// How the text of a policy follows from its id and the units of its first product.
+pub(super) type Policy = fn(&str, u64) -> String;
+
 /// What is on a stick, by the paths below `mintmark/`.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
@@ -160,11 +163,12 @@ fn make_key(folder: &Path, label: &str, purpose: &str) {
 
 const PIN: &str = "a long passphrase";
 
-/// The headquarters that every run begins with: it has let three vaults in, and has an entitlement for each in its outbox.
+/// The headquarters that a run begins with: it has let some vaults in, and has an entitlement for each in its outbox.
 pub(super) struct Template {
     folder: TempDir,
-    enrolments: Vec<Vec<u8>>,
+    enrolments: BTreeMap<String, Vec<u8>>,
     manifest: Vec<u8>,
+    policy: Policy,
 }
 
 impl Template {
@@ -173,13 +177,14 @@ impl Template {
         static MADE: Mutex<Weak<Template>> = Mutex::new(Weak::new());
         let mut made = MADE.lock().unwrap();
         made.upgrade().unwrap_or_else(|| {
-            let template = Arc::new(Self::make());
+            let template = Arc::new(Self::make(&SITES, policy));
             *made = Arc::downgrade(&template);
             template
         })
     }
 
-    fn make() -> Self {
+    /// One that has let these vaults in, each with twelve units of the policy's first product.
+    pub(super) fn make(sites: &[&str], policy: Policy) -> Self {
         virtual_time::set(BEGINNING);
         let folder = folder();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -223,6 +228,7 @@ impl Template {
             folder: folder.path().to_owned(),
             copy: None,
             drafts: 0,
+            policy,
         };
         let (keys, escrow) = (hq.store("hq"), at("escrow.pem"));
         let init = ["init", "--name", "Acme", "--keys", &keys];
@@ -234,13 +240,13 @@ impl Template {
         let add = ["officer", "add", "--request", &request];
         done(&hq.home, &[&add[..], &fingerprint].concat());
         let manifest = hq.publish_trust();
-        let mut enrolments = Vec::new();
-        for site in SITES {
+        let mut enrolments = BTreeMap::new();
+        for site in sites {
             let (bytes, fingerprint) = Keys::of(site).request(site, &pinned(&manifest));
             let (request, fingerprint) =
                 (at(&format!("enrol-{site}.cose")), fingerprint.to_string());
             fs::write(&request, &bytes).unwrap();
-            enrolments.push(bytes);
+            enrolments.insert((*site).to_owned(), bytes);
             let enrol = ["site", "enrol", "--request", &request];
             let draft = hq.approved(&[&enrol[..], &["--fingerprint", &fingerprint]].concat());
             done(&hq.home, &["site", "grant", &draft]);
@@ -251,6 +257,7 @@ impl Template {
             folder,
             enrolments,
             manifest,
+            policy,
         }
     }
 }
@@ -265,20 +272,28 @@ pub(super) struct Headquarters {
     copy: Option<(Arc<Template>, TempDir)>,
     /// How many were made.
     drafts: u64,
+    policy: Policy,
 }
 
 impl Headquarters {
     /// A copy of the one that every run begins with.
     pub(super) fn new() -> Self {
-        let (template, own) = (Template::shared(), folder());
+        Self::copy_of(Template::shared())
+    }
+
+    /// A copy of this one.
+    pub(super) fn copy_of(template: Arc<Template>) -> Self {
+        let own = folder();
         let home = own.path().join("home");
         copy(&template.folder.path().join("home"), &home);
         Self {
             home,
             keys: template.folder.path().to_owned(),
             folder: own.path().to_owned(),
+            policy: template.policy,
             copy: Some((template, own)),
-            drafts: 1000,
+            // Far from those of the one that is copied.
+            drafts: 1_000_000,
         }
     }
 
@@ -286,9 +301,9 @@ impl Headquarters {
         &self.copy.as_ref().unwrap().0
     }
 
-    /// What a vault asked to be let in with, by its place among the sites.
-    pub(super) fn enrolment(&self, of: usize) -> &[u8] {
-        &self.template().enrolments[of]
+    /// What the vault of a site asked to be let in with.
+    pub(super) fn enrolment(&self, site: &str) -> &[u8] {
+        &self.template().enrolments[site]
     }
 
     /// The first trust manifest.
@@ -338,7 +353,7 @@ impl Headquarters {
 
     fn policy(&self, id: &str, units: u64) -> String {
         let file = self.path("policy.toml");
-        fs::write(&file, policy(id, units)).unwrap();
+        fs::write(&file, (self.policy)(id, units)).unwrap();
         file
     }
 

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod fleet;
 mod fraud;
 mod headquarters;
 mod random;
@@ -119,6 +120,17 @@ fn run_all(seeds: Range<u64>) {
     assert!(commands.is_empty(), "failed:\n{}", commands.join("\n"));
 }
 
+/// The seeds in `MINTMARK_SEEDS`, or these.
+fn seeds_asked_for(otherwise: Range<u64>) -> Range<u64> {
+    let Ok(asked) = std::env::var("MINTMARK_SEEDS") else {
+        return otherwise;
+    };
+    let seeds = asked
+        .split_once("..")
+        .and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    seeds.unwrap_or_else(|| panic!("MINTMARK_SEEDS={asked} is no range such as 0..5000"))
+}
+
 fn again(seed: u64) -> String {
     format!(
         "MINTMARK_SEEDS={seed}..{} cargo test -p mintmark-hq --lib simulation::the_seeds_that_are_asked_for -- --ignored \
@@ -135,13 +147,7 @@ fn honest_vaults_balance_and_issue_again_and_every_fraud_is_named() {
 #[test]
 #[ignore = "as long as is asked for: MINTMARK_SEEDS=0..5000"]
 fn the_seeds_that_are_asked_for() {
-    let asked = std::env::var("MINTMARK_SEEDS").unwrap_or_else(|_| "0..5000".to_owned());
-    let seeds = asked
-        .split_once("..")
-        .and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
-    let seeds =
-        seeds.unwrap_or_else(|| panic!("MINTMARK_SEEDS={asked} is no range such as 0..5000"));
-    run_all(seeds);
+    run_all(seeds_asked_for(0..5000));
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod stations;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mintmark_ledger::decide::Input;
-use mintmark_ledger::entry::{DeviceAction, DeviceOrder, Entry, Genesis, Steady};
+use mintmark_ledger::entry::{DeviceAction, DeviceOrder, Dispatch, Entry, Genesis, Steady};
 use mintmark_ledger::index::MemoryIndex;
 use mintmark_ledger::ledger::{Fact, Ledger, Outcome};
 use mintmark_ledger::log::{LogStore as _, Position, Record};
@@ -25,7 +25,6 @@ use mintmark_protocol::restore::RestoreDeclaration;
 use mintmark_protocol::trust::TrustManifest;
 
 use self::disk::Disk;
-use super::SITES;
 use super::headquarters::{BEGINNING, Headquarters};
 use super::software::{Keys, lineage, pinned, public, vault_name};
 
@@ -100,6 +99,23 @@ pub(super) enum Until {
     Signed,
 }
 
+/// What a patched program does besides writing what it likes.
+#[derive(Default)]
+pub(super) struct Tampering {
+    /// Records that go home as other ones, by their places in the log.
+    pub(super) reported: BTreeMap<u64, Vec<u8>>,
+    /// How the next bundle departs from what is so.
+    pub(super) bundle: Option<fn(&mut Bundle)>,
+    /// How the next dispatch that this changes goes on record.
+    pub(super) dispatch: Option<fn(&mut Dispatch) -> bool>,
+    /// The record of that one.
+    pub(super) tampered_at: Option<u64>,
+    /// The next CRL leaves a revocation out.
+    pub(super) crl_leaves_out: bool,
+    /// The serial that one left out.
+    pub(super) crl_left_out: Option<Vec<u8>>,
+}
+
 /// A vault.
 pub(super) struct Vault {
     pub(super) site: &'static str,
@@ -125,13 +141,13 @@ pub(super) struct Vault {
     pub(super) unspent: Option<State>,
     /// Whether it keeps to the rules.
     pub(super) honest: bool,
+    pub(super) tampering: Tampering,
 }
 
 impl Vault {
     /// A vault that has asked to be let in.
     pub(super) fn new(site: &'static str, hq: &Headquarters) -> Self {
         let manifest = pinned(hq.manifest());
-        let at = SITES.iter().position(|known| *known == site);
         let keys = Keys::of(site);
         let (_, enrolment_fingerprint) = keys.request(site, &manifest);
         let genesis = Genesis {
@@ -147,7 +163,7 @@ impl Vault {
             name: vault_name(site),
             keys,
             genesis,
-            request: hq.enrolment(at.unwrap()).to_vec(),
+            request: hq.enrolment(site).to_vec(),
             home: Home {
                 disk: Disk::of(&[]),
                 outbox: BTreeMap::new(),
@@ -169,6 +185,7 @@ impl Vault {
             lost: BTreeSet::new(),
             unspent: None,
             honest: true,
+            tampering: Tampering::default(),
         };
         vault.open();
         vault
@@ -194,7 +211,7 @@ impl Vault {
     }
 
     /// What its clocks say.
-    fn reading(&self, now: u64) -> Reading {
+    pub(super) fn reading(&self, now: u64) -> Reading {
         let now = self.clock.frozen_at.unwrap_or(now);
         let mut boot = [0; 16];
         boot[..8].copy_from_slice(&self.clock.boot.to_be_bytes());

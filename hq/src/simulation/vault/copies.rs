@@ -12,7 +12,7 @@ use mintmark_protocol::media::MediaName;
 use mintmark_protocol::restore::RestoreDeclaration;
 
 use super::super::random::Random;
-use super::super::software::public;
+use super::super::software::{lineage, public};
 use super::disk::Disk;
 use super::{Backup, Home, Sealed, Vault};
 
@@ -76,8 +76,8 @@ impl Vault {
         let state = self.state();
         let spent = |tag| state.account(tag).map_or(0, |account| account.next_slot);
         let leases = leased.into_iter().filter(|(tag, end)| *end > spent(*tag));
-        let mut name = [0xee; 16];
-        name[0] = self.site.as_bytes()[0];
+        let mut name = *lineage(self.site).as_bytes();
+        name[0] = !name[0];
         name[1] = self.restores as u8;
         let declaration = RestoreDeclaration {
             vault: self.name.clone(),

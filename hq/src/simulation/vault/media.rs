@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use mintmark_ledger::decide::Input;
 use mintmark_ledger::entry::{CrlIssued, Dispatch as Logged, LogSequence, Trust, Verdict};
 use mintmark_ledger::ledger::{Fact, Outcome};
+use mintmark_ledger::merkle::{leaf_hash, root_of};
 use mintmark_ledger::state::Reading;
 use mintmark_protocol::bundle::{Bundle, Checkpoint, DispatchSeen};
 use mintmark_protocol::dispatch::Dispatch;
@@ -81,7 +82,12 @@ impl Vault {
             this_update: time,
             next_update: state.crl_next_update(time),
         };
-        let revoked = software::revoked(state, self.serials.as_ref().unwrap(), 1);
+        let mut revoked = software::revoked(state, self.serials.as_ref().unwrap(), 1);
+        if std::mem::take(&mut self.tampering.crl_leaves_out) {
+            let left_out = revoked.pop();
+            self.tampering.crl_left_out = left_out.map(|left_out| left_out.serial);
+        }
+        let state = self.state();
         let certificate = &state.device_cas()[0].certificate;
         let (der, issued) = self.keys.crl(stated, certificate, &revoked, None);
         self.ledger().record(reading, Fact::Crl(issued)).unwrap();
@@ -92,7 +98,10 @@ impl Vault {
     /// The manifest that is in force by its log.
     pub(super) fn manifest(&self) -> &Verified<TrustManifest> {
         let version = self.state().trust().unwrap().version;
-        &self.home.manifests[version as usize - 1]
+        let held = &self.home.manifests;
+        // One that its log makes up, it does not have.
+        held.get(version as usize - 1)
+            .unwrap_or(&held[held.len() - 1])
     }
 
     /// The newest dispatch that it has seen.
@@ -113,6 +122,13 @@ impl Vault {
         let (first, sequence) = (chain.log_size, chain.sequence + 1);
         let stated = state.crl(1).map(|(_, issued)| issued.sha256);
         let crl = self.home.crl.clone();
+        let ledger = self.ledger.as_ref().unwrap();
+        let all = ledger.reader(LogSequence(0)).unwrap().zip(0..);
+        let all = all.map(|(record, at)| match self.tampering.reported.get(&at) {
+            Some(other) => other.clone(),
+            None => record.unwrap().bytes,
+        });
+        let all: Vec<Vec<u8>> = all.collect();
         let bundle = Bundle {
             vault: self.name.clone(),
             lineage: state.lineage().unwrap(),
@@ -121,7 +137,7 @@ impl Vault {
             dispatch_seen: self.seen(),
             checkpoint: Checkpoint {
                 size: state.size(),
-                root: state.root(),
+                root: Fingerprint::new(root_of(all.iter().map(|record| leaf_hash(record)))),
                 time: state.mark(),
             },
             first,
@@ -131,13 +147,12 @@ impl Vault {
             crl: crl.filter(|der| stated == Some(Fingerprint::of(der))),
         };
         let (lineage, log_size) = (bundle.lineage, bundle.checkpoint.size);
-        let ledger = self.ledger.as_ref().unwrap();
-        let new = ledger.reader(LogSequence(first)).unwrap();
-        let new: Vec<Vec<u8>> = new.map(|record| record.unwrap().bytes).collect();
-        let unchanged = &|_: &mut Bundle| {};
+        assert!(!self.tampering.reported.is_empty() || bundle.checkpoint.root == state.root());
+        let new = &all[first as usize..];
+        let change = self.tampering.bundle.take().unwrap_or(|_| {});
         let (files, fingerprint) =
             self.keys
-                .seal(bundle, self.manifest(), (&new, SEGMENT_RECORDS), unchanged);
+                .seal(bundle, self.manifest(), (new, SEGMENT_RECORDS), &change);
         self.home.outbox.insert((lineage, sequence), files);
         let fact = Fact::BundleSealed {
             sequence,
@@ -245,21 +260,29 @@ impl Vault {
             assert!(!self.honest, "{what} follows another one than was seen");
             return Some(format!("{what} refused: DISPATCH-CHAIN"));
         }
-        let logged = Logged {
+        let opened = self.keys.open(content, self.manifest(), &self.name);
+        let mut logged = Logged {
             epoch: content.epoch,
             sequence: content.sequence,
             fingerprint,
             kind: content.kind.to_string(),
             id: content.id.clone(),
             version: content.version,
-            content: Verdict::Authentic(self.keys.open(content, self.manifest(), &self.name)),
+            content: Verdict::Authentic(opened),
         };
+        let change = self.tampering.dispatch;
+        let tampered = change.is_some_and(|change| change(&mut logged));
         let reading = self.reading(now);
         let outcome = self
             .ledger()
             .submit(None, reading, Input::Dispatch(&logged));
         let outcome = outcome.unwrap();
         self.commit();
+        if tampered {
+            self.tampering.dispatch = None;
+            // The decision is the newest record, and this the one before.
+            self.tampering.tampered_at = Some(self.state().size() - 2);
+        }
         Some(match outcome {
             Outcome::Refused(refusal) => format!("{what} refused: {}", refusal.code()),
             _ => format!("{what} imported"),

@@ -58,7 +58,9 @@ pub(crate) fn vault_name(site: &str) -> VaultName {
 
 /// The lineage that the log of a site's vault begins with.
 pub(crate) fn lineage(site: &str) -> Lineage {
-    Lineage::new([site.as_bytes()[0]; 16])
+    let mut name = [0; 16];
+    name.copy_from_slice(&Fingerprint::of(site.as_bytes()).as_bytes()[..16]);
+    Lineage::new(name)
 }
 
 /// The first manifest, which a person would have compared.
@@ -111,7 +113,10 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn of(site: &str) -> Self {
-        let number = u64::from(site.as_bytes()[0]) << 8;
+        let mut number = [0; 8];
+        number.copy_from_slice(&Fingerprint::of(site.as_bytes()).as_bytes()[..8]);
+        // Far from the numbers of devices' keys, and with room for three.
+        let number = (u64::from_be_bytes(number) | 1 << 63) & !0xff;
         Self {
             sign: key(number + 1),
             agree: key(number + 2).into(),
