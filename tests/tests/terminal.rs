@@ -53,9 +53,11 @@ fn a_command_of_the_other_tool_is_named_with_that_tool() {
         ("hq/src/commands/mistaken.rs", &hq, &site),
     ] {
         let listed = listed(source);
+        // A noun of this one is a command that is not complete.
+        let is_noun = |of: &str| own.iter().any(|own| own.starts_with(&format!("{of}-")));
         let missing: Vec<&String> = other
             .difference(own)
-            .filter(|of| !listed.contains(*of))
+            .filter(|of| !listed.contains(*of) && !is_noun(of))
             .collect();
         let own: Vec<&String> = own.intersection(&listed).collect();
         assert!(
