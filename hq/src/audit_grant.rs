@@ -14,6 +14,8 @@ mod receiving;
 mod recorder;
 mod timeline;
 
+#[cfg(feature = "fuzzing")]
+pub use self::container::fuzzed;
 pub(crate) use self::container::is_grant;
 pub(crate) use self::granting::{Scope, grant};
 pub(crate) use self::keys::{AUDITOR, AuditorKeys};

@@ -17,6 +17,8 @@ mod dossier;
 mod failure;
 mod findings;
 mod forks;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod home;
 mod identity;
 mod import;

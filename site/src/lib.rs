@@ -16,6 +16,8 @@ mod commands;
 mod config;
 mod delivery;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod home;
 mod medium;
 mod place;

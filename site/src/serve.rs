@@ -8,6 +8,8 @@ pub(crate) mod desk;
 pub(crate) mod engine;
 mod est;
 mod floor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gauge;
 mod listener;
 mod metrics;

@@ -22,6 +22,8 @@ mod data;
 mod error;
 mod examination;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod label;
 mod locked;

@@ -20,6 +20,8 @@ pub mod apply;
 pub mod decide;
 pub mod entry;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inclusion;
 pub mod ledger;
 pub mod refusal;

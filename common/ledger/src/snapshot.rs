@@ -48,7 +48,7 @@ impl Snapshot {
         Ok(read.ok().and_then(|_| Self::from_bytes(&bytes)))
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (digest, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(DIGEST_BYTES)?;
         if Sha256::digest(body).as_slice() != digest {
             return None;
@@ -69,15 +69,20 @@ impl Snapshot {
         (state.size() == head.size).then_some(Self { state, head })
     }
 
+    pub(crate) fn to_bytes(state: &State, head: &Head) -> Vec<u8> {
+        let mut body = head.size.to_be_bytes().to_vec();
+        body.extend_from_slice(&head.end.to_u64().to_be_bytes());
+        body.extend_from_slice(&head.link);
+        body.extend_from_slice(&state.to_snapshot());
+        [MAGIC.as_slice(), &Sha256::digest(&body), &body].concat()
+    }
+
     /// Writes a snapshot in place of the one before, whole or not at all.
     ///
     /// # Errors
     /// [`StorageError::Io`]; the one before is still there then.
     pub(crate) fn write(path: &Path, state: &State, head: &Head) -> Result<(), StorageError> {
-        let mut body = head.size.to_be_bytes().to_vec();
-        body.extend_from_slice(&head.end.to_u64().to_be_bytes());
-        body.extend_from_slice(&head.link);
-        body.extend_from_slice(&state.to_snapshot());
+        let bytes = Self::to_bytes(state, head);
         let part = PathBuf::from(format!("{}.part", path.display()));
         let write = || -> io::Result<()> {
             // A part left by a crash is nobody's; whatever it is, it is not written through.
@@ -90,9 +95,7 @@ impl Snapshot {
                 .create_new(true)
                 .mode(0o600)
                 .open(&part)?;
-            file.write_all(MAGIC)?;
-            file.write_all(&Sha256::digest(&body))?;
-            file.write_all(&body)?;
+            file.write_all(&bytes)?;
             file.sync_all()?;
             fs::rename(&part, path)?;
             match path.parent() {

@@ -121,7 +121,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    fn to_cbor(&self) -> Vec<u8> {
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
         let seen = self.dispatch_seen.map(|seen| {
             Map::new()
                 .with(1, seen.epoch)
@@ -153,7 +153,7 @@ impl Bundle {
             .encode()
     }
 
-    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::decode(WHAT, bytes, BUNDLE_BYTES_MAX)?;
         fields.format_version(1)?;
         let dispatch_seen = match fields.nullable(7)? {

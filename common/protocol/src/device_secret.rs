@@ -170,7 +170,7 @@ impl DeviceSecret {
     }
 
     /// The plaintext, encoded: it holds the secret.
-    fn to_cbor(&self) -> Vec<u8> {
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
         Map::new()
             .with(0, self.salt.to_vec())
             .with(1, crate::FORMAT_VERSION)
@@ -185,7 +185,7 @@ impl DeviceSecret {
             .encode()
     }
 
-    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::decode(WHAT, bytes, DEVICE_SECRET_BYTES_MAX)?;
         fields.format_version(1)?;
         let secret = Zeroizing::new(fields.bytes(9)?);

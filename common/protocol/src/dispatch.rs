@@ -72,7 +72,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    fn to_cbor(&self) -> Vec<u8> {
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
         let seen = self.bundle_seen.map(|seen| {
             Map::new()
                 .with(1, seen.lineage.as_bytes().to_vec())
@@ -96,7 +96,7 @@ impl Dispatch {
             .encode()
     }
 
-    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::decode(WHAT, bytes, DISPATCH_BYTES_MAX)?;
         fields.format_version(1)?;
         let bundle_seen = match fields.nullable(7)? {

@@ -88,7 +88,7 @@ pub struct EnrolmentRequest {
 }
 
 impl EnrolmentRequest {
-    fn to_cbor(&self) -> Vec<u8> {
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
         // Text keys of one length class sort bytewise only within it, so the order is that of their encodings.
         let mut facts: Vec<_> = self.facts.iter().collect();
         facts.sort_by_key(|(name, _)| crate::cbor::encode(&Value::from(name.as_str())));
@@ -114,7 +114,7 @@ impl EnrolmentRequest {
             .encode()
     }
 
-    fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields::decode(REQUEST, bytes, REQUEST_BYTES_MAX)?;
         fields.format_version(1)?;
         let facts = fields.required(11)?.into_map().ok().and_then(|facts| {

@@ -27,6 +27,8 @@ pub mod entitlement;
 pub mod envelope;
 mod error;
 pub mod fork;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod identifier;
 pub mod key;
 pub mod key_delivery;
@@ -44,10 +46,10 @@ pub mod revocation;
 pub mod segment;
 pub mod status;
 pub mod succession;
+pub mod transcript;
 pub mod transport;
 pub mod trust;
 
-pub mod transcript;
 pub use error::{Error, KeyFailure};
 
 /// The version of every message format that this crate writes and reads.

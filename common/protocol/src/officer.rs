@@ -39,7 +39,7 @@ pub struct OfficerRequest {
 }
 
 impl OfficerRequest {
-    fn to_cbor(&self) -> Vec<u8> {
+    pub(crate) fn to_cbor(&self) -> Vec<u8> {
         Map::new()
             .with(1, crate::FORMAT_VERSION)
             .with(2, self.id.as_str())
@@ -48,6 +48,20 @@ impl OfficerRequest {
             .with(5, self.made_at)
             .with(6, self.key_store.as_str())
             .encode()
+    }
+
+    pub(crate) fn from_cbor(bytes: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::decode(WHAT, bytes, OFFICER_REQUEST_BYTES_MAX)?;
+        fields.format_version(1)?;
+        let request = Self {
+            id: fields.parse(2)?,
+            signing_key: from_cose_key(WHAT, fields.required(3)?)?,
+            agreement_key: from_cose_key(WHAT, fields.required(4)?)?,
+            made_at: fields.uint(5)?,
+            key_store: fields.text(6)?,
+        };
+        fields.finish()?;
+        Ok(request)
     }
 
     /// Signs it with the signing key. Returns the message and its fingerprint, which the officer reads out.
@@ -85,16 +99,7 @@ impl OfficerRequest {
                 found,
             });
         }
-        let mut fields = Fields::decode(WHAT, message.payload(), OFFICER_REQUEST_BYTES_MAX)?;
-        fields.format_version(1)?;
-        let request = Self {
-            id: fields.parse(2)?,
-            signing_key: from_cose_key(WHAT, fields.required(3)?)?,
-            agreement_key: from_cose_key(WHAT, fields.required(4)?)?,
-            made_at: fields.uint(5)?,
-            key_store: fields.text(6)?,
-        };
-        fields.finish()?;
+        let request = Self::from_cbor(message.payload())?;
         let sender = Party::Officer(request.id.clone());
         message
             .context

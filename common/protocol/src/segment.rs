@@ -157,12 +157,17 @@ impl Segment {
         if Fingerprint::of(&plaintext) != facts.commitment {
             return Err(Error::Commitment { what: WHAT });
         }
-        let mut fields = Fields::decode(WHAT, &plaintext, SEGMENT_FILE_BYTES_MAX)?;
+        Self::from_plaintext(&plaintext, (facts.first, facts.count))
+    }
+
+    /// Reads a plaintext; the first of its records, and how many there are, are known.
+    pub(crate) fn from_plaintext(plaintext: &[u8], known: (u64, u64)) -> Result<Self, Error> {
+        let mut fields = Fields::decode(WHAT, plaintext, SEGMENT_FILE_BYTES_MAX)?;
         fields.format_version(1)?;
         let _salt: [u8; 32] = fields.octets(0)?;
         let (first, count, compressed) = (fields.uint(2)?, fields.uint(3)?, fields.bytes(4)?);
         fields.finish()?;
-        if (first, count) != (facts.first, facts.count) {
+        if (first, count) != known {
             return Err(Error::PartsDiffer {
                 what: WHAT,
                 why: "its records are not those named",

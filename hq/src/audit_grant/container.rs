@@ -243,6 +243,27 @@ impl Reader {
     }
 }
 
+/// Reads a file in which the grant stands unsigned and unencrypted, with all parts that it names: how many there are.
+/// Nobody but the fuzz targets has such a file.
+///
+/// # Errors
+/// The code of what is wrong with it.
+#[cfg(feature = "fuzzing")]
+pub fn fuzzed(path: &Path) -> Result<usize, String> {
+    let code = |failure: Failure| failure.code.to_string();
+    let mut reader = Reader::open(path).map_err(code)?;
+    reader.trust().map_err(code)?;
+    let grant = reader.grant().map_err(code)?;
+    let grant = AuditGrant::from_cbor(&grant).map_err(|error| error.code().to_owned())?;
+    let places = reader.places(&grant).map_err(code)?;
+    for (part, at) in grant.parts.iter().zip(places) {
+        if part.kind != PartKind::TrustManifest {
+            reader.part(part, at).map_err(code)?;
+        }
+    }
+    Ok(grant.parts.len())
+}
+
 fn io(path: &Path, error: std::io::Error) -> Failure {
     let message = format!("{} could not be written or read", path.display());
     Failure::new(Exit::Environment, "FILE-IO", message)

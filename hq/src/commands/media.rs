@@ -12,7 +12,7 @@ mod export;
 mod import;
 mod inspect;
 mod manifests;
-pub(super) mod stick;
+pub(crate) mod stick;
 
 /// How many files that did not go well are explained before the rest is only counted.
 const EXPLAINED_MAX: usize = 20;

@@ -143,7 +143,7 @@ impl Enrol {
         Ok(Enrolled::new(outcome, &product, &issued, &chain, secrets))
     }
 
-    fn submission(&self) -> Result<Submission, Problem> {
+    pub(super) fn submission(&self) -> Result<Submission, Problem> {
         let text = self.csr.trim_start().as_bytes();
         let der;
         let bytes = match text.starts_with(b"-----BEGIN ") {
@@ -206,7 +206,7 @@ fn base64(bytes: &[u8]) -> String {
     est::encode_body(bytes).replace("\r\n", "")
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         Problem::malformed(
             format!("the request is not the JSON object that is expected: {error}"),
@@ -244,7 +244,7 @@ async fn enrol(
 /// Why something is done with a device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
+pub(super) struct Order {
     reason: String,
     /// None: the only one that the station may ask for.
     product: Option<String>,

@@ -204,7 +204,7 @@ impl Hall {
         timed
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .map_err(lost)?;
-        let request = receive(stream).map_err(lost)?;
+        let request = receive(&mut &*stream).map_err(lost)?;
         stream.set_read_timeout(None).map_err(lost)?;
         let (line, global) = parse(&request)?;
         let command = line.name();
@@ -462,11 +462,18 @@ fn follow(mut stream: UnixStream, request: &Request, console: &Console) -> Resul
     }
 }
 
-fn receive(mut stream: &UnixStream) -> io::Result<Request> {
+/// Whether these bytes are a command that the service does.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzzed(mut bytes: &[u8]) -> bool {
+    let request = receive(&mut bytes);
+    request.is_ok_and(|request| parse(&request).is_ok())
+}
+
+fn receive(stream: &mut impl Read) -> io::Result<Request> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    let bytes = read(&mut stream, length, REQUEST_BYTES_MAX)?;
+    let bytes = read(stream, length, REQUEST_BYTES_MAX)?;
     Ok(serde_json::from_slice(&bytes)?)
 }
 

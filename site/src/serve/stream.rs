@@ -86,7 +86,7 @@ impl Drop for Ticket {
 }
 
 /// The lines of a body.
-struct Lines {
+pub(super) struct Lines {
     body: Body,
     read: Vec<u8>,
     /// How much of it was looked through.
@@ -96,8 +96,19 @@ struct Lines {
 }
 
 impl Lines {
+    /// Nothing of the body is read yet.
+    pub(super) fn new(body: Body, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            body,
+            read: Vec::new(),
+            looked: 0,
+            ended: false,
+            stopping,
+        }
+    }
+
     /// The next line that is not empty; none at the end.
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Problem> {
         let mut begun = None;
         loop {
             let unseen = self.read.get(self.looked..).unwrap_or_default();
@@ -161,7 +172,7 @@ impl Lines {
 }
 
 /// A body whose pieces come from elsewhere.
-struct Feed(mpsc::Receiver<Bytes>);
+pub(super) struct Feed(pub(super) mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Feed {
     type Data = Bytes;
@@ -198,13 +209,7 @@ pub(crate) async fn enrol_many(
         let permit = Arc::clone(&floor.streams)
             .try_acquire_owned()
             .map_err(|_| busy())?;
-        let mut lines = Lines {
-            body: request.into_body(),
-            read: Vec::new(),
-            looked: 0,
-            ended: false,
-            stopping: floor.stopping.clone(),
-        };
+        let mut lines = Lines::new(request.into_body(), floor.stopping.clone());
         // A client that waits to be told to go on (RFC 9110 section 10.1.1) is told so by this, before there is an answer.
         let first = lines.next().await?;
         Ok((lines, first, (ticket, permit, at_work)))

@@ -232,6 +232,20 @@ pub(super) fn problem(text: &str, label: &str) -> Option<String> {
     }
 }
 
+/// Whether the text of a key file is refused whatever the PIN, and whether the PIN opens a key in it, be it a private or a
+/// symmetric one. Files that ask for more than a few rounds are not opened: they would take too long.
+#[cfg(feature = "fuzzing")]
+pub fn fuzzed(text: &str, label: &str, pin: &str) -> (bool, bool) {
+    let refused = problem(text, label).is_some();
+    let few = with_encrypted(text, |parameters, _| {
+        let pbkdf2 = parameters.kdf.pbkdf2();
+        Ok(pbkdf2.is_some_and(|pbkdf2| pbkdf2.iteration_count <= 16))
+    });
+    let opened = few.is_ok_and(|few| few)
+        && (decrypt(text, pin).is_ok() || decrypt_secret(text, pin).is_ok());
+    (refused, opened)
+}
+
 fn decrypt_plain(text: &str, pin: &str) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     with_encrypted(text, |parameters, encrypted| {
         parameters

@@ -56,7 +56,7 @@ pub(super) fn read(folder: &Path) -> Option<Head> {
     decode(&bytes)
 }
 
-fn encode(head: &Head) -> Vec<u8> {
+pub(super) fn encode(head: &Head) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&head.size.to_be_bytes());
     bytes.extend_from_slice(&head.end.0.to_be_bytes());
@@ -65,7 +65,7 @@ fn encode(head: &Head) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Head> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
     let (body, checksum) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(body) != u32::from_be_bytes(*checksum) {
         return None;

@@ -23,6 +23,8 @@ mod disk;
 mod faulty;
 mod file;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 pub(crate) mod lock;
 mod mark;

@@ -141,6 +141,11 @@ impl Pruned {
             return Err(corrupt());
         }
         let length = usize::try_from(count).map_err(|_| corrupt())? * BLOCK_FACTS_BYTES;
+        // The number is not believed before the file is seen to have so much.
+        let stands = file.metadata().map_err(io_error("read", &path))?.len();
+        if stands < (FACTS_BYTES + length) as u64 {
+            return Err(corrupt());
+        }
         header.resize(FACTS_BYTES + length, 0);
         let (_, table) = header.split_at_mut(FACTS_BYTES);
         read(table, FACTS_BYTES as u64)?;
@@ -267,6 +272,17 @@ impl Block {
         }
         (position == end).then_some(records)
     }
+}
+
+/// Where the facts of each block stand in a file.
+#[cfg(feature = "fuzzing")]
+pub(super) fn blocks(file: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let count = file.get(FACTS_BYTES - 8..FACTS_BYTES);
+    let count = count.and_then(|count| count.try_into().ok());
+    let count = count.map_or(0, u64::from_be_bytes);
+    let starts = (0..count).map(|n| FACTS_BYTES + n as usize * BLOCK_FACTS_BYTES);
+    let facts = starts.map(|start| start..start + BLOCK_FACTS_BYTES);
+    facts.take_while(|facts| facts.end <= file.len()).collect()
 }
 
 /// Bytes that are being read.

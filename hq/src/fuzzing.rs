@@ -1,0 +1,30 @@
+//! What the fuzz targets call of this crate that nobody else may: what media and auditors' files hold.
+
+use std::path::Path;
+
+use mintmark_console::{Console, GlobalOptions};
+
+use crate::commands::media::stick::Stick;
+
+pub use crate::audit_grant::fuzzed as audit_grant;
+
+/// Paths, and what stands there as far as it can be read.
+pub type Files = Vec<(String, Option<Vec<u8>>)>;
+
+/// The paths of the files with names of ours on a stick, and what of each can be read of at most `bytes_max` bytes.
+///
+/// # Errors
+/// The code of what is wrong with the stick.
+pub fn stick(dir: &Path, bytes_max: usize) -> Result<Files, String> {
+    let (out, err) = (Box::new(std::io::sink()), Box::new(std::io::sink()));
+    let console = Console::into_streams("hq", &GlobalOptions::default(), out, err);
+    let stick = Stick::open(dir).map_err(|failure| failure.code.to_string())?;
+    let files = stick
+        .files(&console)
+        .map_err(|failure| failure.code.to_string())?;
+    let read = files.into_iter().map(|found| {
+        let bytes = stick.read(&found.path, bytes_max).ok();
+        (found.path, bytes)
+    });
+    Ok(read.collect())
+}
