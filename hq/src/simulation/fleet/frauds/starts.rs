@@ -77,7 +77,10 @@ pub(super) fn no_token(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
 }
 
 pub(super) fn manifest_again(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
-    let trust = scene.site.vault.state().trust()?.clone();
+    let state = scene.site.vault.state();
+    let mut trust = state.trust()?.clone();
+    // Of the one that was pinned, the log's beginning does not say it.
+    trust.dispatch_epoch = state.dispatches().epoch?;
     Some(vec![at("TRUST-ORDER", scene.write([Body::Trust(trust)]))])
 }
 

@@ -3,8 +3,9 @@
 use mintmark_ledger::entry::{Body, Burned, BurnedSlots, LogSequence, Signed};
 
 use super::super::super::software::{csr, moved};
+use super::super::super::vault::Until;
 use super::super::scene::{Scene, at, request, serials};
-use super::super::{DAY, Expected, HOUR, HR, RT, ST, TH};
+use super::super::{DAY, Expected, GW, HOUR, HR, RT, ST, TH};
 
 pub(super) fn beyond_the_quota(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
     // Officers who grant more would make it a slot like others, of which only the log says when it was spent.
@@ -88,23 +89,22 @@ fn against(
 pub(super) fn beyond_the_rate(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
     let now = scene.now;
     for _ in 0..4 {
-        scene
-            .site
-            .make(now, RT, super::super::super::vault::Until::Done);
+        scene.site.make(now, RT, Until::Done);
     }
     against(scene, ("RATE-", "RATE-EXCEEDED"), RT)
 }
 
 pub(super) fn beyond_the_credit(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
-    let now = scene.now;
-    for product in [HR, TH] {
-        for _ in 0..17 {
-            scene
-                .site
-                .make(now, product, super::super::super::vault::Until::Done);
-        }
+    let (now, products) = (scene.now, [HR, TH, GW]);
+    for product in products {
+        // The last one stays, to be refused.
+        while let (next, authorised) = scene.slots(product)
+            && next + 1 < authorised
+            && scene.site.make(now, product, Until::Done).is_some()
+        {}
     }
-    against(scene, ("CREDIT-UNITS-", "CREDIT-EXCEEDED"), HR)
+    let mut products = products.into_iter();
+    products.find_map(|product| against(scene, ("CREDIT-UNITS-", "CREDIT-EXCEEDED"), product))
 }
 
 pub(super) fn at_night(scene: &mut Scene<'_>) -> Option<Vec<Expected>> {
