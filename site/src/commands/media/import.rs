@@ -12,12 +12,16 @@ use mintmark_protocol::trust::TRUST_BYTES_MAX;
 use super::{Item, show};
 use crate::failure::{Error, Result};
 use crate::medium::{Interest, Medium, MediumFile};
-use crate::place::Place;
+use crate::place::{Place, Session};
 use crate::vault::key_set::Telling;
 use crate::vault::{Arrival, EPOCH_OVER, Effort, HOME_ROLLED_BACK, Incoming, Vault, restore};
 
-/// The most files of a dry run: the ledger keeps what they bring in memory until then.
-const REHEARSAL_FILES_MAX: usize = 64;
+/// How many files are read before the vault is asked for, at most: what they bring it has in memory until it is told to keep
+/// it. A dry run tries no more.
+const FILES_AT_A_TIME_MAX: usize = 64;
+
+/// After how many bytes of them it is asked for before that.
+const BYTES_AT_A_TIME: usize = 16 << 20;
 
 /// What `site media import` is told.
 #[derive(Debug, clap::Args)]
@@ -55,21 +59,35 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         }
         return home.expect_restored().map(|()| exit);
     }
-    let mut vault = place.open_to_carry(console)?;
-    if effort == Effort::Import {
-        vault.with(|vault| vault.settle())?;
-    }
-    let work = |vault: &mut Vault<'_>| {
-        import_all(vault, &medium, &survey.files, effort, &mut items, console)
+    let opened = place.open_to_carry(console).and_then(|mut vault| {
+        if effort == Effort::Import {
+            vault.with(|vault| vault.settle())?;
+        }
+        Ok(vault)
+    });
+    let mut vault = match opened {
+        Ok(vault) => vault,
+        // What came back from headquarters is there, though nothing more can be imported.
+        Err(error) if !items.is_empty() => return show(&items, console).and(Err(error)),
+        Err(error) => return Err(error),
     };
+    let mut files = in_order(&survey.files).into_iter();
+    let mut next = || read_some(&medium, &survey.files, &mut files);
     let stopped = match effort {
         Effort::Rehearse => {
-            let tried = vault.rehearse(work);
+            let read = next();
+            let count = read.len();
+            let tried = vault.rehearse(|vault| import_all(vault, read, effort, &mut items));
+            if files.next().is_some() {
+                console.warn(format!("the dry run stopped after the first {count} files"));
+            }
             console.note("nothing was changed");
             tried.err()
         }
         // A ledger that failed is left as it is: opening it again finds out.
-        Effort::Import => vault.with(work).and_then(|()| vault.close()).err(),
+        Effort::Import => import_and_follow(&mut vault, next, &mut items)
+            .and_then(|()| vault.close())
+            .err(),
     };
     warn_of_over(&items, console);
     if items.is_empty() && stopped.is_none() {
@@ -80,39 +98,80 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     stopped.map_or(Ok(exit), Err)
 }
 
-/// Imports one file after the other, until something keeps the others from being imported.
-fn import_all(
-    vault: &mut Vault<'_>,
+/// What was read of a file, and of what has to be known with it.
+struct Read<'f> {
+    file: &'f MediumFile,
+    bytes: std::result::Result<Vec<u8>, files::Error>,
+    /// The manifest before a manifest.
+    before: Option<Vec<u8>>,
+}
+
+/// Reads the next files, without the vault: a slow medium holds up nobody who wants something of it.
+fn read_some<'f>(
     medium: &Medium,
-    files: &[MediumFile],
-    effort: Effort,
+    all: &'f [MediumFile],
+    files: &mut impl Iterator<Item = &'f MediumFile>,
+) -> Vec<Read<'f>> {
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while read.len() < FILES_AT_A_TIME_MAX && bytes < BYTES_AT_A_TIME {
+        let Some(file) = files.next() else { break };
+        let (_, bytes_max) = kind(file);
+        // What cannot be read speaks for nothing; its own item says why.
+        let before = before(all, file).and_then(|before| medium.read(before, bytes_max).ok());
+        let of_file = medium.read(file, bytes_max);
+        bytes += of_file.as_ref().map_or(0, Vec::len) + before.as_ref().map_or(0, Vec::len);
+        read.push(Read {
+            file,
+            bytes: of_file,
+            before,
+        });
+    }
+    read
+}
+
+/// Imports what there is, some files at a time, and does what follows from it.
+fn import_and_follow<'f>(
+    vault: &mut Session<'_>,
+    mut next: impl FnMut() -> Vec<Read<'f>>,
     items: &mut Vec<Item>,
-    console: &Console,
 ) -> Result<()> {
-    for (at, file) in in_order(files).into_iter().enumerate() {
-        if effort == Effort::Rehearse && at >= REHEARSAL_FILES_MAX {
-            console.warn(format!(
-                "the dry run stopped after the first {REHEARSAL_FILES_MAX} files"
-            ));
+    loop {
+        let read = next();
+        if read.is_empty() {
             break;
         }
-        match import(vault, medium, (file, before(files, file)), effort) {
-            // Nothing more is built on a home that is not the newest copy.
-            Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
-                items.push(item);
-                break;
-            }
-            Ok(item) => items.push(item),
-            Err(error) => return Err(error.about(&file.path())),
+        if !vault.with(|vault| import_all(vault, read, Effort::Import, items))? {
+            break;
         }
     }
-    if effort == Effort::Import {
+    vault.with(|vault| {
         // What an entitlement brought, or ended.
         vault.tend_keys(Telling::News)?;
         vault.prepare_serials();
-        vault.burn_doubt()?;
+        vault.burn_doubt()
+    })
+}
+
+/// Imports one file after the other, until something keeps the others from being imported: whether nothing does.
+fn import_all(
+    vault: &mut Vault<'_>,
+    files: Vec<Read<'_>>,
+    effort: Effort,
+    items: &mut Vec<Item>,
+) -> Result<bool> {
+    for read in files {
+        let path = read.file.path();
+        match import(vault, read, effort) {
+            // Nothing more is built on a home that is not the newest copy.
+            Ok(item) if item.code.as_deref() == Some(HOME_ROLLED_BACK) => {
+                items.push(item);
+                return Ok(false);
+            }
+            Ok(item) => items.push(item),
+            Err(error) => return Err(error.about(&path)),
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Says once that there is something of an epoch that has ended.
@@ -159,21 +218,19 @@ fn before<'a>(files: &'a [MediumFile], file: &MediumFile) -> Option<&'a MediumFi
         .find(|before| before.name == MediaName::Trust { version })
 }
 
-fn import(
-    vault: &mut Vault<'_>,
-    medium: &Medium,
-    (file, before): (&MediumFile, Option<&MediumFile>),
-    effort: Effort,
-) -> Result<Item> {
-    let (kind, bytes_max) = match file.name {
+/// What a file should be, and its ceiling in bytes.
+fn kind(file: &MediumFile) -> (Kind, usize) {
+    match file.name {
         MediaName::Trust { .. } => (Kind::TrustManifest, TRUST_BYTES_MAX),
         _ => (Kind::Dispatch, DISPATCH_BYTES_MAX),
-    };
-    let incoming = match medium.read(file, bytes_max) {
+    }
+}
+
+fn import(vault: &mut Vault<'_>, read: Read<'_>, effort: Effort) -> Result<Item> {
+    let (kind, bytes_max) = kind(read.file);
+    let incoming = match read.bytes {
         Ok(bytes) if kind == Kind::TrustManifest => {
-            // What cannot be read speaks for nothing; its own item says why.
-            let before = before.and_then(|before| medium.read(before, bytes_max).ok());
-            vault.import_trust(&bytes, before.as_deref(), effort)?
+            vault.import_trust(&bytes, read.before.as_deref(), effort)?
         }
         Ok(bytes) => vault.import_dispatch(&bytes, effort)?,
         Err(error) => {
@@ -191,7 +248,7 @@ fn import(
             }
         }
     };
-    Ok(item(file, incoming))
+    Ok(item(read.file, incoming))
 }
 
 fn item(file: &MediumFile, incoming: Incoming) -> Item {
