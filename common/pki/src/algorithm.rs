@@ -415,3 +415,6 @@ pub fn verify_p256(
         .verify(message, &signature.to_bytes())
         .is_ok()
 }
+
+#[cfg(test)]
+mod judged;
