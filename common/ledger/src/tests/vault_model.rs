@@ -2,6 +2,7 @@
 //! durable is there again, what was not is as if it had never been, and nothing is spent or certified twice.
 
 mod disk;
+mod pruning;
 mod rules;
 mod stations;
 
@@ -17,7 +18,6 @@ use proptest::sample::Index;
 
 use self::disk::{Disk, IndexLeft};
 use self::rules::{Asked, Bundle, LEASE, Model, PRODUCTS, REWORKS, UNITS_PER_DAY, UNITS_PER_HOUR};
-use super::engine::records;
 use super::fixture::*;
 use super::withdrawals::device_order;
 use crate::decide::{Input, Reservation, Submitted};
@@ -50,6 +50,9 @@ enum Step {
     Seal,
     /// Headquarters acknowledges a bundle, perhaps an old one or one that it cannot know.
     Acknowledge { which: Index },
+    /// What headquarters holds, and is old enough, is pruned; perhaps all of the log was reported and acknowledged for that, and
+    /// days went by.
+    Prune { after_all: bool },
     /// An amendment of one product's units.
     Amend { product: usize, units: u64 },
     /// The entitlement in force is brought once more.
@@ -129,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Recover),
         8 => Just(Step::Seal),
         8 => any::<Index>().prop_map(|which| Step::Acknowledge { which }),
+        9 => prop::bool::weighted(0.7).prop_map(|after_all| Step::Prune { after_all }),
         8 => (0..2_usize, 0..12_u64).prop_map(|(product, units)| Step::Amend { product, units }),
         2 => Just(Step::Again),
         1 => any::<bool>().prop_map(|vault| if vault { Step::Disable } else { Step::Revoke }),
@@ -166,6 +170,7 @@ fn terms(version: u64, units: [u64; 2]) -> Entitlement {
     entitlement.credit.unreported_units_max = rules::CREDIT_UNITS;
     entitlement.credit.unreported_days_max = rules::CREDIT_DAYS;
     entitlement.anchor_lease_max = LEASE;
+    entitlement.retention_days = Some(rules::RETENTION_DAYS);
     entitlement
 }
 
@@ -189,6 +194,14 @@ struct Vault {
     now: u64,
     /// Certificates that left the vault, by reservation: no crash takes them back.
     released: BTreeMap<u64, Vec<u8>>,
+    /// The size of the log after each of its groups.
+    groups: Vec<u64>,
+    /// The record after the last that was pruned.
+    pruned: u64,
+    /// The records below that, as headquarters holds them.
+    held: Vec<Vec<u8>>,
+    /// Reservations whose certificates went with them.
+    gone: BTreeSet<u64>,
 }
 
 impl Vault {
@@ -203,6 +216,10 @@ impl Vault {
             hand: BTreeMap::new(),
             now: NEW_YEAR,
             released: BTreeMap::new(),
+            groups: vec![1],
+            pruned: 0,
+            held: Vec::new(),
+            gone: BTreeSet::new(),
         };
         assert_eq!(vault.import(grant_content(&grant())), "accepted");
         assert_eq!(
@@ -370,7 +387,7 @@ impl Vault {
                 let error = self.ledger().commit().unwrap_err();
                 assert_eq!(error.code(), "OUTCOME-UNKNOWN");
                 if stored {
-                    self.durable = self.live.clone();
+                    self.settle();
                 }
                 self.crash(IndexLeft::Kept);
             }
@@ -379,14 +396,22 @@ impl Vault {
             (Fate::IndexFails, true) if staged => {
                 self.disk.fail_index();
                 self.ledger().commit().unwrap();
-                self.durable = self.live.clone();
+                self.settle();
             }
             _ => {
                 self.ledger().commit().unwrap();
-                self.durable = self.live.clone();
+                self.settle();
             }
         }
         self.release();
+    }
+
+    /// What was staged is durable.
+    fn settle(&mut self) {
+        if self.live.size > self.durable.size {
+            self.groups.push(self.live.size);
+        }
+        self.durable = self.live.clone();
     }
 
     fn full_disk(&mut self) {
@@ -413,7 +438,7 @@ impl Vault {
             drop(ledger);
         });
         if whole {
-            self.durable = self.live.clone();
+            self.settle();
         }
         self.start();
     }
@@ -426,7 +451,7 @@ impl Vault {
 
     fn stop(&mut self) {
         self.ledger.take().unwrap().close().unwrap();
-        self.durable = self.live.clone();
+        self.settle();
         self.start();
     }
 
@@ -447,6 +472,10 @@ impl Vault {
         for issue in &self.durable.issues {
             let ledger = self.ledger.as_ref().unwrap();
             let certificate = ledger.certificate(LogSequence(issue.reservation)).unwrap();
+            if self.gone.contains(&issue.reservation) {
+                assert_eq!(certificate, None, "{issue:?}");
+                continue;
+            }
             assert_eq!(certificate.is_some(), issue.signed, "{issue:?}");
             let Some(certificate) = certificate else {
                 assert!(!self.released.contains_key(&issue.reservation));
@@ -471,7 +500,11 @@ impl Vault {
                 Body::Reserved(reserved) => {
                     let issue = issues.next().unwrap();
                     assert_eq!(issue.reservation, sequence.number());
-                    assert_eq!(issue.tbs, reserved.tbs);
+                    if self.gone.contains(&issue.reservation) {
+                        assert_eq!(serial_of(&issue.tbs), serial_of(&reserved.tbs));
+                    } else {
+                        assert_eq!(issue.tbs, reserved.tbs);
+                    }
                     assert!(slots.insert((reserved.account, reserved.slot, reserved.issue)));
                     assert!(serials.insert(serial_of(&reserved.tbs).unwrap()));
                 }
@@ -520,8 +553,7 @@ impl Vault {
         });
     }
 
-    fn acknowledge(&mut self, which: Index) {
-        let at = which.index(self.live.bundles.len() + 1);
+    fn acknowledge_at(&mut self, at: usize) {
         let sequence = at as u64 + 1;
         let bundle = self.live.bundles.get(at).copied();
         let claimed = bundle.unwrap_or(Bundle {
@@ -639,7 +671,15 @@ impl Vault {
             Step::Stop => self.stop(),
             Step::Recover => self.recover(),
             Step::Seal => self.seal(),
-            Step::Acknowledge { which } => self.acknowledge(which),
+            Step::Acknowledge { which } => {
+                self.acknowledge_at(which.index(self.live.bundles.len() + 1));
+            }
+            Step::Prune { after_all } => {
+                if after_all {
+                    self.retire();
+                }
+                self.prune();
+            }
             Step::Amend { product, units } => self.amend(product, units),
             Step::Again => self.again(),
             Step::Revoke => {
@@ -714,9 +754,10 @@ impl Vault {
     fn expect_replay(&mut self) {
         self.commit(Fate::Done);
         self.expect_log();
+        let whole = self.whole_records();
         let ledger = self.ledger();
         let (mut replay, mut devices) = (Replay::new(), Devices::default());
-        for raw in records(ledger) {
+        for raw in whole {
             let replayed = replay.feed(&devices, Some(&serials()), &raw, None).unwrap();
             assert_eq!(replayed.divergences, []);
             devices.keep(replayed.effect.as_ref());
@@ -734,6 +775,46 @@ fn run(disk: Disk, steps: Vec<Step>) {
     vault.crash(IndexLeft::Kept);
     vault.recover();
     vault.expect_counts();
+    vault.expect_replay();
+}
+
+#[test]
+fn a_log_that_was_pruned_goes_on_as_the_models_does() {
+    let ask = |device| {
+        let (station, product, key) = (stations::CONSOLE, 0, device);
+        Step::Request(Asked {
+            station,
+            product,
+            device,
+            key,
+        })
+    };
+    let mut vault = Vault::new(Disk::files());
+    let prune = Step::Prune { after_all: true };
+    for step in [
+        ask(0),
+        Step::Commit(Fate::Done),
+        Step::Recover,
+        // One that is open when it is pruned.
+        ask(1),
+        prune.clone(),
+        ask(0),
+        Step::Crash(IndexLeft::Lost),
+        Step::Recover,
+        prune,
+        ask(2),
+        Step::PowerCut { share: 30_000 },
+        ask(1),
+    ] {
+        vault.step(step);
+        vault.expect_counts();
+    }
+    assert_eq!(
+        (vault.gone.len(), vault.held.len() as u64),
+        (2, vault.pruned)
+    );
+    vault.crash(IndexLeft::Stale);
+    vault.recover();
     vault.expect_replay();
 }
 

@@ -13,6 +13,8 @@ pub(super) const UNITS_PER_DAY: u64 = 3;
 pub(super) const CREDIT_UNITS: u64 = 7;
 pub(super) const CREDIT_DAYS: u64 = 14;
 pub(super) const LEASE: u64 = 3;
+/// After how many days headquarters' records may go.
+pub(super) const RETENTION_DAYS: u64 = 2;
 /// How often a device of each product may be reworked.
 pub(super) const REWORKS: [u64; 2] = [2, 0];
 /// The counter of the token's anchor.
@@ -52,6 +54,8 @@ pub(super) struct Issue {
     pub(super) reservation: u64,
     pub(super) tbs: Vec<u8>,
     pub(super) signed: bool,
+    /// The record that says so.
+    pub(super) signed_at: u64,
     /// It was not signed for when the next issue took its place, and never is.
     pub(super) replaced: bool,
 }
@@ -76,6 +80,8 @@ pub(super) struct Bundle {
 pub(super) struct Model {
     /// Records in the log.
     pub(super) size: u64,
+    /// The time of each of them.
+    pub(super) times: Vec<u64>,
     /// The process put its start on record.
     pub(super) started: bool,
     /// The newest time in the log.
@@ -112,6 +118,7 @@ impl Model {
     pub(super) fn new(now: u64) -> Self {
         Self {
             size: 1,
+            times: vec![now],
             mark: now,
             ..Self::default()
         }
@@ -138,6 +145,7 @@ impl Model {
     pub(super) fn entry(&mut self, now: u64) {
         self.size += 1;
         self.mark = self.time(now);
+        self.times.push(self.mark);
         if self.mark == now {
             self.behind = 0;
         }
@@ -326,6 +334,7 @@ impl Model {
             reservation,
             tbs,
             signed: false,
+            signed_at: 0,
             replaced: false,
         };
         self.issues.push(issue.clone());
@@ -335,6 +344,7 @@ impl Model {
     pub(super) fn sign(&mut self, at: usize) {
         let issue = &mut self.issues[at];
         issue.signed = true;
+        issue.signed_at = self.size - 1;
         self.units[issue.unit].signed = true;
     }
 
