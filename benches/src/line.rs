@@ -39,7 +39,7 @@ pub(crate) struct LineOptions {
     /// How many requests 64 clients make in a round
     #[arg(long, default_value_t = 20_000)]
     requests: u32,
-    /// How often each thing is measured
+    /// How often each thing is measured; 0 for memory alone
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// After how many requests memory is compared with that after 1,000; 0 for not at all
@@ -60,6 +60,18 @@ pub(crate) struct Report {
     processors: usize,
     /// Stations among which the connections are divided.
     stations: usize,
+    /// How fast it is, where that was measured.
+    #[serde(flatten)]
+    speed: Option<Speed>,
+    /// What the service holds in memory.
+    memory: Option<Memory>,
+    /// Somebody else's server, measured by the same clients.
+    peer: Option<peer::Peer>,
+}
+
+/// How fast the line is.
+#[derive(Debug, Serialize)]
+struct Speed {
     /// How many requests 64 clients made in a round.
     requests: u32,
     /// The median of the ceilings: a request checked, a signature by the token, its check; certificates per second.
@@ -72,10 +84,6 @@ pub(crate) struct Report {
     levels: Vec<Level>,
     /// At half of what 64 clients were given.
     half_load: Latency,
-    /// What the service holds in memory.
-    memory: Option<Memory>,
-    /// Somebody else's server, measured by the same clients.
-    peer: Option<peer::Peer>,
 }
 
 /// What so many clients were given.
@@ -183,6 +191,24 @@ impl Floor {
 /// Measures all of it.
 pub(crate) fn measure(options: &LineOptions, binaries: &Path) -> Report {
     let say = |text: &str| eprintln!("mintmark-benches: {text}");
+    let speed = (options.rounds > 0).then(|| speed(options, binaries, say));
+    let memory = (options.memory > 0).then(|| {
+        say("comparing memory");
+        // A vault that has done nothing yet.
+        memory::measure(options.memory)
+    });
+    Report {
+        schema: "mintmark/bench-line/2",
+        processors: requests::threads(),
+        stations: STATIONS,
+        speed,
+        memory,
+        peer: peer::measure(&options.peer, options.requests, say),
+    }
+}
+
+/// Measures how fast it is.
+fn speed(options: &LineOptions, binaries: &Path, say: impl Fn(&str)) -> Speed {
     say("making headquarters, a vault and its stations");
     let scene = Scene::new();
     scene.vault("berlin");
@@ -237,23 +263,13 @@ pub(crate) fn measure(options: &LineOptions, binaries: &Path) -> Report {
     let half = floor.next((most / 2.0 * HALF_LOAD_SECONDS) as u32);
     let half_load = half.open(&floor.target, most / 2.0);
     floor.close(&scene);
-    let memory = (options.memory > 0).then(|| {
-        say("comparing memory");
-        // A vault that has done nothing yet.
-        memory::measure(options.memory)
-    });
-    Report {
-        schema: "mintmark/bench-line/1",
-        processors: requests::threads(),
-        stations: STATIONS,
+    Speed {
         requests: options.requests,
         ceiling_rate: median(ceilings.iter().map(|of| of.rate).collect()),
         ceiling_processor_microseconds,
         batch_rate: median(batches),
         levels,
         half_load,
-        memory,
-        peer: peer::measure(&options.peer, options.requests, say),
     }
 }
 

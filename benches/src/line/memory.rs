@@ -19,10 +19,22 @@ const CLIENTS: usize = 64;
 /// Memory of one service.
 #[derive(Debug, Serialize)]
 pub(crate) struct Memory {
-    /// Resident bytes after so many requests, each of which was given a certificate.
-    pub(crate) after: Vec<(u32, u64)>,
-    /// The last to the first; to be at most 1.1.
+    /// What it held after so many requests, each of which was given a certificate.
+    pub(crate) after: Vec<Sample>,
+    /// All that is resident, the last to the first; to be at most 1.1.
     pub(crate) ratio: f64,
+    /// The same of what no file stands behind.
+    pub(crate) ratio_anonymous: f64,
+}
+
+/// What a service held at one moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) requests: u32,
+    /// Resident bytes.
+    pub(crate) resident: u64,
+    /// Those of them that no file stands behind: what a machine runs out of.
+    pub(crate) anonymous: u64,
 }
 
 /// A vault and a service of their own, which are asked by 64 clients.
@@ -31,28 +43,38 @@ pub(crate) fn measure(most: u32) -> Memory {
     scene.vault("berlin");
     let mut floor = Floor::open(&scene);
     floor.closed(CLIENTS, FEW);
-    let resident = |floor: &Floor| (floor.devices, resident_bytes(floor.service.pid()));
-    let mut after = vec![resident(&floor)];
+    let mut after = vec![sample(&floor)];
     while floor.devices < most {
         let count = PART.min(most - floor.devices);
-        floor.closed(CLIENTS, count);
-        after.push(resident(&floor));
-        eprintln!("mintmark-benches: memory {:?}", after.last());
+        let rate = floor.closed(CLIENTS, count).rate();
+        after.push(sample(&floor));
+        eprintln!("mintmark-benches: memory {:?}, {rate:.0}/s", after.last());
     }
     floor.close(&scene);
-    let bytes = |at: Option<&(u32, u64)>| at.map_or(0.0, |(_, bytes)| *bytes as f64);
+    let ratio = |of: fn(&Sample) -> u64| {
+        let bytes = |at: Option<&Sample>| at.map_or(0.0, |sample| of(sample) as f64);
+        bytes(after.last()) / bytes(after.first())
+    };
     Memory {
-        ratio: bytes(after.last()) / bytes(after.first()),
+        ratio: ratio(|sample| sample.resident),
+        ratio_anonymous: ratio(|sample| sample.anonymous),
         after,
     }
 }
 
-/// What a process has in memory now.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes: u64 = line
-        .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
-        .unwrap();
-    kibibytes * 1024
+/// What the service holds now.
+fn sample(floor: &Floor) -> Sample {
+    let status = fs::read_to_string(format!("/proc/{}/status", floor.service.pid())).unwrap();
+    let bytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kibibytes: u64 = line
+            .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
+            .unwrap();
+        kibibytes * 1024
+    };
+    Sample {
+        requests: floor.devices,
+        resident: bytes("VmRSS:"),
+        anonymous: bytes("RssAnon:"),
+    }
 }

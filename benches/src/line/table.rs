@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Latency, Report};
+use super::{Latency, Report, Speed};
 
 /// The whole report.
 pub(crate) fn table(report: &Report) -> String {
@@ -25,55 +25,10 @@ pub(crate) fn table(report: &Report) -> String {
         table.add_row([vec![what], cells.to_vec()].concat());
     };
     let none = String::new;
-    row(
-        format!(
-            "cryptography without network, {} processors",
-            report.processors
-        ),
-        [
-            rate(report.ceiling_rate),
-            ratio(1.0),
-            ratio(report.ceiling_rate / report.batch_rate),
-            none(),
-            none(),
-        ],
-    );
-    row(
-        format!("site issue of {} requests, whole command", report.requests),
-        [
-            rate(report.batch_rate),
-            ratio(report.batch_rate / report.ceiling_rate),
-            ratio(1.0),
-            none(),
-            none(),
-        ],
-    );
-    for level in &report.levels {
-        let clients = level.clients;
-        row(
-            format!("EST, keep-alive mTLS clients: {clients}"),
-            [
-                rate(level.rate),
-                ratio(level.to_ceiling),
-                ratio(level.to_batch),
-                milliseconds(level.p50_milliseconds),
-                milliseconds(level.p99_milliseconds),
-            ],
-        );
-        row(
-            format!(
-                "  processor: service {:.0} us, clients {:.0} us",
-                level.service_microseconds, level.clients_microseconds
-            ),
-            [
-                none(),
-                ratio(level.processor_to_ceiling),
-                none(),
-                none(),
-                none(),
-            ],
-        );
-    }
+    let to = |of: fn(&Speed) -> f64, rate: f64| {
+        let speed = report.speed.as_ref();
+        speed.map_or_else(none, |speed| ratio(rate / of(speed)))
+    };
     let half = |of: &Latency| {
         [
             rate(of.rate),
@@ -83,24 +38,50 @@ pub(crate) fn table(report: &Report) -> String {
             milliseconds(of.p99_milliseconds),
         ]
     };
-    row(
-        format!(
-            "EST at half load, open loop, {} requests",
-            report.half_load.requests
-        ),
-        half(&report.half_load),
-    );
-    if let Some(memory) = &report.memory {
-        for (requests, bytes) in [memory.after.first(), memory.after.last()]
-            .into_iter()
-            .flatten()
-        {
-            let mebibytes = *bytes as f64 / f64::from(1 << 20);
+    if let Some(speed) = &report.speed {
+        row(
+            format!(
+                "cryptography without network, {} processors",
+                report.processors
+            ),
+            [
+                rate(speed.ceiling_rate),
+                ratio(1.0),
+                ratio(speed.ceiling_rate / speed.batch_rate),
+                none(),
+                none(),
+            ],
+        );
+        row(
+            format!("site issue of {} requests, whole command", speed.requests),
+            [
+                rate(speed.batch_rate),
+                ratio(speed.batch_rate / speed.ceiling_rate),
+                ratio(1.0),
+                none(),
+                none(),
+            ],
+        );
+        for level in &speed.levels {
+            let clients = level.clients;
             row(
-                format!("resident memory after {requests} certificates"),
+                format!("EST, keep-alive mTLS clients: {clients}"),
                 [
-                    format!("{mebibytes:.1} MiB"),
+                    rate(level.rate),
+                    ratio(level.to_ceiling),
+                    ratio(level.to_batch),
+                    milliseconds(level.p50_milliseconds),
+                    milliseconds(level.p99_milliseconds),
+                ],
+            );
+            row(
+                format!(
+                    "  processor: service {:.0} us, clients {:.0} us",
+                    level.service_microseconds, level.clients_microseconds
+                ),
+                [
                     none(),
+                    ratio(level.processor_to_ceiling),
                     none(),
                     none(),
                     none(),
@@ -108,9 +89,36 @@ pub(crate) fn table(report: &Report) -> String {
             );
         }
         row(
-            "  the latter to the former, aim at most 1.10".to_owned(),
-            [ratio(memory.ratio), none(), none(), none(), none()],
+            format!(
+                "EST at half load, open loop, {} requests",
+                speed.half_load.requests
+            ),
+            half(&speed.half_load),
         );
+    }
+    if let Some(memory) = &report.memory {
+        let ends = [memory.after.first(), memory.after.last()];
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        for sample in ends.into_iter().flatten() {
+            for (what, bytes) in [
+                ("resident memory", sample.resident),
+                ("  of it behind no file", sample.anonymous),
+            ] {
+                row(
+                    format!("{what} after {} certificates", sample.requests),
+                    [mebibytes(bytes), none(), none(), none(), none()],
+                );
+            }
+        }
+        for (what, of) in [
+            ("  the latter to the former, aim at most 1.10", memory.ratio),
+            (
+                "  the same of what no file is behind",
+                memory.ratio_anonymous,
+            ),
+        ] {
+            row(what.to_owned(), [ratio(of), none(), none(), none(), none()]);
+        }
     }
     if let Some(peer) = &report.peer {
         for level in &peer.levels {
@@ -118,8 +126,8 @@ pub(crate) fn table(report: &Report) -> String {
                 format!("peer {}, clients: {}", peer.url, level.clients),
                 [
                     rate(level.rate),
-                    ratio(level.rate / report.ceiling_rate),
-                    ratio(level.rate / report.batch_rate),
+                    to(|speed| speed.ceiling_rate, level.rate),
+                    to(|speed| speed.batch_rate, level.rate),
                     milliseconds(level.p50_milliseconds),
                     milliseconds(level.p99_milliseconds),
                 ],
