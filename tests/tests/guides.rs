@@ -3,13 +3,12 @@
 //! What stands in a block that is marked `sh` is run, as one script; a block that is not to be run is not marked so.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use mintmark_tests::{binaries, judge};
+use mintmark_tests::{binaries, guide, judge};
 
 /// The documents, each of which begins where the one before it ended.
 const DOCUMENTS: [&str; 5] = [
@@ -20,31 +19,6 @@ const DOCUMENTS: [&str; 5] = [
     "docs/pkcs11.md",
 ];
 
-/// Ends the script at the first command that fails, and says where that stands.
-const PRELUDE: &str = r#"set -eEu -o pipefail
-trap 'echo "$AT: $BASH_COMMAND" >&2' ERR
-cargo() { :; }
-"#;
-
-fn blocks(document: &str, text: &str) -> String {
-    let mut script = String::new();
-    let mut inside = false;
-    for (number, line) in text.lines().enumerate() {
-        match line {
-            "```sh" => {
-                inside = true;
-                writeln!(script, "AT={document}:{}", number + 2).unwrap();
-            }
-            "```" => inside = false,
-            _ if inside => writeln!(script, "{line}").unwrap(),
-            _ => {}
-        }
-    }
-    assert!(!inside, "{document}");
-    assert!(!script.is_empty(), "{document} has no commands");
-    script
-}
-
 #[test]
 fn every_command_of_the_guides_works_as_it_stands() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -54,9 +28,9 @@ fn every_command_of_the_guides_works_as_it_stands() {
     }
     fs::create_dir(place.path().join("target")).unwrap();
     symlink(binaries::folder(), place.path().join("target/release")).unwrap();
-    let mut script = PRELUDE.to_owned();
+    let mut script = guide::PRELUDE.to_owned();
     for document in DOCUMENTS {
-        script += &blocks(
+        script += &guide::script(
             document,
             &fs::read_to_string(repository.join(document)).unwrap(),
         );
