@@ -6,9 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::path::Path;
 
 use mintmark_tests::clock::Machine;
-use mintmark_tests::strike::{Change, Fate};
+use mintmark_tests::strike::{Change, Changes, Fate};
 use mintmark_tests::sweep::{Sample, Scene, VAULT, expect_balanced, failing, killed, number};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, Tool, World, files, judge};
@@ -262,22 +263,66 @@ fn expect_restored(world: &World, at: &str) {
     assert_eq!(codes, ["RESTORE-DECLARED"], "{at}: {report}");
 }
 
-/// The import of what headquarters sends back.
-fn restoration(sample: Sample, fates: Fates) {
+/// A vault to which headquarters has sent back what it holds.
+fn answered() -> World {
     let world = put_back();
     world.site(DECLARE).ok();
     let imported = world.carry_home("berlin");
     assert_eq!(imported.exit, 1, "{imported}");
     world.hq("media export $D/media").ok();
+    world
+}
+
+/// The import of what headquarters sends back.
+fn restoring(world: &World) -> Order<'_> {
     Order {
-        world: &world,
+        world,
         places: &WITH_HEADQUARTERS,
         line: "media import $D/media",
         is_done: &|world| world.status("berlin")["restore_pending"] == false,
         again: 0,
         afterwards: &expect_restored,
     }
-    .sweep(sample, fates);
+}
+
+fn restoration(sample: Sample, fates: Fates) {
+    restoring(&answered()).sweep(sample, fates);
+}
+
+/// What comes after it, be it the name of a file or the next opening of the vault, may fail: that it was done is said.
+#[test]
+fn a_restore_that_is_done_is_never_said_to_be_undone() {
+    let world = answered();
+    let order = restoring(&world);
+    let import = |world: &World| world.site(order.line);
+    let scene = Scene {
+        world: &world,
+        places: order.places,
+        command: &import,
+    };
+    scene.save();
+    let changes = Changes {
+        below: world.folder(),
+    };
+    let (run, calls) = changes.of(&import(&world));
+    assert_eq!(run.exit, 0, "{run}");
+    let of = |name: &'static str, target: &str| {
+        let path = world.path(target);
+        let is_it = move |call: &&Change| call.name == name && Path::new(&call.target) == path;
+        calls.iter().filter(is_it)
+    };
+    let names = of("fsync", "berlin").map(|call| (call, Fate::Fails("EIO")));
+    let opening = of("openat", "berlin/state.snapshot.part").map(|call| (call, Fate::Full));
+    let mut ended = Vec::new();
+    for (call, fate) in names.skip(2).chain(opening.skip(1).take(1)) {
+        scene.restore();
+        let (run, struck) = changes.with(&import(&world), call, fate);
+        let at = format!("{fate:?} at {call:?}");
+        assert!(struck, "{at}: {run}");
+        order.check(&world, &run, &at);
+        ended.push(run.exit);
+    }
+    assert!(ended.contains(&5), "{ended:?}");
 }
 
 macro_rules! sweeps {
@@ -336,15 +381,54 @@ fn a_vault_made_with_every_call_failing() {
     init(Sample::All);
 }
 
-fn init(sample: Sample) {
+/// The last thing that can fail: the home has its name already, and nobody knows whether that lasts.
+#[test]
+fn a_home_whose_name_may_not_last_is_taken_away_again() {
     let world = World::with_headquarters();
+    let init = init_of(&world);
+    let scene = Scene {
+        world: &world,
+        places: &VAULT,
+        command: &init,
+    };
+    scene.save();
+    let changes = Changes {
+        below: world.folder(),
+    };
+    let (run, calls) = changes.of(&init(&world));
+    assert_eq!(run.exit, 0, "{run}");
+    let of_name =
+        |call: &&Change| call.name == "fsync" && Path::new(&call.target) == world.folder();
+    let call = calls.iter().rfind(of_name).unwrap();
+    scene.restore();
+    let (run, struck) = changes.with(&init(&world), call, Fate::Fails("EIO"));
+    assert!(struck, "{calls:?}");
+    assert_eq!(
+        (run.exit, run.codes()),
+        (3, vec!["HOME-NOT-MADE".to_owned()]),
+        "{run}"
+    );
+    let left = fs::read_dir(world.folder()).unwrap().flatten();
+    let left = left.map(|entry| entry.file_name().into_string().unwrap());
+    let homes: Vec<String> = left.filter(|name| name.starts_with("berlin")).collect();
+    assert_eq!(homes, [""; 0]);
+    init(&world).ok();
+}
+
+/// The command that makes a vault.
+fn init_of(world: &World) -> impl Fn(&World) -> Tool + use<> {
     let uri = world.keys("berlin");
     let shown = world.trust_fingerprint();
-    let init = move |world: &World| -> Tool {
+    move |world: &World| -> Tool {
         let line =
             "init --site-id berlin --trust $D/media/mintmark/trust-000001.cose --fingerprint";
         world.site(&format!("{line} {shown} --keys {uri}"))
-    };
+    }
+}
+
+fn init(sample: Sample) {
+    let world = World::with_headquarters();
+    let init = init_of(&world);
     let scene = Scene {
         world: &world,
         places: &VAULT,

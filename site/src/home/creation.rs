@@ -100,7 +100,20 @@ impl Creation {
             Err(error) => return Err(failed("rename", &self.part, error)),
         }
         let parent = self.home.parent().unwrap_or(Path::new("/"));
-        sync(parent)
+        sync(parent).or_else(|error| self.take_back(error))
+    }
+
+    /// A name that may not last is taken away again: of a home that is there nobody is told that it could not be made.
+    fn take_back(&mut self, error: Error) -> Result<()> {
+        match fs::rename(&self.home, &self.part) {
+            Ok(()) => {
+                self.settled = false;
+                Err(error)
+            }
+            Err(_) => Err(error.outcome_unknown().hint(
+                "the home is there and complete, but its name may not outlast a power cut: go on with it once its disk is right",
+            )),
+        }
     }
 }
 

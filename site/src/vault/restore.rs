@@ -10,7 +10,7 @@ mod tail;
 
 use mintmark_console::Console;
 use mintmark_console::files::Folder;
-use mintmark_keys::Alternating;
+use mintmark_keys::{Alternating, KeyStore};
 use mintmark_ledger::entry::{BURNED_MAX, Burned};
 use mintmark_ledger::ledger::{Fact, Ledger, View};
 use mintmark_pki::Issuer;
@@ -385,23 +385,38 @@ pub(crate) fn resume(
             return Ok(Answer { items, done: false });
         }
     }
-    let (ledger, _) = Ledger::open(home.path(), SOFTWARE)?;
-    if held.lineage != declaration.lineage {
-        let counter = held.counter.max(ledger.state().anchor()).saturating_add(1);
-        let next = Anchor::of(&ledger, counter, |_| 0)?;
-        let (old, new) = (held.to_cbor(), next.to_cbor());
-        Alternating::new(&*store, anchor::LABEL)
-            .write(Some(&old), &new, anchor::counter_of)
-            .map_err(|error| anchor::of_writing(error, counter))?;
-    }
-    let size = ledger.size();
-    ledger.close()?;
-    set_aside(home)?;
+    let size = finish(home, &*store, declaration, &held)?;
     console.note(format!(
         "the log goes on in lineage {} after {size} records",
         declaration.lineage
     ));
     Ok(Answer { items, done: true })
+}
+
+/// What is left to be done once the log goes on: its anchor, and that nothing is waited for any more. Gives its size.
+fn finish(
+    home: &Home,
+    store: &dyn KeyStore,
+    declaration: &RestoreDeclaration,
+    held: &Anchor,
+) -> Result<u64> {
+    let (ledger, _) = Ledger::open(home.path(), SOFTWARE)?;
+    if held.lineage != declaration.lineage {
+        let counter = held.counter.max(ledger.state().anchor()).saturating_add(1);
+        let next = Anchor::of(&ledger, counter, |_| 0)?;
+        let (old, new) = (held.to_cbor(), next.to_cbor());
+        Alternating::new(store, anchor::LABEL)
+            .write(Some(&old), &new, anchor::counter_of)
+            .map_err(|error| anchor::of_writing(error, counter))?;
+    }
+    let size = ledger.size();
+    ledger.close()?;
+    set_aside(home).map_err(|error| {
+        error.outcome_unknown().hint(
+            "what headquarters sent back is kept: put right what is named, then import the same medium again",
+        )
+    })?;
+    Ok(size)
 }
 
 /// Puts on record that the log goes on in another lineage, and what is skipped there: one group.
