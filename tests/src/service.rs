@@ -67,6 +67,28 @@ impl Service {
         )
     }
 
+    /// Whether one of its threads has been standing still for a while.
+    pub fn stands_still(&self) -> bool {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let stopped = || -> Vec<PathBuf> {
+            let tasks = tasks.read_dir().unwrap();
+            let paths = tasks.map(|task| task.unwrap().path());
+            // A thread may have ended meanwhile.
+            let is_stopped = |task: &PathBuf| {
+                let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+                status.contains("\nState:\tt")
+            };
+            paths.filter(is_stopped).collect()
+        };
+        let mut same = stopped();
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(20));
+            let now = stopped();
+            same.retain(|task| now.contains(task));
+        }
+        !same.is_empty()
+    }
+
     /// Has it go on where it stands still.
     pub fn let_go(&self) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::let_in;
+use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, World, stores};
 use serde_json::json;
 
@@ -69,6 +70,43 @@ fn a_stick_that_hangs_holds_no_station_off_and_no_other_command() {
     let report = world.reconcile();
     assert_eq!(report["balanced"], true, "{report}");
     assert_eq!(report["accounts"][0]["scrapped"], json!(1), "{report}");
+}
+
+#[test]
+fn a_stick_that_hangs_while_it_is_read_holds_no_station_off_and_no_other_command() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    world.mint("berlin", &POLICY.replace("id = \"", "id = \"more-"));
+    let stick = world.path("stick");
+    fs::create_dir(&stick).unwrap();
+    world.hq("media export $D/stick").ok();
+    let sent = stick.join("mintmark/to-berlin_v1").read_dir().unwrap();
+    let newest = sent.map(|entry| entry.unwrap().path()).max().unwrap();
+    let service = Service::start_halting(&world, "read,pread64", &newest);
+    let mut import = world
+        .site("media import $D/stick")
+        .command()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !service.stands_still() && import.try_wait().unwrap().is_none() {}
+    assert_eq!(service.enrol("TH200-00000001"), 200);
+    world
+        .site("device scrap TH200-00000001 --reason dropped --confirm TH200-00000001")
+        .ok();
+    let accounts = || world.status("berlin")["accounts"].as_array().unwrap().len();
+    assert_eq!(accounts(), 1);
+    assert!(
+        import.try_wait().unwrap().is_none(),
+        "the stick did not hang"
+    );
+    // Its tracer took from the service what reading needs: it is of no more use, whatever it says.
+    service.let_go();
+    import.wait().unwrap();
+    drop(service);
+    world.site("media import $D/stick").ok();
+    assert_eq!(accounts(), 2);
 }
 
 #[test]
