@@ -123,28 +123,31 @@ fn untold(sql: &Connection, vault: &VaultName) -> Result<Vec<Event>, Failure> {
 }
 
 /// What is kept as evidence against a vault and still speaks against it: what was explained since, or came again and was taken
-/// in, does not.
+/// in, does not. Of one second, in the order in which headquarters found it.
 fn kept(sql: &Connection, record: &Record, vault: &VaultName) -> Result<Vec<Event>, Failure> {
     let times = findings::times(sql, vault)?;
     let mut found = Vec::new();
     for fingerprint in record.evidence_of(vault) {
         let text = fingerprint.to_string();
-        let named = times.iter().find(|(evidence, _)| evidence.contains(&text));
-        let (Some((_, time)), None) = (named, bundles::by_fingerprint(sql, &fingerprint)?) else {
+        let named = times
+            .iter()
+            .enumerate()
+            .find_map(|(at, (evidence, time))| Some(((*time, at, evidence.find(&text)?), *time)));
+        let (Some((order, time)), None) = (named, bundles::by_fingerprint(sql, &fingerprint)?)
+        else {
             continue;
         };
         let path = record.evidence(vault, &format!("{text}.cose"));
         let claim = claim(&record.read(&path)?, BUNDLE_BYTES_MAX).map_err(failure::home_corrupt)?;
-        found.push(Event {
-            time: *time,
-            what: What::Evidence {
-                vault: vault.clone(),
-                fingerprint,
-                kind: claim.context.kind,
-            },
-        });
+        let what = What::Evidence {
+            vault: vault.clone(),
+            fingerprint,
+            kind: claim.context.kind,
+        };
+        found.push((order, Event { time, what }));
     }
-    Ok(found)
+    found.sort_by_key(|(order, _)| *order);
+    Ok(found.into_iter().map(|(_, event)| event).collect())
 }
 
 /// Puts the queues into one order: by time, and of one second by what names what. A clock that was set back does not put
