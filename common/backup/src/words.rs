@@ -20,10 +20,8 @@ const LINES: usize = WORDS / LINE_WORDS;
 /// Digits and letters that are not taken for one another (Crockford's base 32).
 const CHECK_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const CHECK_CHARACTERS: usize = 2;
-/// How many changes a word may have and still be guessed.
-const DISTANCE_MAX: usize = 2;
-/// How many guesses are offered.
-const GUESSES_MAX: usize = 3;
+/// How many letters name a word of the list.
+const PREFIX_LETTERS: usize = 4;
 /// The largest file with words, in bytes.
 const FILE_BYTES_MAX: u64 = 16 * 1024;
 
@@ -79,7 +77,7 @@ fn wrong(why: impl Into<String>) -> Error {
 }
 
 /// Reads the words as they stand on the paper: with or without the numbers of lines and their check characters, in letters of
-/// either case.
+/// either case, each whole or its first four letters.
 ///
 /// # Errors
 /// [`Error::Words`], which names by their places the words that are not in the list, and the line that was misread.
@@ -100,16 +98,17 @@ pub fn parse(text: &str) -> Result<RecoveryKey, Error> {
             checks.push((words.len(), token));
             continue;
         }
-        words.push(token);
+        words.push(completed(token));
         if words.len() > WORDS {
             return Err(wrong(format!("there are more than {WORDS}")));
         }
     }
     let list = Language::English;
+    // By its place alone: whatever is said ends in logs and transcripts, and what was nearly typed right is the word itself.
     let unknown: Vec<String> = (1..)
         .zip(&words)
         .filter(|(_, word)| list.find_word(word).is_none())
-        .map(|(at, word)| format!("word {at} is not in the list{}", guesses(word)))
+        .map(|(at, _)| format!("word {at} is not in the list"))
         .collect();
     if !unknown.is_empty() {
         return Err(wrong(unknown.join("; ")));
@@ -168,31 +167,12 @@ fn alike(check: &str) -> String {
     check.chars().map(character).collect()
 }
 
-/// Words of the list that could have been meant.
-fn guesses(word: &str) -> String {
-    let list = Language::English;
-    let mut found: Vec<(usize, &str)> = list
-        .word_list()
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(word, known), *known))
-        .filter(|(distance, _)| *distance <= DISTANCE_MAX)
-        .collect();
-    found.sort_unstable();
-    // The first four letters name a word of the list.
-    if let Some(beginning) = word.get(..4)
-        && let [only] = list.words_by_prefix(beginning)
-    {
-        found.retain(|(_, known)| known != only);
-        found.insert(0, (0, only));
-    }
-    let names: Vec<_> = found
-        .iter()
-        .take(GUESSES_MAX)
-        .map(|(_, known)| *known)
-        .collect();
-    match names.is_empty() {
-        true => String::new(),
-        false => format!("; did you mean {}?", names.join(" or ")),
+/// The word of the list that four letters name: no two of it begin with the same four (BIP 39). Everything else is as it was
+/// written.
+fn completed(token: &str) -> &str {
+    match Language::English.words_by_prefix(token) {
+        [only] if token.len() == PREFIX_LETTERS => only,
+        _ => token,
     }
 }
 
@@ -287,22 +267,34 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_in_the_list_is_named_by_its_place_and_guessed() {
+    fn a_word_that_is_not_in_the_list_is_named_by_its_place_and_by_nothing_else() {
         let mut words = tokens(Sheet::of(&key(0x7f)).unwrap().text());
         // The seventh word: line 2 begins with its number.
         let at = words.iter().position(|word| word == "worth").unwrap();
-        words[at] = "wrth".to_owned();
-        let why = why(&words.join(" "));
-        assert!(
-            why.starts_with("word 7 is not in the list; did you mean "),
-            "{why}"
-        );
-        assert!(why.contains("worth"), "{why}");
-        words[at] = "xqzvk".to_owned();
+        for misread in ["wrth", "worthy", "worht", "xqzvk", "w\u{f6}rt"] {
+            words[at] = misread.to_owned();
+            assert_eq!(why(&words.join(" ")), "word 7 is not in the list");
+        }
+        words[at + 1] = "usefull".to_owned();
         assert_eq!(
-            super::tests::why(&words.join(" ")),
-            "word 7 is not in the list"
+            why(&words.join(" ")),
+            "word 7 is not in the list; word 8 is not in the list"
         );
+    }
+
+    #[test]
+    fn four_letters_are_their_word_and_fewer_are_none() {
+        let key = key(0x7f);
+        let sheet = Sheet::of(&key).unwrap();
+        let cut = |letters: usize| {
+            let cut: Vec<String> = tokens(sheet.text())
+                .into_iter()
+                .map(|token| token.chars().take(letters).collect())
+                .collect();
+            cut.join(" ")
+        };
+        assert!(parse(&cut(4)).unwrap().as_bytes() == key.as_bytes());
+        assert!(why(&cut(3)).contains("word 3 is not in the list"));
     }
 
     #[test]
