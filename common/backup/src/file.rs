@@ -19,6 +19,8 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of a chunk as it is stored, at most: what does not compress grows a little, and has a tag.
 pub(crate) const STORED_BYTES_MAX: u64 = CHUNK_BYTES as u64 + 16 * 1024;
 const READ_BYTES: usize = 256 * 1024;
+/// Why what was whole at the first look is not any more.
+pub(crate) const CHANGED: &str = "it changed while it was read";
 
 fn mark() -> Vec<u8> {
     cbor::encode(&Value::Text(MARK.to_owned()))
@@ -80,8 +82,7 @@ impl Writer {
 
     /// How much was written, and its digest.
     pub(crate) fn sealed(&self) -> (u64, Fingerprint) {
-        let digest: [u8; 32] = self.digest.clone().finalize().into();
-        (self.written, Fingerprint::new(digest))
+        (self.written, fingerprint(self.digest.clone()))
     }
 
     /// Makes it last, reads it back from where it is stored, and gives it its name.
@@ -118,6 +119,11 @@ impl Drop for Writer {
     }
 }
 
+fn fingerprint(digest: Sha256) -> Fingerprint {
+    let digest: [u8; 32] = digest.finalize().into();
+    Fingerprint::new(digest)
+}
+
 /// Reads at most `bytes_max` bytes: how many there were, and their digest.
 fn digest_of(
     from: &mut impl Read,
@@ -139,8 +145,7 @@ fn digest_of(
         count += read as u64;
         each(read as u64);
     }
-    let digest: [u8; 32] = digest.finalize().into();
-    Ok((count, Fingerprint::new(digest)))
+    Ok((count, fingerprint(digest)))
 }
 
 /// A file that is being read. Nothing in it is believed for its place alone.
@@ -233,21 +238,28 @@ impl Reader {
         self.message_at
     }
 
-    /// Hands every chunk on, with its number from 0.
+    /// Hands every chunk on, with its number from 0. Gives how much stands before the message and its digest, as it was read
+    /// for this: the file may be another by now than it was at an earlier look.
     pub(crate) fn each_chunk(
         &mut self,
         mut each: impl FnMut(u64, Vec<u8>, &Self) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut at = mark().len() as u64;
+    ) -> Result<(u64, Fingerprint), Error> {
+        let mut digest = Sha256::new();
+        let mark = self.read(0, mark().len() as u64)?;
+        digest.update(&mark);
+        let mut at = mark.len() as u64;
         for number in 0..self.chunks {
             let (begins, length) = self.head(at)?;
             if length > STORED_BYTES_MAX {
-                return Err(self.damaged("it changed while it was read"));
+                return Err(self.damaged(CHANGED));
             }
             let chunk = self.read(begins, length)?;
+            // A length has one head alone, so that this one is what was read.
+            digest.update(bytes_head(length));
+            digest.update(&chunk);
             each(number, chunk, self)?;
             at = begins.saturating_add(length);
         }
-        Ok(())
+        Ok((at, fingerprint(digest)))
     }
 }

@@ -12,7 +12,7 @@ use mintmark_protocol::identifier::{Fingerprint, KeyId};
 use mintmark_protocol::key::thumbprint;
 use zeroize::Zeroizing;
 
-use crate::file::{CHUNK_BYTES, Reader};
+use crate::file::{CHANGED, CHUNK_BYTES, Reader};
 use crate::recovery::{RecoveryPublicKey, expect_contributory};
 use crate::sealing::{additional, cipher, nonce};
 use crate::{Error, RecoveryKey};
@@ -115,10 +115,14 @@ impl Opened {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn expect_whole(&mut self, progress: &Progress) -> Result<(), Error> {
-        let (bytes, digest) = self.reader.sealed(|count| progress.advance(count))?;
+        let read = self.reader.sealed(|count| progress.advance(count))?;
+        self.expect_sealed(read, "it is not what was signed")
+    }
+
+    fn expect_sealed(&self, read: (u64, Fingerprint), why: &'static str) -> Result<(), Error> {
         let backup = self.message.content();
-        if (bytes, digest) != (backup.sealed_bytes, backup.sealed_digest) {
-            return Err(self.reader.damaged("it is not what was signed"));
+        if read != (backup.sealed_bytes, backup.sealed_digest) {
+            return Err(self.reader.damaged(why));
         }
         Ok(())
     }
@@ -157,7 +161,8 @@ impl Opened {
         Ok(ContentKey(Zeroizing::new(content_key)))
     }
 
-    /// Hands every file on, in the order in which they were sealed.
+    /// Hands every file on, in the order in which they were sealed. Only once this returns is it known that they are what
+    /// was signed.
     pub(crate) fn read(
         &mut self,
         key: &ContentKey,
@@ -168,7 +173,7 @@ impl Opened {
         let last = self.reader.chunks.checked_sub(1);
         let last = last.ok_or_else(|| self.reader.damaged("nothing is in it"))?;
         let mut files = Files::default();
-        self.reader.each_chunk(|number, stored, reader| {
+        let read = self.reader.each_chunk(|number, stored, reader| {
             let count = stored.len() as u64;
             let plain = decrypt(&cipher, number, number == last, &stored)
                 .ok_or_else(|| reader.damaged("a chunk does not open"))?;
@@ -177,6 +182,8 @@ impl Opened {
             progress.advance(count);
             Ok(())
         })?;
+        // What was handed on is what was signed, and not only what was looked at before.
+        self.expect_sealed(read, CHANGED)?;
         let backup = self.message.content();
         if !files.is_over() || (files.count, files.bytes) != (backup.files, backup.bytes) {
             return Err(self
@@ -267,5 +274,83 @@ impl Files {
 
     fn is_over(&self) -> bool {
         self.left == 0 && self.head.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mintmark_console::{Console, GlobalOptions};
+    use mintmark_protocol::cbor::bytes_head;
+    use p256::SecretKey;
+    use p256::ecdsa::signature::Signer as _;
+    use p256::ecdsa::{Signature, SigningKey};
+
+    use super::*;
+    use crate::{Item, Placing, Subject, seal};
+
+    /// Whoever had the content key once could put another record between the two looks, which opens as well.
+    #[test]
+    fn what_changed_after_it_was_compared_is_not_put_back_though_it_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        let progress = Console::new("test", &GlobalOptions::default()).progress("x", None);
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let signing = SigningKey::from(&key);
+        let sign = |message: &[u8]| -> Result<Signature, mintmark_protocol::KeyFailure> {
+            Ok(signing.sign(message))
+        };
+        let recovery = RecoveryKey::generate().unwrap();
+        let subject = Subject {
+            home: Party::Hq,
+            made_at: 1_800_000_000,
+            software: "test 1".to_owned(),
+            signer: key.public_key(),
+            log: None,
+        };
+        let items = vec![
+            Item::bytes("record/a", b"genuine".to_vec()),
+            Item::bytes("config.toml", b"schema = 1\n".to_vec()),
+        ];
+        seal(&path, &recovery.public(), subject, items, &sign, &progress).unwrap();
+
+        let mut opened = Opened::open(&path).unwrap();
+        opened.expect_whole(&progress).unwrap();
+        let content_key = opened.unlock(&recovery).unwrap();
+        opened.expect_readable(&content_key, &progress).unwrap();
+
+        // The same files with the same lengths, of which one holds something else.
+        let mut stored = Vec::new();
+        let read = opened.reader.each_chunk(|_, chunk, _| {
+            stored = chunk;
+            Ok(())
+        });
+        read.unwrap();
+        let cipher = cipher(&content_key.0);
+        let plain = decrypt(&cipher, 0, true, &stored).unwrap();
+        let at = plain.windows(7).position(|bytes| bytes == b"genuine");
+        let mut changed = plain.to_vec();
+        changed[at.unwrap()..][..7].copy_from_slice(b"spuriou");
+        let compressed = zstd::bulk::compress(&changed, 3).unwrap();
+        let payload = Payload {
+            msg: &compressed,
+            aad: &additional(true),
+        };
+        let forged = cipher.encrypt(&nonce(0).into(), payload).unwrap();
+        assert_eq!(forged.len(), stored.len());
+        let mut whole = std::fs::read(&path).unwrap();
+        let head = bytes_head(stored.len() as u64);
+        let begins = usize::try_from(opened.sealed_bytes()).unwrap() - stored.len();
+        assert_eq!(whole[begins - head.len()..begins], head);
+        whole[begins..][..forged.len()].copy_from_slice(&forged);
+        std::fs::write(&path, whole).unwrap();
+
+        let error = opened.expect_readable(&content_key, &progress).unwrap_err();
+        assert_eq!(error.code(), "BACKUP-DAMAGED");
+        assert!(error.to_string().ends_with(CHANGED), "{error}");
+        let mut placing = Placing::begin(&folder.path().join("home")).unwrap();
+        let error = placing.fill(&mut opened, &content_key, &progress);
+        assert_eq!(error.unwrap_err().code(), "BACKUP-DAMAGED");
+        drop(placing);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
