@@ -2,6 +2,8 @@
 //! record on, and comes to the same figures and findings; and nothing of what is altered is believed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "audit_grant/cut.rs"]
+mod cut;
 #[path = "audit_grant/killed.rs"]
 mod killed;
 #[path = "audit_grant/lies.rs"]

@@ -41,7 +41,8 @@ pub(super) fn events(events: Vec<Event>, to: Option<Day>) -> Vec<Event> {
                     *newest = place.max(*newest);
                 }
             }
-            What::Restore(restore) if over.contains(&restore.vault) => continue,
+            // Where the next bundle begins after the last day, it is left out, and what it tells of the restore with it.
+            What::Restore(restore) if begins.get(&restore.vault) >= Some(&end) => continue,
             What::Evidence { vault, .. } if over.contains(vault) => continue,
             What::Restore(_)
             | What::Evidence { .. }
