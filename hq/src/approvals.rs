@@ -28,6 +28,8 @@ pub(crate) mod amendment;
 pub(crate) mod collect;
 pub(crate) mod device_ca;
 pub(crate) mod readers;
+#[cfg(test)]
+mod tests;
 pub(crate) mod words;
 
 /// How long a draft may collect approvals and then travel, in days.
@@ -203,8 +205,8 @@ pub(crate) fn role(kind: Kind) -> Result<Role, Failure> {
     })
 }
 
-/// Signs a new draft with the dispatch key, keeps it, and writes it where the caller wants it. Returns the file that it
-/// is in.
+/// Signs a draft with the dispatch key, keeps it, and writes it where the caller wants it. Returns the file that it is in.
+/// What was drafted before to the byte, within one second, is the same draft, and is open again.
 pub(crate) fn keep_draft(
     sql: &Connection,
     record: &Record,
@@ -217,8 +219,14 @@ pub(crate) fn keep_draft(
         .map_err(failure::protocol)?;
     let bytes = signed.to_bytes().map_err(failure::protocol)?;
     let path = record.draft(&draft.id, &draft.fingerprint.to_string());
-    record.keep(&path, &bytes)?;
-    drafts::add(sql, draft)?;
+    // Its fingerprint is that of its content; the signature may be another one each time.
+    record.replace(&path, &bytes)?;
+    match drafts::by_fingerprint(sql, &draft.fingerprint)? {
+        Some(same) if same.state != State::Sealed => {
+            drafts::set_state(sql, &draft.fingerprint, State::Open)?;
+        }
+        _ => drafts::add(sql, draft)?,
+    }
     match output {
         Some(output) => {
             files::write_public_new(output, &bytes)?;
@@ -228,11 +236,12 @@ pub(crate) fn keep_draft(
     }
 }
 
-/// One draft at a time for one thing: those that came before give way.
-pub(crate) fn supersede_open(sql: &Connection, id: &str) -> Result<Vec<Draft>, Failure> {
+/// One draft at a time for one thing: those that came before `next` give way.
+pub(crate) fn supersede_open(sql: &Connection, next: &Draft) -> Result<Vec<Draft>, Failure> {
     let mut superseded = Vec::new();
     for draft in drafts::all(sql)? {
-        if draft.id == id && draft.state == State::Open {
+        let same = draft.fingerprint == next.fingerprint;
+        if draft.id == next.id && draft.state == State::Open && !same {
             drafts::set_state(sql, &draft.fingerprint, State::Superseded)?;
             superseded.push(draft);
         }

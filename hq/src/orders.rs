@@ -96,7 +96,7 @@ impl Drafted {
         output: Option<&Path>,
         console: &Console,
     ) -> Result<PathBuf, Failure> {
-        for gone in approvals::supersede_open(sql, &self.draft.id)? {
+        for gone in approvals::supersede_open(sql, &self.draft)? {
             supersede(sql, &gone.fingerprint)?;
             console.note(format!(
                 "the draft {} with fingerprint {} is superseded",

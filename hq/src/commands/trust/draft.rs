@@ -473,7 +473,7 @@ fn finish(
         change.draft = draft.fingerprint.to_string();
         remember(home, change)?;
         let transaction = registry.transaction()?;
-        for gone in approvals::supersede_open(&transaction, &draft.id)? {
+        for gone in approvals::supersede_open(&transaction, &draft)? {
             console.note(format!(
                 "the draft {} with fingerprint {} is superseded",
                 gone.id, gone.fingerprint
