@@ -13,6 +13,7 @@ use mintmark_console::{Exit, Failure, files};
 
 use super::{Home, busy, io as failed};
 use crate::config::Config;
+use crate::failure;
 
 /// What the lock says until the home is whole.
 const IN_THE_MAKING: &[u8] = b"a home of mintmark in the making, which is not whole\n";
@@ -29,9 +30,14 @@ impl Making {
     /// Begins a home for a place where nothing is, instead of one that was never finished.
     pub(crate) fn begin(place: &Path) -> Result<Self, Failure> {
         Home::expect_free(place)?;
-        let mut folder = place.as_os_str().to_owned();
-        folder.push(".part");
-        let folder = PathBuf::from(folder);
+        let name = place.file_name().ok_or_else(|| {
+            let message = format!("{} names no folder", place.display());
+            failure::usage("HOME-INVALID", message, "name a folder that can be made")
+        })?;
+        // Beside it also if what was given ends with a slash.
+        let mut part = name.to_owned();
+        part.push(".part");
+        let folder = place.with_file_name(part);
         clear(&folder)?;
         if let Some(parent) = place.parent() {
             super::make_folder(parent)?;
@@ -65,18 +71,32 @@ impl Making {
     }
 
     /// Puts it into its place.
-    pub(crate) fn place(mut self) -> Result<(), Failure> {
+    pub(crate) fn place(self) -> Result<(), Failure> {
+        self.place_by(|folder| File::open(folder).and_then(|folder| folder.sync_all()))
+    }
+
+    fn place_by(mut self, sync: impl Fn(&Path) -> io::Result<()>) -> Result<(), Failure> {
         let (folder, place) = (&self.folder, &self.place);
         let whole = self.lock.set_len(0).and_then(|()| self.lock.sync_all());
-        let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
         whole
             .and_then(|()| sync(folder))
             // An empty folder that is there gives way.
             .and_then(|()| fs::rename(folder, place))
             .map_err(|error| failed(place, error))?;
-        self.placed = true;
         let parent = place.parent().unwrap_or(Path::new("/"));
-        sync(parent).map_err(|error| failed(parent, error))
+        let Err(error) = sync(parent) else {
+            self.placed = true;
+            return Ok(());
+        };
+        // A name that may not last is taken away again: of a home that is there nobody is told that it could not be made.
+        let error = failed(parent, error);
+        if fs::rename(place, folder).is_ok() {
+            return Err(error);
+        }
+        self.placed = true;
+        Err(Failure { exit: Exit::Unknown, ..error }.hint(
+            "the home is there and complete, but its name may not outlast a power cut: go on with it once its disk is right",
+        ))
     }
 }
 
@@ -230,11 +250,40 @@ mod tests {
         let refused = Making::begin(&temporary.path().join("d")).map(drop);
         assert_eq!(refused.unwrap_err().code, "HOME-EXISTS");
         assert!(linked.join("record/something").exists());
+        // A place that was given with a slash at its end is the same.
+        let place = temporary.path().join("f/");
+        Making::begin(&place).unwrap().place().unwrap();
+        assert!(place.join("lock").exists());
         // An empty folder is nobody's.
         fs::create_dir(temporary.path().join("e.part")).unwrap();
         Making::begin(&temporary.path().join("e"))
             .map(drop)
             .unwrap();
         assert!(!temporary.path().join("e.part").exists());
+    }
+
+    #[test]
+    fn a_name_that_may_not_last_is_taken_away_again_or_the_home_is_said_to_be_there() {
+        let temporary = tempfile::tempdir().unwrap();
+        let place = temporary.path().join("home");
+        let fails = |of: &Path| match of == temporary.path() {
+            true => Err(io::Error::other("the disk")),
+            false => Ok(()),
+        };
+        let failure = Making::begin(&place).unwrap().place_by(fails).unwrap_err();
+        assert_eq!(failure.exit, Exit::Environment);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+        // What stands in its former place now keeps it from going back.
+        let taken = |of: &Path| {
+            if of == temporary.path() {
+                fs::create_dir(temporary.path().join("home.part")).unwrap();
+                fs::write(temporary.path().join("home.part/other"), b"").unwrap();
+            }
+            fails(of)
+        };
+        let failure = Making::begin(&place).unwrap().place_by(taken).unwrap_err();
+        assert_eq!(failure.exit, Exit::Unknown);
+        assert!(place.join("lock").exists());
+        assert!(temporary.path().join("home.part/other").exists());
     }
 }
