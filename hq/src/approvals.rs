@@ -274,6 +274,19 @@ pub(crate) fn collected(
     Ok(proposal)
 }
 
+/// The newest dispatch epoch that any draft of a trust manifest opens, whatever became of it; 0 if there is none.
+pub(crate) fn drafted_epoch(sql: &Connection, record: &Record) -> Result<u64, Failure> {
+    let mut epoch = 0;
+    for draft in drafts::all(sql)? {
+        if draft.kind == Kind::TrustManifest {
+            let proposal = collected(sql, record, &draft)?;
+            let manifest = TrustManifest::proposed(&proposal).map_err(failure::home_corrupt)?;
+            epoch = epoch.max(manifest.dispatch_epoch);
+        }
+    }
+    Ok(epoch)
+}
+
 /// The manifests under which a draft's approvals are judged. A new manifest is judged by the one before and by itself.
 pub(crate) fn judges(
     proposal: &Proposal,

@@ -1,17 +1,18 @@
 //! That a home was put back from a backup, and until when nothing goes out of it.
 //!
 //! What was sent since the backup is forgotten: another dispatch of a number that a vault has seen would be a fork there. So
-//! `hq restore` notes the dispatch epoch that the home knows, and `hq media export` waits for one that officers opened after it.
+//! `hq restore` notes the newest dispatch epoch that the home knows, also from drafts, and whatever headquarters sends, or signs of
+//! what was revoked, waits for one that officers opened after it.
 
 use std::path::Path;
 
 use mintmark_console::{Failure, files};
-use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::trust::TrustManifest;
 use serde::{Deserialize, Serialize};
 
-use crate::{failure, own_restore};
+use crate::home::Home;
+use crate::{failure, own_restore, trust};
 
 /// The note's file in the home.
 pub(crate) const FILE: &str = "restored.toml";
@@ -58,6 +59,11 @@ pub(crate) fn note(home: &Path, epoch: u64, backup: &Fingerprint) -> Result<(), 
     write(home, &note)
 }
 
+/// The newest epoch that was not opened because of a restore; 0 if there was none.
+pub(crate) fn epoch(home: &Path) -> Result<u64, Failure> {
+    Ok(read(home)?.map_or(0, |note| note.epoch))
+}
+
 /// A manifest that was forgotten came back: an epoch that it opened was not opened because of this restore.
 pub(crate) fn know(home: &Path, manifest: &TrustManifest) -> Result<(), Failure> {
     match read(home)? {
@@ -69,21 +75,20 @@ pub(crate) fn know(home: &Path, manifest: &TrustManifest) -> Result<(), Failure>
     }
 }
 
-/// Refuses to send anything out of a home that was put back before officers have declared that.
-pub(crate) fn expect_declared(
-    home: &Path,
-    manifests: &[Verified<TrustManifest>],
-) -> Result<(), Failure> {
-    let Some(note) = read(home)? else {
+/// Refuses to send or sign anything out of a home that was put back before officers have declared that.
+pub(crate) fn expect_declared(home: &Home) -> Result<(), Failure> {
+    let Some(note) = read(home.folder())? else {
         return Ok(());
     };
-    if manifests.is_empty() || own_restore::declared(manifests) > Some(note.epoch) {
+    let manifests = trust::chain(home)?;
+    if manifests.is_empty() || own_restore::declared(&manifests) > Some(note.epoch) {
         return Ok(());
     }
     Err(failure::usage(
         "RESTORE-UNDECLARED",
-        "headquarters was put back from a backup, and officers have not declared that: what it sent since is forgotten, \
-         and another dispatch of one of those numbers would be a fork at its vault",
+        "headquarters was put back from a backup, and officers have not declared that: what it sent and revoked since is \
+         forgotten, another dispatch of one of those numbers would be a fork at its vault, and what was revoked would count \
+         as good again",
         "import the newest stick that went out, then `hq trust epoch`, its approvals, and `hq trust publish --media DIR`",
     ))
 }

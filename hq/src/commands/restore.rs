@@ -12,7 +12,7 @@ use crate::config::{Config, Role};
 use crate::home::Home;
 use crate::record::Record;
 use crate::registry::Registry;
-use crate::{failure, restored, trust};
+use crate::{approvals, failure, restored, trust};
 
 const NEXT: [&str; 3] = [
     "import the newest stick that went out (`hq media import DIR`), for trust manifests that are forgotten here",
@@ -38,7 +38,8 @@ fn finish(placing: &Placing, opened: &Opened) -> Result<(), Failure> {
     placing.folder("record")?;
     placing.file("lock", b"")?;
     let registry = Registry::open(placing.path())?;
-    let manifests = trust::published(&Record::new(placing.path()), &registry.sql)?;
+    let record = Record::new(placing.path());
+    let manifests = trust::published(&record, &registry.sql)?;
     if let Some(newest) = manifests.last()
         && newest.content().report_key != opened.backup().signer
     {
@@ -46,8 +47,10 @@ fn finish(placing: &Placing, opened: &Opened) -> Result<(), Failure> {
             "the backup was signed by another key than the report key of its trust manifest",
         ));
     }
-    let epoch = manifests
+    let published = manifests
         .last()
         .map_or(0, |newest| newest.content().dispatch_epoch);
+    // What was drafted before may be published yet, and was not drafted because of this.
+    let epoch = published.max(approvals::drafted_epoch(&registry.sql, &record)?);
     restored::note(placing.path(), epoch, &opened.fingerprint())
 }

@@ -25,7 +25,7 @@ pub(super) fn run(
     let home = Home::change_hq(home)?;
     let mut registry = home.registry()?;
     let record = home.record();
-    restored::expect_declared(home.folder(), &trust::chain(&home)?)?;
+    restored::expect_declared(&home)?;
     let stick = Stick::open(dir)?;
     if !dry_run {
         acknowledgements::seal_owed(&home, &mut registry, console)?;

@@ -142,8 +142,9 @@ fn keep(
     }
     findings::withdraw(&transaction, &["TRUST-UNKNOWN"], &fingerprint)?;
     let changed = list_officers(&transaction, content, now)?;
-    registry::commit(transaction)?;
+    // Once it is in force, its epoch must not be taken for the declaration of this restore.
     restored::know(home.folder(), content)?;
+    registry::commit(transaction)?;
     console.note(format!(
         "trust manifest {} is headquarters' own, which had forgotten it; it is in force again",
         content.version

@@ -19,7 +19,7 @@ use crate::home::Home;
 use crate::keyring::{self, Keyring};
 use crate::registry::drafts::{Draft, State};
 use crate::registry::{self, Registry, dispatches, officers};
-use crate::{failure, roots, trust};
+use crate::{failure, restored, roots, trust};
 
 /// How long a manifest is in force, in days, if nothing else is said.
 const VALID_DAYS: u64 = 730;
@@ -135,7 +135,7 @@ pub(in crate::commands) fn run(
         .as_ref()
         .is_some_and(|before| before.content().dispatch_key != manifest.dispatch_key)
     {
-        manifest.dispatch_epoch = next_epoch(&registry, &manifest)?;
+        manifest.dispatch_epoch = next_epoch(&home, &registry, &manifest)?;
     }
     if dry_run && !change.is_empty() {
         console.note("the keys that were given count once this manifest is published");
@@ -168,7 +168,7 @@ pub(in crate::commands) fn epoch(
     if let Some(days) = days {
         manifest.expires_at = manifest.issued_at.saturating_add(days * DAY_SECONDS);
     }
-    manifest.dispatch_epoch = next_epoch(&registry, &manifest)?;
+    manifest.dispatch_epoch = next_epoch(&home, &registry, &manifest)?;
     if !arguments.outcome.dry_run {
         let what = format!(
             "draft dispatch epoch {}, in which every vault is sent anew what it was not seen to have",
@@ -243,9 +243,10 @@ fn first(home: &Home, registry: &Registry, console: &Console) -> Result<TrustMan
     })
 }
 
-/// One above every epoch in use.
-fn next_epoch(registry: &Registry, manifest: &TrustManifest) -> Result<u64, Failure> {
+/// One above every epoch in use, and every one that was drafted before headquarters was put back.
+fn next_epoch(home: &Home, registry: &Registry, manifest: &TrustManifest) -> Result<u64, Failure> {
     let used = dispatches::epoch_max(&registry.sql)?.unwrap_or_default();
+    let used = used.max(restored::epoch(home.folder())?);
     Ok(used.max(manifest.dispatch_epoch).saturating_add(1))
 }
 
