@@ -265,6 +265,36 @@ fn a_backup_beside_the_service_is_the_home_of_one_moment_and_nobody_waits_for_it
 }
 
 #[test]
+fn a_home_is_held_no_longer_than_until_its_moment_is_taken() {
+    let world = World::ready();
+    recovery_key(&world);
+    issue(&world, "before", 1..=2);
+    let then = world.status("berlin")["log_root"].clone();
+    // A backup that asks for the PIN with which it signs: its moment is over, and nothing is sealed yet.
+    let config = world.path("berlin/config.toml");
+    let told = fs::read_to_string(&config).unwrap();
+    let from = told.find("pin-source=file:").unwrap();
+    let to = from + told[from..].find('"').unwrap();
+    let pin = told[from..to].strip_prefix("pin-source=file:").unwrap();
+    let asking = [&told[..from - 1], &told[to..]].concat();
+    fs::write(&config, asking).unwrap();
+    let tool = site_backup(&world, "berlin").text();
+    let mut terminal = Terminal::start(&tool);
+    terminal.until("PIN");
+    terminal.until(": ");
+    // In its place, as files of a home are replaced.
+    fs::write(world.path("config"), &told).unwrap();
+    fs::rename(world.path("config"), &config).unwrap();
+    issue(&world, "meanwhile", 3..=4);
+    terminal.type_line(fs::read_to_string(pin).unwrap().trim());
+    let said = terminal.end(&tool);
+    assert_eq!(said.exit, 0, "{said}");
+    let looked = world.hq("backup inspect $D/backups/berlin").ok().json();
+    assert_eq!(looked["log_root"], then);
+    assert_ne!(world.status("berlin")["log_root"], looked["log_root"]);
+}
+
+#[test]
 fn everything_that_a_home_has_is_in_its_backup_but_what_is_made_again_and_no_key() {
     let world = World::ready();
     recovery_key(&world);

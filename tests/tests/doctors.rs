@@ -141,6 +141,11 @@ fn what_is_wrong_around_headquarters_is_named_with_what_to_do() {
     mode(&world.path("hq/registry.sqlite"), 0o600);
     let pin = stores::pin_file(world.folder(), "hq");
     mode(&pin, 0o644);
+    // As long as others do not pass a folder above it, they do not reach it.
+    mode(world.folder(), 0o700);
+    mode(pin.parent().unwrap(), 0o755);
+    world.hq("status export --output $D/status-hidden").ok();
+    mode(world.folder(), 0o711);
     expect(&doctor(), 3, "key store", "bad", "PIN-SOURCE-EXPOSED");
     let refused = world
         .hq("status export --output $D/status")
@@ -152,6 +157,7 @@ fn what_is_wrong_around_headquarters_is_named_with_what_to_do() {
         "{refused}"
     );
     mode(&pin, 0o600);
+    mode(world.folder(), 0o700);
     mode(&world.path("keys/hq"), 0o755);
     expect(&doctor(), 3, "key store", "bad", "KEY-FOLDER-EXPOSED");
     mode(&world.path("keys/hq"), 0o700);

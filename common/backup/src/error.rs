@@ -72,8 +72,8 @@ pub enum Error {
         /// Whose home it is.
         found: String,
     },
-    /// A file of the home changed while it was read.
-    #[error("{path} changed while it was read")]
+    /// A file of the home changed, or went, while the home was read.
+    #[error("{path} changed or was taken away while the home was read")]
     HomeChanged {
         /// Its path in the home.
         path: String,

@@ -203,8 +203,14 @@ impl Stream {
                 let file = std::fs::OpenOptions::new()
                     .read(true)
                     .custom_flags(flags.bits().cast_signed())
-                    .open(&place)
-                    .map_err(Error::io(&place))?;
+                    .open(&place);
+                let file = match file {
+                    // What arrived at the other end is taken out of a home by whoever works on it meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        return Err(Error::HomeChanged { path });
+                    }
+                    file => file.map_err(Error::io(&place))?,
+                };
                 let metadata = file.metadata().map_err(Error::io(&place))?;
                 if !metadata.is_file() {
                     return Err(Error::Name { path });

@@ -241,6 +241,10 @@ fn nothing_is_written_over_and_a_file_that_ends_early_is_noticed() {
     let failed = scene.seal_items("two", &key(1), &scene.recovery.public(), items);
     assert_eq!(failed.err().unwrap().code(), "BACKUP-HOME-CHANGED");
     assert!(!scene.path("two").exists());
+    // What is gone when its turn comes is no fault of the disk.
+    let items = vec![Item::file("outbox/gone", scene.path("gone"))];
+    let failed = scene.seal_items("two", &key(1), &scene.recovery.public(), items);
+    assert_eq!(failed.err().unwrap().code(), "BACKUP-HOME-CHANGED");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where a PIN comes from: a file that the URI names, or a prompt. Never arguments, never the environment.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -42,9 +42,16 @@ impl KeptPin {
         let pin = obtain(source, prompt, store, question)?;
         match source {
             // A pipe gives its PIN once.
-            Some(path) if path.is_file() => Ok(Self::File(path.into())),
+            Some(path) if path.is_file() => Self::file(path),
             _ => Self::typed(&pin, store),
         }
+    }
+
+    /// In the file `path`, which not every user of this machine may reach. That is asked here, when a store is opened, and
+    /// not at its later uses: what is exposed meanwhile is no better for a line that stops.
+    pub(crate) fn file(path: &Path) -> Result<Self, Error> {
+        expect_unexposed(path)?;
+        Ok(Self::File(path.into()))
     }
 
     /// Keeps what was typed for `store`.
@@ -79,7 +86,10 @@ pub(crate) fn obtain(
     question: &str,
 ) -> Result<Pin, Error> {
     let pin = match source {
-        Some(path) => read(path)?,
+        Some(path) => {
+            expect_unexposed(path)?;
+            read(path)?
+        }
         None => ask(prompt, store, question)?,
     };
     if pin.is_empty() {
@@ -125,12 +135,6 @@ fn read(path: &Path) -> Result<Pin, Error> {
     // The room is reserved at once: a vector that grows leaves copies of the PIN behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(PIN_BYTES_MAX + 2));
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    if let Some(mode) = exposed(&file).map_err(|error| unreadable(error.to_string()))? {
-        return Err(Error::PinSourceExposed {
-            path: path.into(),
-            mode,
-        });
-    }
     file.take(PIN_BYTES_MAX as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(error.to_string()))?;
@@ -160,12 +164,31 @@ fn read(path: &Path) -> Result<Pin, Error> {
     }
 }
 
-/// The mode of a PIN file that every user of this machine can read or write, if it is one. Its group may: services are
-/// given their secrets so.
-fn exposed(file: &File) -> io::Result<Option<u32>> {
-    let metadata = file.metadata()?;
+/// Refuses a PIN file that every user of this machine can read or write, and every folder above it lets them pass. Its group
+/// may: services are given their secrets so.
+fn expect_unexposed(path: &Path) -> Result<(), Error> {
+    let unreadable = |error: io::Error| Error::PinSourceUnreadable {
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
     let mode = metadata.permissions().mode() & 0o7777;
-    Ok((metadata.is_file() && mode & 0o006 != 0).then_some(mode))
+    if !metadata.is_file() || mode & 0o006 == 0 {
+        return Ok(());
+    }
+    // Of a link, what counts is where it leads: others need not take the link. What has no name is in no folder.
+    let real = path.canonicalize();
+    let folders = real.iter().flat_map(|real| real.ancestors().skip(1));
+    for folder in folders {
+        let folder = fs::metadata(folder).map_err(unreadable)?;
+        if folder.permissions().mode() & 0o001 == 0 {
+            return Ok(());
+        }
+    }
+    Err(Error::PinSourceExposed {
+        path: path.into(),
+        mode,
+    })
 }
 
 #[cfg(test)]
@@ -226,21 +249,72 @@ mod tests {
         );
     }
 
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
     #[test]
     fn a_pin_file_that_every_user_can_reach_is_refused() {
         let folder = tempfile::tempdir().unwrap();
+        set_mode(folder.path(), 0o755);
         let path = folder.path().join("pin");
-        std::fs::write(&path, "1234").unwrap();
+        fs::write(&path, "1234").unwrap();
+        let never: Prompt<'_> = &|_| Err(io::ErrorKind::Unsupported.into());
+        let open = || KeptPin::of(Some(&path), never, "the store", "PIN");
         for mode in [0o600, 0o640, 0o400, 0o660] {
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(*read(&path).unwrap(), "1234", "{mode:o}");
+            set_mode(&path, mode);
+            open().unwrap();
         }
         for mode in [0o644, 0o602, 0o666, 0o604] {
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            let error = read(&path).unwrap_err();
-            assert_eq!(error.code(), "PIN-SOURCE-EXPOSED", "{mode:o}");
-            assert!(error.hint().unwrap().contains("chmod 600"), "{error}");
+            set_mode(&path, mode);
+            for error in [open().err(), KeptPin::file(&path).err()] {
+                let error = error.unwrap();
+                assert_eq!(error.code(), "PIN-SOURCE-EXPOSED", "{mode:o}");
+                assert!(error.hint().unwrap().contains("chmod 600"), "{error}");
+            }
         }
+    }
+
+    #[test]
+    fn a_pin_file_in_a_folder_that_others_do_not_pass_is_not_exposed() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("secrets");
+        let below = secrets.join("below");
+        fs::create_dir_all(&below).unwrap();
+        let path = below.join("pin");
+        fs::write(&path, "1234").unwrap();
+        set_mode(&path, 0o644);
+        for folder in [folder.path(), &below] {
+            set_mode(folder, 0o755);
+        }
+        for mode in [0o700, 0o750, 0o754] {
+            set_mode(&secrets, mode);
+            KeptPin::file(&path).unwrap();
+        }
+        for mode in [0o755, 0o711] {
+            set_mode(&secrets, mode);
+            let error = KeptPin::file(&path).err().unwrap();
+            assert_eq!(error.code(), "PIN-SOURCE-EXPOSED", "{mode:o}");
+        }
+        // A link in a folder of one's own leads past it.
+        let own = tempfile::tempdir().unwrap();
+        let link = own.path().join("pin");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let error = KeptPin::file(&link).err().unwrap();
+        assert_eq!(error.code(), "PIN-SOURCE-EXPOSED");
+    }
+
+    #[test]
+    fn a_store_that_is_open_does_not_stop_for_the_rights_of_its_pin_file() {
+        let folder = tempfile::tempdir().unwrap();
+        set_mode(folder.path(), 0o755);
+        let path = folder.path().join("pin");
+        fs::write(&path, "1234").unwrap();
+        set_mode(&path, 0o600);
+        let kept = KeptPin::file(&path).unwrap();
+        set_mode(&path, 0o644);
+        assert_eq!(*kept.obtain().unwrap().unwrap(), "1234");
+        assert!(KeptPin::file(&path).is_err());
     }
 
     #[test]

@@ -9,13 +9,14 @@ use mintmark_protocol::KeyFailure;
 use p256::ecdsa::Signature;
 
 use crate::failure::Result;
+use crate::home::Home;
 use crate::place::Place;
 use crate::vault::keyring::{VAULT_SIGN, expect_same, open_store};
 use crate::vault::reading::Reading;
 use crate::vault::snapshot::Snapshot;
 
-/// Seals the home as it is at one moment. Beside a service that is the moment at which it lends its vault; what is sealed is
-/// read without the vault, so that stations are served meanwhile. A home that nobody serves is only looked at: a backup adds
+/// Seals the home as it is at one moment. Beside a service that is the moment at which it lends its vault, else one at which
+/// nothing else has the home; what is sealed is read after that, so that work goes on meanwhile. A home that nobody serves is only looked at: a backup adds
 /// nothing to the log, and can be made of a home that stopped.
 pub(crate) fn execute(
     arguments: &BackupArguments,
@@ -44,10 +45,8 @@ pub(crate) fn execute(
         }
         Place::Home(_) => {
             let home = place.home()?;
-            let _lock = home.lock()?;
             let keys = home.config().keys.clone();
-            let reading = Reading::over(home)?;
-            let snapshot = Snapshot::of_reading(&reading, console)?;
+            let snapshot = at_rest(home, console)?;
             let expected = snapshot.subject.signer;
             let signer = || {
                 let signer = open_store(&keys, console)?.signer(VAULT_SIGN)?;
@@ -57,6 +56,14 @@ pub(crate) fn execute(
             seal(&plan, arguments.dry_run, snapshot, &signer, console)
         }
     }
+}
+
+/// The home as it is while nobody else changes it. Its lock is free again then: sealing takes as long as the home is large, and
+/// reads what never changes, or is open.
+fn at_rest(home: Home, console: &Console) -> Result<Snapshot> {
+    let _lock = home.lock()?;
+    let reading = Reading::over(home)?;
+    Snapshot::of_reading(&reading, console)
 }
 
 fn seal(

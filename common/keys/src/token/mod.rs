@@ -38,7 +38,7 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
     }
     // A token with a keypad of its own takes no PIN from us (CKF_PROTECTED_AUTHENTICATION_PATH).
     let pin = if let Some(path) = uri.pin_source() {
-        KeptPin::File(path.into())
+        KeptPin::file(path)?
     } else if found.info.protected_authentication_path() {
         KeptPin::Keypad
     } else {
