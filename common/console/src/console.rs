@@ -26,12 +26,12 @@ pub struct Console {
     diagnostics_colored: bool,
     bars: MultiProgress,
     only_looks: AtomicBool,
-    /// What was written to standard output, where it is to be remembered.
+    /// What was written to standard output and warned of, where it is to be remembered.
     remembered: Mutex<Option<Vec<u8>>>,
     asker: Option<Asker>,
 }
 
-/// How much of what is written is remembered, in bytes.
+/// How much of what is said is remembered, in bytes.
 const REMEMBERED_BYTES_MAX: usize = 128 * 1024;
 
 /// Asks somebody a question, and gives the line that was typed.
@@ -183,12 +183,12 @@ impl Console {
         self.only_looks.store(true, Ordering::Relaxed);
     }
 
-    /// From here on what is written to standard output is remembered, as far as there is room for it.
+    /// From here on what is written to standard output is remembered, and what is warned of, as far as there is room for it.
     pub fn remember(&self) {
         lock(&self.remembered).get_or_insert_default();
     }
 
-    /// What was written to standard output since; nothing of it is a secret, for those are shown at the terminal alone.
+    /// What was written and warned of since; nothing of it is a secret, for those are shown at the terminal alone.
     #[must_use]
     pub fn remembered(&self) -> String {
         let remembered = lock(&self.remembered);
@@ -197,7 +197,7 @@ impl Console {
     }
 
     /// A failure with what is known of the command: see [`Console::only_looks`].
-    pub(crate) fn judge(&self, failure: Failure) -> Failure {
+    pub fn judge(&self, failure: Failure) -> Failure {
         if failure.code == OUTPUT_FAILED && self.only_looks.load(Ordering::Relaxed) {
             let exit = Exit::Environment;
             return Failure { exit, ..failure }.hint(
@@ -401,6 +401,7 @@ impl Console {
             let label = style.paint(&label, self.diagnostics_colored);
             format!("{}: {label} {}", self.tool, printable_line(text))
         };
+        self.keep(format!("{text}\n").as_bytes());
         self.diagnose(&text);
     }
 
@@ -419,11 +420,16 @@ impl Console {
         self.write_bytes(format!("{text}\n").as_bytes())
     }
 
-    fn write_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Remembers, where that is wanted.
+    fn keep(&self, bytes: &[u8]) {
         if let Some(remembered) = &mut *lock(&self.remembered) {
             let room = REMEMBERED_BYTES_MAX.saturating_sub(remembered.len());
             remembered.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
         }
+    }
+
+    fn write_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.keep(bytes);
         let write = || lock(&self.output).write(bytes);
         // A bar shares the screen with standard output only where both are the terminal.
         if self.output_terminal {

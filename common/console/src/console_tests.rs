@@ -301,3 +301,17 @@ fn data_is_written_as_it_is() {
     assert_eq!(output.text(), "a,b\r\n");
     assert_eq!(diagnostics.text(), "");
 }
+
+#[test]
+fn what_was_said_and_what_was_warned_of_is_remembered_once_that_is_wanted() {
+    let (console, _, _) = console(false, ColorChoice::Never, PIPE);
+    console.line("before");
+    console.remember();
+    console.line("done");
+    console.warn_coded("DISK-OLD", "the disk is old");
+    console.note("nothing else");
+    assert_eq!(
+        console.remembered(),
+        "done\nsite: warning[DISK-OLD]: the disk is old\nsite: note: nothing else\n"
+    );
+}
