@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
-use crate::transcript::Going;
+use crate::transcript;
 
 mod approval;
 mod audit;
@@ -177,16 +177,16 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     };
     let home = cli.home.or_else(|| named("HQ_HOME"));
     let home = home.as_deref();
-    let transcript = cli.transcript.or_else(|| named("HQ_TRANSCRIPT"));
+    let going = cli.transcript.or_else(|| named("HQ_TRANSCRIPT"));
     if let Command::Ceremony(ceremony) = cli.command {
         if ceremony.only_looks() {
             console.only_looks();
         }
-        return ceremony.run(home, transcript.as_deref(), console);
+        return ceremony.run(home, going.as_deref(), console);
     }
     // One that cannot be added to keeps the command from being run.
-    let going = transcript.as_deref().map(Going::open).transpose()?;
-    if going.is_some() {
+    if let Some(path) = &going {
+        transcript::expect_room(path)?;
         console.remember();
     }
     if cli.command.only_looks() {
@@ -206,10 +206,10 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     if let (true, Ok(_), Some(home)) = (told, &done, home) {
         crate::trust::warn_of_expiry(home, console);
     }
-    if let Some(going) = going {
-        going.ended(&done, console)?;
+    match going {
+        Some(path) => transcript::ended(&path, done, console),
+        None => done,
     }
-    done
 }
 
 fn dispatch(

@@ -2,15 +2,18 @@
 //! JSON, and that `hq ceremony end` seals. Until then it is as good as the machine that it stands on, which all who are there watch.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Console, Exit, Failure};
+use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::transcript::{
     COMMAND_BYTES_MAX, ENTRIES_MAX, Entry, NAME_BYTES_MAX, PRESENT_MAX, PURPOSE_BYTES_MAX,
     TEXT_BYTES_MAX, TRANSCRIPT_BYTES_MAX, Transcript,
 };
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_unix;
@@ -18,6 +21,10 @@ use crate::failure;
 
 /// What a note is called among the commands.
 const NOTE: &str = "note";
+/// The longest file that is added to, in bytes: what is sealed of it fits, and so does what is said of lines that were cut.
+const GOING_BYTES_MAX: u64 = (TRANSCRIPT_BYTES_MAX - (1 << 20)) as u64;
+/// The longest line that a command adds, in bytes: JSON writes an octet in at most six.
+const LINE_BYTES_MAX: u64 = (6 * (COMMAND_BYTES_MAX + TEXT_BYTES_MAX) + 256) as u64;
 
 #[derive(Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
@@ -35,18 +42,25 @@ enum Line {
     },
     End {
         fingerprint: String,
+        sealed_at: u64,
     },
 }
 
-/// A transcript that goes on.
-pub(crate) struct Going {
+/// A transcript that nobody else reads or adds to for as long as this value lives.
+pub(crate) struct Held {
     path: PathBuf,
+    file: File,
+    bytes: u64,
+    /// Whether its last line has its end.
+    whole: bool,
     purpose: String,
     present: Vec<String>,
     entries: Vec<Entry>,
+    /// With which fingerprint it was sealed, and when.
+    sealed: Option<(String, u64)>,
 }
 
-fn io(path: &Path, error: std::io::Error) -> Failure {
+fn io(path: &Path, error: impl std::fmt::Display) -> Failure {
     let message = format!(
         "the transcript {} could not be written or read",
         path.display()
@@ -96,141 +110,261 @@ pub(crate) fn begin(path: &Path, purpose: &str, present: &[String]) -> Result<()
         ));
     }
     crate::commands::expect_absent(path)?;
-    let mut options = OpenOptions::new();
-    let file = options.append(true).create_new(true).mode(0o600).open(path);
     let line = Line::Begin {
         schema: 1,
         purpose: purpose.to_owned(),
         present: present.to_vec(),
     };
-    append(file.map_err(|error| io(path, error))?, path, &line)
+    let text = text_of(path, &line)?;
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(|error| io(path, error))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // It is this command's own, and nothing is in it.
+        let _ = std::fs::remove_file(path);
+        io(path, error)
+    })
 }
 
-fn append(mut file: File, path: &Path, line: &Line) -> Result<(), Failure> {
+fn text_of(path: &Path, line: &Line) -> Result<String, Failure> {
     let mut text = serde_json::to_string(line).map_err(|error| broken(path, error))?;
     text.push('\n');
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| io(path, error))
+    Ok(text)
 }
 
-impl Going {
-    /// Reads what there is of it.
+/// Sees before a command is run that it can be added when it has ended.
+pub(crate) fn expect_room(path: &Path) -> Result<(), Failure> {
+    let held = Held::open(path)?;
+    held.expect_going(LINE_BYTES_MAX)?;
+    let full = |error: &dyn std::fmt::Display| {
+        io(path, error).hint("make room; the command was not run, for it could not be added")
+    };
+    match fallocate(
+        &held.file,
+        FallocateFlags::KEEP_SIZE,
+        held.bytes,
+        LINE_BYTES_MAX,
+    ) {
+        // Where the file system sets nothing aside, what is free now has to do.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let system = fstatvfs(&held.file).map_err(|error| io(path, error))?;
+            let free = system.f_bavail.saturating_mul(system.f_frsize);
+            if free < LINE_BYTES_MAX {
+                return Err(full(&Errno::NOSPC));
+            }
+            Ok(())
+        }
+        done => done.map_err(|error| full(&error)),
+    }
+}
+
+/// Adds what somebody says.
+pub(crate) fn note(path: &Path, text: &str) -> Result<(), Failure> {
+    Held::open(path)?.add(NOTE, 0, text)
+}
+
+/// Adds a command that has ended, and gives how the process ends: the command was done, whether or not it could be added.
+pub(crate) fn ended(
+    path: &Path,
+    done: Result<Exit, Failure>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let words = words.iter().map(|word| word.to_string_lossy());
+    let command = std::iter::once("hq".into()).chain(words);
+    let command: Vec<_> = command.collect();
+    let mut text = console.remembered();
+    let exit = match &done {
+        Ok(exit) => *exit,
+        Err(failure) => {
+            text.push_str(&format!("error[{}]: {}", failure.code, failure.message));
+            failure.exit
+        }
+    };
+    let added = Held::open(path)
+        .and_then(|held| held.add(&command.join(" "), exit.code(), text.trim_end()));
+    let Err(failure) = added else {
+        return done;
+    };
+    if let Err(own) = done {
+        console.report(&console.judge(own));
+    }
+    let message = format!(
+        "the command was run and ended with exit code {}, but it could not be added to the transcript {}",
+        exit.code(),
+        path.display()
+    );
+    let exit = exit.worst(Exit::Unknown);
+    Err(Failure::new(exit, "TRANSCRIPT-NOT-ADDED", message)
+        .cause(failure)
+        .hint("look at what the command did before it is run again; make room, and say it with `hq ceremony note`"))
+}
+
+impl Held {
+    /// Takes it, and reads what there is of it.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let missing = |_| {
-            failure::usage(
+        let missing = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => failure::usage(
                 "TRANSCRIPT-MISSING",
                 format!("there is no transcript {}", path.display()),
                 "begin it with `hq ceremony begin`, or leave --transcript and HQ_TRANSCRIPT out",
-            )
+            ),
+            _ => io(path, error),
         };
-        let file = File::open(path).map_err(missing)?;
-        let mut lines = BufReader::new(file.take(TRANSCRIPT_BYTES_MAX as u64)).lines();
-        let mut next = || -> Result<Option<Line>, Failure> {
-            let Some(line) = lines.next() else {
-                return Ok(None);
-            };
-            let line = line.map_err(|error| io(path, error))?;
-            let line = serde_json::from_str(&line).map_err(|error| broken(path, error))?;
-            Ok(Some(line))
-        };
-        let Some(Line::Begin {
+        let file = OpenOptions::new().read(true).append(true).open(path);
+        let file = file.map_err(missing)?;
+        // Whatever else works with it is over in a moment, or seals it.
+        file.lock().map_err(|error| io(path, error))?;
+        let metadata = file.metadata().map_err(|error| io(path, error))?;
+        if !metadata.is_file() || metadata.len() > TRANSCRIPT_BYTES_MAX as u64 {
+            return Err(broken(path, "it is no file, or a longer one than any"));
+        }
+        let mut bytes = Vec::new();
+        let mut limited = (&file).take(TRANSCRIPT_BYTES_MAX as u64);
+        let read = limited.read_to_end(&mut bytes);
+        read.map_err(|error| io(path, error))?;
+        let whole = bytes.last() == Some(&b'\n');
+        let mut lines = bytes
+            .strip_suffix(b"\n")
+            .unwrap_or(&bytes)
+            .split(|octet| *octet == b'\n');
+        let Some(Ok(Line::Begin {
             schema: 1,
             purpose,
             present,
-        }) = next()?
+        })) = lines.next().map(serde_json::from_slice)
         else {
             return Err(broken(path, "it does not begin as one does"));
         };
-        let mut going = Self {
+        let mut held = Self {
             path: path.to_owned(),
+            file,
+            bytes: bytes.len() as u64,
+            whole,
             purpose,
             present,
             entries: Vec::new(),
+            sealed: None,
         };
-        while let Some(line) = next()? {
-            match line {
-                Line::Entry {
-                    time,
-                    command,
-                    exit,
-                    text,
-                } => going.entries.push(Entry {
-                    time,
-                    command,
-                    exit,
-                    text,
-                }),
-                Line::Begin { .. } => return Err(broken(path, "it begins twice")),
-                Line::End { .. } => return Err(broken(path, "it was sealed")),
-            }
+        for line in lines {
+            held.take(line)?;
         }
-        Ok(going)
+        Ok(held)
     }
 
-    fn add(&self, command: &str, exit: u8, text: &str) -> Result<(), Failure> {
-        if self.entries.len() >= ENTRIES_MAX {
+    /// Takes in one more line of the file.
+    fn take(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.sealed.is_some() {
+            return Err(broken(&self.path, "it goes on after it was sealed"));
+        }
+        // No part of a line is JSON without its last octet: what is none was cut, by a power failure say.
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(line) else {
+            self.entries.push(Entry {
+                time: self.entries.last().map_or(0, |entry| entry.time),
+                command: NOTE.to_owned(),
+                exit: Exit::Unknown.code(),
+                text: format!(
+                    "an append was cut here: {} bytes, SHA-256 {}",
+                    line.len(),
+                    Fingerprint::of(line)
+                ),
+            });
+            return Ok(());
+        };
+        match serde_json::from_value(value).map_err(|error| broken(&self.path, error))? {
+            Line::Entry {
+                time,
+                command,
+                exit,
+                text,
+            } => self.entries.push(Entry {
+                time,
+                command,
+                exit,
+                text,
+            }),
+            Line::Begin { .. } => return Err(broken(&self.path, "it begins twice")),
+            Line::End {
+                fingerprint,
+                sealed_at,
+            } => self.sealed = Some((fingerprint, sealed_at)),
+        }
+        Ok(())
+    }
+
+    /// Refuses where so many bytes more are too many, or where it is over.
+    fn expect_going(&self, bytes: u64) -> Result<(), Failure> {
+        if self.sealed.is_some() {
+            return Err(broken(&self.path, "it was sealed"));
+        }
+        if self.entries.len() >= ENTRIES_MAX || self.bytes + bytes > GOING_BYTES_MAX {
             return Err(broken(&self.path, "it is full"));
         }
+        Ok(())
+    }
+
+    fn add(self, command: &str, exit: u8, text: &str) -> Result<(), Failure> {
         let line = Line::Entry {
             time: now_unix(),
             command: cut(command, COMMAND_BYTES_MAX),
             exit,
             text: cut(text, TEXT_BYTES_MAX),
         };
-        let file = OpenOptions::new().append(true).open(&self.path);
-        append(
-            file.map_err(|error| io(&self.path, error))?,
-            &self.path,
-            &line,
-        )
+        let text = text_of(&self.path, &line)?;
+        self.expect_going(text.len() as u64 + 1)?;
+        self.append(text)
     }
 
-    /// Adds what somebody says.
-    pub(crate) fn note(&self, text: &str) -> Result<(), Failure> {
-        self.add(NOTE, 0, text)
-    }
-
-    /// Adds a command that has ended: how, and what it said.
-    pub(crate) fn ended(
-        &self,
-        done: &Result<Exit, Failure>,
-        console: &Console,
-    ) -> Result<(), Failure> {
-        let words: Vec<_> = std::env::args_os().skip(1).collect();
-        let words = words.iter().map(|word| word.to_string_lossy());
-        let command = std::iter::once("hq".into()).chain(words);
-        let command: Vec<_> = command.collect();
-        let mut text = console.remembered();
-        let exit = match done {
-            Ok(exit) => *exit,
-            Err(failure) => {
-                text.push_str(&format!("error[{}]: {}", failure.code, failure.message));
-                failure.exit
-            }
+    /// Appends a line; what was cut before it gets its end. After an error the file is as it was, or the outcome is unknown.
+    fn append(&self, mut text: String) -> Result<(), Failure> {
+        if !self.whole {
+            text.insert(0, '\n');
+        }
+        let unknown = |error| {
+            let failure = io(&self.path, error);
+            let exit = Exit::Unknown;
+            Failure { exit, ..failure }
         };
-        self.add(&command.join(" "), exit.code(), text.trim_end())
+        if let Err(error) = (&self.file).write_all(text.as_bytes()) {
+            return Err(match self.file.set_len(self.bytes) {
+                Ok(()) => io(&self.path, error),
+                Err(_) => unknown(error),
+            });
+        }
+        self.file.sync_all().map_err(unknown)
     }
 
-    /// What is sealed of it now.
-    pub(crate) fn transcript(self) -> Result<Transcript, Failure> {
+    /// What is sealed of it: now, or what was sealed of it before.
+    pub(crate) fn transcript(&self) -> Result<Transcript, Failure> {
         if self.entries.is_empty() {
             return Err(broken(&self.path, "nothing was done"));
         }
         Ok(Transcript {
-            sealed_at: now_unix(),
-            purpose: self.purpose,
-            present: self.present,
-            entries: self.entries,
+            sealed_at: self
+                .sealed
+                .as_ref()
+                .map_or_else(now_unix, |sealed| sealed.1),
+            purpose: self.purpose.clone(),
+            present: self.present.clone(),
+            entries: self.entries.clone(),
         })
     }
-}
 
-/// Says in the file itself that it is over.
-pub(crate) fn end(path: &Path, fingerprint: &str) -> Result<(), Failure> {
-    let line = Line::End {
-        fingerprint: fingerprint.to_owned(),
-    };
-    let file = OpenOptions::new().append(true).open(path);
-    append(file.map_err(|error| io(path, error))?, path, &line)
+    /// Says in the file itself that it is over, and what was sealed of it: never anything else from then on.
+    pub(crate) fn end(&self, fingerprint: &str, sealed_at: u64) -> Result<(), Failure> {
+        match &self.sealed {
+            None => self.append(text_of(
+                &self.path,
+                &Line::End {
+                    fingerprint: fingerprint.to_owned(),
+                    sealed_at,
+                },
+            )?),
+            Some((sealed, _)) if sealed == fingerprint => Ok(()),
+            Some(_) => Err(broken(&self.path, "it was changed after it was sealed")),
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{expect_absent, say};
 use crate::home::Home;
 use crate::keyring::{self, Keyring, REPORT};
-use crate::transcript::{self, Going};
+use crate::transcript::{self, Held};
 use crate::verdict::Trusted;
 use crate::{failure, trust};
 
@@ -33,7 +33,7 @@ pub(super) enum Ceremony {
         /// What.
         text: String,
     },
-    /// Seal the transcript with the report key; nothing is added to it any more.
+    /// Seal the transcript with the report key; nothing is added to it any more. Once more, it gives the same.
     End {
         /// The file that is written.
         #[arg(long, value_name = "FILE")]
@@ -76,7 +76,7 @@ impl Ceremony {
         match self {
             Self::Begin { purpose, present } => begin(named()?, &purpose, &present, console),
             Self::Note { text } => {
-                Going::open(named()?)?.note(&text)?;
+                transcript::note(named()?, &text)?;
                 let json = json!({ "schema": "mintmark/ceremony-note/1", "note": text });
                 say(console, &json, [format!("noted: {}", printable(&text))])
             }
@@ -120,7 +120,9 @@ fn end(
     let home = Home::read_hq(home)?;
     home.expect_own()?;
     expect_absent(output)?;
-    let transcript = Going::open(path)?.transcript()?;
+    // Nothing is added, and nobody else seals it, until this is over.
+    let held = Held::open(path)?;
+    let transcript = held.transcript()?;
     let signer = Keyring::new(&home.config, console)?.signer(REPORT)?;
     // Whoever checks it later goes by the manifest. There is none before the first one is published.
     if let Some(newest) = trust::newest(&home)?
@@ -136,8 +138,19 @@ fn end(
         .seal(signer.public_key(), &keyring::sign(&*signer))
         .map_err(failure::protocol)?;
     let fingerprint = Fingerprint::of(&transcript.to_cbor()).to_string();
-    files::write_public_new(output, &bytes)?;
-    transcript::end(path, &fingerprint)?;
+    // What is let out is what the file says from then on; whoever ends it once more gets the same.
+    held.end(&fingerprint, transcript.sealed_at)?;
+    files::write_public_new(output, &bytes).map_err(|error| {
+        let message = format!(
+            "the transcript is over, but {} was not written",
+            output.display()
+        );
+        Failure::new(Exit::Unknown, "TRANSCRIPT-NOT-WRITTEN", message)
+            .caused_by(&error)
+            .hint(
+                "run this again with an --output that can be written: it gives the same transcript",
+            )
+    })?;
     let json = json!({
         "schema": "mintmark/ceremony-end/1",
         "file": output.display().to_string(),
