@@ -31,6 +31,7 @@ mod record;
 mod registry;
 mod report;
 mod restored;
+mod root_crl;
 mod roots;
 mod serials;
 #[cfg(test)]

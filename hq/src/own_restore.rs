@@ -49,14 +49,20 @@ pub(crate) const DISPATCH_UNKNOWN: &str = "DISPATCH-UNKNOWN";
 /// The newest epoch that was opened by declaration: the manifest that opened it has the dispatch key of the one before.
 /// None if there is none.
 pub(crate) fn declared(manifests: &[Verified<TrustManifest>]) -> Option<u64> {
+    declaration(manifests).map(|manifest| manifest.dispatch_epoch)
+}
+
+/// The manifest that opened it.
+pub(crate) fn declaration(manifests: &[Verified<TrustManifest>]) -> Option<&TrustManifest> {
     let pairs = manifests.iter().zip(manifests.iter().skip(1));
-    let opened = pairs.filter_map(|(before, after)| {
+    let mut opened = pairs.filter_map(|(before, after)| {
         let (before, after) = (before.content(), after.content());
         let declared = after.dispatch_epoch > before.dispatch_epoch
             && after.dispatch_key == before.dispatch_key;
-        declared.then_some(after.dispatch_epoch)
+        declared.then_some(after)
     });
-    opened.max()
+    // Epochs never go back.
+    opened.next_back()
 }
 
 /// The epoch that the newest declared restore opened, for a vault that was there before it: of one that was let in since,

@@ -6,6 +6,8 @@
 mod faults;
 #[path = "backup/refusals.rs"]
 mod refusals;
+#[path = "backup/revocations.rs"]
+mod revocations;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -17,8 +17,7 @@ use super::say;
 use crate::home::Home;
 use crate::record::Record;
 use crate::registry::{Registry, device_cas, orders, replays, vaults};
-use crate::roots::Root;
-use crate::{clock, failure, roots};
+use crate::{clock, failure, restored, root_crl, roots, trust};
 
 /// The certificates of the root, of device CAs and of vaults.
 #[derive(Debug, Subcommand)]
@@ -98,14 +97,23 @@ impl Ca {
         let home = Home::read_hq(home)?;
         // What a root signed of its own is at headquarters alone.
         home.expect_own()?;
+        if matches!(self, Self::Export { .. }) {
+            restored::expect_declared(&home)?;
+        }
         let certificates = certificates(&home, &home.registry()?)?;
         let of_interest = |named: &&Named| match &self {
             Self::Show { name } => named.name == *name,
             Self::List | Self::Export { .. } => true,
         };
-        let now = clock::now_unix();
+        let (now, manifests) = (clock::now_unix(), trust::chain(&home)?);
         for named in certificates.iter().filter(of_interest) {
             named.warn(now, console);
+            if named.kind == "root"
+                && let Some(crl) = &named.crl
+                && let Some(text) = root_crl::warning(crl, &manifests)
+            {
+                console.warn_coded(root_crl::FORGOTTEN, format!("{}: {text}", named.name));
+            }
         }
         match self {
             Self::List => list(&certificates, console),
@@ -138,7 +146,7 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
             kind: "root",
             vault: None,
             certificate: root.issuer.certificate().clone(),
-            crl: Some(root_crl(&record, root)?),
+            crl: Some(root_crl::of(home, root)?),
             behind: None,
             revoked: false,
         });
@@ -197,11 +205,6 @@ fn certificates(home: &Home, registry: &Registry) -> Result<Vec<Named>, Failure>
         });
     }
     Ok(all)
-}
-
-fn root_crl(record: &Record, root: &Root) -> Result<Crl, Failure> {
-    let der = record.read(&record.root_crl_of(root.number))?;
-    Crl::from_der(&der, &root.issuer).map_err(failure::home_corrupt)
 }
 
 /// The newest CRL of a device CA that came home; none if none did.

@@ -13,7 +13,7 @@ use super::{expect_absent, say};
 use crate::home::Home;
 use crate::keyring::{self, Keyring};
 use crate::serials::Serials;
-use crate::{clock, failure, status, trust};
+use crate::{clock, failure, restored, status, trust};
 
 /// What headquarters signs about all devices.
 #[derive(Debug, Subcommand)]
@@ -34,6 +34,7 @@ impl Status {
         let Self::Export { output, dry_run } = self;
         let home = Home::read_hq(home)?;
         home.expect_own()?;
+        restored::expect_declared(&home)?;
         expect_absent(&output)?;
         let registry = home.registry()?;
         let manifest = trust::in_force(&home)?;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Confirmation, Console, Exit, Failure};
-use mintmark_pki::{Certificate, Crl, RevokedSerial};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::Fingerprint;
@@ -26,9 +25,8 @@ use crate::registry::drafts::Draft;
 use crate::registry::orders::{self as numbered, Listed, State};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{self, bundles, device_cas, dispatches};
-use crate::roots::{self, ROOT_CRL_DAYS};
 use crate::serials::{self, Serials};
-use crate::{failure, own_restore, trust};
+use crate::{failure, own_restore, restored, root_crl, trust};
 
 /// A moment as a person writes it, in Unix seconds.
 pub(super) fn moment(text: &str) -> Result<u64, String> {
@@ -68,8 +66,11 @@ pub(super) fn revoke_ca(
         .iter()
         .rev()
         .find(|known| generation.is_none_or(|generation| known.generation == generation));
-    let found = found.and_then(|found| Some((found.generation, found.fingerprint()?)));
-    let Some((generation, fingerprint)) = found else {
+    let found = found.and_then(|found| {
+        let certificate = found.certificate.as_deref()?;
+        Some((found.generation, found.fingerprint()?, certificate))
+    });
+    let Some((generation, fingerprint, certificate)) = found else {
         return Err(failure::usage(
             "DEVICE-CA-UNKNOWN",
             format!("the vault {name} has no such device CA"),
@@ -77,7 +78,9 @@ pub(super) fn revoke_ca(
         ));
     };
     let target = Target::DeviceCa(fingerprint);
-    if numbered::is_ordered(&registry.sql, &name, &target)? {
+    // An order that headquarters had forgotten, and a vault has told it of, left no trace on its root's CRL.
+    if numbered::is_ordered(&registry.sql, &name, &target)? && root_crl::names(&home, certificate)?
+    {
         return Err(failure::usage(
             "DEVICE-CA-REVOKED",
             format!("device CA {generation} of {name} was revoked before"),
@@ -317,6 +320,7 @@ pub(crate) fn finish(
 ) -> Result<Exit, Failure> {
     let mut registry = home.registry()?;
     let record = home.record();
+    restored::expect_declared(home)?;
     let manifest = trust::in_force(home)?;
     let name = orders::vault_of(draft)?.clone();
     if !orders::is_open(draft)? {
@@ -371,7 +375,7 @@ pub(crate) fn finish(
     console.confirm_if_attended(&what, &draft.id, confirmation.identifier.as_deref())?;
     let mut crl_number = None;
     if let Some(fingerprint) = &revoked_ca {
-        let number = sign_crl(home, &registry.sql, &ring, (&name, fingerprint))?;
+        let number = root_crl::sign(home, &registry.sql, &ring, (&name, fingerprint), console)?;
         crl_number = Some(number);
     }
     let now = now_unix();
@@ -426,68 +430,6 @@ pub(crate) fn finish(
         lines.push(format!("{name} was replaced: nothing is sent to it"));
     }
     say(console, &json, lines)
-}
-
-/// Has the root that certified a device CA sign its next CRL, with that one on it. Returns the CRL's number.
-fn sign_crl(
-    home: &Home,
-    sql: &Connection,
-    ring: &Keyring<'_>,
-    also: (&mintmark_protocol::identifier::VaultName, &Fingerprint),
-) -> Result<u64, Failure> {
-    let (roots, record, now) = (roots::all(home)?, home.record(), now_unix());
-    let mut revoked = Vec::new();
-    let mut issuer = None;
-    for vault in vaults::all(sql)? {
-        let sealed = numbered::revocations(sql, &vault.name)?;
-        for device_ca in device_cas::granted(sql, &vault.name)? {
-            let (Some(der), Some(fingerprint)) = (&device_ca.certificate, device_ca.fingerprint())
-            else {
-                continue;
-            };
-            let is_new = (&vault.name, &fingerprint) == also;
-            let before = sealed
-                .iter()
-                .find(|sealed| sealed.revocation.target == Target::DeviceCa(fingerprint));
-            let at = match (before, is_new) {
-                (Some(before), _) => before.at,
-                (None, true) => now,
-                (None, false) => continue,
-            };
-            let certificate = Certificate::from_der(der).map_err(failure::home_corrupt)?;
-            let root = roots::of(&roots, &certificate);
-            let root = root.ok_or_else(|| failure::home_corrupt("a device CA has no root"))?;
-            if is_new {
-                issuer = Some(root);
-            }
-            revoked.push((
-                root.number,
-                RevokedSerial {
-                    serial: certificate.serial().to_vec(),
-                    revoked_at_unix: at,
-                    reason: None,
-                },
-            ));
-        }
-    }
-    let root = issuer.ok_or_else(|| failure::home_corrupt("a revocation names no device CA"))?;
-    let revoked: Vec<RevokedSerial> = revoked
-        .into_iter()
-        .filter(|(number, _)| *number == root.number)
-        .map(|(_, revoked)| revoked)
-        .collect();
-    let path = record.root_crl_of(root.number);
-    let before =
-        Crl::from_der(&record.read(&path)?, &root.issuer).map_err(failure::home_corrupt)?;
-    let number = before.number() + 1;
-    let until = now.saturating_add(ROOT_CRL_DAYS * DAY_SECONDS);
-    let tbs =
-        mintmark_pki::crl_tbs(&root.issuer, number, now, until, &revoked).map_err(failure::pki)?;
-    let signer = ring.root_signer(root.issuer.public_key())?;
-    let signature = signer.sign(&tbs).map_err(failure::keys)?;
-    let crl = mintmark_pki::assemble_crl(&tbs, &signature).map_err(failure::pki)?;
-    record.replace(&path, &crl)?;
-    Ok(number)
 }
 
 /// What officers ordered of a vault, line by line: for people.
