@@ -111,6 +111,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What was made is there and whole, and its folder could not be made to last.
+    #[error("{} is there and whole, but its name may not outlast a power cut", path.display())]
+    NameMayNotLast {
+        /// What was made.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A message was not believed, or could not be made.
     #[error(transparent)]
     Message(#[from] mintmark_protocol::Error),
@@ -146,7 +155,7 @@ impl Error {
             Self::HomeExists { .. } => "HOME-EXISTS",
             Self::Exists { .. } => "FILE-EXISTS",
             Self::ReadBack { .. } => "BACKUP-READ-BACK",
-            Self::Io { .. } => "FILE-IO",
+            Self::Io { .. } | Self::NameMayNotLast { .. } => "FILE-IO",
             Self::Message(error) => error.code(),
             Self::File(_) => "FILE-IO",
             Self::Internal(_) => "INTERNAL",
@@ -169,7 +178,7 @@ impl Error {
                 }
                 _ => Exit::Negative,
             },
-            Self::Internal(_) => Exit::Unknown,
+            Self::NameMayNotLast { .. } | Self::Internal(_) => Exit::Unknown,
             _ => Exit::Environment,
         }
     }
@@ -210,6 +219,10 @@ impl Error {
             }
             Self::Exists { .. } => "choose another name, or move it away",
             Self::ReadBack { .. } => "take another medium; what was written was removed",
+            Self::NameMayNotLast { .. } => {
+                "put the disk right and look that it is still there: go on with it then; `backup inspect` shows what a backup \
+                 says of itself"
+            }
             Self::Io { .. } | Self::File(_) => "check the path, its permissions and the disk, and that there is room",
             Self::Message(error) => return error.hint().to_owned(),
             Self::Internal(_) => "report this with the command that you ran",

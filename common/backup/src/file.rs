@@ -36,6 +36,22 @@ pub(crate) fn expect_absent(output: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes the name of what is there, and whole, last.
+///
+/// # Errors
+/// [`Error::NameMayNotLast`]: it is there nevertheless.
+pub(crate) fn sync_name(path: &Path) -> Result<(), Error> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| Error::NameMayNotLast {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// A file that is being written, under another name. Dropped before it is finished, it is removed.
 pub(crate) struct Writer {
     file: File,
@@ -101,13 +117,7 @@ impl Writer {
         }
         expect_absent(&self.output)?;
         fs::rename(&self.part, &self.output).map_err(Error::io(&path))?;
-        let folder = match self.output.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(Error::io(folder))?;
+        sync_name(&self.output)?;
         Ok(expected.0)
     }
 }

@@ -1,7 +1,7 @@
 //! A home that is put back: whole, or not at all. What makes a folder a home, its configuration, comes last.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use mintmark_protocol::encryption::random;
 use rustix::fs::syncfs;
 
 use crate::Error;
+use crate::file::sync_name;
 use crate::opening::{ContentKey, Opened, Sink};
 
 /// The file without which no folder is a home.
@@ -52,9 +53,16 @@ impl Placing {
     pub fn begin(home: &Path) -> Result<Self, Error> {
         refuse_existing(home)?;
         let random: [u8; 8] = random()?;
-        let mut part = home.as_os_str().to_owned();
+        // Beside it, also of a path that ends in a slash.
+        let mut part = home
+            .file_name()
+            .ok_or_else(|| {
+                let nameless = io::Error::new(io::ErrorKind::InvalidInput, "it names no folder");
+                Error::io(home)(nameless)
+            })?
+            .to_owned();
         part.push(format!(".part-{}", hex::encode(random)));
-        let part = PathBuf::from(part);
+        let part = home.with_file_name(part);
         DirBuilder::new()
             .mode(0o700)
             .create(&part)
@@ -127,13 +135,7 @@ impl Placing {
         refuse_existing(&self.home)?;
         fs::rename(&self.part, &self.home).map_err(Error::io(&self.home))?;
         self.settled = true;
-        let parent = match self.home.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        File::open(parent)
-            .and_then(|parent| parent.sync_all())
-            .map_err(Error::io(parent))
+        sync_name(&self.home)
     }
 }
 

@@ -260,3 +260,22 @@ fn nonsense_is_no_recovery_key() {
         assert_eq!(error.code(), "RECOVERY-WORDS-INVALID");
     }
 }
+
+#[test]
+fn a_home_whose_path_ends_in_a_slash_is_made_beside_it_and_never_in_it() {
+    let scene = Scene::new();
+    let home = scene.path("home");
+    for there in [false, true] {
+        if there {
+            fs::create_dir(&home).unwrap();
+        }
+        let placing = Placing::begin(&home.join("")).unwrap();
+        assert_eq!(placing.path().parent(), Some(scene.folder.path()));
+        placing.settle().unwrap();
+        assert!(home.join("config.toml").exists());
+        assert_eq!(fs::read_dir(scene.folder.path()).unwrap().count(), 1);
+        fs::remove_dir_all(&home).unwrap();
+    }
+    let nameless = Placing::begin(Path::new("..")).err().unwrap();
+    assert!(["FILE-IO", "HOME-EXISTS"].contains(&nameless.code()));
+}

@@ -2,7 +2,9 @@
 //! name of a backup is a whole one, and what has the name of a home is a whole one; the same command again goes on right.
 
 use std::fs;
+use std::path::Path;
 
+use mintmark_tests::strike::{Change, Changes, Fate};
 use mintmark_tests::sweep::{Sample, Scene, failing, killed};
 use mintmark_tests::{Run, Tool, World, files};
 
@@ -94,4 +96,48 @@ fn a_restore_that_was_stopped_leaves_no_home_and_is_done_again() {
     scene.sweep(all, killed, check);
     scene.sweep(Sample::Kinds { one_in: 3, from: 0 }, failing, check);
     assert!(files::contents(&world.path("fresh")).is_empty());
+}
+
+/// The last sync fails, of the folder that has the name already: what is there is whole, and nobody says that nothing was made.
+#[test]
+fn what_is_there_with_a_name_that_may_not_last_is_said() {
+    let world = ready();
+    let said = site_backup(&world, "one").ok();
+    let put_back = options(&said, "one");
+    let restore = world.site(&format!("--home $D/fresh/berlin {put_back}"));
+    let backup = site_backup(&world, "two");
+    for (tool, within, made) in [
+        (&restore, "fresh", "fresh/berlin"),
+        (&backup, "backups", "backups/two"),
+    ] {
+        let remove = || {
+            let path = world.path(made);
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        };
+        let folder = world.path(within);
+        let changes = Changes { below: &folder };
+        let (run, calls) = changes.of(tool);
+        assert_eq!(run.exit, 0, "{run}");
+        remove();
+        let of_name = |call: &&Change| call.name == "fsync" && Path::new(&call.target) == folder;
+        let call = calls.iter().rfind(of_name).unwrap();
+        let (run, struck) = changes.with(tool, call, Fate::Fails("EIO"));
+        assert!(struck, "{calls:?}");
+        assert_eq!(
+            (run.exit, run.codes()),
+            (5, vec!["FILE-IO".to_owned()]),
+            "{run}"
+        );
+        assert!(world.path(made).exists(), "{run}");
+    }
+    world.site("--home $D/fresh/berlin audit verify").ok();
+    let signer = said.text("signer");
+    world
+        .hq(&format!(
+            "backup verify $D/backups/two --signer {signer} --words $D/words"
+        ))
+        .ok();
 }
