@@ -381,9 +381,10 @@ fn a_vault_made_with_every_call_failing() {
     init(Sample::All);
 }
 
-/// The last thing that can fail: the home has its name already, and nobody knows whether that lasts.
+/// The last thing that can fail: the home has its name already, and nobody knows whether that lasts. Taken away again it is
+/// deleted once that lasts; else its contents stay, as its name may come back.
 #[test]
-fn a_home_whose_name_may_not_last_is_taken_away_again() {
+fn a_home_whose_name_may_not_last_is_taken_away_again_and_deleted_once_that_lasts() {
     let world = World::with_headquarters();
     let init = init_of(&world);
     let scene = Scene {
@@ -400,18 +401,32 @@ fn a_home_whose_name_may_not_last_is_taken_away_again() {
     let of_name =
         |call: &&Change| call.name == "fsync" && Path::new(&call.target) == world.folder();
     let call = calls.iter().rfind(of_name).unwrap();
-    scene.restore();
-    let (run, struck) = changes.with(&init(&world), call, Fate::Fails("EIO"));
-    assert!(struck, "{calls:?}");
-    assert_eq!(
-        (run.exit, run.codes()),
-        (3, vec!["HOME-NOT-MADE".to_owned()]),
-        "{run}"
-    );
-    let left = fs::read_dir(world.folder()).unwrap().flatten();
-    let left = left.map(|entry| entry.file_name().into_string().unwrap());
-    let homes: Vec<String> = left.filter(|name| name.starts_with("berlin")).collect();
-    assert_eq!(homes, [""; 0]);
+    for (fate, exit) in [(Fate::Fails("EIO"), 3), (Fate::FailsOn("EIO"), 5)] {
+        scene.restore();
+        let (run, struck) = changes.with(&init(&world), call, fate);
+        assert!(struck, "{calls:?}");
+        assert_eq!(
+            (run.exit, run.codes()),
+            (exit, vec!["HOME-NOT-MADE".to_owned()]),
+            "{run}"
+        );
+        let left = fs::read_dir(world.folder()).unwrap().flatten();
+        let homes: Vec<_> = left
+            .map(|entry| entry.path())
+            .filter(|path| {
+                path.file_name()
+                    .unwrap()
+                    .as_encoded_bytes()
+                    .starts_with(b"berlin")
+            })
+            .collect();
+        assert_eq!(homes.len(), usize::from(exit == 5), "{homes:?}");
+        for part in homes {
+            assert_ne!(part, world.path("berlin"));
+            assert!(part.join("config.toml").is_file() && part.join("log").is_dir());
+            fs::remove_dir_all(part).unwrap();
+        }
+    }
     init(&world).ok();
 }
 

@@ -99,21 +99,28 @@ impl Creation {
             }
             Err(error) => return Err(failed("rename", &self.part, error)),
         }
-        let parent = self.home.parent().unwrap_or(Path::new("/"));
-        sync(parent).or_else(|error| self.take_back(error))
+        let parent = self.home.parent().unwrap_or(Path::new("/")).to_owned();
+        sync(&parent).or_else(|error| self.take_back(error, &parent))
     }
 
-    /// A name that may not last is taken away again: of a home that is there nobody is told that it could not be made.
-    fn take_back(&mut self, error: Error) -> Result<()> {
-        match fs::rename(&self.home, &self.part) {
-            Ok(()) => {
-                self.settled = false;
-                Err(error)
-            }
-            Err(_) => Err(error.outcome_unknown().hint(
+    /// A name that may not last is taken away again: of a home that is there nobody is told that it could not be made. What is
+    /// in it is deleted once that lasts, and else kept: after a power cut the name may be back, and must not stand for half a
+    /// home.
+    fn take_back(&mut self, error: Error, parent: &Path) -> Result<()> {
+        if fs::rename(&self.home, &self.part).is_err() {
+            return Err(error.outcome_unknown().hint(
                 "the home is there and complete, but its name may not outlast a power cut: go on with it once its disk is right",
-            )),
+            ));
         }
+        self.settled = sync(parent).is_err();
+        if !self.settled {
+            return Err(error);
+        }
+        let hint = format!(
+            "put the disk right first; then look which name there is: a home with its own is complete, and {} may be removed",
+            self.part.display()
+        );
+        Err(error.outcome_unknown().hint(hint))
     }
 }
 
