@@ -470,3 +470,23 @@ fn words_that_were_copied_wrong_are_noticed_before_there_is_a_key() {
     assert!(run.stdout.contains("RECOVERY-WORDS-INVALID"), "{run}");
     assert!(!world.path("terminal.pub").exists());
 }
+
+#[test]
+fn ctrl_c_takes_the_words_from_the_screen_and_leaves_no_key() {
+    let world = World::with_headquarters();
+    let tool = world
+        .hq("backup key --output $D/terminal.pub")
+        .without("HQ_HOME")
+        .text();
+    let mut terminal = Terminal::start(&tool);
+    terminal.until("on the paper: ");
+    terminal.type_line("\u{3}");
+    let run = terminal.end(&tool);
+    assert_eq!(run.exit, 2, "{run}");
+    assert!(run.stdout.contains("RECOVERY-WORDS-MISSING"), "{run}");
+    assert!(
+        run.stdout.starts_with("\u{1b}[2J\u{1b}[3J\u{1b}[H"),
+        "{run}"
+    );
+    assert!(!world.path("terminal.pub").exists());
+}

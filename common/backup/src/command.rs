@@ -197,12 +197,14 @@ fn show(key: &RecoveryKey, sheet: &Sheet, console: &Console) -> Result<(), Failu
     let unasked = |error: std::io::Error| Failure::from(Error::WordsMissing(error));
     let heading = format!(
         "Write these words on paper, with the heading. Whoever has them reads every backup that is sealed to them.\n\
-         They are shown once.\n\nmintmark recovery key {}\n\n{}",
-        key.public(),
-        sheet.text()
+         They are shown once.\n\nmintmark recovery key {}\n\n",
+        key.public()
     );
     console
-        .show_secret(&heading, "Press Enter when they are on the paper: ")
+        .show_secret(
+            &[&heading, sheet.text()],
+            "Press Enter when they are on the paper: ",
+        )
         .map_err(unasked)?;
     let typed = words::ask(None, console)?;
     if typed.public() != key.public() {

@@ -55,11 +55,14 @@ impl Sheet {
 
     /// The lines with what they are of, as they stand in a file. What begins with `#` is none of the words.
     pub fn file(&self, key: &RecoveryKey) -> Zeroizing<String> {
-        Zeroizing::new(format!(
-            "# mintmark recovery key {}\n# whoever has these words reads every backup that is sealed to it\n{}",
-            key.public(),
-            &*self.0
-        ))
+        let heading = format!(
+            "# mintmark recovery key {}\n# whoever has these words reads every backup that is sealed to it\n",
+            key.public()
+        );
+        let mut text = Zeroizing::new(String::with_capacity(heading.len() + self.0.len()));
+        text.push_str(&heading);
+        text.push_str(&self.0);
+        text
     }
 }
 

@@ -328,11 +328,12 @@ impl Console {
             .suspend(|| prompt::secret(&printable_line(prompt)))
     }
 
-    /// Shows a secret at the terminal itself, whatever standard output is, until Enter is pressed; then it is erased.
+    /// Shows a secret, whose pieces are written one after the other, at the terminal itself, whatever standard output is, until
+    /// Enter is pressed; then it is erased.
     ///
     /// # Errors
-    /// When there is no terminal.
-    pub fn show_secret(&self, text: &str, question: &str) -> io::Result<()> {
+    /// When there is no terminal, or Ctrl-C is typed.
+    pub fn show_secret(&self, text: &[&str], question: &str) -> io::Result<()> {
         if self.asker.is_some() {
             return Err(io::Error::other(
                 "secrets are shown at the process's own terminal alone",

@@ -37,23 +37,31 @@ pub(crate) fn secret(prompt: &str) -> io::Result<Zeroizing<String>> {
     let length = {
         let _silence = Silence::over(&terminal)?;
         (&terminal).write_all(format!("{prompt}: ").as_bytes())?;
-        loop {
-            match (&terminal).read(&mut line) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        }
+        read_line(&terminal, &mut line)
     }?;
     // The line feed that was typed did not show.
     (&terminal).write_all(b"\n")?;
     let typed = line.get(..length).unwrap_or_default();
     let typed = typed.strip_suffix(b"\n").unwrap_or(typed);
     if typed.is_empty() || typed.contains(&INTERRUPT) {
-        return Err(io::Error::other("cancelled at the prompt"));
+        return Err(cancelled());
     }
     let typed = std::str::from_utf8(typed)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "what was typed is not UTF-8"))?;
     Ok(Zeroizing::new(typed.to_owned()))
+}
+
+fn read_line(mut terminal: &File, line: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match terminal.read(line) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::Error::other("cancelled at the prompt")
 }
 
 /// A terminal that does not echo; dropped, it is as it was before.
@@ -95,16 +103,32 @@ pub(crate) fn line(prompt: &str) -> io::Result<String> {
 }
 
 /// Shows a secret at the terminal until Enter is pressed, and then takes it away: from the screen, and from what can be scrolled
-/// back to, where the terminal keeps that.
-pub(crate) fn show_secret(text: &str, question: &str) -> io::Result<()> {
+/// back to, where the terminal keeps that. It comes in pieces, so that nobody makes a copy of it to join them.
+pub(crate) fn show_secret(text: &[&str], question: &str) -> io::Result<()> {
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL)?;
-    (&terminal).write_all(format!("{text}\n{question}").as_bytes())?;
-    let mut answer = Vec::new();
-    let answered =
-        BufReader::new((&terminal).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer);
-    // Erase the display and what scrolled off it, and go home (ECMA-48 ED 2, xterm's ED 3, CUP).
-    (&terminal).write_all(b"\x1b[2J\x1b[3J\x1b[H")?;
-    answered.map(drop)
+    // Before anything is shown: a signal would end the process with the secret on the screen.
+    let _silence = Silence::over(&terminal)?;
+    let _shown = Shown(&terminal);
+    for piece in text.iter().chain(&["\n", question]) {
+        (&terminal).write_all(piece.as_bytes())?;
+    }
+    let mut answer = Zeroizing::new(vec![0; LINE_BYTES_MAX]);
+    let length = read_line(&terminal, &mut answer)?;
+    match answer.get(..length).unwrap_or_default() {
+        [] => Err(cancelled()),
+        typed if typed.contains(&INTERRUPT) => Err(cancelled()),
+        _ => Ok(()),
+    }
+}
+
+/// A secret on the screen; dropped, it is taken away, however that comes.
+struct Shown<'a>(&'a File);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        // Erase the display and what scrolled off it, and go home (ECMA-48 ED 2, xterm's ED 3, CUP).
+        let _ = self.0.write_all(b"\x1b[2J\x1b[3J\x1b[H");
+    }
 }
 
 /// Accepts the answer that repeats the identifier exactly.
