@@ -196,15 +196,7 @@ impl SledIndex {
 
     /// Opens the database; the lock is ours.
     fn start(folder: &Path, lock: Locked) -> Result<Self, StorageError> {
-        let config = config(folder);
-        let mut tries = 0;
-        let db = loop {
-            tries += 1;
-            match guarded(|| config.open()) {
-                Err(Failure::Locked) if tries < LOCK_TRIES => thread::sleep(LOCK_WAIT),
-                result => break result.map_err(|failure| failure.into_error(folder))?,
-            }
-        };
+        let db = open_database(folder)?;
         let mut index = Self {
             folder: folder.to_owned(),
             db: Some(db),
@@ -463,8 +455,21 @@ impl IndexStore for SledIndex {
     }
 }
 
+/// Opens the database; for a moment after it was closed, sled still holds its file.
+pub(super) fn open_database(folder: &Path) -> Result<sled::Db, StorageError> {
+    let config = config(folder);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match guarded(|| config.open()) {
+            Err(Failure::Locked) if tries < LOCK_TRIES => thread::sleep(LOCK_WAIT),
+            result => return result.map_err(|failure| failure.into_error(folder)),
+        }
+    }
+}
+
 /// How the database is opened.
-pub(super) fn config(folder: &Path) -> sled::Config {
+fn config(folder: &Path) -> sled::Config {
     sled::Config::new()
         .path(database_folder(folder))
         .cache_capacity(CACHE_BYTES)
@@ -579,7 +584,7 @@ pub(crate) fn lose(folder: &Path, kind: u8) {
         Left::Closed { records } => records,
         _ => panic!("it is not closed"),
     };
-    let database = config(folder).open().unwrap();
+    let database = open_database(folder).unwrap();
     let (at, mut bucket) = database
         .scan_prefix([BUCKET])
         .map(Result::unwrap)

@@ -243,7 +243,7 @@ fn an_index_of_another_version_is_broken() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = sample(temporary.path());
     {
-        let db = super::sled::config(&folder).open().unwrap();
+        let db = super::sled::open_database(&folder).unwrap();
         db.insert([0], vec![1; 49]).unwrap();
         db.flush().unwrap();
     }
@@ -542,7 +542,7 @@ fn an_index_of_which_a_part_is_lost_is_broken() {
     ] {
         let folder = sample(temporary.path());
         let lock = fs::read_to_string(folder.join("lock")).unwrap();
-        let db = super::sled::config(&folder).open().unwrap();
+        let db = super::sled::open_database(&folder).unwrap();
         let (at, _) = db.scan_prefix([1]).nth(40).unwrap().unwrap();
         damage(&db, at);
         db.flush().unwrap();
