@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+pub(crate) use mintmark_console::say;
 use mintmark_console::{Console, Exit, Failure, GlobalOptions, HasGlobal, Neighbour, Shell};
 
 use crate::transcript;
@@ -247,24 +248,6 @@ fn dispatch(
             Ok(Exit::Done)
         }
     }
-}
-
-/// Says the result: as JSON, or in lines.
-fn say(
-    console: &Console,
-    json: &serde_json::Value,
-    lines: impl IntoIterator<Item = String>,
-) -> Result<Exit, Failure> {
-    if console.is_json() {
-        console
-            .json(json)
-            .map_err(|error| Failure::output(&error))?;
-    } else {
-        for line in lines {
-            console.line(line);
-        }
-    }
-    Ok(Exit::Done)
 }
 
 /// Refuses to go on where the file that is to be written is there already.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure, files, say};
 use mintmark_protocol::backup::Backup;
 use mintmark_protocol::envelope::{Party, Sign};
 use mintmark_protocol::identifier::{Fingerprint, KeyId};
@@ -103,23 +103,6 @@ pub struct RestoreArguments {
     /// Open it and read all of it, and make no home
     #[arg(long)]
     pub dry_run: bool,
-}
-
-fn say(
-    console: &Console,
-    json: &Value,
-    lines: impl IntoIterator<Item = String>,
-) -> Result<Exit, Failure> {
-    if console.is_json() {
-        console
-            .json(json)
-            .map_err(|error| Failure::output(&error))?;
-    } else {
-        for line in lines {
-            console.line(line);
-        }
-    }
-    Ok(Exit::Done)
 }
 
 /// Whose home it is, in words.
@@ -291,7 +274,7 @@ fn unlock(
         .map(Signed::By)
         .or(fingerprint.map(Signed::As))
         .ok_or(Error::Internal("nothing to compare was given"))?;
-    opened.expect(signed)?;
+    opened.expect_signed(signed)?;
     expect(&opened)?;
     let progress = console.progress("comparing", Some(opened.sealed_bytes()));
     opened.expect_whole(&progress)?;

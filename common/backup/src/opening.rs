@@ -96,7 +96,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Signer`], [`Error::Fingerprint`].
-    pub fn expect(&self, signed: Signed) -> Result<(), Error> {
+    pub fn expect_signed(&self, signed: Signed) -> Result<(), Error> {
         match signed {
             Signed::By(expected) if expected != self.signer() => Err(Error::Signer {
                 expected: expected.to_string(),

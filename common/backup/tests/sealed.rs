@@ -87,7 +87,7 @@ impl Scene {
     /// Opens and reads all of it, as somebody who knows the signer and has the words.
     fn read(&self, path: &Path) -> Result<(), Error> {
         let mut opened = Opened::open(path)?;
-        opened.expect(Signed::By(thumbprint(&key(1).public_key())))?;
+        opened.expect_signed(Signed::By(thumbprint(&key(1).public_key())))?;
         opened.expect_whole(&progress())?;
         let content_key = opened.unlock(&self.recovery)?;
         opened.expect_readable(&content_key, &progress())
@@ -117,7 +117,9 @@ fn what_was_sealed_is_put_back_with_the_rights_of_its_owner_alone() {
 
     let mut opened = Opened::open(&scene.path("one")).unwrap();
     assert_eq!(opened.fingerprint(), sealed.fingerprint);
-    opened.expect(Signed::As(sealed.fingerprint)).unwrap();
+    opened
+        .expect_signed(Signed::As(sealed.fingerprint))
+        .unwrap();
     let content_key = opened.unlock(&scene.recovery).unwrap();
     let home = scene.path("home");
     fs::create_dir(&home).unwrap();
@@ -195,7 +197,9 @@ fn what_somebody_else_made_is_not_taken_for_a_backup_of_this_home() {
     assert_eq!(error.code(), "BACKUP-SIGNER");
     let genuine = scene.seal_as("genuine", 1, &files()).unwrap();
     let opened = Opened::open(&scene.path("forged")).unwrap();
-    let error = opened.expect(Signed::As(genuine.fingerprint)).unwrap_err();
+    let error = opened
+        .expect_signed(Signed::As(genuine.fingerprint))
+        .unwrap_err();
     assert_eq!(error.code(), "FINGERPRINT-MISMATCH");
 }
 
