@@ -2,32 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_tests::{Run, Stores, World, binaries, guide, judge, strace};
+use mintmark_tests::{Run, Stores, World, guide, judge, strace};
 use serde_json::{Value, json};
 
 #[test]
 fn every_command_of_the_ceremony_works_as_it_stands() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let place = tempfile::tempdir().unwrap();
-    fs::create_dir(place.path().join("target")).unwrap();
-    symlink(binaries::folder(), place.path().join("target/release")).unwrap();
-    let document = "docs/ceremony.md";
-    let text = fs::read_to_string(repository.join(document)).unwrap();
-    let script = [guide::PRELUDE, &guide::script(document, &text)].concat();
-    judge::succeed(
-        Command::new("bash")
-            .args(["-c", &script])
-            .current_dir(place.path())
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", place.path())
-            .env("TMPDIR", place.path()),
-    );
+    guide::run(&["docs/ceremony.md"]);
 }
 
 /// Headquarters with a published manifest, and a transcript that has begun.
