@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use mintmark_console::home::expect_free;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure, files, say};
+use mintmark_console::{Console, Exit, Failure, Stop, files, say};
 use mintmark_protocol::backup::Backup;
 use mintmark_protocol::envelope::{Party, Sign};
 use mintmark_protocol::identifier::{Fingerprint, KeyId};
@@ -13,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::file::expect_absent;
 use crate::{
-    Error, Item, Opened, Placing, RecoveryKey, RecoveryPublicKey, Sheet, Signed, Subject, seal,
-    words,
+    Error, Item, Opened, Placing, RecoveryKey, RecoveryPublicKey, Sheet, Signed, Subject, Watch,
+    seal, words,
 };
 
 /// What `backup` is told.
@@ -160,6 +161,8 @@ fn make_key(arguments: &KeyArguments, console: &Console) -> Result<Exit, Failure
         None => show(&key, &sheet, console)?,
     }
     let public = key.public();
+    // They are of no more use here.
+    drop((key, sheet));
     files::write_public_new(&arguments.output, public.to_text().as_bytes())?;
     let json = json!({
         "schema": "mintmark/recovery-key/1",
@@ -244,9 +247,8 @@ fn lines(home: &Party, backup: &Backup, fingerprint: &Fingerprint) -> Vec<String
 
 fn inspect(arguments: &InspectArguments, console: &Console) -> Result<Exit, Failure> {
     let mut opened = Opened::open(&arguments.file)?;
-    let progress = console.progress("reading", Some(opened.sealed_bytes()));
-    opened.expect_whole(&progress)?;
-    progress.finish();
+    let watch = Watch::to_the_end(console);
+    opened.expect_whole(&watch.begin("reading", opened.sealed_bytes()))?;
     let (home, backup) = (opened.home().clone(), opened.backup());
     let fingerprint = opened.fingerprint();
     console.note(
@@ -276,9 +278,8 @@ fn unlock(
         .ok_or(Error::Internal("nothing to compare was given"))?;
     opened.expect_signed(signed)?;
     expect(&opened)?;
-    let progress = console.progress("comparing", Some(opened.sealed_bytes()));
-    opened.expect_whole(&progress)?;
-    progress.finish();
+    let watch = Watch::to_the_end(console);
+    opened.expect_whole(&watch.begin("comparing", opened.sealed_bytes()))?;
     let key = words::ask(arguments.words.as_deref(), console)?;
     let content_key = opened.unlock(&key)?;
     Ok((opened, content_key))
@@ -286,9 +287,8 @@ fn unlock(
 
 fn verify(arguments: &OpenArguments, console: &Console) -> Result<Exit, Failure> {
     let (mut opened, key) = unlock(arguments, |_| Ok(()), console)?;
-    let progress = console.progress("opening", Some(opened.sealed_bytes()));
-    opened.expect_readable(&key, &progress)?;
-    progress.finish();
+    let watch = Watch::to_the_end(console);
+    opened.expect_readable(&key, &watch.begin("opening", opened.sealed_bytes()))?;
     let (home, backup) = (opened.home(), opened.backup());
     let fingerprint = opened.fingerprint();
     let mut shown = lines(home, backup, &fingerprint);
@@ -298,6 +298,19 @@ fn verify(arguments: &OpenArguments, console: &Console) -> Result<Exit, Failure>
         &facts("mintmark/backup-verify/1", home, backup, &fingerprint),
         shown,
     )
+}
+
+/// Whether the work is to end before it is done: whoever asked has gone, or a signal came, where the process is theirs.
+fn asked_to_stop<'a>(has_gone: Option<&'a dyn Fn() -> bool>) -> impl Fn() -> bool + 'a {
+    // Where signals cannot be listened to, they end the process as they always did.
+    let stop = match has_gone {
+        Some(_) => None,
+        None => Stop::listen().ok(),
+    };
+    move || match has_gone {
+        Some(has_gone) => has_gone(),
+        None => stop.as_ref().is_some_and(|stop| stop.asked().is_some()),
+    }
 }
 
 /// A home that is to be sealed.
@@ -324,7 +337,7 @@ impl Plan {
         })
     }
 
-    /// Seals a home, and says what came of it.
+    /// Seals a home, and says what came of it. It ends early, and leaves nothing, once `has_gone`; without that, at a signal.
     ///
     /// # Errors
     /// As [`seal`].
@@ -333,20 +346,14 @@ impl Plan {
         subject: Subject,
         items: Vec<Item>,
         sign: Sign<'_>,
+        has_gone: Option<&dyn Fn() -> bool>,
         console: &Console,
     ) -> Result<Exit, Failure> {
-        let total = items.iter().map(Item::length).sum();
-        let progress = console.progress("sealing", Some(total));
         let home = subject.home.clone();
-        let sealed = seal(
-            &self.output,
-            &self.recovery_key,
-            subject,
-            items,
-            sign,
-            &progress,
-        )?;
-        progress.finish();
+        let (output, key) = (&self.output, &self.recovery_key);
+        let asked = asked_to_stop(has_gone);
+        let watch = Watch::new(console, &asked);
+        let sealed = seal(output, key, subject, items, sign, &watch)?;
         let (backup, fingerprint) = (&sealed.backup, &sealed.fingerprint);
         let mut facts = facts("mintmark/backup/1", &home, backup, fingerprint);
         facts["file"] = json!(self.output.display().to_string());
@@ -404,17 +411,18 @@ impl RestoreArguments {
         next: &[&str],
         console: &Console,
     ) -> Result<Exit, Failure> {
-        crate::refuse_existing(home)?;
+        expect_free(home)?;
         let judge = |opened: &Opened| expect(opened.home());
         let (mut opened, key) = unlock(&self.open, judge, console)?;
-        let progress = console.progress("restoring", Some(opened.sealed_bytes()));
+        let bytes = opened.sealed_bytes();
         if self.dry_run {
-            opened.expect_readable(&key, &progress)?;
-            progress.finish();
+            let watch = Watch::to_the_end(console);
+            opened.expect_readable(&key, &watch.begin("opening", bytes))?;
         } else {
+            let asked = asked_to_stop(None);
+            let watch = Watch::new(console, &asked);
             let mut placing = Placing::begin(home)?;
-            placing.fill(&mut opened, &key, &progress)?;
-            progress.finish();
+            placing.fill(&mut opened, &key, &watch.begin("restoring", bytes))?;
             finish(&placing, &opened)?;
             placing.settle()?;
         }

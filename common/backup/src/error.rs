@@ -84,12 +84,6 @@ pub enum Error {
         /// The path.
         path: String,
     },
-    /// Something stands where a new home is to be.
-    #[error("{} is there already and is not empty", path.display())]
-    HomeExists {
-        /// The folder.
-        path: PathBuf,
-    },
     /// Something stands where a new file is to be.
     #[error("{} is there already", path.display())]
     Exists {
@@ -120,6 +114,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Whoever waited for it has gone, or asked for it to stop.
+    #[error("stopped before it was whole; what was begun was removed")]
+    Interrupted,
     /// A message was not believed, or could not be made.
     #[error(transparent)]
     Message(#[from] mintmark_protocol::Error),
@@ -152,10 +149,10 @@ impl Error {
             Self::OfAnother { .. } => "BACKUP-OF-ANOTHER",
             Self::HomeChanged { .. } => "BACKUP-HOME-CHANGED",
             Self::Name { .. } => "BACKUP-NAME",
-            Self::HomeExists { .. } => "HOME-EXISTS",
             Self::Exists { .. } => "FILE-EXISTS",
             Self::ReadBack { .. } => "BACKUP-READ-BACK",
             Self::Io { .. } | Self::NameMayNotLast { .. } => "FILE-IO",
+            Self::Interrupted => "INTERRUPTED",
             Self::Message(error) => error.code(),
             Self::File(_) => "FILE-IO",
             Self::Internal(_) => "INTERNAL",
@@ -214,15 +211,13 @@ impl Error {
             }
             Self::HomeChanged { .. } => "run it again while nothing else works on the home",
             Self::Name { .. } => "move it out of the home: nothing that belongs there has such a name",
-            Self::HomeExists { .. } => {
-                "a backup is put back into an empty home; move what is there away, and keep it"
-            }
             Self::Exists { .. } => "choose another name, or move it away",
             Self::ReadBack { .. } => "take another medium; what was written was removed",
             Self::NameMayNotLast { .. } => {
                 "put the disk right and look that it is still there: go on with it then; `backup inspect` shows what a backup \
                  says of itself"
             }
+            Self::Interrupted => "nothing was changed: run the same command again",
             Self::Io { .. } | Self::File(_) => "check the path, its permissions and the disk, and that there is room",
             Self::Message(error) => return error.hint().to_owned(),
             Self::Internal(_) => "report this with the command that you ran",

@@ -1,11 +1,11 @@
 //! The file of a backup: a mark, chunks, and a message at the end. It gets its name when it is whole and was read back.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ciborium::Value;
+use mintmark_console::files::Growing;
 use mintmark_protocol::backup::{BACKUP_BYTES_MAX, MARK};
 use mintmark_protocol::cbor::{self, HEAD_BYTES_MAX, bytes_head, read_bytes_head};
 use mintmark_protocol::identifier::Fingerprint;
@@ -52,10 +52,9 @@ pub(crate) fn sync_name(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// A file that is being written, under another name. Dropped before it is finished, it is removed.
+/// A file that is being written. Dropped before it is finished, it is gone.
 pub(crate) struct Writer {
-    file: File,
-    part: PathBuf,
+    growing: Growing,
     output: PathBuf,
     digest: Sha256,
     written: u64,
@@ -64,15 +63,8 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn create(output: &Path) -> Result<Self, Error> {
         expect_absent(output)?;
-        let mut part = output.as_os_str().to_owned();
-        part.push(format!(".{}-0.part", std::process::id()));
-        let part = PathBuf::from(part);
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create_new(true).mode(0o600);
-        let file = options.open(&part).map_err(Error::io(&part))?;
         let mut writer = Self {
-            file,
-            part,
+            growing: Growing::begin(output)?,
             output: output.to_owned(),
             digest: Sha256::new(),
             written: 0,
@@ -81,8 +73,13 @@ impl Writer {
         Ok(writer)
     }
 
+    fn file(&self) -> Result<&File, Error> {
+        let missing = Error::Internal("the file has its name already");
+        self.growing.file().ok_or(missing)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file
+        self.file()?
             .write_all(bytes)
             .map_err(Error::io(&self.output))?;
         self.digest.update(bytes);
@@ -101,31 +98,30 @@ impl Writer {
         (self.written, fingerprint(self.digest.clone()))
     }
 
-    /// Makes it last, reads it back from where it is stored, and gives it its name.
-    pub(crate) fn finish(mut self) -> Result<u64, Error> {
+    /// Makes it last, reads it back from where it is stored, and gives it its name. `each` is told how much was read back.
+    pub(crate) fn finish(
+        self,
+        mut each: impl FnMut(u64) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let expected = self.sealed();
         let path = self.output.clone();
-        self.file.sync_all().map_err(Error::io(&path))?;
+        let mut file = self.file()?;
+        file.sync_all().map_err(Error::io(&path))?;
         // Only pages that are written can be dropped; a file system without that reads what it has.
-        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
-        self.file
-            .seek(SeekFrom::Start(0))
-            .map_err(Error::io(&path))?;
-        let read = digest_of(&mut self.file, u64::MAX, |_| ()).map_err(Error::io(&path))?;
+        let _ = fadvise(file, 0, None, Advice::DontNeed);
+        file.seek(SeekFrom::Start(0)).map_err(Error::io(&path))?;
+        let read = digest_of(&mut file, u64::MAX, &path, &mut each)?;
         if read != expected {
             return Err(Error::ReadBack { path });
         }
-        expect_absent(&self.output)?;
-        fs::rename(&self.part, &self.output).map_err(Error::io(&path))?;
-        sync_name(&self.output)?;
+        self.growing
+            .place()
+            .map_err(|error| match error.is_exists() {
+                true => Error::Exists { path: path.clone() },
+                false => error.into(),
+            })?;
+        sync_name(&path)?;
         Ok(expected.0)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // Once it is in its place, nothing is there any more.
-        let _ = fs::remove_file(&self.part);
     }
 }
 
@@ -134,12 +130,13 @@ fn fingerprint(digest: Sha256) -> Fingerprint {
     Fingerprint::new(digest)
 }
 
-/// Reads at most `bytes_max` bytes: how many there were, and their digest.
+/// Reads at most `bytes_max` bytes of the file at `path`: how many there were, and their digest. `each` is told how many were read.
 fn digest_of(
     from: &mut impl Read,
     bytes_max: u64,
-    mut each: impl FnMut(u64),
-) -> std::io::Result<(u64, Fingerprint)> {
+    path: &Path,
+    each: &mut dyn FnMut(u64) -> Result<(), Error>,
+) -> Result<(u64, Fingerprint), Error> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut from = from.take(bytes_max);
@@ -149,11 +146,11 @@ fn digest_of(
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(Error::io(path)(error)),
         };
         digest.update(buffer.get(..read).unwrap_or_default());
         count += read as u64;
-        each(read as u64);
+        each(read as u64)?;
     }
     Ok((count, fingerprint(digest)))
 }
@@ -236,11 +233,14 @@ impl Reader {
     }
 
     /// How much stands before the message, and its digest. `each` is told how much was read.
-    pub(crate) fn sealed(&mut self, each: impl FnMut(u64)) -> Result<(u64, Fingerprint), Error> {
+    pub(crate) fn sealed(
+        &mut self,
+        mut each: impl FnMut(u64) -> Result<(), Error>,
+    ) -> Result<(u64, Fingerprint), Error> {
         self.file
             .seek(SeekFrom::Start(0))
             .map_err(Error::io(&self.path))?;
-        digest_of(&mut self.file, self.message_at, each).map_err(Error::io(&self.path))
+        digest_of(&mut self.file, self.message_at, &self.path, &mut each)
     }
 
     /// How much stands before the message.

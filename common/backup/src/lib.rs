@@ -14,15 +14,19 @@
 pub mod command;
 mod error;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod opening;
 mod placing;
 mod recovery;
 mod sealing;
+mod watch;
 mod words;
 
 pub use error::Error;
 pub use opening::{ContentKey, Opened, Signed};
-pub use placing::{Placing, refuse_existing};
+pub use placing::Placing;
 pub use recovery::{RecoveryKey, RecoveryPublicKey};
 pub use sealing::{Item, Sealed, Subject, seal};
+pub use watch::{Watch, Watched};
 pub use words::{Sheet, WORDS, parse};

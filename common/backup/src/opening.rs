@@ -4,7 +4,6 @@ use std::path::Path;
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead as _, Payload};
-use mintmark_console::Progress;
 use mintmark_protocol::backup::{Backup, ENTRY_BYTES_MAX, Entry, RECOVERY_KEY_BYTES};
 use mintmark_protocol::cbor::{HEAD_BYTES_MAX, read_bytes_head};
 use mintmark_protocol::envelope::{Party, Verified};
@@ -15,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::file::{CHANGED, CHUNK_BYTES, Reader};
 use crate::recovery::{RecoveryPublicKey, expect_contributory};
 use crate::sealing::{additional, cipher, nonce};
-use crate::{Error, RecoveryKey};
+use crate::{Error, RecoveryKey, Watched};
 
 /// What somebody compared, so that a backup is believed: by whom it was signed, or which one it is.
 #[derive(Clone, Copy, Debug)]
@@ -113,9 +112,9 @@ impl Opened {
     /// Reads all of it once: it is what was signed.
     ///
     /// # Errors
-    /// [`Error::Damaged`].
-    pub fn expect_whole(&mut self, progress: &Progress) -> Result<(), Error> {
-        let read = self.reader.sealed(|count| progress.advance(count))?;
+    /// [`Error::Damaged`]; [`Error::Interrupted`].
+    pub fn expect_whole(&mut self, watched: &Watched<'_>) -> Result<(), Error> {
+        let read = self.reader.sealed(|count| watched.advance(count))?;
         self.expect_sealed(read, "it is not what was signed")
     }
 
@@ -146,13 +145,7 @@ impl Opened {
             });
         }
         let damaged = || self.reader.damaged("its content key does not open");
-        let ephemeral = backup.sealed_key.first_chunk::<RECOVERY_KEY_BYTES>();
-        expect_contributory(
-            ephemeral.ok_or_else(damaged)?,
-            "the ephemeral key in the backup",
-        )?;
-        let opened = ecies::decrypt(key.as_bytes(), &backup.sealed_key).map_err(|_| damaged())?;
-        let opened = Zeroizing::new(opened);
+        let opened = open_sealed(key, &backup.sealed_key)?.ok_or_else(damaged)?;
         // One key opens it, whatever the one who made it chose: AES-GCM alone does not commit to a key.
         if Fingerprint::of(&opened) != backup.commitment {
             return Err(damaged());
@@ -167,7 +160,7 @@ impl Opened {
         &mut self,
         key: &ContentKey,
         sink: &mut dyn Sink,
-        progress: &Progress,
+        watched: &Watched<'_>,
     ) -> Result<(), Error> {
         let cipher = cipher(&key.0);
         let last = self.reader.chunks.checked_sub(1);
@@ -179,8 +172,7 @@ impl Opened {
                 .ok_or_else(|| reader.damaged("a chunk does not open"))?;
             let damaged = || reader.damaged("its files are not what a home has");
             files.take(&plain, sink, &damaged)?;
-            progress.advance(count);
-            Ok(())
+            watched.advance(count)
         })?;
         // What was handed on is what was signed, and not only what was looked at before.
         self.expect_sealed(read, CHANGED)?;
@@ -197,9 +189,35 @@ impl Opened {
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn expect_readable(&mut self, key: &ContentKey, progress: &Progress) -> Result<(), Error> {
-        self.read(key, &mut Nowhere, progress)
+    pub fn expect_readable(
+        &mut self,
+        key: &ContentKey,
+        watched: &Watched<'_>,
+    ) -> Result<(), Error> {
+        self.read(key, &mut Nowhere, watched)
     }
+}
+
+/// Opens what is sealed to a recovery key; `None` if it does not open.
+fn open_sealed(key: &RecoveryKey, sealed: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let Some(ephemeral) = sealed.first_chunk::<RECOVERY_KEY_BYTES>() else {
+        return Ok(None);
+    };
+    expect_contributory(ephemeral, "the ephemeral key in the backup")?;
+    let opened = ecies::decrypt(key.as_bytes(), sealed);
+    Ok(opened.ok().map(Zeroizing::new))
+}
+
+/// Reads a stream of files that comes in these pieces: how many they are, and how many bytes; `None` if it is none, or is not
+/// over.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn files_of<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<(u64, u64)> {
+    let mut files = Files::default();
+    for piece in pieces {
+        let damaged = || Error::Internal("it is damaged");
+        files.take(piece, &mut Nowhere, &damaged).ok()?;
+    }
+    files.is_over().then_some((files.count, files.bytes))
 }
 
 fn decrypt(
@@ -278,6 +296,9 @@ impl Files {
 }
 
 #[cfg(test)]
+mod judged;
+
+#[cfg(test)]
 mod tests {
     use mintmark_console::{Console, GlobalOptions};
     use mintmark_protocol::cbor::bytes_head;
@@ -286,14 +307,16 @@ mod tests {
     use p256::ecdsa::{Signature, SigningKey};
 
     use super::*;
-    use crate::{Item, Placing, Subject, seal};
+    use crate::{Item, Placing, Subject, Watch, seal};
 
     /// Whoever had the content key once could put another record between the two looks, which opens as well.
     #[test]
     fn what_changed_after_it_was_compared_is_not_put_back_though_it_opens() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
-        let progress = Console::new("test", &GlobalOptions::default()).progress("x", None);
+        let console = Console::new("test", &GlobalOptions::default());
+        let watch = Watch::to_the_end(&console);
+        let watched = watch.begin("x", 1);
         let key = SecretKey::from_slice(&[1; 32]).unwrap();
         let signing = SigningKey::from(&key);
         let sign = |message: &[u8]| -> Result<Signature, mintmark_protocol::KeyFailure> {
@@ -311,12 +334,12 @@ mod tests {
             Item::bytes("record/a", b"genuine".to_vec()),
             Item::bytes("config.toml", b"schema = 1\n".to_vec()),
         ];
-        seal(&path, &recovery.public(), subject, items, &sign, &progress).unwrap();
+        seal(&path, &recovery.public(), subject, items, &sign, &watch).unwrap();
 
         let mut opened = Opened::open(&path).unwrap();
-        opened.expect_whole(&progress).unwrap();
+        opened.expect_whole(&watched).unwrap();
         let content_key = opened.unlock(&recovery).unwrap();
-        opened.expect_readable(&content_key, &progress).unwrap();
+        opened.expect_readable(&content_key, &watched).unwrap();
 
         // The same files with the same lengths, of which one holds something else.
         let mut stored = Vec::new();
@@ -344,11 +367,11 @@ mod tests {
         whole[begins..][..forged.len()].copy_from_slice(&forged);
         std::fs::write(&path, whole).unwrap();
 
-        let error = opened.expect_readable(&content_key, &progress).unwrap_err();
+        let error = opened.expect_readable(&content_key, &watched).unwrap_err();
         assert_eq!(error.code(), "BACKUP-DAMAGED");
         assert!(error.to_string().ends_with(CHANGED), "{error}");
         let mut placing = Placing::begin(&folder.path().join("home")).unwrap();
-        let error = placing.fill(&mut opened, &content_key, &progress);
+        let error = placing.fill(&mut opened, &content_key, &watched);
         assert_eq!(error.unwrap_err().code(), "BACKUP-DAMAGED");
         drop(placing);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -1,83 +1,44 @@
 //! A home that is put back: whole, or not at all. What makes a folder a home, its configuration, comes last.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use mintmark_console::{Progress, files};
+use mintmark_console::home::Making;
+use mintmark_console::{Failure, files};
 use mintmark_protocol::backup::Entry;
-use mintmark_protocol::encryption::random;
 use rustix::fs::syncfs;
 
-use crate::Error;
-use crate::file::sync_name;
 use crate::opening::{ContentKey, Opened, Sink};
+use crate::{Error, Watched};
 
 /// The file without which no folder is a home.
 const CONFIG: &str = "config.toml";
 /// The largest configuration, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// Refuses a place for a home where something is.
-///
-/// # Errors
-/// [`Error::HomeExists`].
-pub fn refuse_existing(home: &Path) -> Result<(), Error> {
-    let free = match fs::read_dir(home) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => fs::symlink_metadata(home).is_err(),
-    };
-    if free {
-        return Ok(());
-    }
-    Err(Error::HomeExists {
-        path: home.to_owned(),
-    })
-}
-
-/// A home under another name, `<home>.part-<random>`, until it is complete. Dropped before that, it is removed; killed before
-/// that, it has no configuration, and is none.
+/// A home in the making. It gets its configuration last.
 pub struct Placing {
-    home: PathBuf,
-    part: PathBuf,
+    making: Making,
     config: Vec<u8>,
-    settled: bool,
 }
 
 impl Placing {
     /// Begins a home that will be at `home`, whose parent folder must exist.
     ///
     /// # Errors
-    /// [`Error::HomeExists`]; what the file system refuses.
-    pub fn begin(home: &Path) -> Result<Self, Error> {
-        refuse_existing(home)?;
-        let random: [u8; 8] = random()?;
-        // Beside it, also of a path that ends in a slash.
-        let mut part = home
-            .file_name()
-            .ok_or_else(|| {
-                let nameless = io::Error::new(io::ErrorKind::InvalidInput, "it names no folder");
-                Error::io(home)(nameless)
-            })?
-            .to_owned();
-        part.push(format!(".part-{}", hex::encode(random)));
-        let part = home.with_file_name(part);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&part)
-            .map_err(Error::io(&part))?;
+    /// As [`Making::begin`].
+    pub fn begin(home: &Path) -> Result<Self, Failure> {
         Ok(Self {
-            home: home.to_owned(),
-            part,
+            making: Making::begin(home)?,
             config: Vec::new(),
-            settled: false,
         })
     }
 
     /// Where it is being made.
     pub fn path(&self) -> &Path {
-        &self.part
+        self.making.folder()
     }
 
     /// The configuration that was in the backup.
@@ -88,19 +49,19 @@ impl Placing {
     /// Writes every file of a backup, but the configuration.
     ///
     /// # Errors
-    /// [`Error::Damaged`]; what the file system refuses.
+    /// [`Error::Damaged`]; [`Error::Interrupted`]; what the file system refuses.
     pub fn fill(
         &mut self,
         from: &mut Opened,
         key: &ContentKey,
-        progress: &Progress,
+        watched: &Watched<'_>,
     ) -> Result<(), Error> {
         let mut files = Files {
-            folder: self.part.clone(),
+            folder: self.path().to_owned(),
             file: None,
             config: None,
         };
-        from.read(key, &mut files, progress)?;
+        from.read(key, &mut files, watched)?;
         self.config = files.config.unwrap_or_default();
         Ok(())
     }
@@ -110,41 +71,20 @@ impl Placing {
     /// # Errors
     /// What the file system refuses.
     pub fn folder(&self, name: &str) -> Result<(), Error> {
-        make_folders(&self.part.join(name))
-    }
-
-    /// Adds a file that no backup has.
-    ///
-    /// # Errors
-    /// What the file system refuses.
-    pub fn file(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.part.join(name);
-        let written = create(&path)?.write_all(bytes);
-        written.map_err(Error::io(&path))
+        make_folders(&self.path().join(name))
     }
 
     /// Makes everything last, writes the configuration, and gives the home its name.
     ///
     /// # Errors
-    /// [`Error::HomeExists`]; what the file system refuses.
-    pub fn settle(mut self) -> Result<(), Error> {
-        let folder = File::open(&self.part).map_err(Error::io(&self.part))?;
+    /// As [`Making::place`]; what the file system refuses.
+    pub fn settle(self) -> Result<(), Failure> {
+        let path = self.path();
+        let folder = File::open(path).map_err(Error::io(path))?;
         // Many files, one sync.
-        syncfs(&folder).map_err(|error| Error::io(&self.part)(error.into()))?;
-        files::write_new(self.part.join(CONFIG), &self.config)?;
-        refuse_existing(&self.home)?;
-        fs::rename(&self.part, &self.home).map_err(Error::io(&self.home))?;
-        self.settled = true;
-        sync_name(&self.home)
-    }
-}
-
-impl Drop for Placing {
-    fn drop(&mut self) {
-        if !self.settled {
-            // What cannot be removed has a name that nobody takes for a home.
-            let _ = fs::remove_dir_all(&self.part);
-        }
+        syncfs(&folder).map_err(|error| Error::io(path)(error.into()))?;
+        files::write_new(path.join(CONFIG), &self.config)?;
+        self.making.place()
     }
 }
 

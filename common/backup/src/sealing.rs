@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, Key, KeyInit as _};
-use mintmark_console::Progress;
 use mintmark_protocol::backup::{Backup, BackupLog, Entry, SEALED_KEY_BYTES, is_inner_path};
 use mintmark_protocol::cbor::bytes_head;
 use mintmark_protocol::encryption::random;
@@ -18,7 +17,7 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::file::{CHUNK_BYTES, Writer};
-use crate::{Error, RecoveryPublicKey};
+use crate::{Error, RecoveryPublicKey, Watch, Watched};
 
 /// Quick, and most of what it can do.
 const COMPRESSION: i32 = 3;
@@ -105,14 +104,14 @@ pub struct Sealed {
 /// read back.
 ///
 /// # Errors
-/// What keeps a file from being read or written; what the signature fails with.
+/// What keeps a file from being read or written; what the signature fails with; [`Error::Interrupted`].
 pub fn seal(
     output: &Path,
     recovery_key: &RecoveryPublicKey,
     subject: Subject,
     items: Vec<Item>,
     sign: Sign<'_>,
-    progress: &Progress,
+    watch: &Watch<'_>,
 ) -> Result<Sealed, Error> {
     let content_key: Zeroizing<[u8; 32]> = Zeroizing::new(random()?);
     let sealed_key = ecies::encrypt(recovery_key.as_bytes(), &*content_key)
@@ -121,9 +120,10 @@ pub fn seal(
         .ok_or(Error::Internal("the content key could not be sealed"))?;
     let mut stream = Stream::new(Writer::create(output)?, &content_key);
     let (mut files, mut bytes) = (0, 0);
+    let watched = watch.begin("sealing", items.iter().map(Item::length).sum());
     for item in items {
         files += 1;
-        bytes += stream.item(item, progress)?;
+        bytes += stream.item(item, &watched)?;
     }
     let mut writer = stream.finish()?;
     let (sealed_bytes, sealed_digest) = writer.sealed();
@@ -141,9 +141,11 @@ pub fn seal(
         log: subject.log,
     };
     writer.item(&backup.seal(&subject.home, sign)?)?;
+    drop(watched);
+    let watched = watch.begin("reading back", writer.sealed().0);
     Ok(Sealed {
         fingerprint: Fingerprint::of(&backup.to_cbor()),
-        bytes: writer.finish()?,
+        bytes: writer.finish(|read| watched.advance(read))?,
         backup,
     })
 }
@@ -184,7 +186,7 @@ impl Stream {
     }
 
     /// A file: its head as an item, then its bytes. Gives how many there were.
-    fn item(&mut self, item: Item, progress: &Progress) -> Result<u64, Error> {
+    fn item(&mut self, item: Item, watched: &Watched<'_>) -> Result<u64, Error> {
         let path = item.path;
         if !is_inner_path(&path) {
             return Err(Error::Name { path });
@@ -194,10 +196,10 @@ impl Stream {
                 let length = bytes.len() as u64;
                 self.head(&path, length)?;
                 self.write(&bytes)?;
-                progress.advance(length);
+                watched.advance(length)?;
                 Ok(length)
             }
-            Source::Open(file, length) => self.file(&path, file, length, progress),
+            Source::Open(file, length) => self.file(&path, file, length, watched),
             Source::Path(place) => {
                 let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let file = std::fs::OpenOptions::new()
@@ -215,7 +217,7 @@ impl Stream {
                 if !metadata.is_file() {
                     return Err(Error::Name { path });
                 }
-                let length = self.file(&path, &file, metadata.len(), progress)?;
+                let length = self.file(&path, &file, metadata.len(), watched)?;
                 let after = file.metadata().map_err(Error::io(&place))?;
                 if after.len() != length || after.modified().ok() != metadata.modified().ok() {
                     return Err(Error::HomeChanged { path });
@@ -240,7 +242,7 @@ impl Stream {
         path: &str,
         file: impl std::io::Read,
         length: u64,
-        progress: &Progress,
+        watched: &Watched<'_>,
     ) -> Result<u64, Error> {
         self.head(path, length)?;
         let mut from = file.take(length);
@@ -258,7 +260,7 @@ impl Stream {
             }
             self.write(buffer.get(..read).unwrap_or_default())?;
             left = left.saturating_sub(read as u64);
-            progress.advance(read as u64);
+            watched.advance(read as u64)?;
         }
         Ok(length)
     }

@@ -1,14 +1,15 @@
 //! A backup is what was sealed, or it is refused: whatever was changed, cut off, exchanged, or made by somebody else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mintmark_backup::{
-    Error, Item, Opened, Placing, RecoveryKey, RecoveryPublicKey, Sealed, Signed, Subject, parse,
-    seal,
+    Error, Item, Opened, Placing, RecoveryKey, RecoveryPublicKey, Sealed, Signed, Subject, Watch,
+    Watched, parse, seal,
 };
-use mintmark_console::{Console, GlobalOptions, Progress};
+use mintmark_console::{Console, GlobalOptions};
 use mintmark_protocol::envelope::Party;
 use mintmark_protocol::key::thumbprint;
 use p256::SecretKey;
@@ -16,8 +17,13 @@ use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use tempfile::TempDir;
 
-fn progress() -> Progress {
-    Console::new("test", &GlobalOptions::default()).progress("x", None)
+fn watch() -> Watch<'static> {
+    let console = Console::new("test", &GlobalOptions::default());
+    Watch::to_the_end(Box::leak(Box::new(console)))
+}
+
+fn watched() -> Watched<'static> {
+    watch().begin("x", 1)
 }
 
 fn key(seed: u8) -> SecretKey {
@@ -68,7 +74,7 @@ impl Scene {
             let signature: Signature = signing.sign(message);
             Ok(signature)
         };
-        seal(&self.path(name), to, subject, items, &sign, &progress())
+        seal(&self.path(name), to, subject, items, &sign, &watch())
     }
 
     fn seal_as(
@@ -88,9 +94,9 @@ impl Scene {
     fn read(&self, path: &Path) -> Result<(), Error> {
         let mut opened = Opened::open(path)?;
         opened.expect_signed(Signed::By(thumbprint(&key(1).public_key())))?;
-        opened.expect_whole(&progress())?;
+        opened.expect_whole(&watched())?;
         let content_key = opened.unlock(&self.recovery)?;
-        opened.expect_readable(&content_key, &progress())
+        opened.expect_readable(&content_key, &watched())
     }
 }
 
@@ -124,9 +130,7 @@ fn what_was_sealed_is_put_back_with_the_rights_of_its_owner_alone() {
     let home = scene.path("home");
     fs::create_dir(&home).unwrap();
     let mut placing = Placing::begin(&home).unwrap();
-    placing
-        .fill(&mut opened, &content_key, &progress())
-        .unwrap();
+    placing.fill(&mut opened, &content_key, &watched()).unwrap();
     // What makes it a home is not there before everything else is.
     assert!(!placing.path().join("config.toml").exists());
     assert_eq!(placing.config(), b"schema = 1\n");
@@ -140,7 +144,7 @@ fn what_was_sealed_is_put_back_with_the_rights_of_its_owner_alone() {
     let left = fs::read_dir(scene.folder.path()).unwrap().count();
     assert_eq!(left, 2, "the backup and the home");
     let again = Placing::begin(&home).err().unwrap();
-    assert_eq!(again.code(), "HOME-EXISTS");
+    assert_eq!(again.code, "HOME-EXISTS");
 }
 
 #[test]
@@ -281,5 +285,43 @@ fn a_home_whose_path_ends_in_a_slash_is_made_beside_it_and_never_in_it() {
         fs::remove_dir_all(&home).unwrap();
     }
     let nameless = Placing::begin(Path::new("..")).err().unwrap();
-    assert!(["FILE-IO", "HOME-EXISTS"].contains(&nameless.code()));
+    assert!(["HOME-NAME", "HOME-EXISTS"].contains(&&*nameless.code));
+}
+
+/// At each of the moments at which somebody may leave.
+#[test]
+fn a_backup_that_nobody_waits_for_any_more_is_ended_and_leaves_nothing() {
+    let scene = Scene::new();
+    let console = Console::new("test", &GlobalOptions::default());
+    let signing = SigningKey::from(&key(1));
+    let sign = |message: &[u8]| {
+        let signature: Signature = signing.sign(message);
+        Ok(signature)
+    };
+    let (moments, asked) = (Cell::new(0), Cell::new(0));
+    let has_gone = || asked.replace(asked.get() + 1) == moments.get();
+    let sealed = || {
+        asked.set(0);
+        let files = files().into_iter();
+        let items = files.map(|(path, bytes)| Item::bytes(path, bytes));
+        let subject = Subject {
+            home: Party::Hq,
+            made_at: 1_800_000_000,
+            software: "test 1".to_owned(),
+            signer: key(1).public_key(),
+            log: None,
+        };
+        let (path, to) = (scene.path("one"), scene.recovery.public());
+        let watch = Watch::new(&console, &has_gone);
+        seal(&path, &to, subject, items.collect(), &sign, &watch)
+    };
+    let left = || fs::read_dir(scene.folder.path()).unwrap().count();
+    while let Err(error) = sealed() {
+        assert_eq!(error.code(), "INTERRUPTED");
+        assert_eq!(left(), 0, "{}", moments.get());
+        moments.set(moments.get() + 1);
+    }
+    // At each file, and while it was read back.
+    assert!(moments.get() > files().len());
+    assert_eq!(left(), 1);
 }

@@ -9,12 +9,14 @@
 
 mod error;
 mod folder;
+mod growing;
 mod medium;
 mod nameless;
 mod part;
 
 pub use error::{Error, Kind, Operation};
 pub use folder::{Entry, EntryKind, Folder, Unplaced};
+pub use growing::Growing;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

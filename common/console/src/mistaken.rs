@@ -72,6 +72,13 @@ fn before<'a>(mut command: &'a Command, arguments: &'a [OsString], word: &str) -
     typed
 }
 
+/// The commands that were typed.
+pub(crate) fn typed(command: &Command, arguments: &[OsString]) -> Vec<String> {
+    // A null character is in no argument.
+    let typed = before(command, arguments, "\0");
+    typed.into_iter().map(str::to_owned).collect()
+}
+
 /// What was typed after the command that is none.
 fn after<'a>(arguments: &'a [OsString], word: &str) -> Option<&'a str> {
     let mut words = arguments.iter().filter_map(|word| word.to_str());

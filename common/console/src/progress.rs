@@ -49,6 +49,11 @@ impl Progress {
         self.bar.inc(count);
     }
 
+    /// So many pieces are done by now, of all.
+    pub fn reach(&self, count: u64) {
+        self.bar.set_position(count);
+    }
+
     /// Ends the line, so that what follows starts on a clean one.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -127,5 +132,7 @@ mod tests {
             }
         });
         assert_eq!(progress.bar.position(), 400);
+        progress.reach(7);
+        assert_eq!(progress.bar.position(), 7);
     }
 }

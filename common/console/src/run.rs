@@ -35,7 +35,9 @@ pub fn run<C: clap::Parser + HasGlobal>(
     let exit = match parsed {
         Ok(parsed) => execute(tool, parsed, body),
         Err(error) => {
-            let failure = usage_failure(tool, &error);
+            let mut typed = mistaken::typed(&C::command(), &arguments);
+            typed.insert(0, tool.to_owned());
+            let failure = usage_failure(&typed.join(" "), &error);
             let failure = match mistaken::hint(&C::command(), C::neighbour(), &arguments, &error) {
                 Some(hint) => failure.hint(hint),
                 None => failure,
@@ -95,9 +97,10 @@ fn refuse(tool: &str, error: &clap::Error, failure: &Failure, json: bool, colore
     Exit::Usage
 }
 
-/// Clap's text as a failure: its first paragraph is the message, its tips are the hint.
-fn usage_failure(tool: &str, error: &clap::Error) -> Failure {
-    let help = format!("run `{tool} --help`");
+/// Clap's text as a failure: its first paragraph is the message, its tips are the hint. `command` is what was typed of the
+/// command.
+fn usage_failure(command: &str, error: &clap::Error) -> Failure {
+    let help = format!("run `{command} --help`");
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::new(Exit::Usage, "USAGE", "the command is not complete").hint(help);
     }

@@ -156,6 +156,7 @@ impl Error {
             Kind::Missing => format!("check that the folder {folder} exists and its medium is mounted"),
             Kind::Exists => format!("choose another name, or move {path} away if it is no longer needed"),
             Kind::TooLarge { .. } => "check that it is the right one; no genuine one is this large".into(),
+            Kind::NotRegular { found: "a folder" } => format!("name a file: one in {path}, for instance"),
             Kind::NotRegular { .. } => {
                 "links and devices are never followed; name the real one, or copy it there".into()
             }

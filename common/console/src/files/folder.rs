@@ -1,7 +1,7 @@
 //! A folder held open, in which names are resolved without following links.
 
 use super::nameless::{Nameless, Taken};
-use super::part::{Content, Part};
+use super::part::{Content, Part, is_gone, part_of};
 use super::{Error, Kind, Operation};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fsync, mkdirat, openat, statat, syncfs,
@@ -64,7 +64,7 @@ pub enum EntryKind {
 
 const FOLDER_MODE_PRIVATE: u32 = 0o700;
 pub(super) const FOLDER_MODE_PUBLIC: u32 = 0o755;
-const FILE_MODE_PRIVATE: u32 = 0o600;
+pub(super) const FILE_MODE_PRIVATE: u32 = 0o600;
 pub(super) const FILE_MODE_PUBLIC: u32 = 0o644;
 
 impl Folder {
@@ -381,10 +381,7 @@ impl Folder {
     pub fn remove_abandoned_parts(&self) -> Result<usize, Error> {
         let mut removed = 0;
         for (name, _) in self.names(usize::MAX)? {
-            let abandoned = writer(&name).is_some_and(|process| {
-                process != std::process::id()
-                    && !Path::new("/proc").join(process.to_string()).exists()
-            });
+            let abandoned = part_of(&name).is_some_and(|(_, process)| is_gone(process));
             if abandoned && self.kind_of(&name) == Ok(FileType::RegularFile) {
                 unlinkat(&self.descriptor, &name, AtFlags::empty())
                     .map_err(|error| self.error(Operation::Remove, &name, error))?;
@@ -392,6 +389,27 @@ impl Folder {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes what interrupted writers of one file left, of those that are to go by the number of their process. What cannot
+    /// be removed is ignored by every reader.
+    pub(super) fn remove_parts_of(&self, name: &OsStr, goes: impl Fn(u32) -> bool) {
+        let Ok(entries) = Dir::read_from(&self.descriptor) else {
+            return;
+        };
+        let is_left = |entry: &OsString| {
+            part_of(entry).is_some_and(|(of, process)| OsStr::new(of) == name && goes(process))
+        };
+        let parts: Vec<OsString> = entries
+            .map_while(Result::ok)
+            .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
+            .filter(is_left)
+            .collect();
+        for part in parts {
+            if self.kind_of(&part) == Ok(FileType::RegularFile) {
+                let _ = unlinkat(&self.descriptor, &part, AtFlags::empty());
+            }
+        }
     }
 
     pub(super) fn descriptor(&self) -> &OwnedFd {
@@ -543,17 +561,4 @@ fn regular(kind: FileType) -> Result<(), Kind> {
 
 fn is_part(name: &OsStr) -> bool {
     name.as_bytes().ends_with(b".part")
-}
-
-/// The process that a part is being written by.
-fn writer(name: &OsStr) -> Option<u32> {
-    part_of(name).map(|(_, process)| process)
-}
-
-/// The file that a part is to become, and the process that is writing it: `<name>.<process>-<number>.part`.
-pub(super) fn part_of(part: &OsStr) -> Option<(&str, u32)> {
-    let (name, writer) = part.to_str()?.strip_suffix(".part")?.rsplit_once('.')?;
-    let (process, number) = writer.split_once('-')?;
-    number.parse::<u64>().ok()?;
-    Some((name, process.parse().ok()?))
 }

@@ -1,13 +1,12 @@
 //! A folder of a medium: what is written is read back from where it is stored, past the page cache.
 
-use super::folder::{FILE_MODE_PUBLIC, FOLDER_MODE_PUBLIC, part_of};
+use super::folder::{FILE_MODE_PUBLIC, FOLDER_MODE_PUBLIC};
 use super::part::{Content, drop_cache};
 use super::{Error, Folder, Kind, Operation};
-use rustix::fs::{AtFlags, Dir, FileType, fsync, unlinkat};
+use rustix::fs::fsync;
 use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 impl Folder {
@@ -83,7 +82,7 @@ impl Folder {
     ) -> Result<(), Error> {
         let operation = Operation::WriteMedia;
         // A medium that was pulled out keeps what was half written, and would be full of that one day.
-        self.remove_parts_of(name);
+        self.remove_parts_of(name, |_| true);
         self.write(operation, name, content, FILE_MODE_PUBLIC, |part, path| {
             let same = part
                 .holds(expected)
@@ -93,24 +92,6 @@ impl Folder {
             }
             part.replace(path)
         })
-    }
-
-    /// Removes what interrupted writers of one file left, on whatever machine. What cannot be removed is ignored by every
-    /// reader.
-    fn remove_parts_of(&self, name: &OsStr) {
-        let Ok(entries) = Dir::read_from(self.descriptor()) else {
-            return;
-        };
-        let parts: Vec<OsString> = entries
-            .map_while(Result::ok)
-            .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
-            .filter(|entry| part_of(entry).is_some_and(|(of, _)| OsStr::new(of) == name))
-            .collect();
-        for part in parts {
-            if self.kind_of(&part) == Ok(FileType::RegularFile) {
-                let _ = unlinkat(self.descriptor(), &part, AtFlags::empty());
-            }
-        }
     }
 
     /// As [`Folder::sync`], of a medium that may be read-only by now, and then has nothing to sync.

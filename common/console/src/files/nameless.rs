@@ -36,6 +36,7 @@ impl Taken {
 }
 
 /// A file that is written and has no name yet. Dropped without one, it is gone.
+#[derive(Debug)]
 pub(super) struct Nameless {
     file: File,
 }
@@ -43,6 +44,15 @@ pub(super) struct Nameless {
 impl Nameless {
     /// Writes a file of a folder; none where there can be none now, and the file has to begin under a name.
     pub(super) fn write(folder: &Folder, bytes: &[u8], mode: u32) -> io::Result<Option<Self>> {
+        let Some(mut nameless) = Self::begin(folder, mode)? else {
+            return Ok(None);
+        };
+        nameless.file.write_all(bytes)?;
+        Ok(Some(nameless))
+    }
+
+    /// As [`Nameless::write`], of an empty file.
+    pub(super) fn begin(folder: &Folder, mode: u32) -> io::Result<Option<Self>> {
         let taken = folder.nameless();
         if taken.never.load(Ordering::Relaxed) {
             return Ok(None);
@@ -51,7 +61,7 @@ impl Nameless {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
         }
-        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let permissions = Mode::from_raw_mode(mode);
         let opened = openat(folder.descriptor(), c".", flags, permissions);
         let Ok(descriptor) = opened else {
@@ -60,7 +70,7 @@ impl Nameless {
             taken.never.store(true, Ordering::Relaxed);
             return Ok(None);
         };
-        let mut nameless = Self {
+        let nameless = Self {
             file: File::from(descriptor),
         };
         if !taken.as_made.load(Ordering::Relaxed) {
@@ -71,8 +81,11 @@ impl Nameless {
                 fchmod(&nameless.file, permissions)?;
             }
         }
-        nameless.file.write_all(bytes)?;
         Ok(Some(nameless))
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Gives the file its name unless something has it.

@@ -60,6 +60,17 @@ impl<'a> Part<'a> {
         Self::begin(folder, operation, name, content, mode).map(|(part, _)| part)
     }
 
+    /// A file that stands beside `name` already, written and synced.
+    pub(super) fn over(folder: &'a Folder, name: &'a OsStr, part_name: OsString) -> Self {
+        Self {
+            folder,
+            operation: Operation::Write,
+            name: Cow::Borrowed(name),
+            part_name,
+            settled: false,
+        }
+    }
+
     fn begin(
         folder: &'a Folder,
         operation: Operation,
@@ -238,7 +249,7 @@ fn fill(reader: &mut dyn Read, chunk: &mut Vec<u8>) -> io::Result<()> {
     reader.take(chunk_bytes).read_to_end(chunk).map(drop)
 }
 
-fn create(folder: &Folder, name: &OsStr) -> Result<(OwnedFd, OsString), Errno> {
+pub(super) fn create(folder: &Folder, name: &OsStr) -> Result<(OwnedFd, OsString), Errno> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     for _ in 0..NAMES_TRIED_MAX {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -255,6 +266,19 @@ fn create(folder: &Folder, name: &OsStr) -> Result<(OwnedFd, OsString), Errno> {
 }
 
 fn create_new(folder: &Folder, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(folder.descriptor(), name, flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Whether the writer of a part is no more, as far as this machine knows.
+pub(super) fn is_gone(process: u32) -> bool {
+    process != std::process::id() && !Path::new("/proc").join(process.to_string()).exists()
+}
+
+/// The file that a part is to become, and the process that is writing it: `<name>.<process>-<number>.part`.
+pub(super) fn part_of(part: &OsStr) -> Option<(&str, u32)> {
+    let (name, writer) = part.to_str()?.strip_suffix(".part")?.rsplit_once('.')?;
+    let (process, number) = writer.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    Some((name, process.parse().ok()?))
 }
