@@ -17,6 +17,10 @@
 //! - A token that went away and came back is used again only with the keys that it had.
 //! - This is the only crate that loads a PKCS#11 module.
 
+// What the tests share calls the crate by its name.
+#[cfg(test)]
+extern crate self as mintmark_keys;
+
 mod alternating;
 mod data;
 mod error;
@@ -25,12 +29,18 @@ mod file;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod health;
+#[cfg(test)]
+mod judged;
 mod label;
 mod locked;
 mod pin;
+mod pin_source;
 mod random;
 mod return_value;
 mod secret;
+#[cfg(test)]
+#[path = "../tests/softhsm/mod.rs"]
+mod softhsm;
 mod store;
 mod token;
 mod transport;
@@ -43,6 +53,7 @@ pub use examination::{Examination, Finding, Trouble, examine};
 pub use health::{FolderHealth, StoreHealth, TokenHealth, health};
 pub use locked::LockedSecret;
 pub use pin::{Pin, Prompt};
+pub use pin_source::PinSource;
 pub use return_value::{RETURN_VALUES, ReturnValue};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};
 pub use store::{

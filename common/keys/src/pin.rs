@@ -127,7 +127,7 @@ fn ask(prompt: Prompt<'_>, store: &str, question: &str) -> Result<Pin, Error> {
 }
 
 /// Reads a PIN file: one line of UTF-8, its newline optional.
-fn read(path: &Path) -> Result<Pin, Error> {
+pub(crate) fn read(path: &Path) -> Result<Pin, Error> {
     let unreadable = |reason: String| Error::PinSourceUnreadable {
         path: path.into(),
         reason,

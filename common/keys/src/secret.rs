@@ -72,23 +72,44 @@ pub fn counter_kdf(
     label: &str,
     context: &[u8],
 ) -> Result<Zeroizing<[u8; 32]>, Error> {
-    match algorithm {
-        SecretAlgorithm::HmacSha256 => {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-            counter_mode(algorithm, label, context, |input| {
-                Ok(Zeroizing::new(hmac::sign(&key, input).as_ref().to_vec()))
-            })
-        }
-        SecretAlgorithm::Aes256 => {
-            let failed = |_| Error::Internal {
-                action: "computing a CMAC",
-                reason: "the library refused it".into(),
-            };
-            let key = cmac::Key::new(cmac::AES_256, key).map_err(failed)?;
-            counter_mode(algorithm, label, context, |input| {
-                let tag = cmac::sign(&key, input).map_err(failed)?;
-                Ok(Zeroizing::new(tag.as_ref().to_vec()))
-            })
+    let prf = Prf::new(algorithm, key)?;
+    counter_mode(algorithm, label, context, |input| prf.of(input))
+}
+
+/// A pseudo-random function whose key is in memory.
+pub(crate) enum Prf {
+    // Its tables take a kilobyte.
+    Hmac(Box<hmac::Key>),
+    Cmac(cmac::Key),
+}
+
+impl Prf {
+    pub(crate) fn new(algorithm: SecretAlgorithm, key: &[u8; 32]) -> Result<Self, Error> {
+        Ok(match algorithm {
+            SecretAlgorithm::HmacSha256 => {
+                Self::Hmac(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
+            }
+            SecretAlgorithm::Aes256 => {
+                Self::Cmac(cmac::Key::new(cmac::AES_256, key).map_err(|_| Self::failed())?)
+            }
+        })
+    }
+
+    /// What it gives for `input`: a MAC of full length.
+    pub(crate) fn of(&self, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        Ok(Zeroizing::new(match self {
+            Self::Hmac(key) => hmac::sign(key, input).as_ref().to_vec(),
+            Self::Cmac(key) => {
+                let mac = cmac::sign(key, input).map_err(|_| Self::failed())?;
+                mac.as_ref().to_vec()
+            }
+        }))
+    }
+
+    fn failed() -> Error {
+        Error::Internal {
+            action: "computing a CMAC",
+            reason: "the library refused it".into(),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::pin_source::PinSource;
 
 /// Longest URI. Two paths of the longest kind, percent-encoded, fit.
 const URI_BYTES_MAX: usize = 32 * 1024;
@@ -38,14 +39,14 @@ pub struct Pkcs11Uri {
     id: Option<Vec<u8>>,
     slot_id: Option<u64>,
     module_path: PathBuf,
-    pin_source: Option<PathBuf>,
+    pin_source: Option<PinSource>,
 }
 
 /// A folder of encrypted key files, and where its PIN is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileUri {
     folder: PathBuf,
-    pin_source: Option<PathBuf>,
+    pin_source: Option<PinSource>,
 }
 
 /// A key URI as somebody typed it, not looked at yet. It takes any text, so that a command line with a PIN in it is
@@ -78,8 +79,8 @@ impl fmt::Debug for UnparsedKeyUri {
 }
 
 impl KeyUri {
-    /// The file that holds the PIN, if the URI names one.
-    pub fn pin_source(&self) -> Option<&Path> {
+    /// Where the PIN is, if the URI says so.
+    pub fn pin_source(&self) -> Option<&PinSource> {
         match self {
             Self::Pkcs11(uri) => uri.pin_source(),
             Self::File(uri) => uri.pin_source(),
@@ -100,7 +101,8 @@ impl KeyUri {
     /// # Errors
     /// When the current directory cannot be told.
     pub fn absolute(&self) -> io::Result<Self> {
-        let absolute = |path: &Option<PathBuf>| path.as_deref().map(path::absolute).transpose();
+        let absolute =
+            |source: &Option<PinSource>| source.as_ref().map(PinSource::absolute).transpose();
         Ok(match self {
             Self::Pkcs11(uri) => Self::Pkcs11(Pkcs11Uri {
                 module_path: path::absolute(&uri.module_path)?,
@@ -156,9 +158,9 @@ impl Pkcs11Uri {
         &self.module_path
     }
 
-    /// The file that holds the PIN.
-    pub fn pin_source(&self) -> Option<&Path> {
-        self.pin_source.as_deref()
+    /// Where the PIN is; none: a person is asked.
+    pub fn pin_source(&self) -> Option<&PinSource> {
+        self.pin_source.as_ref()
     }
 }
 
@@ -174,6 +176,7 @@ impl FileUri {
                 return Err(invalid("a path is empty or holds a NUL"));
             }
         }
+        let pin_source = pin_source.map(PinSource::File);
         Ok(Self { folder, pin_source })
     }
 
@@ -182,9 +185,9 @@ impl FileUri {
         &self.folder
     }
 
-    /// The file that holds the PIN.
-    pub fn pin_source(&self) -> Option<&Path> {
-        self.pin_source.as_deref()
+    /// Where the PIN is; none: a person is asked.
+    pub fn pin_source(&self) -> Option<&PinSource> {
+        self.pin_source.as_ref()
     }
 }
 
@@ -255,7 +258,7 @@ impl Pkcs11Uri {
                 "module-path" => once(name, &mut module_path, || {
                     path_of(name, decode(name, value.as_bytes())?)
                 })?,
-                "pin-source" => once(name, &mut pin_source, || pin_path(name, value))?,
+                "pin-source" => once(name, &mut pin_source, || pin_source_of(name, value))?,
                 _ => return Err(unknown(name)),
             }
         }
@@ -281,7 +284,7 @@ impl FileUri {
         for attribute in query.into_iter().flat_map(|query| query.split('&')) {
             let (name, value) = name_and_value(attribute)?;
             match name {
-                "pin-source" => once(name, &mut pin_source, || pin_path(name, value))?,
+                "pin-source" => once(name, &mut pin_source, || pin_source_of(name, value))?,
                 _ => return Err(unknown(name)),
             }
         }
@@ -349,11 +352,17 @@ fn path_of(name: &str, bytes: Vec<u8>) -> Result<PathBuf, Error> {
     Ok(OsString::from_vec(bytes).into())
 }
 
-/// `pin-source`: `file:PATH` or a plain path. RFC 7512 section 2.4 also has `|COMMAND`, which is not run here.
-fn pin_path(name: &str, value: &str) -> Result<PathBuf, Error> {
+/// `pin-source`: `file:PATH`, a plain path, or `credential:NAME`. RFC 7512 section 2.4 also has `|COMMAND`, which is not run
+/// here.
+fn pin_source_of(name: &str, value: &str) -> Result<PinSource, Error> {
     let bytes = decode(name, value.as_bytes())?;
     if let Some(path) = bytes.strip_prefix(b"file:") {
-        return path_of(name, local_path(path)?.to_vec());
+        return path_of(name, local_path(path)?.to_vec()).map(PinSource::File);
+    }
+    if let Some(credential) = bytes.strip_prefix(b"credential:") {
+        return PinSource::credential(credential).ok_or_else(|| {
+            invalid("a credential's name has letters, digits, dots, hyphens and underlines")
+        });
     }
     if bytes.first() == Some(&b'|') {
         return Err(invalid(
@@ -362,9 +371,11 @@ fn pin_path(name: &str, value: &str) -> Result<PathBuf, Error> {
     }
     let first_segment = bytes.split(|byte| *byte == b'/').next().unwrap_or_default();
     if first_segment.contains(&b':') {
-        return Err(invalid("pin-source names neither a file: nor a path"));
+        return Err(invalid(
+            "pin-source names neither a file: nor a path nor a credential:",
+        ));
     }
-    path_of(name, bytes)
+    path_of(name, bytes).map(PinSource::File)
 }
 
 /// The path of a `file:` URI (RFC 8089 section 2): `/abs`, `rel`, `///abs` or `//localhost/abs`.
@@ -442,10 +453,16 @@ fn encode_local_path(formatter: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Re
 fn encode_pin_source(
     formatter: &mut fmt::Formatter<'_>,
     separator: char,
-    path: &Path,
+    source: &PinSource,
 ) -> fmt::Result {
-    write!(formatter, "{separator}pin-source=file:")?;
-    encode_local_path(formatter, path)
+    write!(formatter, "{separator}pin-source=")?;
+    match source {
+        PinSource::File(path) => {
+            formatter.write_str("file:")?;
+            encode_local_path(formatter, path)
+        }
+        PinSource::Credential(name) => write!(formatter, "credential:{name}"),
+    }
 }
 
 impl fmt::Display for KeyUri {
@@ -488,7 +505,7 @@ impl fmt::Display for Pkcs11Uri {
         formatter.write_str("?module-path=")?;
         encode(formatter, self.module_path.as_os_str().as_bytes(), b"/")?;
         match &self.pin_source {
-            Some(path) => encode_pin_source(formatter, '&', path),
+            Some(source) => encode_pin_source(formatter, '&', source),
             None => Ok(()),
         }
     }
@@ -499,7 +516,7 @@ impl fmt::Display for FileUri {
         formatter.write_str("file:")?;
         encode_local_path(formatter, &self.folder)?;
         match &self.pin_source {
-            Some(path) => encode_pin_source(formatter, '?', path),
+            Some(source) => encode_pin_source(formatter, '?', source),
             None => Ok(()),
         }
     }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mintmark_keys::{Class, Error, FileUri, KeyUri, Pkcs11Uri};
+use mintmark_keys::{Class, Error, FileUri, KeyUri, PinSource, Pkcs11Uri};
 
 fn pkcs11(text: &str) -> Pkcs11Uri {
     match text.parse().unwrap() {
@@ -18,6 +18,10 @@ fn file(text: &str) -> FileUri {
         KeyUri::File(uri) => uri,
         other => panic!("{text} gave {other:?}"),
     }
+}
+
+fn pin_file(path: impl Into<PathBuf>) -> PinSource {
+    PinSource::File(path.into())
 }
 
 fn refusal(text: &str) -> Error {
@@ -43,14 +47,14 @@ fn a_token_uri_is_read_whole() {
         uri.module_path(),
         Path::new("/usr/lib/softhsm/libsofthsm2.so")
     );
-    assert_eq!(uri.pin_source(), Some(Path::new("/etc/pin")));
+    assert_eq!(uri.pin_source(), Some(&pin_file("/etc/pin")));
 }
 
 #[test]
 fn a_folder_uri_is_read_whole() {
     let uri = file("file:keys/of%20vault%3F?pin-source=file:/etc/my%20pin");
     assert_eq!(uri.folder(), Path::new("keys/of vault?"));
-    assert_eq!(uri.pin_source(), Some(Path::new("/etc/my pin")));
+    assert_eq!(uri.pin_source(), Some(&pin_file("/etc/my pin")));
     assert_eq!(file("file:/var/keys").folder(), Path::new("/var/keys"));
     assert_eq!(file("file:///var/keys").folder(), Path::new("/var/keys"));
     assert_eq!(
@@ -71,15 +75,26 @@ fn a_pin_source_is_a_file_uri_or_a_path() {
     ] {
         assert_eq!(
             file(&format!("file:keys?pin-source={text}")).pin_source(),
-            Some(Path::new(path)),
+            Some(&pin_file(path)),
             "{text}"
         );
     }
+    let text = "file:keys?pin-source=credential:vault-pin";
+    let uri: KeyUri = text.parse().unwrap();
+    assert_eq!(
+        uri.pin_source(),
+        Some(&PinSource::Credential("vault-pin".into()))
+    );
+    assert_eq!(uri.to_string(), text);
     for text in [
         "|/usr/bin/ask",
         "https:pin",
         "file://elsewhere/pin",
         "file:",
+        "credential:",
+        "credential:..",
+        "credential:a/b",
+        "credential:%2Fetc%2Fpin",
     ] {
         assert_eq!(
             refusal(&format!("file:keys?pin-source={text}")).code(),
@@ -242,7 +257,7 @@ fn a_uri_made_absolute_names_the_same_files_from_anywhere() {
             KeyUri::File(uri) => uri.folder(),
         };
         assert_eq!(place, here.join(module));
-        assert_eq!(uri.pin_source(), Some(here.join(pin).as_path()));
+        assert_eq!(uri.pin_source(), Some(&pin_file(here.join(pin))));
         assert_eq!(uri.absolute().unwrap(), uri);
     }
 }

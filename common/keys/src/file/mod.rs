@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::health::FolderHealth;
 use crate::label::Label;
 use crate::pin::{self, KeptPin, Prompt};
+use crate::pin_source::PinSource;
 use crate::store::{KeyStore, StoreFacts};
 use crate::uri::FileUri;
 
@@ -27,7 +28,9 @@ use crate::uri::FileUri;
 pub(crate) fn open(uri: &FileUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeyStore>, Error> {
     folder::check(uri.folder())?;
     let store = name(uri.folder());
-    let pin = KeptPin::of(uri.pin_source(), prompt, &store, &format!("PIN of {store}"))?;
+    let source = uri.pin_source().and_then(PinSource::file);
+    let question = format!("PIN of {store}");
+    let pin = KeptPin::of(source.as_deref(), prompt, &store, &question)?;
     Ok(Arc::new(store::FileStore::open(uri.folder(), pin)?))
 }
 
@@ -39,7 +42,8 @@ pub(crate) fn create(uri: &FileUri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
         Err(error) => return Err(error),
     }
     // The PIN comes first: a person who cancels leaves no folder behind.
-    let pin = pin::kept_new(uri.pin_source(), prompt, &name(uri.folder()))?;
+    let source = uri.pin_source().and_then(PinSource::file);
+    let pin = pin::kept_new(source.as_deref(), prompt, &name(uri.folder()))?;
     folder::make(uri.folder())?;
     Ok(Arc::new(store::FileStore::open(uri.folder(), pin)?))
 }

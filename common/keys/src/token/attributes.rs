@@ -128,6 +128,37 @@ pub(super) enum Absent {
 /// An attribute, its name, what it must be, and whether it may be left out.
 pub(super) type Demand = (AttributeType, &'static str, bool, Absent);
 
+/// What keeps a private key where it was made.
+pub(super) const SECRECY: [Demand; 7] = [
+    (AttributeType::Token, "CKA_TOKEN", true, Absent::Refused),
+    (AttributeType::Private, "CKA_PRIVATE", true, Absent::Refused),
+    (
+        AttributeType::Sensitive,
+        "CKA_SENSITIVE",
+        true,
+        Absent::Refused,
+    ),
+    (
+        AttributeType::AlwaysSensitive,
+        "CKA_ALWAYS_SENSITIVE",
+        true,
+        Absent::Refused,
+    ),
+    (
+        AttributeType::Extractable,
+        "CKA_EXTRACTABLE",
+        false,
+        Absent::Refused,
+    ),
+    (
+        AttributeType::NeverExtractable,
+        "CKA_NEVER_EXTRACTABLE",
+        true,
+        Absent::Refused,
+    ),
+    (AttributeType::Local, "CKA_LOCAL", true, Absent::Tolerated),
+];
+
 /// The purpose that a private key was made for, if it has exactly one.
 pub(super) fn purpose_of(attributes: &[Attribute]) -> Option<Purpose> {
     let flag = |wanted| {
@@ -160,36 +191,7 @@ pub(super) fn problem(attributes: &[Attribute], purpose: Purpose) -> Option<Prob
              once (PIV: --pin-policy once)",
         ));
     }
-    let secrecy = [
-        (AttributeType::Token, "CKA_TOKEN", true, Absent::Refused),
-        (AttributeType::Private, "CKA_PRIVATE", true, Absent::Refused),
-        (
-            AttributeType::Sensitive,
-            "CKA_SENSITIVE",
-            true,
-            Absent::Refused,
-        ),
-        (
-            AttributeType::AlwaysSensitive,
-            "CKA_ALWAYS_SENSITIVE",
-            true,
-            Absent::Refused,
-        ),
-        (
-            AttributeType::Extractable,
-            "CKA_EXTRACTABLE",
-            false,
-            Absent::Refused,
-        ),
-        (
-            AttributeType::NeverExtractable,
-            "CKA_NEVER_EXTRACTABLE",
-            true,
-            Absent::Refused,
-        ),
-        (AttributeType::Local, "CKA_LOCAL", true, Absent::Tolerated),
-    ];
-    flag_problem(attributes, &secrecy, purpose.as_str())
+    flag_problem(attributes, &SECRECY, purpose.as_str())
         .or_else(|| flag_problem(attributes, &usage(purpose), purpose.as_str()))
 }
 

@@ -9,6 +9,8 @@ mod data;
 mod disk;
 mod fault;
 mod gate;
+#[cfg(test)]
+pub(crate) mod imported;
 mod key;
 mod locate;
 mod module;
@@ -25,6 +27,7 @@ use cryptoki::slot::Limit;
 use crate::error::Error;
 use crate::health::TokenHealth;
 use crate::pin::{self, KeptPin, Prompt};
+use crate::pin_source::PinSource;
 use crate::store::KeyStore;
 use crate::uri::Pkcs11Uri;
 
@@ -37,8 +40,8 @@ pub(crate) fn open(uri: &Pkcs11Uri, prompt: Prompt<'_>) -> Result<Arc<dyn KeySto
         return Err(Error::PinLocked { store });
     }
     // A token with a keypad of its own takes no PIN from us (CKF_PROTECTED_AUTHENTICATION_PATH).
-    let pin = if let Some(path) = uri.pin_source() {
-        KeptPin::file(path)?
+    let pin = if let Some(path) = uri.pin_source().and_then(PinSource::file) {
+        KeptPin::file(&path)?
     } else if found.info.protected_authentication_path() {
         KeptPin::Keypad
     } else {

@@ -31,35 +31,8 @@ const EXPONENT: &[u8] = &[1, 0, 1];
 /// Label of keys that live for one trial, in a session.
 const TRIAL_LABEL: &str = "mintmark-unwrap-trial";
 
-/// What must be so.
+/// What must be so, besides what keeps it where it was made.
 const DEMANDS: &[Demand] = &[
-    (AttributeType::Token, "CKA_TOKEN", true, Absent::Refused),
-    (AttributeType::Private, "CKA_PRIVATE", true, Absent::Refused),
-    (
-        AttributeType::Sensitive,
-        "CKA_SENSITIVE",
-        true,
-        Absent::Refused,
-    ),
-    (
-        AttributeType::AlwaysSensitive,
-        "CKA_ALWAYS_SENSITIVE",
-        true,
-        Absent::Refused,
-    ),
-    (
-        AttributeType::Extractable,
-        "CKA_EXTRACTABLE",
-        false,
-        Absent::Refused,
-    ),
-    (
-        AttributeType::NeverExtractable,
-        "CKA_NEVER_EXTRACTABLE",
-        true,
-        Absent::Refused,
-    ),
-    (AttributeType::Local, "CKA_LOCAL", true, Absent::Tolerated),
     (AttributeType::Unwrap, "CKA_UNWRAP", true, Absent::Refused),
     // What could be decrypted would be decrypted into this machine's memory.
     (
@@ -129,7 +102,10 @@ pub(super) fn problem(attributes: &[Attribute]) -> Option<Problem> {
         return Some(Problem::new("CKA_CLASS", "not that of a private key"));
     }
     match attributes::key_type_of(attributes) {
-        Some(KeyType::RSA) => attributes::flag_problem(attributes, DEMANDS, "unwrap"),
+        Some(KeyType::RSA) => {
+            let problem = |demands| attributes::flag_problem(attributes, demands, "unwrap");
+            problem(&attributes::SECRECY).or_else(|| problem(DEMANDS))
+        }
         Some(other) => Some(Problem::new(
             "CKA_KEY_TYPE",
             format!("{other}, and must be CKK_RSA"),

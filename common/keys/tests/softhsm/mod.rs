@@ -86,6 +86,15 @@ pub(crate) fn remote_module() -> PathBuf {
     )
 }
 
+/// kryoptic's module, as `./test` builds it.
+pub(crate) fn kryoptic_module() -> PathBuf {
+    let module = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/kryoptic/libkryoptic_pkcs11.so"
+    );
+    installed("kryoptic (run ./test, which builds it)", &[module])
+}
+
 /// Runs `body` in a process of its own, with an empty SoftHSM.
 pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
     isolate_with(name, &[], body);
@@ -124,6 +133,7 @@ fn isolate_with(name: &str, arguments: &[&str], body: impl Fn(&SoftHsm)) {
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .args(arguments)
         .env("SOFTHSM2_CONF", &conf)
+        .env("KRYOPTIC_CONF", folder.path().join("kryoptic.conf"))
         .env("PKCS11SPY", softhsm_module())
         .env("PKCS11SPY_OUTPUT", folder.path().join("spy"))
         .env("FAULTY_TARGET", softhsm_module())
@@ -178,6 +188,24 @@ impl SoftHsm {
             .into_iter()
             .find(|serial| !before.contains(serial))
             .expect("the new token has a serial number")
+    }
+
+    /// Makes the one token of kryoptic.
+    pub(crate) fn kryoptic_token(&self, label: &str) {
+        let settings = format!(
+            "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n",
+            self.folder.join("kryoptic.sql").display()
+        );
+        fs::write(self.folder.join("kryoptic.conf"), settings).unwrap();
+        let tool = |arguments: &[&str]| {
+            let mut command = Command::new("pkcs11-tool");
+            command.arg("--module").arg(kryoptic_module());
+            run(command
+                .args(["--slot", "0", "--so-pin", "0000471100"])
+                .args(arguments));
+        };
+        tool(&["--init-token", "--label", label]);
+        tool(&["--login", "--login-type", "so", "--init-pin", "--pin", PIN]);
     }
 
     fn serials(&self) -> Vec<String> {
