@@ -19,6 +19,9 @@
 //! enc-structure = ["Encrypt", bstr, bstr .size 0]
 //! ```
 
+#[cfg(test)]
+mod judged;
+
 use std::collections::BTreeSet;
 
 use aes_gcm::Aes256Gcm;
@@ -193,11 +196,38 @@ fn derive(shared: &[u8], recipient_header: &[u8]) -> Result<Zeroizing<[u8; 32]>,
         Value::from(recipient_header.to_vec()),
     ]);
     let context = Value::Array(vec![Value::from(A256KW), nobody(), nobody(), public]);
+    expand(shared, &cbor::encode(&context)).ok_or(Error::Decryption { what: "message" })
+}
+
+/// HKDF-SHA-256 without a salt: 32 bytes (RFC 5869).
+fn expand(shared: &[u8], info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(None, shared)
-        .expand(&cbor::encode(&context), &mut *key)
-        .map_err(|_| Error::Decryption { what: "message" })?;
-    Ok(key)
+    let expanded = Hkdf::<Sha256>::new(None, shared).expand(info, &mut *key);
+    expanded.ok().map(|()| key)
+}
+
+/// Unwraps a content key with A256KW (RFC 3394).
+fn unwrap(wrapping_key: &[u8; 32], wrapped: &[u8; 40]) -> Option<Zeroizing<[u8; 32]>> {
+    let mut content_key = Zeroizing::new([0; 32]);
+    KwAes256::new(wrapping_key.into())
+        .unwrap_key(wrapped, &mut *content_key)
+        .ok()?;
+    Some(content_key)
+}
+
+/// Decrypts with A256GCM; the tag stands at the end.
+fn decrypt(
+    content_key: &[u8; 32],
+    iv: &[u8; 12],
+    aad: &[u8],
+    ciphertext: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let payload = Payload {
+        msg: ciphertext,
+        aad,
+    };
+    let decrypted = Aes256Gcm::new(content_key.into()).decrypt(iv.into(), payload);
+    decrypted.ok().map(Zeroizing::new)
 }
 
 /// One recipient as read: where the content key is for whoever holds `key`.
@@ -348,11 +378,7 @@ impl Encrypted {
             .ok_or(Error::NotRecipient { what })?;
         let shared = agree(&recipient.ephemeral).map_err(Error::KeyOperation)?;
         let wrapping_key = derive(&shared, &algorithm_header())?;
-        let mut content_key = Zeroizing::new([0; 32]);
-        KwAes256::new((&*wrapping_key).into())
-            .unwrap_key(&recipient.wrapped, &mut *content_key)
-            .map_err(|_| Error::Decryption { what })?;
-        Ok(content_key)
+        unwrap(&wrapping_key, &recipient.wrapped).ok_or(Error::Decryption { what })
     }
 
     /// Decrypts it with the content key.
@@ -364,16 +390,7 @@ impl Encrypted {
             &[],
         );
         let ciphertext = self.cose.ciphertext.as_deref().unwrap_or_default();
-        Aes256Gcm::new(content_key.into())
-            .decrypt(
-                (&self.iv).into(),
-                Payload {
-                    msg: ciphertext,
-                    aad: &aad,
-                },
-            )
-            .map(Zeroizing::new)
-            .map_err(|_| Error::Decryption { what })
+        decrypt(content_key, &self.iv, &aad, ciphertext).ok_or(Error::Decryption { what })
     }
 
     /// Whether it is encrypted to this key.

@@ -12,6 +12,7 @@ use cddl::validator::Validator as _;
 use cddl::validator::cbor::{self, CBORValidator};
 use cddl::validator::cbor_value::decode_cbor;
 use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::fork::ForkProof;
 use mintmark_protocol::order::Order as _;
 use mintmark_protocol::revocation::{RevokedDevice, Target};
@@ -83,7 +84,7 @@ fn documented() -> BTreeMap<String, String> {
 fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
     let specified = rules(specification().lines());
     let documented = documented();
-    for content in KINDS {
+    for content in Kind::ALL.map(Kind::as_str) {
         assert!(
             documented.contains_key(content),
             "`{content}` is documented nowhere"
@@ -93,31 +94,6 @@ fn the_documentation_of_the_modules_quotes_the_specification_rule_for_rule() {
         assert_eq!(Some(rule), specified.get(name), "`{name}` has drifted");
     }
 }
-
-const KINDS: [&str; 22] = [
-    "trust-manifest",
-    "officer-request",
-    "enrolment-request",
-    "enrolment-grant",
-    "entitlement",
-    "revocation",
-    "clock-correction",
-    "re-anchor",
-    "acknowledgement",
-    "dispatch",
-    "audit-bundle",
-    "audit-segment",
-    "key-delivery",
-    "device-secret",
-    "restore-declaration",
-    "log-tail",
-    "dossier",
-    "status",
-    "report",
-    "audit-grant",
-    "backup",
-    "transcript",
-];
 
 thread_local! {
     /// The specification, which takes its reader most of a second.
