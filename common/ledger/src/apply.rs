@@ -1,29 +1,18 @@
 //! How a record changes the state. Total: whatever a record says, the state afterwards is what its writer went on from, so
 //! that one fraud is one finding and the honest records after it are none.
 
-use std::collections::btree_map::Entry as Slot;
-use std::sync::Arc;
+mod content;
+mod unit;
 
-use mintmark_protocol::acknowledgement::Acknowledgement;
-use mintmark_protocol::clock_correction::ClockCorrection;
-use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
-use mintmark_protocol::entitlement::Entitlement;
-use mintmark_protocol::identifier::{Fingerprint, Sku};
-use mintmark_protocol::order::Order as _;
-use mintmark_protocol::reanchor::Reanchor;
-use mintmark_protocol::revocation::{Revocation, Target};
-
+use self::content::take_effect;
+use self::unit::{burn, reserve, sign};
 use crate::decide::DeviceRecord;
 use crate::entry::{
-    Body, BundleSealed, Burned, Content, Dispatch, Entry, Genesis, KeyReceipt, LogSequence,
-    Reserved, Restored, Signed, Trust, Verdict,
+    Body, BundleSealed, Content, Dispatch, Entry, Genesis, KeyReceipt, LogSequence, Restored,
+    Trust, Verdict,
 };
 use crate::merkle;
-use crate::policy::{day_window, hour_window};
-use crate::state::{
-    Account, BundleChain, DeviceCa, Enrolment, Granted, OpenReservation, Pending, Revoked,
-    SealedBundle, State,
-};
+use crate::state::{BundleChain, OpenReservation, Pending, SealedBundle, State};
 
 /// The code of the one refusal that leaves the chain of dispatches where it was.
 pub(crate) const OUT_OF_ORDER: &str = "DISPATCH-OUT-OF-ORDER";
@@ -193,29 +182,6 @@ fn input(state: &mut State, sequence: LogSequence, entry: &Entry) -> Option<Effe
     None
 }
 
-/// Skips slots that may have been spent. Each counts as one that has no certificate, and as a use of each key that its
-/// device would have got a secret from.
-fn burn(state: &mut State, sequence: LogSequence, burned: &Burned) {
-    state.note_burned(sequence, burned);
-    for slots in &burned.slots {
-        let Some(account) = state.accounts.get_mut(&slots.account) else {
-            continue;
-        };
-        let end = slots.end.max(account.next_slot);
-        let count = end - account.next_slot;
-        account.next_slot = end;
-        account.unresolved = account.unresolved.saturating_add(count);
-        account.burned = account.burned.saturating_add(count);
-        let granted = state.entitlements.get(&account.entitlement);
-        let keys = granted.map_or(&[][..], |granted| &granted.terms.keys);
-        for key in keys.iter().filter(|key| key.derives_for(&account.sku)) {
-            state
-                .keys
-                .count_many(&account.entitlement, &key.label, count);
-        }
-    }
-}
-
 /// The log goes on in another lineage, whose bundles are counted from 1.
 fn restore(state: &mut State, restored: &Restored) {
     state.note_restored(restored);
@@ -261,182 +227,6 @@ fn follow(state: &mut State, dispatch: &Dispatch) {
         .insert((dispatch.epoch, dispatch.sequence), dispatch.fingerprint);
 }
 
-fn take_effect(state: &mut State, sequence: LogSequence, entry: &Entry, dispatch: &Dispatch) {
-    // Content that does not parse is never accepted by an honest vault, and has no effect in any case.
-    let Verdict::Authentic(content) = &dispatch.content else {
-        return;
-    };
-    match content {
-        Content::Grant {
-            fingerprint,
-            plaintext,
-            identity_certificate,
-            device_ca_certificate,
-        } => {
-            if let Ok(grant) = EnrolmentGrant::from_cbor(plaintext)
-                && !state.knows_grant(*fingerprint)
-            {
-                let certificates = (
-                    identity_certificate.as_slice(),
-                    device_ca_certificate.as_slice(),
-                );
-                enrol(
-                    state,
-                    (sequence, entry.clock()),
-                    *fingerprint,
-                    &grant,
-                    certificates,
-                );
-            }
-        }
-        Content::Entitlement {
-            fingerprint,
-            plaintext,
-        } => {
-            if let Ok(entitlement) = Entitlement::from_cbor(plaintext) {
-                grant(state, sequence, *fingerprint, entitlement);
-            }
-        }
-        Content::Acknowledgement { plaintext, .. } => {
-            if let Ok(acknowledgement) = Acknowledgement::from_cbor(plaintext) {
-                acknowledge(state, &acknowledgement);
-            }
-        }
-        Content::Revocation {
-            fingerprint,
-            plaintext,
-        } => {
-            if let Ok(revocation) = Revocation::from_cbor(plaintext)
-                && state.revocations.follow(revocation.number, *fingerprint)
-            {
-                revoke(state, sequence, entry.time, &revocation);
-            }
-        }
-        Content::ClockCorrection {
-            fingerprint,
-            plaintext,
-        } => {
-            if let Ok(correction) = ClockCorrection::from_cbor(plaintext)
-                && state
-                    .clock_corrections
-                    .follow(correction.number, *fingerprint)
-            {
-                correct_clock(state, correction.time, entry.clock());
-            }
-        }
-        Content::Reanchor {
-            fingerprint,
-            plaintext,
-        } => {
-            if let Ok(reanchor) = Reanchor::from_cbor(plaintext)
-                && state.reanchors.follow(reanchor.number, *fingerprint)
-            {
-                state.note_reanchor();
-            }
-        }
-    }
-}
-
-/// Lets the vault in, or gives it its next device CA.
-fn enrol(
-    state: &mut State,
-    (sequence, clock): (LogSequence, u64),
-    fingerprint: Fingerprint,
-    grant: &EnrolmentGrant,
-    (identity, device_ca): (&[u8], &[u8]),
-) {
-    // The same thing again, under a new epoch say, changes nothing.
-    let known = state.enrolment.as_deref().map(|known| known.fingerprint);
-    if known == Some(fingerprint) {
-        return;
-    }
-    let ca = DeviceCa {
-        generation: grant.purpose.device_ca_generation(),
-        grant: fingerprint,
-        certificate: device_ca.to_vec(),
-        first_record: sequence,
-        revoked: None,
-    };
-    let rotated = match (&grant.purpose, state.enrolment.as_deref()) {
-        (Purpose::Rotation { .. }, Some(before)) => {
-            let mut enrolment = before.clone();
-            enrolment.fingerprint = fingerprint;
-            enrolment.identity_certificate = identity.to_vec();
-            enrolment.device_cas.push(ca);
-            enrolment
-        }
-        _ => Enrolment {
-            fingerprint,
-            identity_certificate: identity.to_vec(),
-            device_cas: vec![ca],
-            serial_master: grant.serial_master,
-            dispatch_epoch: grant.dispatch_epoch,
-        },
-    };
-    if state.enrolment.is_none() {
-        state.begin_time(clock, grant.drafted_at);
-    }
-    state.enrolment = Some(Arc::new(rotated));
-    state.rotation = None;
-    state.disabled = None;
-    state.recompile();
-}
-
-fn revoke(state: &mut State, sequence: LogSequence, time: u64, revocation: &Revocation) {
-    let revoked = Revoked {
-        at: sequence,
-        time,
-        number: revocation.number,
-        reason: revocation.reason.clone(),
-        drafted_at: revocation.drafted_at,
-    };
-    // What is over already stays over since then.
-    match &revocation.target {
-        Target::Entitlement(id) => {
-            if let Some(granted) = state.entitlements.get_mut(id) {
-                granted.revoked.get_or_insert(revoked);
-            }
-        }
-        Target::Vault => {
-            // What was approved before the newest of them does not end it.
-            let drafted_at = revoked.drafted_at;
-            let disabled = state.disabled.get_or_insert(revoked);
-            disabled.drafted_at = disabled.drafted_at.max(drafted_at);
-        }
-        Target::Devices(devices) => {
-            for device in devices {
-                let reservation = LogSequence(device.reservation);
-                state.revoke_issue(device.place(), reservation, (sequence, time));
-            }
-        }
-        Target::DeviceCa(fingerprint) => {
-            if let Some(enrolment) = &mut state.enrolment {
-                let cas = &mut Arc::make_mut(enrolment).device_cas;
-                if let Some(ca) = cas.iter_mut().find(|ca| ca.fingerprint() == *fingerprint) {
-                    ca.revoked.get_or_insert(revoked);
-                }
-            }
-        }
-    }
-}
-
-/// The log goes on at another time. If that is an earlier one, what was issued later is as old as now, and no rate is
-/// given back: not that of the hour and day that are now by the clock either, which may be later than the corrected time.
-fn correct_clock(state: &mut State, time: u64, clock: u64) {
-    state.mark = time;
-    state.restart_clock();
-    // Officers left it open until when this may take effect, so that the clock is not too far ahead of their time.
-    if clock > state.clock_latest() {
-        state.mark = clock;
-    }
-    state.unreported.go_on_at(time);
-    let now = time.max(clock);
-    for account in state.accounts.values_mut() {
-        account.hour.go_on_in(hour_window(now));
-        account.day.go_on_in(day_window(now));
-    }
-}
-
 fn receive(state: &mut State, sequence: LogSequence, receipt: &KeyReceipt) {
     let granted = state.entitlements.get(&receipt.entitlement);
     let terms = granted.and_then(|granted| {
@@ -446,67 +236,6 @@ fn receive(state: &mut State, sequence: LogSequence, receipt: &KeyReceipt) {
     if let Some(terms) = terms {
         state.keys.receive(terms, receipt, sequence);
     }
-}
-
-fn grant(
-    state: &mut State,
-    sequence: LogSequence,
-    fingerprint: Fingerprint,
-    entitlement: Entitlement,
-) {
-    let known = state.entitlements.get(&entitlement.id);
-    if known.is_some_and(|known| known.has_had(entitlement.version, fingerprint)) {
-        return;
-    }
-    let mut versions = known
-        .map(|known| known.versions.clone())
-        .unwrap_or_default();
-    versions.follow(entitlement.version, fingerprint);
-    let revoked = known.and_then(|known| known.revoked.clone());
-    for account in state
-        .accounts
-        .values_mut()
-        .filter(|a| a.entitlement == entitlement.id)
-    {
-        account.authorised = 0;
-    }
-    for product in &entitlement.products {
-        let account = state.accounts.entry(product.account).or_insert_with(|| {
-            Account::new(
-                product.account,
-                entitlement.id.clone(),
-                product.sku.clone(),
-                0,
-            )
-        });
-        account.authorised = product.units;
-    }
-    let granted = Granted {
-        version: entitlement.version,
-        fingerprint,
-        accepted_at: sequence,
-        terms: Arc::new(entitlement),
-        revoked,
-        versions,
-    };
-    state.entitlements.insert(granted.terms.id.clone(), granted);
-    state.recompile();
-}
-
-fn acknowledge(state: &mut State, acknowledgement: &Acknowledgement) {
-    // Of a lineage before, nothing is left to be acknowledged.
-    if state.lineage != Some(acknowledgement.lineage) {
-        return;
-    }
-    let bundles = &mut state.bundles;
-    let sequence = acknowledgement.bundle_sequence;
-    if sequence <= bundles.acknowledged {
-        return;
-    }
-    bundles.acknowledged = sequence;
-    bundles.acknowledged_log_size = acknowledgement.log_size;
-    bundles.sealed = bundles.sealed.split_off(&sequence);
-    state.unreported.acknowledge(acknowledgement.log_size);
 }
 
 fn seal(state: &mut State, sealed: &BundleSealed) {
@@ -521,97 +250,4 @@ fn seal(state: &mut State, sealed: &BundleSealed) {
     bundles.sealed.insert(sealed.sequence, bundle);
     state.answers_logged = 0;
     state.units_since_bundle = 0;
-}
-
-fn reserve(
-    state: &mut State,
-    sequence: LogSequence,
-    time: u64,
-    reserved: &Reserved,
-    product: Option<Sku>,
-) -> Option<Effect> {
-    let first = reserved.issue == 0;
-    state.newest_reservation = Some(sequence);
-    if first {
-        state.units = state.units.saturating_add(1);
-        state.units_since_bundle = state.units_since_bundle.saturating_add(1);
-        state.unreported.add(sequence.number(), time);
-    }
-    for label in &reserved.keys {
-        state.keys.count(&reserved.entitlement, label);
-    }
-    if !first {
-        state.supersede((reserved.account, reserved.slot), (sequence, time));
-    }
-    let open = OpenReservation {
-        account: reserved.account,
-        slot: reserved.slot,
-        issue: reserved.issue,
-        device_id: reserved.device_id.clone(),
-        spki_sha256: reserved.spki_sha256,
-        tbs: reserved.tbs.clone(),
-        keys: reserved.keys.clone(),
-        // A re-issue takes the place of an issue that was never signed, and then counts as that one did.
-        unresolved: first || take_place(state, reserved),
-    };
-    let unit = (reserved.account, reserved.slot, sequence);
-    state.open_units.insert(unit);
-    state.reservations.insert(sequence, open);
-    let account = match state.accounts.entry(reserved.account) {
-        Slot::Occupied(account) => account.into_mut(),
-        // A unit of an account that nobody granted still is a unit of something.
-        Slot::Vacant(place) => {
-            let entitlement = reserved.entitlement.clone();
-            place.insert(Account::new(reserved.account, entitlement, product?, 0))
-        }
-    };
-    for label in &reserved.keys {
-        let product = (label.clone(), account.sku.clone());
-        state.keys.products.insert(product);
-    }
-    account.next_slot = account.next_slot.max(reserved.slot.saturating_add(1));
-    if first {
-        account.unresolved = account.unresolved.saturating_add(1);
-        account.hour.add(hour_window(time));
-        account.count_day(day_window(time));
-    }
-    Some(Effect::Reserved(DeviceRecord {
-        reservation: sequence,
-        sku: account.sku.clone(),
-        device_id: reserved.device_id.clone(),
-        spki_sha256: reserved.spki_sha256,
-        account: reserved.account,
-        slot: reserved.slot,
-        issue: reserved.issue,
-        signed: None,
-    }))
-}
-
-/// Removes the open reservation of the unit, and says whether the unit had no certificate yet.
-fn take_place(state: &mut State, reserved: &Reserved) -> bool {
-    let (account, slot) = (reserved.account, reserved.slot);
-    let of_unit = (account, slot, LogSequence(0))..=(account, slot, LogSequence(u64::MAX));
-    let Some(unit) = state.open_units.range(of_unit).next_back().copied() else {
-        return false;
-    };
-    state.open_units.remove(&unit);
-    let before = state.reservations.remove(&unit.2);
-    before.is_some_and(|before| before.unresolved)
-}
-
-fn sign(state: &mut State, signed: &Signed) -> Option<Effect> {
-    let reserved = state.reservations.remove(&signed.reservation)?;
-    let unit = (reserved.account, reserved.slot, signed.reservation);
-    state.open_units.remove(&unit);
-    if reserved.unresolved
-        && let Some(account) = state.accounts.get_mut(&reserved.account)
-    {
-        account.unresolved = account.unresolved.saturating_sub(1);
-        account.good = account.good.saturating_add(1);
-    }
-    Some(Effect::Signed {
-        reservation: signed.reservation,
-        reserved,
-        signature: signed.signature,
-    })
 }

@@ -30,6 +30,7 @@ pub mod row;
 pub mod serial;
 mod snapshot;
 pub mod state;
+pub mod watch;
 
 pub use apply::Effect;
 pub use decide::{Decision, DeviceRecord, Input, Lookup, Reservation, Submitted};

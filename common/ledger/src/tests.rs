@@ -1,12 +1,14 @@
 //! The state machine and its engine, tested from outside and with real keys.
 
 mod anchors;
+mod borders;
 mod clocks;
 mod crashes;
 mod decisions;
 mod device_cas;
 mod dispatches;
 mod engine;
+mod engine_facts;
 mod engine_orders;
 mod fixture;
 mod frauds;

@@ -19,7 +19,7 @@ use mintmark_protocol::revocation::Revocation;
 
 use super::Moment;
 use crate::entry::{Content, Dispatch, Verdict};
-use crate::refusal::Refusal;
+use crate::refusal::{DispatchRefusal, Refusal};
 use crate::state::State;
 
 /// Whether the dispatch's content takes effect.
@@ -27,7 +27,7 @@ pub(super) fn judge(state: &State, moment: Moment, dispatch: &Dispatch) -> Resul
     in_order(state, dispatch)?;
     let content = match &dispatch.content {
         Verdict::Rejected { code } => {
-            return Err(Refusal::ContentRejected { code: code.clone() });
+            return Err(DispatchRefusal::ContentRejected { code: code.clone() }.into());
         }
         Verdict::Authentic(content) => content,
     };
@@ -52,7 +52,13 @@ pub(super) fn judge(state: &State, moment: Moment, dispatch: &Dispatch) -> Resul
                 true => moment.time,
                 false => moment.clock,
             };
-            grant::fits(state, time, dispatch.epoch, &grant, certificates)
+            Ok(grant::fits(
+                state,
+                time,
+                dispatch.epoch,
+                &grant,
+                certificates,
+            )?)
         }
         Content::Entitlement { .. } => {
             let entitlement = Entitlement::from_cbor(plaintext).map_err(malformed)?;
@@ -60,37 +66,42 @@ pub(super) fn judge(state: &State, moment: Moment, dispatch: &Dispatch) -> Resul
         }
         Content::Acknowledgement { .. } => {
             let acknowledgement = Acknowledgement::from_cbor(plaintext).map_err(malformed)?;
-            acknowledgement::fits(state, &acknowledgement)
+            Ok(acknowledgement::fits(state, &acknowledgement)?)
         }
         Content::Revocation { .. } => {
             let revocation = Revocation::from_cbor(plaintext).map_err(malformed)?;
-            revocation::fits(state, fingerprint, &revocation)
+            Ok(revocation::fits(state, fingerprint, &revocation)?)
         }
         Content::ClockCorrection { .. } => {
             let correction = ClockCorrection::from_cbor(plaintext).map_err(malformed)?;
-            clock_correction::fits(state, moment.clock, fingerprint, &correction)
+            Ok(clock_correction::fits(
+                state,
+                moment.clock,
+                fingerprint,
+                &correction,
+            )?)
         }
         Content::Reanchor { .. } => {
             let reanchor = Reanchor::from_cbor(plaintext).map_err(malformed)?;
-            reanchor::fits(state, moment.time, fingerprint, &reanchor)
+            Ok(reanchor::fits(state, moment.time, fingerprint, &reanchor)?)
         }
     }
 }
 
-fn malformed(error: mintmark_protocol::Error) -> Refusal {
-    Refusal::ContentMalformed {
+fn malformed(error: mintmark_protocol::Error) -> DispatchRefusal {
+    DispatchRefusal::ContentMalformed {
         why: error.to_string(),
     }
 }
 
 /// The vault imports dispatches in order, so nothing that fails here gets here; it is asked again all the same.
-fn in_order(state: &State, dispatch: &Dispatch) -> Result<(), Refusal> {
+fn in_order(state: &State, dispatch: &Dispatch) -> Result<(), DispatchRefusal> {
     let next = state.next_dispatch();
     let expected_epoch = next.epoch.unwrap_or(dispatch.epoch);
     if dispatch.epoch == expected_epoch && dispatch.sequence == next.sequence {
         return Ok(());
     }
-    Err(Refusal::DispatchOutOfOrder {
+    Err(DispatchRefusal::DispatchOutOfOrder {
         expected_epoch,
         expected_sequence: next.sequence,
         found_epoch: dispatch.epoch,

@@ -2,7 +2,8 @@ use cddl::validator::Validator as _;
 use cddl::validator::cbor::{self, CBORValidator};
 use cddl::validator::cbor_value::decode_cbor;
 use mintmark_protocol::cbor::Map;
-use mintmark_protocol::entitlement::Interval;
+use mintmark_protocol::entitlement::{AccountTag, Interval};
+use mintmark_protocol::identifier::{Fingerprint, Lineage, StationId, VaultName};
 use proptest::prelude::*;
 
 use super::*;

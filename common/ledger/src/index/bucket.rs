@@ -10,8 +10,18 @@
 //! 2 + 2 * n, and n numbers     a value of n times 8 bytes, each 8 big-endian
 //! 1 + 2 * n, and n bytes       any other value
 //! ```
+//!
+//! The keys ascend and each shares all that it can, so that entries are written in one way: whatever else stands there was
+//! not written here.
 
 use std::collections::BTreeMap;
+
+use mintmark_protocol::identifier::{DEVICE_ID_BYTES_MAX, SKU_BYTES_MAX};
+
+/// The longest key, in bytes. What few bytes stand for grows with it, since each entry may share a whole key.
+const KEY_BYTES_MAX: usize = 256;
+// The longest one is that of a device: `d`, SKU, 0x00, device identifier.
+const _: () = assert!(2 + SKU_BYTES_MAX + DEVICE_ID_BYTES_MAX <= KEY_BYTES_MAX);
 
 /// Some entries; none in the place of a value says that the key was removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,15 +68,25 @@ impl Bucket {
         let mut key = Vec::new();
         while !bytes.is_empty() {
             let shared = usize::try_from(number(&mut bytes)?).ok()?;
-            if shared > key.len() {
+            let count = number(&mut bytes)?;
+            let beyond = take(&mut bytes, count)?;
+            // A key is above the one before it, and shares no byte too few with it; an empty one can only be the first.
+            let above = beyond.first() > key.get(shared) || entries.is_empty();
+            if shared > key.len() || !above || shared + beyond.len() > KEY_BYTES_MAX {
                 return None;
             }
             key.truncate(shared);
-            let beyond = number(&mut bytes)?;
-            key.extend_from_slice(take(&mut bytes, beyond)?);
+            key.extend_from_slice(beyond);
             let value = match number(&mut bytes)? {
                 0 => None,
-                raw if raw % 2 == 1 => Some(take(&mut bytes, raw / 2)?.to_vec()),
+                raw if raw % 2 == 1 => {
+                    let raw = take(&mut bytes, raw / 2)?;
+                    // What is made of words is written as words.
+                    if raw.len().is_multiple_of(8) {
+                        return None;
+                    }
+                    Some(raw.to_vec())
+                }
                 words => {
                     let words = words / 2 - 1;
                     // Each takes a byte at least.
@@ -80,9 +100,7 @@ impl Bucket {
                     Some(value)
                 }
             };
-            if entries.insert(key.clone(), value).is_some() {
-                return None;
-            }
+            entries.insert(key.clone(), value);
         }
         Some(Self(entries))
     }
@@ -113,7 +131,8 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
             return None;
         }
         if byte & 0x80 == 0 {
-            return Some(number);
+            // The highest seven bits are not written where they are none.
+            return (seven > 0 || shift == 0).then_some(number);
         }
     }
     None
@@ -147,9 +166,88 @@ mod tests {
         #[test]
         fn whatever_stands_there_is_read_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             if let Some(bucket) = Bucket::from_bytes(&bytes) {
-                prop_assert_eq!(Bucket::from_bytes(&bucket.to_bytes()), Some(bucket));
+                prop_assert_eq!(bucket.to_bytes(), bytes);
             }
         }
+    }
+
+    /// An entry as it is written: what is shared, what is beyond, and a value as it stands.
+    fn written(entries: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
+        let entry = |(shared, beyond, value): &(u8, &[u8], &[u8])| {
+            [&[*shared, beyond.len() as u8], *beyond, *value].concat()
+        };
+        entries.iter().flat_map(entry).collect()
+    }
+
+    #[test]
+    fn what_its_writer_never_writes_is_refused() {
+        let one: &[u8] = &[4, 1];
+        let fit = written(&[(0, b"ab", one), (1, b"c", one), (2, b"d", &[0])]);
+        assert_eq!(Bucket::from_bytes(&fit).unwrap().to_bytes(), fit);
+        assert!(Bucket::from_bytes(&written(&[(0, b"", one), (0, b"a", one)])).is_some());
+        let eight = [17, 0, 0, 0, 0, 0, 0, 0, 1];
+        for (what, bytes) in [
+            (
+                "a key below the one before",
+                written(&[(0, b"b", one), (0, b"a", one)]),
+            ),
+            (
+                "a key below, behind what is shared",
+                written(&[(0, b"ab", one), (1, b"a", one)]),
+            ),
+            ("the same key", written(&[(0, b"a", one), (1, b"", one)])),
+            (
+                "the same key, nothing shared",
+                written(&[(0, b"a", one), (0, b"a", one)]),
+            ),
+            (
+                "the empty key twice",
+                written(&[(0, b"", one), (0, b"", one)]),
+            ),
+            (
+                "a key that the next one begins with",
+                written(&[(0, b"ab", one), (1, b"", one)]),
+            ),
+            (
+                "less shared than could be",
+                written(&[(0, b"ab", one), (0, b"ac", one)]),
+            ),
+            (
+                "more shared than there is",
+                written(&[(0, b"a", one), (2, b"c", one)]),
+            ),
+            (
+                "more shared than there is, at first",
+                written(&[(1, b"a", one)]),
+            ),
+            ("a word as bytes", written(&[(0, b"a", &eight)])),
+            ("no bytes, as bytes", written(&[(0, b"a", &[1])])),
+            (
+                "a number with a zero above it",
+                written(&[(0, b"a", &[4, 0x81, 0])]),
+            ),
+        ] {
+            assert_eq!(Bucket::from_bytes(&bytes), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn few_bytes_stand_for_few() {
+        let bucket = |count: usize| {
+            let long = vec![b'a'; count];
+            let mut bytes = Vec::new();
+            for number in [0, count as u64] {
+                put_number(&mut bytes, number);
+            }
+            bytes.extend_from_slice(&long);
+            bytes.push(0);
+            // Each shares all of the one before it, and is one longer.
+            put_number(&mut bytes, count as u64);
+            bytes.extend_from_slice(&[1, b'a', 0]);
+            Bucket::from_bytes(&bytes)
+        };
+        assert_eq!(bucket(KEY_BYTES_MAX - 1).unwrap().0.len(), 2);
+        assert_eq!(bucket(KEY_BYTES_MAX), None);
     }
 
     #[test]

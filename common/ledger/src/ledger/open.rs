@@ -17,6 +17,7 @@ use crate::log::{FileLog, Head, LogStore, Position, Unopened};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::storage_error::StorageError;
+use crate::watch::{NOBODY, Watch, Watched, Work};
 
 /// Records that are indexed in one batch while the index is brought up to the log.
 const CATCH_UP_RECORDS: u64 = 4096;
@@ -92,7 +93,8 @@ impl Ledger {
         let snapshot = Some(folder.snapshot);
         let software = genesis.software;
         let (log, index) = (Box::new(log), GatheredIndex::new(index));
-        let mut ledger = Self::with_stores(log, Box::new(index), snapshot, &software, None)?;
+        let mut ledger =
+            Self::with_stores(log, Box::new(index), snapshot, &software, None, NOBODY)?;
         ledger.catch_up_index()?;
         Ok(ledger)
     }
@@ -118,6 +120,19 @@ impl Ledger {
         folder: &Path,
         software: &str,
         floor: Option<Floor>,
+    ) -> Result<(Self, Opened), Error> {
+        Self::open_watched(folder, software, floor, NOBODY)
+    }
+
+    /// As [`Ledger::open_knowing`], for somebody who sees how far it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_watched(
+        folder: &Path,
+        software: &str,
+        floor: Option<Floor>,
+        watch: Watch<'_>,
     ) -> Result<(Self, Opened), Error> {
         text_fits(software)?;
         let genesis_missing = || Error::GenesisMissing {
@@ -160,11 +175,12 @@ impl Ledger {
             Some(paths.snapshot),
             software,
             snapshot,
+            watch,
         )?;
         if ledger.state.genesis().is_none() {
             return Err(genesis_missing());
         }
-        if let Some(reason) = ledger.check_index(&paths.index)? {
+        if let Some(reason) = ledger.check_index(&paths.index, watch)? {
             index_rebuilt.get_or_insert(reason);
         }
         Ok((
@@ -179,8 +195,10 @@ impl Ledger {
 
     /// Brings the index up to the log and tries it here and there. One that fails or contradicts the log is made again,
     /// and the reason is given.
-    fn check_index(&mut self, path: &Path) -> Result<Option<String>, Error> {
-        let checked = self.catch_up_index().and_then(|()| self.try_index());
+    fn check_index(&mut self, path: &Path, watch: Watch<'_>) -> Result<Option<String>, Error> {
+        let checked = self
+            .catch_up_index_watched(watch)
+            .and_then(|()| self.try_index());
         let reason = match checked {
             Ok(()) => return Ok(None),
             Err(Error::Storage(StorageError::IndexBroken { reason, .. })) => reason,
@@ -190,7 +208,7 @@ impl Ledger {
         // The one before lets go of its files first.
         self.index = Box::new(NoIndex);
         self.index = Box::new(GatheredIndex::new(SledIndex::rebuild(path)?));
-        self.catch_up_index()?;
+        self.catch_up_index_watched(watch)?;
         Ok(Some(reason))
     }
 
@@ -238,7 +256,7 @@ impl Ledger {
         if log.head().size == 0 {
             begin(&mut *log, &genesis, now)?;
         }
-        let mut ledger = Self::with_stores(log, index, None, &software, None)?;
+        let mut ledger = Self::with_stores(log, index, None, &software, None, NOBODY)?;
         ledger.catch_up_index()?;
         Ok(ledger)
     }
@@ -250,12 +268,13 @@ impl Ledger {
         snapshot_path: Option<PathBuf>,
         software: &str,
         snapshot: Option<Snapshot>,
+        watch: Watch<'_>,
     ) -> Result<Self, Error> {
         let (mut state, head) = match snapshot {
             Some(snapshot) => (snapshot.state, snapshot.head),
             None => (State::new(), Head::default()),
         };
-        apply_from(&*log, &mut state, &head)?;
+        apply_from(&*log, &mut state, &head, watch)?;
         expect_pruned(&*log, &state)?;
         Ok(Self {
             checkpoint: (state.clone(), log.head()),
@@ -278,12 +297,18 @@ impl Ledger {
 
     /// Indexes the durable records that the index lacks.
     pub(super) fn catch_up_index(&mut self) -> Result<(), Error> {
+        self.catch_up_index_watched(NOBODY)
+    }
+
+    fn catch_up_index_watched(&mut self, watch: Watch<'_>) -> Result<(), Error> {
         let head = self.log.head();
         let from = self.index.head().unwrap_or_default();
         if from == head {
             return Ok(());
         }
         let mut batch = Batch::new();
+        let behind = head.size.saturating_sub(from.size);
+        let mut watched = Watched::begin(watch, Work::Indexing, behind);
         for record in self.log.scan(from.end)? {
             let record = record?;
             let entry = decode(&record)?;
@@ -299,6 +324,7 @@ impl Ledger {
                 self.index
                     .write(std::mem::take(&mut batch), record.head())?;
             }
+            watched.advance();
         }
         self.index.write(batch, head)?;
         Ok(())
@@ -342,11 +368,19 @@ fn begin(log: &mut dyn LogStore, genesis: &Genesis, now: u64) -> Result<(), Erro
 }
 
 /// Brings a state, which is that of `from`, up to the end of the log.
-pub(super) fn apply_from(log: &dyn LogStore, state: &mut State, from: &Head) -> Result<(), Error> {
+pub(super) fn apply_from(
+    log: &dyn LogStore,
+    state: &mut State,
+    from: &Head,
+    watch: Watch<'_>,
+) -> Result<(), Error> {
+    let behind = log.head().size.saturating_sub(from.size);
+    let mut watched = Watched::begin(watch, Work::Replaying, behind);
     for record in log.scan(from.end)? {
         let record = record?;
         let entry = decode(&record)?;
         apply_leaf(state, record.leaf(), &entry);
+        watched.advance();
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::log::{LogStore, PrunedFile, Record};
 use crate::serial::{serial_of, tbs_of};
 use crate::state::{Reading, State};
 use crate::storage_error::{StorageError, StorageErrorClass};
+use crate::watch::{NOBODY, Watch, Watched, Work};
 
 /// The code that stands in the place of a request that was pruned.
 const PRUNED: &str = "PRUNED";
@@ -75,6 +76,19 @@ impl Ledger {
     /// As [`Ledger::prunable`] and [`Ledger::commit`]. Whatever it fails with, each record is there in one of its two forms,
     /// and the next time goes on from there; of class [`StorageErrorClass::OutcomeUnknown`], once the ledger is opened again.
     pub fn prune(&mut self, now: impl Into<Reading>, held: u64) -> Result<Option<Prunable>, Error> {
+        self.prune_watched(now, held, NOBODY)
+    }
+
+    /// As [`Ledger::prune`], for somebody who sees how far it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prune_watched(
+        &mut self,
+        now: impl Into<Reading>,
+        held: u64,
+        watch: Watch<'_>,
+    ) -> Result<Option<Prunable>, Error> {
         let now = now.into();
         self.ready(now)?;
         self.commit()?;
@@ -82,12 +96,15 @@ impl Ledger {
             return Ok(None);
         };
         let mut newest = None;
+        let records = prunable.end.saturating_sub(prunable.first);
+        let mut watched = Watched::begin(watch, Work::Pruning, records);
         let state = &self.state;
         let files = self
             .log
             .prepare_prune(prunable.end, &mut |record: &Record| {
                 let entry = Entry::from_cbor(&record.bytes).ok();
                 newest = entry.as_ref().map(|entry| entry.time).or(newest);
+                watched.advance();
                 Ok(entry.and_then(|entry| shortened(state, LogSequence(record.sequence), entry)))
             })?;
         let (Some(last), Some(newest)) = (files.last(), newest) else {

@@ -2,7 +2,8 @@
 
 use mintmark_protocol::identifier::Fingerprint;
 
-use super::{Ledger, STAGED_BYTES_MAX, STAGED_RECORDS_MAX, Staged};
+use super::Ledger;
+use super::stage::{STAGED_BYTES_MAX, STAGED_RECORDS_MAX, Staged};
 use crate::apply::apply;
 use crate::entry::{Entry, LogSequence};
 use crate::error::Error;

@@ -15,6 +15,7 @@ use crate::log::{FileLog, Head, LogStore, Position, Records};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::storage_error::StorageError;
+use crate::watch::{NOBODY, Watch};
 
 /// A ledger as it was when the view was opened. It has no index: what is looked up is looked for.
 pub struct View {
@@ -33,17 +34,25 @@ impl View {
     /// [`Error::Storage`] if there is no log or it does not hold what was written; [`Error::RecordUnreadable`] and
     /// [`Error::GenesisMissing`] if it is not a vault's.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let view = Self::open_once(folder)?;
+        Self::open_watched(folder, NOBODY)
+    }
+
+    /// As [`View::open`], for somebody who sees how far it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_watched(folder: &Path, watch: Watch<'_>) -> Result<Self, Error> {
+        let view = Self::open_once(folder, watch)?;
         if expect_pruned(&view.log, &view.state).is_ok() {
             return Ok(view);
         }
         // Its owner may have pruned it meanwhile, and the log says so by now.
-        let view = Self::open_once(folder)?;
+        let view = Self::open_once(folder, watch)?;
         expect_pruned(&view.log, &view.state)?;
         Ok(view)
     }
 
-    fn open_once(folder: &Path) -> Result<Self, Error> {
+    fn open_once(folder: &Path, watch: Watch<'_>) -> Result<Self, Error> {
         let paths = Folder::new(folder);
         // In this order: a snapshot is never ahead of the log.
         let mut snapshot = Snapshot::read(&paths.snapshot)?;
@@ -60,7 +69,7 @@ impl View {
             Some(snapshot) => (snapshot.state, snapshot.head),
             None => (State::new(), Head::default()),
         };
-        apply_from(&log, &mut state, &known)?;
+        apply_from(&log, &mut state, &known, watch)?;
         if state.genesis().is_none() {
             return Err(Error::GenesisMissing {
                 path: folder.to_owned(),

@@ -9,8 +9,9 @@ impl Refusal {
     pub fn code(&self) -> &str {
         match self {
             Self::Station(refusal) => refusal.code(),
+            Self::Dispatch(refusal) => refusal.code(),
             Self::NotEnrolled => "NOT-ENROLLED",
-            Self::Unreadable { code } | Self::ContentRejected { code } => code,
+            Self::Unreadable { code } => code,
             Self::ProductNotEntitled { .. } => "PRODUCT-NOT-ENTITLED",
             Self::DeviceIdMissing { .. } => "DEVICE-ID-MISSING",
             Self::DeviceIdInvalid { .. } => "DEVICE-ID-INVALID",
@@ -50,39 +51,6 @@ impl Refusal {
             Self::CreditUnitsExhausted { .. } => "CREDIT-UNITS-EXHAUSTED",
             Self::CreditDaysExhausted { .. } => "CREDIT-DAYS-EXHAUSTED",
             Self::CertificateUnbuildable { .. } => "CERTIFICATE-UNBUILDABLE",
-            Self::DispatchOutOfOrder { .. } => "DISPATCH-OUT-OF-ORDER",
-            Self::ContentMalformed { .. } => "CONTENT-MALFORMED",
-            Self::GrantRepeated => "GRANT-REPEATED",
-            Self::GrantMismatch { .. } => "GRANT-MISMATCH",
-            Self::GrantBeforeDisable { .. } => "GRANT-BEFORE-DISABLE",
-            Self::GrantExpired { .. } => "GRANT-EXPIRED",
-            Self::EntitlementMismatch { .. } => "ENTITLEMENT-MISMATCH",
-            Self::EntitlementExpired { .. } => "ENTITLEMENT-EXPIRED",
-            Self::EntitlementWindowOver { .. } => "ENTITLEMENT-WINDOW-OVER",
-            Self::EntitlementVersion { .. } => "ENTITLEMENT-VERSION",
-            Self::EntitlementAmendsAnother { .. } => "ENTITLEMENT-AMENDS-ANOTHER",
-            Self::EntitlementBelowSpent { .. } | Self::EntitlementKeyBelowUses { .. } => {
-                "ENTITLEMENT-BELOW-SPENT"
-            }
-            Self::EntitlementKeyChanged { .. } => "ENTITLEMENT-KEY-CHANGED",
-            Self::EntitlementTagReused { .. } => "ENTITLEMENT-TAG-REUSED",
-            Self::EntitlementTagChanged { .. } => "ENTITLEMENT-TAG-CHANGED",
-            Self::EntitlementTerms { .. } => "ENTITLEMENT-TERMS",
-            Self::RevocationMismatch { .. } => "REVOCATION-MISMATCH",
-            Self::RevocationNumberTaken { .. } => "REVOCATION-NUMBER-TAKEN",
-            Self::RevocationUnknownEntitlement { .. }
-            | Self::RevocationUnknownDeviceCa { .. }
-            | Self::RevocationUnknownDevice { .. } => "REVOCATION-UNKNOWN-TARGET",
-            Self::ClockCorrectionMismatch { .. } => "CLOCK-CORRECTION-MISMATCH",
-            Self::ClockCorrectionNumberTaken { .. } => "CLOCK-CORRECTION-NUMBER-TAKEN",
-            Self::ClockCorrectionAhead { .. } => "CLOCK-CORRECTION-AHEAD",
-            Self::ClockCorrectionExpired { .. } => "CLOCK-CORRECTION-EXPIRED",
-            Self::ReanchorMismatch { .. } => "REANCHOR-MISMATCH",
-            Self::ReanchorNumberTaken { .. } => "REANCHOR-NUMBER-TAKEN",
-            Self::ReanchorExpired { .. } => "REANCHOR-EXPIRED",
-            Self::ReanchorUnknownBundle { .. } => "REANCHOR-UNKNOWN-BUNDLE",
-            Self::AckMismatch { .. } => "ACK-MISMATCH",
-            Self::AckUnknownBundle { .. } => "ACK-UNKNOWN-BUNDLE",
         }
     }
 

@@ -6,7 +6,7 @@ use mintmark_protocol::identifier::{Fingerprint, StationId};
 use super::fixture::*;
 use crate::decide::{DecideError, Input, Submitted, decide};
 use crate::entry::{Body, Entry, Refused, Request, Reserved, Submission};
-use crate::refusal::{Refusal, meaning};
+use crate::refusal::{DispatchRefusal, Refusal, meaning};
 use crate::serial::serial_of;
 
 fn code(body: &Body) -> &str {
@@ -513,14 +513,19 @@ fn a_device_that_the_terms_give_no_certificate_is_refused() {
 
 #[test]
 fn every_code_of_a_refusal_has_a_meaning() {
-    // The rules name their codes in one place; each must be explained in the other.
-    let source = include_str!("../refusal/code.rs");
-    let body = source.split("pub fn code(&self)").nth(1).unwrap();
-    let body = body.split("pub fn entitlement").next().unwrap();
-    let codes: Vec<&str> = body.split('"').skip(1).step_by(2).collect();
-    assert!(codes.len() > 30);
-    for code in codes {
-        assert_ne!(meaning(code), code);
+    // The rules name their codes in these places; each must be explained in another.
+    for (source, at_least) in [
+        (include_str!("../refusal/code.rs"), 30),
+        (include_str!("../refusal/dispatch.rs"), 25),
+        (include_str!("../refusal/station.rs"), 9),
+    ] {
+        let body = source.split("pub fn code(&self)").nth(1).unwrap();
+        let body = body.split("pub fn entitlement").next().unwrap();
+        let codes: Vec<&str> = body.split('"').skip(1).step_by(2).collect();
+        assert!(codes.len() > at_least);
+        for code in codes {
+            assert_ne!(meaning(code), code);
+        }
     }
 }
 
@@ -541,8 +546,10 @@ fn every_code_of_content_that_does_not_verify_has_a_meaning_and_says_what_to_do(
         .contains(code)
     });
     assert!(codes.len() > 15);
-    let unknown = |code: &str| Refusal::ContentRejected {
-        code: code.to_owned(),
+    let unknown = |code: &str| {
+        Refusal::from(DispatchRefusal::ContentRejected {
+            code: code.to_owned(),
+        })
     };
     let vague = unknown("NO-SUCH-CODE").hint();
     for code in codes.into_iter().chain(["GRANT-CERTIFICATE"]) {

@@ -2,19 +2,22 @@
 
 use mintmark_protocol::acknowledgement::Acknowledgement;
 
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::State;
 
-pub(super) fn fits(state: &State, acknowledgement: &Acknowledgement) -> Result<(), Refusal> {
+pub(super) fn fits(
+    state: &State,
+    acknowledgement: &Acknowledgement,
+) -> Result<(), DispatchRefusal> {
     if state.vault() != Some(&acknowledgement.vault) {
-        return Err(Refusal::AckMismatch { what: "vault" });
+        return Err(DispatchRefusal::AckMismatch { what: "vault" });
     }
     if state.parents().contains(&acknowledgement.lineage) {
         // Made before the restore, of what HQ sent back since.
         return Ok(());
     }
     if state.lineage() != Some(acknowledgement.lineage) {
-        return Err(Refusal::AckMismatch { what: "lineage" });
+        return Err(DispatchRefusal::AckMismatch { what: "lineage" });
     }
     let sequence = acknowledgement.bundle_sequence;
     if sequence < state.bundles().acknowledged {
@@ -29,6 +32,6 @@ pub(super) fn fits(state: &State, acknowledgement: &Acknowledgement) -> Result<(
     if fits {
         Ok(())
     } else {
-        Err(Refusal::AckUnknownBundle { sequence })
+        Err(DispatchRefusal::AckUnknownBundle { sequence })
     }
 }

@@ -4,7 +4,7 @@ use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::identifier::Fingerprint;
 
 use crate::decide::CLOCK_BACK_SECONDS_MAX;
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::{Place, State};
 
 pub(super) fn fits(
@@ -12,26 +12,26 @@ pub(super) fn fits(
     clock: u64,
     fingerprint: Fingerprint,
     correction: &ClockCorrection,
-) -> Result<(), Refusal> {
+) -> Result<(), DispatchRefusal> {
     if state.vault() != Some(&correction.vault) {
         let found = correction.vault.to_string();
-        return Err(Refusal::ClockCorrectionMismatch { found });
+        return Err(DispatchRefusal::ClockCorrectionMismatch { found });
     }
     let number = correction.number;
     match state.clock_corrections.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Taken => return Err(Refusal::ClockCorrectionNumberTaken { number }),
+        Place::Taken => return Err(DispatchRefusal::ClockCorrectionNumberTaken { number }),
         Place::New => {}
     }
     if clock.saturating_add(CLOCK_BACK_SECONDS_MAX) < correction.time {
-        return Err(Refusal::ClockCorrectionAhead {
+        return Err(DispatchRefusal::ClockCorrectionAhead {
             clock,
             corrected: correction.time,
         });
     }
     if clock >= correction.approve_until {
-        return Err(Refusal::ClockCorrectionExpired {
+        return Err(DispatchRefusal::ClockCorrectionExpired {
             clock,
             until: correction.approve_until,
         });

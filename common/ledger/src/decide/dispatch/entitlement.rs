@@ -6,7 +6,7 @@ use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::identifier::Fingerprint;
 
 use super::keys;
-use crate::refusal::Refusal;
+use crate::refusal::{DispatchRefusal, Refusal};
 use crate::state::{State, terms};
 
 pub(super) fn fits(
@@ -22,10 +22,11 @@ pub(super) fn fits(
     let id = || entitlement.id.clone();
     if state.vault() != Some(&entitlement.vault) {
         let found = entitlement.vault.to_string();
-        return Err(Refusal::EntitlementMismatch {
+        return Err(DispatchRefusal::EntitlementMismatch {
             entitlement: id(),
             found,
-        });
+        }
+        .into());
     }
     let known = state.entitlements().get(&entitlement.id);
     if let Some(revoked) = known.and_then(|known| known.revoked.as_ref()) {
@@ -40,53 +41,57 @@ pub(super) fn fits(
     }
     if entitlement.approve_until <= time {
         let until = entitlement.approve_until;
-        return Err(Refusal::EntitlementExpired {
+        return Err(DispatchRefusal::EntitlementExpired {
             entitlement: id(),
             until,
-        });
+        }
+        .into());
     }
     if entitlement.window.until <= time {
         let until = entitlement.window.until;
-        return Err(Refusal::EntitlementWindowOver {
+        return Err(DispatchRefusal::EntitlementWindowOver {
             entitlement: id(),
             until,
-        });
+        }
+        .into());
     }
     let expected = known.map_or(0, |known| known.version).saturating_add(1);
     if entitlement.version != expected {
         let found = entitlement.version;
-        return Err(Refusal::EntitlementVersion {
+        return Err(DispatchRefusal::EntitlementVersion {
             entitlement: id(),
             expected,
             found,
-        });
+        }
+        .into());
     }
     if let (Some(known), Some(named)) = (known, entitlement.amends)
         && known.fingerprint != named
     {
-        return Err(Refusal::EntitlementAmendsAnother {
+        return Err(DispatchRefusal::EntitlementAmendsAnother {
             entitlement: id(),
             version: entitlement.version,
             found: known.version,
-        });
+        }
+        .into());
     }
-    terms::check(&entitlement).map_err(|(sku, why)| Refusal::EntitlementTerms {
+    terms::check(&entitlement).map_err(|(sku, why)| DispatchRefusal::EntitlementTerms {
         entitlement: id(),
         sku,
         why,
     })?;
     accounts_fit(state, &entitlement)?;
-    keys::fit(state, time, &entitlement)
+    Ok(keys::fit(state, time, &entitlement)?)
 }
 
 /// Tags stay with their accounts, and no account shrinks below what is spent.
-fn accounts_fit(state: &State, entitlement: &Entitlement) -> Result<(), Refusal> {
+fn accounts_fit(state: &State, entitlement: &Entitlement) -> Result<(), DispatchRefusal> {
     let id = || entitlement.id.clone();
     for product in &entitlement.products {
         if let Some(owner) = state.account(product.account)
             && (owner.entitlement != entitlement.id || owner.sku != product.sku)
         {
-            return Err(Refusal::EntitlementTagReused {
+            return Err(DispatchRefusal::EntitlementTagReused {
                 entitlement: id(),
                 sku: product.sku.clone(),
                 account: product.account,
@@ -103,7 +108,7 @@ fn accounts_fit(state: &State, entitlement: &Entitlement) -> Result<(), Refusal>
         if let Some(product) = product
             && product.account != account.tag
         {
-            return Err(Refusal::EntitlementTagChanged {
+            return Err(DispatchRefusal::EntitlementTagChanged {
                 entitlement: id(),
                 sku: account.sku.clone(),
                 expected: account.tag,
@@ -114,7 +119,7 @@ fn accounts_fit(state: &State, entitlement: &Entitlement) -> Result<(), Refusal>
         // Slots are spent in order, so what is spent is what lies below the next one.
         let spent = account.spent().max(account.next_slot);
         if units < spent {
-            return Err(Refusal::EntitlementBelowSpent {
+            return Err(DispatchRefusal::EntitlementBelowSpent {
                 entitlement: id(),
                 version: entitlement.version,
                 sku: account.sku.clone(),

@@ -3,7 +3,7 @@
 use mintmark_pki::{Certificate, Issuer};
 use mintmark_protocol::enrolment::{EnrolmentGrant, Purpose};
 
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::{Enrolment, State};
 
 type Certificates<'a> = (&'a [u8], &'a [u8]);
@@ -14,8 +14,8 @@ pub(super) fn fits(
     epoch: u64,
     grant: &EnrolmentGrant,
     certificates: Certificates<'_>,
-) -> Result<(), Refusal> {
-    let mismatch = |what| Err(Refusal::GrantMismatch { what });
+) -> Result<(), DispatchRefusal> {
+    let mismatch = |what| Err(DispatchRefusal::GrantMismatch { what });
     let Some(genesis) = state.genesis() else {
         return mismatch("vault");
     };
@@ -28,7 +28,7 @@ pub(super) fn fits(
         }
         (Purpose::Rotation { .. }, None) => return mismatch("generation"),
         (Purpose::Enrolment | Purpose::Succession(_), Some(_)) => {
-            return Err(Refusal::GrantRepeated);
+            return Err(DispatchRefusal::GrantRepeated);
         }
         (Purpose::Enrolment | Purpose::Succession(_), None) => {
             if grant.vault != genesis.vault {
@@ -48,7 +48,7 @@ pub(super) fn fits(
     }
     certificates_fit(grant, certificates)?;
     if grant.approve_until <= time {
-        return Err(Refusal::GrantExpired {
+        return Err(DispatchRefusal::GrantExpired {
             until: grant.approve_until,
         });
     }
@@ -59,17 +59,17 @@ pub(super) fn fits(
 fn certificates_fit(
     grant: &EnrolmentGrant,
     (identity, device_ca): Certificates<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), DispatchRefusal> {
     let is = |der: &[u8], tbs: &[u8]| {
         Certificate::from_der(der).is_ok_and(|certificate| certificate.tbs_der() == tbs)
     };
     if !is(identity, &grant.identity_tbs) {
-        return Err(Refusal::GrantMismatch {
+        return Err(DispatchRefusal::GrantMismatch {
             what: "identity certificate",
         });
     }
     if !is(device_ca, &grant.device_ca_tbs) || Issuer::from_certificate_der(device_ca).is_err() {
-        return Err(Refusal::GrantMismatch {
+        return Err(DispatchRefusal::GrantMismatch {
             what: "device CA certificate",
         });
     }
@@ -83,8 +83,8 @@ fn rotation_fits(
     generation: u16,
     grant: &EnrolmentGrant,
     (identity, device_ca): Certificates<'_>,
-) -> Result<(), Refusal> {
-    let mismatch = |what| Err(Refusal::GrantMismatch { what });
+) -> Result<(), DispatchRefusal> {
+    let mismatch = |what| Err(DispatchRefusal::GrantMismatch { what });
     if generation != state.next_generation() {
         return mismatch("generation");
     }
@@ -96,7 +96,7 @@ fn rotation_fits(
     if let Some(disabled) = state.disabled_at()
         && grant.drafted_at <= disabled.drafted_at
     {
-        return Err(Refusal::GrantBeforeDisable {
+        return Err(DispatchRefusal::GrantBeforeDisable {
             drafted_at: grant.drafted_at,
             disabled_at: disabled.drafted_at,
         });

@@ -2,11 +2,15 @@
 
 use mintmark_protocol::entitlement::Entitlement;
 
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::State;
 
 /// A label stays with its key while an entitlement in force names it, and no key's uses shrink below those made.
-pub(super) fn fit(state: &State, time: u64, entitlement: &Entitlement) -> Result<(), Refusal> {
+pub(super) fn fit(
+    state: &State,
+    time: u64,
+    entitlement: &Entitlement,
+) -> Result<(), DispatchRefusal> {
     for key in &entitlement.keys {
         for known in state
             .keys()
@@ -19,7 +23,7 @@ pub(super) fn fit(state: &State, time: u64, entitlement: &Entitlement) -> Result
             } else {
                 continue;
             };
-            return Err(Refusal::EntitlementKeyChanged {
+            return Err(DispatchRefusal::EntitlementKeyChanged {
                 entitlement: entitlement.id.clone(),
                 label: key.label.clone(),
                 owner: known.entitlement.clone(),
@@ -30,7 +34,7 @@ pub(super) fn fit(state: &State, time: u64, entitlement: &Entitlement) -> Result
         if let Some(uses_max) = key.uses_max
             && uses_max < uses
         {
-            return Err(Refusal::EntitlementKeyBelowUses {
+            return Err(DispatchRefusal::EntitlementKeyBelowUses {
                 entitlement: entitlement.id.clone(),
                 version: entitlement.version,
                 label: key.label.clone(),

@@ -4,7 +4,7 @@
 use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::reanchor::Reanchor;
 
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::{Place, State};
 
 pub(super) fn fits(
@@ -12,22 +12,22 @@ pub(super) fn fits(
     time: u64,
     fingerprint: Fingerprint,
     reanchor: &Reanchor,
-) -> Result<(), Refusal> {
+) -> Result<(), DispatchRefusal> {
     if state.vault() != Some(&reanchor.vault) {
-        return Err(Refusal::ReanchorMismatch { what: "vault" });
+        return Err(DispatchRefusal::ReanchorMismatch { what: "vault" });
     }
     if state.lineage() != Some(reanchor.lineage) {
-        return Err(Refusal::ReanchorMismatch { what: "lineage" });
+        return Err(DispatchRefusal::ReanchorMismatch { what: "lineage" });
     }
     let number = reanchor.number;
     match state.reanchors.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Taken => return Err(Refusal::ReanchorNumberTaken { number }),
+        Place::Taken => return Err(DispatchRefusal::ReanchorNumberTaken { number }),
         Place::New => {}
     }
     if reanchor.approve_until <= time {
-        return Err(Refusal::ReanchorExpired {
+        return Err(DispatchRefusal::ReanchorExpired {
             until: reanchor.approve_until,
         });
     }
@@ -39,6 +39,6 @@ pub(super) fn fits(
     if fits {
         Ok(())
     } else {
-        Err(Refusal::ReanchorUnknownBundle { sequence })
+        Err(DispatchRefusal::ReanchorUnknownBundle { sequence })
     }
 }

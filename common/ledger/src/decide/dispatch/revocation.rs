@@ -4,28 +4,28 @@ use mintmark_protocol::identifier::Fingerprint;
 use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 
 use crate::entry::LogSequence;
-use crate::refusal::Refusal;
+use crate::refusal::DispatchRefusal;
 use crate::state::{Place, State};
 
 pub(super) fn fits(
     state: &State,
     fingerprint: Fingerprint,
     revocation: &Revocation,
-) -> Result<(), Refusal> {
+) -> Result<(), DispatchRefusal> {
     if state.vault() != Some(&revocation.vault) {
         let found = revocation.vault.to_string();
-        return Err(Refusal::RevocationMismatch { found });
+        return Err(DispatchRefusal::RevocationMismatch { found });
     }
     let number = revocation.number;
     match state.revocations.place(number, fingerprint) {
         // The same thing again, under a new epoch say, changes nothing.
         Place::Again => return Ok(()),
-        Place::Taken => return Err(Refusal::RevocationNumberTaken { number }),
+        Place::Taken => return Err(DispatchRefusal::RevocationNumberTaken { number }),
         Place::New => {}
     }
     match &revocation.target {
         Target::Entitlement(id) if !state.entitlements().contains_key(id) => {
-            Err(Refusal::RevocationUnknownEntitlement {
+            Err(DispatchRefusal::RevocationUnknownEntitlement {
                 entitlement: id.clone(),
             })
         }
@@ -35,7 +35,7 @@ pub(super) fn fits(
                 .iter()
                 .all(|ca| ca.fingerprint() != *fingerprint) =>
         {
-            Err(Refusal::RevocationUnknownDeviceCa {
+            Err(DispatchRefusal::RevocationUnknownDeviceCa {
                 fingerprint: *fingerprint,
             })
         }
@@ -49,7 +49,7 @@ pub(super) fn fits(
                     || state.device_ca_of(reservation).is_none()
             };
             match devices.iter().find(unknown) {
-                Some(device) => Err(Refusal::RevocationUnknownDevice {
+                Some(device) => Err(DispatchRefusal::RevocationUnknownDevice {
                     device_id: device.device_id.clone(),
                 }),
                 None => Ok(()),
