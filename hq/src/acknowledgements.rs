@@ -68,7 +68,7 @@ pub(crate) fn seal_owed(
             content,
         )?;
         bundles::acknowledge(&transaction, &vault.name, &bundle)?;
-        registry::commit(transaction)?;
+        registry::commit_kept(transaction, &record)?;
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn open_epochs(home: &Home, registry: &mut Registry, console: &Console) -> Resul
     for vault in waiting {
         let transaction = registry.transaction()?;
         let count = outbox::open_epoch(&transaction, &record, &manifest, &*signer, &vault)?;
-        registry::commit(transaction)?;
+        registry::commit_kept(transaction, &record)?;
         console.note(format!(
             "{vault}: {count} messages that it was not seen to have go out again, in dispatch epoch {}",
             manifest.content().dispatch_epoch

@@ -16,12 +16,12 @@ use mintmark_protocol::revocation::Revocation;
 use mintmark_protocol::trust::{Role, TrustManifest};
 use p256::PublicKey;
 use p256::pkcs8::DecodePublicKey as _;
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use std::path::{Path, PathBuf};
 
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
-use crate::registry::{entitlements, orders};
+use crate::registry::{self, entitlements, orders};
 use crate::{clock, failure, keyring};
 
 pub(crate) mod amendment;
@@ -205,10 +205,9 @@ pub(crate) fn role(kind: Kind) -> Result<Role, Failure> {
     })
 }
 
-/// Signs a draft with the dispatch key, keeps it, and writes it where the caller wants it. Returns the file that it is in.
-/// What was drafted before to the byte, within one second, is the same draft, and is open again.
+/// Signs a draft with the dispatch key, writes it where the caller wants it, and keeps it: it is noted once the caller's
+/// transaction is over. Returns the file that it is in.
 pub(crate) fn keep_draft(
-    sql: &Connection,
     record: &Record,
     (proposal, draft): (&Proposal, &Draft),
     dispatch: &dyn Signer,
@@ -219,21 +218,32 @@ pub(crate) fn keep_draft(
         .map_err(failure::protocol)?;
     let bytes = signed.to_bytes().map_err(failure::protocol)?;
     let path = record.draft(&draft.id, &draft.fingerprint.to_string());
+    // First: it is what may fail, and a file in the record would be that of a draft which nobody made.
+    if let Some(output) = output {
+        files::write_public_new(output, &bytes)?;
+    }
     // Its fingerprint is that of its content; the signature may be another one each time.
-    record.replace(&path, &bytes)?;
-    match drafts::by_fingerprint(sql, &draft.fingerprint)? {
-        Some(same) if same.state != State::Sealed => {
-            drafts::set_state(sql, &draft.fingerprint, State::Open)?;
-        }
-        _ => drafts::add(sql, draft)?,
+    clock::at(draft.drafted_at, || {
+        record.replace_uncommitted(&path, &bytes)
+    })?;
+    Ok(output.map_or(path, Path::to_owned))
+}
+
+/// Ends the transaction of a draft, then says which drafts gave way to it.
+pub(crate) fn commit_draft(
+    transaction: Transaction<'_>,
+    record: &Record,
+    gone: &[Draft],
+    console: &Console,
+) -> Result<(), Failure> {
+    registry::commit_kept(transaction, record)?;
+    for gone in gone {
+        console.note(format!(
+            "the draft {} with fingerprint {} is superseded",
+            gone.id, gone.fingerprint
+        ));
     }
-    match output {
-        Some(output) => {
-            files::write_public_new(output, &bytes)?;
-            Ok(output.to_owned())
-        }
-        None => Ok(path),
-    }
+    Ok(())
 }
 
 /// One draft at a time for one thing: those that came before `next` give way.
@@ -272,6 +282,26 @@ pub(crate) fn collected(
         proposal.collect(&approval).map_err(failure::home_corrupt)?;
     }
     Ok(proposal)
+}
+
+/// A draft with the approvals of those who could give one by some manifest, and enough of them.
+pub(crate) fn approved_once(
+    sql: &Connection,
+    record: &Record,
+    manifests: &[Verified<TrustManifest>],
+    fingerprint: &Fingerprint,
+) -> Result<Proposal, Failure> {
+    let missing = || failure::home_corrupt(format!("no officers approved {fingerprint}"));
+    let draft = drafts::by_fingerprint(sql, fingerprint)?.ok_or_else(missing)?;
+    let role = role(draft.kind)?;
+    for manifest in manifests.iter().rev().map(Verified::content) {
+        let mut proposal = collected(sql, record, &draft)?;
+        proposal.retain_holders(std::slice::from_ref(manifest), role);
+        if proposal.approved(manifest, role).is_ok() {
+            return Ok(proposal);
+        }
+    }
+    Err(missing())
 }
 
 /// The newest dispatch epoch that any draft of a trust manifest opens, whatever became of it; 0 if there is none.

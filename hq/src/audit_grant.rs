@@ -2,7 +2,6 @@
 //! received and sent, and what opens it for one auditor; and the home that comes of it, by the very code that headquarters
 //! takes it in with.
 
-mod applied;
 mod comparison;
 mod container;
 mod cut;
@@ -17,7 +16,7 @@ mod timeline;
 #[cfg(feature = "fuzzing")]
 pub use self::container::fuzzed;
 pub(crate) use self::container::is_grant;
-pub(crate) use self::granting::{Scope, grant};
+pub(crate) use self::granting::{Scope, grant, planned};
 pub(crate) use self::keys::{AUDITOR, AuditorKeys};
 pub(crate) use self::receiving::{Received, receive};
 

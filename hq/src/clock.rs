@@ -17,10 +17,16 @@ impl Drop for Back {
     }
 }
 
-/// Does what headquarters did at that time, Unix seconds, as if it were that time: an auditor's home becomes the same.
+/// Does what headquarters did at that time, Unix seconds, as if it were that time: an auditor's home, and a registry that is
+/// made again, become the same.
 pub(crate) fn at<T>(time: u64, work: impl FnOnce() -> T) -> T {
     let _back = Back(THEN.replace(Some(time)));
     work()
+}
+
+/// Does one thing at one time: everything that is noted of it bears the same, however long it takes.
+pub(crate) fn once<T>(work: impl FnOnce() -> T) -> T {
+    at(now_unix(), work)
 }
 
 /// Seconds since 1970; 0 if the clock stands before that.

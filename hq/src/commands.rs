@@ -22,11 +22,12 @@ mod mistaken;
 mod officer;
 mod policy;
 mod reconcile;
+mod recover;
 mod report;
 mod restore;
 mod site;
 mod status;
-mod trust;
+pub(crate) mod trust;
 
 /// Control, from headquarters, of how many genuine devices each factory may make.
 #[derive(Debug, Parser)]
@@ -112,6 +113,8 @@ enum Command {
     Backup(Box<mintmark_backup::command::BackupArguments>),
     /// Put headquarters' home back from a backup, where no home is
     Restore(Box<mintmark_backup::command::RestoreArguments>),
+    /// Make the registry again from the record, where it is lost, older than the record, or broken.
+    Recover(recover::Recover),
     /// Check the module, the tokens, the keys and the home.
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
@@ -161,6 +164,7 @@ impl Command {
             Self::Ceremony(ceremony) => ceremony.only_looks(),
             Self::Backup(backup) => backup.only_looks(),
             Self::Restore(restore) => restore.dry_run,
+            Self::Recover(recover) => recover.dry_run,
             Self::Status(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
@@ -198,6 +202,7 @@ pub fn run(cli: Cli, console: &Console) -> Result<Exit, Failure> {
         cli.command,
         Command::Init(_)
             | Command::Restore(_)
+            | Command::Recover(_)
             | Command::Completion { .. }
             | Command::Manual { .. }
     );
@@ -238,6 +243,7 @@ fn dispatch(
         Command::Ceremony(ceremony) => ceremony.run(home, None, console),
         Command::Backup(arguments) => backup::run(&arguments, home, console),
         Command::Restore(arguments) => restore::run(&arguments, home, console),
+        Command::Recover(recover) => recover.run(home, console),
         Command::Completion { shell } => {
             mintmark_console::completion::<Cli>(shell, &mut std::io::stdout())
                 .map_err(|error| Failure::output(&error))?;

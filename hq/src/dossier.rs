@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mintmark_console::{Failure, files};
+use mintmark_console::{Console, Failure, files};
 use mintmark_keys::Signer;
 use mintmark_ledger::entry::{Body, Entry};
 use mintmark_ledger::inclusion::InclusionProver;
@@ -12,7 +12,6 @@ use mintmark_protocol::bundle::Checkpoint;
 use mintmark_protocol::dossier::{
     DOSSIER_BUNDLE_BYTES_MAX, Dossier, EntitlementFacts, LoggedRecord, StateFacts,
 };
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::{EntitlementId, Fingerprint};
 use mintmark_protocol::receipt::{InclusionProof, Receipt, log_name};
@@ -20,7 +19,7 @@ use p256::ecdsa::Signature;
 
 use crate::home::Home;
 use crate::import::kept;
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::{self, Keyring};
 use crate::registry::bundles::{self, Held};
 use crate::registry::devices::Unit;
 use crate::registry::entitlements::Listed;
@@ -36,6 +35,7 @@ pub(crate) struct Archive<'a> {
     pub(crate) ring: &'a Keyring<'a>,
     /// The report key that the manifest in force lists: nobody believes a receipt by another one.
     pub(crate) signer: &'a dyn Signer,
+    pub(crate) console: &'a Console,
 }
 
 /// The records of one unit, and the root that they are under.
@@ -170,13 +170,8 @@ impl Archive<'_> {
         id: &EntitlementId,
         records: Range<u64>,
     ) -> Result<Option<u64>, Failure> {
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        };
+        let audit = self.ring.audit()?;
+        let opener = audit.opener();
         let record = self.home.record();
         let leaves = kept::Leaves::new(&self.registry.sql, &record, vault, opener);
         let (mut asked, mut accepted) = (None, None);
@@ -209,13 +204,8 @@ impl Archive<'_> {
     }
 
     fn logged(&self, vault: &Vault, held: &Held, indices: [u64; 3]) -> Result<Logged, Failure> {
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        };
+        let audit = self.ring.audit()?;
+        let opener = audit.opener();
         let missing = || {
             failure::refused(
                 "RECORDS-MISSING",
@@ -232,7 +222,10 @@ impl Archive<'_> {
             InclusionProver::after(tree, held.log_size, &indices).ok_or_else(missing)?;
         let mut records = indices.map(|index| (index, Vec::new()));
         let leaves = kept::Leaves::new(&self.registry.sql, &record, vault, opener);
+        let count = held.log_size.saturating_sub(at);
+        let progress = self.console.progress("reading the log", Some(count));
         leaves.records(at..held.log_size, |raw| {
+            progress.advance(1);
             prover.append(leaf_hash(&raw));
             if let Some((_, wanted)) = records.iter_mut().find(|(index, _)| *index == at) {
                 *wanted = raw;

@@ -48,6 +48,13 @@ pub(crate) fn pki(error: mintmark_pki::Error) -> Failure {
     Failure::new(Exit::Negative, error.code(), error.to_string()).hint_maybe(error.hint())
 }
 
+/// What to do about a registry that is lost, older than the record, or broken.
+pub(crate) const RECOVER: &str = "run `hq recover`, which makes the registry again from the record; an auditor's home is made \
+     again from its grant, with `hq audit verify`";
+
+/// The code of what the registry cannot hold beside what it has.
+const CONTRADICTED: &str = "REGISTRY-CONTRADICTED";
+
 /// The registry failed.
 pub(crate) fn sql(error: rusqlite::Error) -> Failure {
     use rusqlite::ErrorCode;
@@ -56,12 +63,11 @@ pub(crate) fn sql(error: rusqlite::Error) -> Failure {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             ("REGISTRY-BUSY", "wait until the other command is done")
         }
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            ("REGISTRY-CORRUPT", "restore registry.sqlite from a backup")
-        }
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => ("REGISTRY-CORRUPT", RECOVER),
+        Some(ErrorCode::ConstraintViolation) => (CONTRADICTED, RECOVER),
         _ => ("REGISTRY-FAILED", "check the home folder and its disk"),
     };
-    let exit = if code == "REGISTRY-CORRUPT" {
+    let exit = if ["REGISTRY-CORRUPT", CONTRADICTED].contains(&code) {
         Exit::Integrity
     } else {
         Exit::Environment

@@ -1,12 +1,18 @@
-//! What the fuzz targets call of this crate that nobody else may: what media and auditors' files hold.
+//! What the fuzz targets call of this crate that nobody else may: what homes, media and auditors' files hold.
 
 use std::path::Path;
 
 use mintmark_console::{Console, GlobalOptions};
 
 use crate::commands::media::stick::Stick;
+use crate::config::Config;
 
 pub use crate::audit_grant::fuzzed as audit_grant;
+
+/// Reads the configuration of a home and writes it again; none if it is none.
+pub fn config(bytes: &[u8]) -> Option<Vec<u8>> {
+    Config::parse(bytes).ok()?.to_bytes().ok()
+}
 
 /// Paths, and what stands there as far as it can be read.
 pub type Files = Vec<(String, Option<Vec<u8>>)>;

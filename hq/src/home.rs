@@ -1,25 +1,42 @@
 //! The home folder of HQ, of an officer, or of an auditor. Only `hq init` and `hq trust pin` make one.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use mintmark_console::{Exit, Failure};
+use mintmark_console::home::{Making, Purpose, expect_free, expect_own};
+use mintmark_console::{Exit, Failure, files};
+use mintmark_protocol::identifier::Fingerprint;
 
-pub(crate) use self::making::Making;
 use crate::config::{Config, Role};
 use crate::failure;
 use crate::record::Record;
+use crate::registry::reached::Reached;
 use crate::registry::{Registry, trust_manifests};
 
-mod making;
+/// Where a registry is made again, in its home.
+const RECOVERING: &str = "registry.part";
 
 /// An existing home.
 pub(crate) struct Home {
     path: PathBuf,
     pub(crate) config: Config,
     /// Held while something may change.
-    _lock: Option<File>,
+    lock: Option<File>,
+    /// Where its registry is being made again.
+    recovering: Option<PathBuf>,
+}
+
+impl Drop for Home {
+    /// Whoever may have changed something leaves behind how far the registry is. What stands there may be less than is so, and
+    /// is never more.
+    fn drop(&mut self) {
+        if self.lock.is_some() && self.recovering.is_none() && self.config.role == Role::Hq {
+            // Without it, an older copy of the registry is noticed by the mark before.
+            let _ = Reached::mark(&self.path);
+        }
+    }
 }
 
 impl Home {
@@ -44,9 +61,49 @@ impl Home {
 
     /// Opens a home for reading.
     pub(crate) fn read(given: Option<&Path>) -> Result<Self, Failure> {
+        Self::open(given, Purpose::Look)
+    }
+
+    /// Opens the home of headquarters to make its registry again, in a folder of its own, which is emptied first. What the
+    /// registry says is not asked: the manifests that `published` finds in the record are those in force.
+    pub(crate) fn recover(
+        given: Option<&Path>,
+        published: impl FnOnce(&Record) -> Result<Vec<Fingerprint>, Failure>,
+    ) -> Result<Self, Failure> {
+        let mut home = Self::found(given, Purpose::Change)?;
+        home.expect_own()?;
+        home = home.of_hq()?;
+        home.lock = Some(lock(&home.path)?);
+        let folder = home.path.join(RECOVERING);
+        remove_folder(&folder)?;
+        make_folder(&folder)?;
+        home.recovering = Some(folder);
+        let published = published(&home.record())?;
+        home.config.settle(&published);
+        Ok(home)
+    }
+
+    fn open(given: Option<&Path>, purpose: Purpose) -> Result<Self, Failure> {
+        let mut home = Self::found(given, purpose)?;
+        if !home.config.changes.is_empty() {
+            let published = trust_manifests::all(&Registry::open(&home.path)?.sql)?;
+            let published: Vec<_> = published.into_iter().map(|(_, of)| of).collect();
+            home.config.settle(&published);
+        }
+        Ok(home)
+    }
+
+    /// The home at a path, as its configuration has it.
+    fn found(given: Option<&Path>, purpose: Purpose) -> Result<Self, Failure> {
         let path = Self::path(given)?;
         let metadata = match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => metadata,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let message = format!("the home {} cannot be looked at", path.display());
+                return Err(Failure::new(Exit::Environment, "HOME-UNREADABLE", message)
+                    .cause(error)
+                    .hint("run it as the user that owns the home"));
+            }
             _ => {
                 let message = format!("there is no home at {}", path.display());
                 return Err(Failure::new(Exit::Environment, "HOME-MISSING", message).hint(
@@ -54,11 +111,7 @@ impl Home {
                 ));
             }
         };
-        if metadata.mode() & 0o077 != 0 {
-            let message = format!("others than its owner can use the home {}", path.display());
-            return Err(Failure::new(Exit::Environment, "HOME-EXPOSED", message)
-                .hint(format!("run `chmod 700 {}`", path.display())));
-        }
+        expect_own("hq", &path, &metadata, purpose)?;
         if !Config::file(&path).exists() {
             let message = format!("{} is not a home: it has no config.toml", path.display());
             return Err(
@@ -67,24 +120,20 @@ impl Home {
                 ),
             );
         }
-        let mut config = Config::read(&path)?;
-        if !config.changes.is_empty() {
-            let published = trust_manifests::all(&Registry::open(&path)?.sql)?;
-            let published: Vec<_> = published.into_iter().map(|(_, of)| of).collect();
-            config.settle(&published);
-        }
+        let config = Config::read(&path)?;
         Ok(Self {
             path,
             config,
-            _lock: None,
+            lock: None,
+            recovering: None,
         })
     }
 
     /// Opens a home to change something in it; one command at a time.
     pub(crate) fn change(given: Option<&Path>) -> Result<Self, Failure> {
-        let mut home = Self::read(given)?;
+        let mut home = Self::open(given, Purpose::Change)?;
         home.expect_own()?;
-        home._lock = Some(lock(&home.path)?);
+        home.lock = Some(lock(&home.path)?);
         Ok(home)
     }
 
@@ -124,26 +173,37 @@ impl Home {
 
     /// The signed objects as received and as sent.
     pub(crate) fn record(&self) -> Record {
-        Record::new(&self.path)
+        match (&self.recovering, self.config.role) {
+            (Some(_), _) => Record::frozen(&self.path),
+            (None, Role::Hq) => Record::new(&self.path),
+            (None, Role::Member | Role::Auditor) => Record::unnoted(&self.path),
+        }
     }
 
     /// The registry.
     pub(crate) fn registry(&self) -> Result<Registry, Failure> {
-        Registry::open(&self.path)
+        Registry::open(self.registry_folder())
     }
 
-    /// Refuses a place for a new home where something is.
-    pub(crate) fn expect_free(path: &Path) -> Result<(), Failure> {
-        let free = match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(_) => fs::symlink_metadata(path).is_err(),
-        };
-        if free {
-            return Ok(());
+    /// The folder that the registry is in.
+    pub(crate) fn registry_folder(&self) -> &Path {
+        self.recovering.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Begins a home for a place where nothing is.
+    pub(crate) fn begin(path: &Path) -> Result<Making, Failure> {
+        expect_free(path)?;
+        if let Some(parent) = path.parent() {
+            make_folder(parent)?;
         }
-        let message = format!("{} is there already and is not empty", path.display());
-        Err(Failure::new(Exit::Environment, "HOME-EXISTS", message)
-            .hint("a home is made once; choose another folder"))
+        Making::begin(path)
+    }
+
+    /// Writes down, in the folder of one, what home it is.
+    pub(crate) fn configure(folder: &Path, config: &Config) -> Result<(), Failure> {
+        make_folder(&folder.join("record"))?;
+        files::write_new(Config::file(folder), &config.to_bytes()?)?;
+        Ok(())
     }
 
     /// Makes a home: filled under another name, then put into place, so that a failure leaves nothing behind.
@@ -152,9 +212,9 @@ impl Home {
         config: &Config,
         fill: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let making = Making::begin(path)?;
+        let making = Self::begin(path)?;
         fill(making.folder())?;
-        making.configure(config)?;
+        Self::configure(making.folder(), config)?;
         making.place()
     }
 }
@@ -186,6 +246,14 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(path)
         .map_err(|error| io(path, error))
+}
+
+/// Removes a folder that this program made, if it is there.
+pub(crate) fn remove_folder(path: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io(path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn io(path: &Path, error: std::io::Error) -> Failure {

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_ledger::merkle::Frontier;
 use mintmark_protocol::bundle::Bundle;
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::trust::TrustManifest;
@@ -18,7 +17,7 @@ pub(crate) use self::checks::RefusedThere;
 use self::records::{ReadSegment, Records};
 use self::replaying::Replaying;
 use crate::home::Home;
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::own_restore::{self, DISPATCH_UNKNOWN};
 use crate::record::Record;
 use crate::registry::bundles::{self, Held};
@@ -100,6 +99,16 @@ impl<'a> Importer<'a> {
 
     /// Takes in one bundle of `name`, its segments read by `read`.
     pub(crate) fn bundle(
+        &self,
+        registry: &mut Registry,
+        name: &VaultName,
+        bytes: &[u8],
+        read: ReadSegment<'_>,
+    ) -> Result<Taken, Failure> {
+        clock::once(|| self.take(registry, name, bytes, read))
+    }
+
+    fn take(
         &self,
         registry: &mut Registry,
         name: &VaultName,
@@ -210,13 +219,8 @@ impl<'a> Importer<'a> {
         let Some(larger) = larger else {
             return Ok(None);
         };
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        };
+        let audit = self.ring.audit()?;
+        let opener = audit.opener();
         let leaves = kept::Leaves::new(sql, &self.record, vault, opener);
         let mut tree = Frontier::new();
         leaves.each(size, |leaf| tree.append(leaf))?;
@@ -234,13 +238,8 @@ impl<'a> Importer<'a> {
         sql: &Connection,
         arrived: &Arrived<'_>,
     ) -> Result<Option<Offence>, Failure> {
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        };
+        let audit = self.ring.audit()?;
+        let opener = audit.opener();
         let checks = Checks::new(sql, &self.record, arrived.vault, &self.manifests, opener)?;
         Ok(unknown_dispatch(arrived, &checks))
     }
@@ -255,13 +254,8 @@ impl<'a> Importer<'a> {
     ) -> Result<Result<Replayed, Box<Offence>>, Failure> {
         let Arrived { vault, .. } = arrived;
         let (bundle, fingerprint) = (arrived.bundle.content(), arrived.bundle.fingerprint());
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        };
+        let audit = self.ring.audit()?;
+        let opener = audit.opener();
         let mut checks = Checks::new(sql, &self.record, vault, &self.manifests, opener)?;
         if let Some(offence) = unknown_dispatch(arrived, &checks) {
             return Ok(Err(Box::new(offence)));
@@ -359,9 +353,9 @@ impl<'a> Importer<'a> {
         if self.dry_run {
             return Ok(());
         }
-        let file = format!("{}.cose", arrived.bundle.fingerprint());
-        let path = self.record.evidence(&arrived.vault.name, &file);
-        self.record.keep(&path, arrived.bytes)
+        let (vault, fingerprint) = (&arrived.vault.name, arrived.bundle.fingerprint());
+        self.record
+            .keep_evidence(vault, &fingerprint, arrived.bytes)
     }
 
     /// Notes what a bundle proves against its vault, and keeps the bundle, with what is there of its segments.

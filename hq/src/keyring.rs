@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::{Agreement, KeyStore, KeyUri, Purpose, Signer};
 use mintmark_protocol::KeyFailure;
-use mintmark_protocol::encryption::FormerKeys;
+use mintmark_protocol::encryption::{FormerKeys, Opener};
 use mintmark_protocol::identifier::VaultName;
 use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::trust::TrustManifest;
@@ -150,6 +150,16 @@ impl<'a> Keyring<'a> {
         }
     }
 
+    /// What HQ reads with: the audit key of now, and those before it.
+    pub(crate) fn audit(&self) -> Result<AuditKeys<'_>, Failure> {
+        let key = self.agreement(AUDIT)?;
+        Ok(AuditKeys {
+            public_key: *key.public_key(),
+            agree: Box::new(move |peer| Ok(key.agree(peer)?)),
+            former: self,
+        })
+    }
+
     /// Another key that HQ reads with, such as the one that was in escrow, where the audit key is not to be had.
     fn instead_of_audit(&self, failure: Failure) -> Result<Arc<dyn Agreement>, Failure> {
         for former in self.uris.former_audit.iter().rev() {
@@ -171,6 +181,26 @@ impl<'a> Keyring<'a> {
     /// Takes a store that was opened to make keys in it.
     pub(crate) fn adopt(&self, uri: &str, store: Arc<dyn KeyStore>) {
         self.open.borrow_mut().insert(uri.to_owned(), store);
+    }
+}
+
+/// What a private half agrees on with a public key.
+type Agreeing = Box<dyn Fn(&PublicKey) -> Result<Zeroizing<[u8; 32]>, KeyFailure>>;
+
+/// What HQ reads with.
+pub(crate) struct AuditKeys<'a> {
+    public_key: PublicKey,
+    agree: Agreeing,
+    former: &'a dyn FormerKeys,
+}
+
+impl AuditKeys<'_> {
+    pub(crate) fn opener(&self) -> Opener<'_> {
+        Opener {
+            public_key: &self.public_key,
+            agree: &self.agree,
+            former: Some(self.former),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod commands;
 
 mod acknowledgements;
+mod applied;
 mod approvals;
 mod audit_grant;
 mod certified_again;
@@ -14,6 +15,7 @@ mod clock;
 mod config;
 mod device_states;
 mod dossier;
+mod drafting;
 mod failure;
 mod findings;
 mod forks;
@@ -28,6 +30,7 @@ mod orders;
 mod outbox;
 mod own_restore;
 mod record;
+mod recovery;
 mod registry;
 mod report;
 mod restored;

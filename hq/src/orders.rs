@@ -6,17 +6,17 @@ use mintmark_console::{Console, Failure};
 use mintmark_keys::Signer;
 use mintmark_protocol::approval::Proposal;
 use mintmark_protocol::envelope::Verified;
-use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
+use mintmark_protocol::identifier::{OfficerId, VaultName};
 use mintmark_protocol::order::Order;
 use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
 
+use crate::drafting::{self, Subject};
 use crate::outbox::{self, Content};
 use crate::record::Record;
 use crate::registry::dispatches::Sent;
 use crate::registry::drafts::{self, Draft, State};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{entitlements, orders};
 use crate::{approvals, clock, failure};
 
 /// A vault that was let in, whether another one took its place or not: what it certified can be ended.
@@ -87,48 +87,21 @@ impl Drafted {
         Ok(Self { draft, proposal })
     }
 
-    /// Keeps it. Returns the file that it is in.
+    /// Keeps it, and notes what it is of: [`approvals::commit_draft`] ends that. Returns the file that it is in, and the drafts
+    /// that give way to it.
     pub(crate) fn keep(
         &self,
         sql: &Connection,
         record: &Record,
         dispatch: &dyn Signer,
+        subject: &Subject<'_>,
         output: Option<&Path>,
-        console: &Console,
-    ) -> Result<PathBuf, Failure> {
-        for gone in approvals::supersede_open(sql, &self.draft)? {
-            supersede(sql, &gone.fingerprint)?;
-            console.note(format!(
-                "the draft {} with fingerprint {} is superseded",
-                gone.id, gone.fingerprint
-            ));
-        }
+    ) -> Result<(PathBuf, Vec<Draft>), Failure> {
+        let gone = drafting::note(sql, &self.draft, subject)?;
         let draft = (&self.proposal, &self.draft);
-        approvals::keep_draft(sql, record, draft, dispatch, output)
+        let file = approvals::keep_draft(record, draft, dispatch, output)?;
+        Ok((file, gone))
     }
-}
-
-/// Has an open draft give way to one of another id that is about the same.
-pub(crate) fn give_way(
-    sql: &Connection,
-    draft: &Fingerprint,
-    next: &str,
-    console: &Console,
-) -> Result<(), Failure> {
-    let draft = drafts::by_fingerprint(sql, draft)?;
-    let Some(draft) = draft.filter(|draft| draft.state == State::Open && draft.id != next) else {
-        return Ok(());
-    };
-    drafts::set_state(sql, &draft.fingerprint, State::Superseded)?;
-    supersede(sql, &draft.fingerprint)?;
-    console.note(format!("the draft {} is superseded", draft.id));
-    Ok(())
-}
-
-/// Notes what a superseded draft was of.
-fn supersede(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    entitlements::supersede(sql, draft)?;
-    orders::set_state(sql, draft, orders::State::Superseded, clock::now_unix())
 }
 
 /// Whether a draft can still be finished; false if it was. One that another has taken the place of is refused.

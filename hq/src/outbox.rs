@@ -11,8 +11,8 @@ use mintmark_protocol::trust::{Role, TrustManifest};
 use rusqlite::Connection;
 
 use crate::record::Record;
-use crate::registry::bundles;
 use crate::registry::dispatches::{self, Sent};
+use crate::registry::{self, bundles};
 use crate::{clock, failure, keyring, own_restore, trust};
 
 /// What a dispatch carries.
@@ -24,9 +24,9 @@ pub(crate) struct Content {
     pub(crate) certificates: Vec<Vec<u8>>,
 }
 
-/// Seals the next dispatch for a vault and keeps it. The registry's part is within the caller's transaction; the file is
-/// written first, so that a committed row always has its file. A file whose transaction did not commit is replaced,
-/// since it never left. Where the manifest opened a new epoch, what the vault has not seen comes first.
+/// Seals the next dispatch for a vault and keeps it. The registry's part is within the caller's transaction, which ends with
+/// [`registry::commit_kept`]; the file is written first, so that a committed row always has its file. A file whose transaction
+/// did not commit is replaced, since it never left. Where the manifest opened a new epoch, what the vault has not seen comes first.
 pub(crate) fn seal(
     sql: &Connection,
     record: &Record,
@@ -76,18 +76,12 @@ pub(crate) fn open_epoch(
     if !waits_for_epoch(sql, record, manifest.content(), vault)? {
         return Ok(0);
     }
-    if is_restored(sql, record, epoch)? {
-        bundles::owe_acknowledgement(sql, vault)?;
-    }
+    owe_for_epoch(sql, record, epoch, vault)?;
     let manifests = trust::published(record, sql)?;
     let mut contents = BTreeSet::new();
     for sent in dispatches::unseen(sql, vault)? {
         let dispatch = read_back(record, &manifests, vault, &sent)?;
-        if sent.epoch >= epoch {
-            continue;
-        }
-        if Role::for_kind(dispatch.kind).is_none() {
-            bundles::owe_acknowledgement(sql, vault)?;
+        if sent.epoch >= epoch || Role::for_kind(dispatch.kind).is_none() {
             continue;
         }
         // Of two epochs that were never seen, the later one holds what the earlier one held.
@@ -104,6 +98,25 @@ pub(crate) fn open_epoch(
         append(sql, record, manifest, signer, vault, content)?;
     }
     Ok(contents.len())
+}
+
+/// Notes that a vault's newest bundle is to be acknowledged in a new epoch: officers opened it because headquarters was restored, or
+/// what acknowledged that bundle was not seen.
+pub(crate) fn owe_for_epoch(
+    sql: &Connection,
+    record: &Record,
+    epoch: u64,
+    vault: &VaultName,
+) -> Result<(), Failure> {
+    let mut owed = is_restored(sql, record, epoch)?;
+    for sent in dispatches::unseen(sql, vault)? {
+        let kind: Kind = registry::parsed("kind", &sent.kind)?;
+        owed |= sent.epoch < epoch && Role::for_kind(kind).is_none();
+    }
+    match owed {
+        true => bundles::owe_acknowledgement(sql, vault),
+        false => Ok(()),
+    }
 }
 
 /// A dispatch as it was sent, from the record. The dispatch key may have changed since: the manifests say which it was.
@@ -167,7 +180,7 @@ fn append(
     let (bytes, fingerprint) = dispatch
         .seal(manifest.content(), &keyring::sign(signer))
         .map_err(failure::protocol)?;
-    record.replace(&record.dispatch(vault, epoch, dispatch.sequence), &bytes)?;
+    record.replace_uncommitted(&record.dispatch(vault, epoch, dispatch.sequence), &bytes)?;
     let sent = Sent {
         epoch,
         sequence: dispatch.sequence,

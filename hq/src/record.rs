@@ -1,18 +1,107 @@
 //! The record: every signed object as it was received or sent, whole. What is written here is never changed.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::{Failure, files};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, OfficerId, VaultName};
 
-use crate::{failure, home};
+use self::times::{Entry, Times, What};
+use crate::{clock, failure, home};
 
-/// Where the objects of a home are kept.
-pub(crate) struct Record(PathBuf);
+pub(crate) mod times;
+
+/// What keeping an object means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// It is written, and when it was is noted: headquarters.
+    Noted,
+    /// It is written.
+    Unnoted,
+    /// It is there already: a registry is made again from what is.
+    Frozen,
+}
+
+/// Where the objects of a home are kept; and what is to be noted of them once what the registry says of them lasts.
+pub(crate) struct Record(PathBuf, Manner, RefCell<Vec<Entry>>);
 
 impl Record {
+    /// That of headquarters.
     pub(crate) fn new(home: &Path) -> Self {
-        Self(home.join("record"))
+        Self(home.join("record"), Manner::Noted, RefCell::default())
+    }
+
+    /// That of an officer or auditor, who keeps nothing that a registry would have to be made from again.
+    pub(crate) fn unnoted(home: &Path) -> Self {
+        Self(home.join("record"), Manner::Unnoted, RefCell::default())
+    }
+
+    /// That of headquarters, to which nothing is added.
+    pub(crate) fn frozen(home: &Path) -> Self {
+        Self(home.join("record"), Manner::Frozen, RefCell::default())
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Notes what no object says.
+    pub(crate) fn note(&self, what: What) -> Result<(), Failure> {
+        match self.1 {
+            Manner::Noted => Times::of(&self.0).append(&what),
+            Manner::Unnoted | Manner::Frozen => Ok(()),
+        }
+    }
+
+    /// Notes when an object was kept, if a registry is made from it.
+    fn note_kept(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        self.kept(path, bytes)
+            .map_or(Ok(()), |what| self.note(what))
+    }
+
+    /// What is noted of an object, if a registry is made from it.
+    fn kept(&self, path: &Path, bytes: &[u8]) -> Option<What> {
+        let within = path.strip_prefix(&self.0).ok().and_then(Path::to_str);
+        let within = within.filter(|within| times::counts(within))?;
+        Some(What::Kept {
+            path: within.to_owned(),
+            digest: Fingerprint::of(bytes),
+        })
+    }
+
+    /// Notes what was kept for a transaction, now that it is committed: of one that was not, the file alone says nothing.
+    pub(crate) fn note_committed(&self) -> Result<(), Failure> {
+        let entries = self.2.take();
+        match self.1 {
+            Manner::Noted if !entries.is_empty() => Times::of(&self.0).append_all(&entries),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes of what is about to leave whatever the registry holds of it and nothing was noted of: who was killed between the
+    /// two. What is not noted never left.
+    pub(crate) fn expect_noted(&self, objects: &[(PathBuf, Vec<u8>)]) -> Result<(), Failure> {
+        if self.1 != Manner::Noted || objects.is_empty() {
+            return Ok(());
+        }
+        let times = Times::of(&self.0);
+        let noted: BTreeSet<_> = times
+            .read()?
+            .0
+            .into_iter()
+            .map(|entry| entry.what)
+            .collect();
+        let missing = objects
+            .iter()
+            .filter_map(|(path, bytes)| self.kept(path, bytes));
+        let time = clock::now_unix();
+        let missing: Vec<_> = missing
+            .filter(|what| !noted.contains(what))
+            .map(|what| Entry { time, what })
+            .collect();
+        times.append_all(&missing)
     }
 
     pub(crate) fn trust(&self, version: u64) -> PathBuf {
@@ -172,13 +261,37 @@ impl Record {
 
     /// Keeps an object. The same bytes again change nothing; other bytes in its place are a contradiction.
     pub(crate) fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        match self.put(path, bytes)? {
+            true => self.note_kept(path, bytes),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps what proves something against a vault, by the fingerprint of it; the same may prove another thing each time that it
+    /// comes, so that each time is noted.
+    pub(crate) fn keep_evidence(
+        &self,
+        vault: &VaultName,
+        fingerprint: &Fingerprint,
+        bytes: &[u8],
+    ) -> Result<(), Failure> {
+        let path = self.evidence(vault, &format!("{fingerprint}.cose"));
+        self.put(&path, bytes)?;
+        self.note_kept(&path, bytes)
+    }
+
+    /// Writes an object where none is. Returns whether it was not there.
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
+        if self.1 == Manner::Frozen {
+            return Ok(false);
+        }
         if let Some(folder) = path.parent() {
             home::make_folder(folder)?;
         }
         match files::write_new(path, bytes) {
             Err(error) if error.is_exists() => {
                 if self.read(path)? == bytes {
-                    Ok(())
+                    Ok(false)
                 } else {
                     Err(failure::home_corrupt(format!(
                         "{} holds another object",
@@ -186,12 +299,30 @@ impl Record {
                     )))
                 }
             }
-            other => Ok(other?),
+            other => Ok(other.map(|()| true)?),
         }
+    }
+
+    /// Writes an object that the registry does not have yet, in the place of one that it never had: it is noted with
+    /// [`Record::note_committed`].
+    pub(crate) fn replace_uncommitted(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        self.write(path, bytes)?;
+        let time = clock::now_unix();
+        let entry = self.kept(path, bytes).map(|what| Entry { time, what });
+        self.2.borrow_mut().extend(entry);
+        Ok(())
     }
 
     /// Writes an object in the place of one that never left this machine, or that it is the next version of.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        self.write(path, bytes)?;
+        self.note_kept(path, bytes)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        if self.1 == Manner::Frozen {
+            return Ok(());
+        }
         if let Some(folder) = path.parent() {
             home::make_folder(folder)?;
         }
@@ -215,4 +346,46 @@ const RECORD_FILE_BYTES_MAX: u64 = 64 << 20;
 
 fn short(fingerprint: &str) -> &str {
     fingerprint.get(..16).unwrap_or(fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_a_transaction_is_noted_when_that_is_over_or_when_it_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = VaultName {
+            site: "berlin".parse().unwrap(),
+            vault: "v1".parse().unwrap(),
+        };
+        let open = || Record::new(folder.path());
+        let noted = || -> Vec<u64> {
+            let (entries, _) = Times::of(open().folder()).read().unwrap();
+            entries.into_iter().map(|entry| entry.time).collect()
+        };
+        let dispatch = |record: &Record, sequence: u64| {
+            let path = record.dispatch(&vault, 1, sequence);
+            let keep = || record.replace_uncommitted(&path, b"sealed");
+            clock::at(sequence, keep).unwrap();
+            (path, b"sealed".to_vec())
+        };
+        // Of a transaction that failed, the file alone is there.
+        let failed = dispatch(&open(), 1);
+        assert!(failed.0.exists());
+        assert!(noted().is_empty());
+        let record = open();
+        let sealed = [dispatch(&record, 2), dispatch(&record, 3)];
+        assert!(noted().is_empty());
+        record.note_committed().unwrap();
+        record.note_committed().unwrap();
+        assert_eq!(noted(), [2, 3]);
+        // Whoever was killed right after the transaction noted nothing; what leaves is noted all the same, once.
+        let unnoted = dispatch(&open(), 4);
+        let leaving = [&sealed[..], &[unnoted]].concat();
+        for _ in 0..2 {
+            clock::at(9, || open().expect_noted(&leaving)).unwrap();
+            assert_eq!(noted(), [2, 3, 9]);
+        }
+    }
 }

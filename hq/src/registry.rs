@@ -6,7 +6,9 @@ use mintmark_console::{Exit, Failure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Savepoint, Transaction};
 
+use self::reached::Reached;
 use crate::failure;
+use crate::record::Record;
 
 pub(crate) mod accounts;
 pub(crate) mod bundles;
@@ -24,10 +26,12 @@ pub(crate) mod officers;
 pub(crate) mod open_units;
 pub(crate) mod orders;
 pub(crate) mod postings;
+pub(crate) mod reached;
 pub(crate) mod replays;
 pub(crate) mod restores;
 pub(crate) mod trust_manifests;
 pub(crate) mod vaults;
+mod whole;
 
 const SCHEMA: &str = include_str!("registry/schema.sql");
 const SCHEMA_VERSION: i64 = 10;
@@ -54,8 +58,9 @@ impl Registry {
     pub(crate) fn open(home: &Path) -> Result<Self, Failure> {
         let path = home.join(Self::FILE);
         if !path.exists() {
-            return Err(failure::home_corrupt("registry.sqlite is missing"));
+            return Err(failure::home_corrupt("registry.sqlite is missing").hint(failure::RECOVER));
         }
+        whole::expect_whole(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let sql = Connection::open_with_flags(path, flags).map_err(failure::sql)?;
         let version: i64 = sql
@@ -63,7 +68,8 @@ impl Registry {
             .map_err(failure::sql)?;
         // An empty file is a registry to SQLite; to us it is one whose content is gone.
         if version <= 0 {
-            return Err(failure::home_corrupt("registry.sqlite holds no registry"));
+            let broken = failure::home_corrupt("registry.sqlite holds no registry");
+            return Err(broken.hint(failure::RECOVER));
         }
         let carried_over = migrations::FIRST..SCHEMA_VERSION;
         if version != SCHEMA_VERSION && !carried_over.contains(&version) {
@@ -86,6 +92,7 @@ impl Registry {
                 .map_err(failure::sql)?;
             commit(transaction)?;
         }
+        Reached::expect(home, &registry.sql)?;
         Ok(registry)
     }
 
@@ -120,6 +127,21 @@ impl Registry {
     /// The same, within a transaction that may be under way.
     pub(crate) fn savepoint(&mut self) -> Result<Savepoint<'_>, Failure> {
         self.sql.savepoint().map_err(failure::sql)
+    }
+
+    /// Has nothing synced: what is made is worth nothing before it is whole, and whoever puts it into place syncs it.
+    pub(crate) fn unsynced(&self) -> Result<(), Failure> {
+        self.sql
+            .pragma_update(None, "synchronous", "OFF")
+            .map_err(failure::sql)
+    }
+
+    /// How many rows one of its tables has.
+    pub(crate) fn count(&self, table: &'static str) -> Result<u64, Failure> {
+        let query = format!("SELECT COUNT(*) FROM {table}");
+        self.sql
+            .query_row(&query, [], |row| row.get(0))
+            .map_err(failure::sql)
     }
 
     /// Begins what will not last: whatever is written before [`Registry::forget`] is as if it never was.
@@ -173,13 +195,20 @@ pub(crate) fn commit(transaction: Transaction<'_>) -> Result<(), Failure> {
     transaction.commit().map_err(failure::sql)
 }
 
+/// Ends a transaction, then has noted what was kept for it.
+pub(crate) fn commit_kept(transaction: Transaction<'_>, record: &Record) -> Result<(), Failure> {
+    commit(transaction)?;
+    record.note_committed()
+}
+
 /// Parses what the registry holds; what does not parse was not written by us.
 pub(crate) fn parsed<T: std::str::FromStr>(column: &str, text: &str) -> Result<T, Failure>
 where
     T::Err: std::fmt::Display,
 {
-    text.parse()
-        .map_err(|error| failure::home_corrupt(format!("registry, {column}: {error}")))
+    text.parse().map_err(|error| {
+        failure::home_corrupt(format!("registry, {column}: {error}")).hint(failure::RECOVER)
+    })
 }
 
 /// A P-256 key as the registry holds it.

@@ -24,7 +24,7 @@ struct Note {
     schema: u32,
     /// The newest dispatch epoch that this home is known to have had before the restore was declared.
     epoch: u64,
-    /// The fingerprint of the backup.
+    /// The fingerprint of the backup; of a registry that was made again, `recovery`.
     backup: String,
 }
 
@@ -59,6 +59,37 @@ pub(crate) fn note(home: &Path, epoch: u64, backup: &Fingerprint) -> Result<(), 
     write(home, &note)
 }
 
+/// Stands in the place of a backup's fingerprint where `hq recover` could not have everything back.
+const RECOVERY: &str = "recovery";
+
+/// Notes that a registry was made again without all that headquarters sent or received, and knows this epoch.
+pub(crate) fn note_recovery(home: &Path, epoch: u64) -> Result<(), Failure> {
+    let before = read(home)?;
+    let epoch = before.as_ref().map_or(0, |note| note.epoch).max(epoch);
+    let backup = before.map_or_else(|| RECOVERY.to_owned(), |note| note.backup);
+    write(
+        home,
+        &Note {
+            schema: 1,
+            epoch,
+            backup,
+        },
+    )
+}
+
+/// Everything was had back after all: what was noted because of a recovery, and of nothing else, is over.
+pub(crate) fn end_recovery(home: &Path) -> Result<(), Failure> {
+    match read(home)? {
+        Some(note) if note.backup == RECOVERY => {
+            let file = home.join(FILE);
+            std::fs::remove_file(&file).map_err(|error| {
+                failure::home_corrupt(format!("{} cannot be removed", file.display())).cause(error)
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The newest epoch that was not opened because of a restore; 0 if there was none.
 pub(crate) fn epoch(home: &Path) -> Result<u64, Failure> {
     Ok(read(home)?.map_or(0, |note| note.epoch))
@@ -84,11 +115,16 @@ pub(crate) fn expect_declared(home: &Home) -> Result<(), Failure> {
     if manifests.is_empty() || own_restore::declared(&manifests) > Some(note.epoch) {
         return Ok(());
     }
+    let what = match note.backup.as_str() {
+        RECOVERY => "the record of headquarters lacks something that it sent or received",
+        _ => "headquarters was put back from a backup",
+    };
     Err(failure::usage(
         "RESTORE-UNDECLARED",
-        "headquarters was put back from a backup, and officers have not declared that: what it sent and revoked since is \
-         forgotten, another dispatch of one of those numbers would be a fork at its vault, and what was revoked would count \
-         as good again",
+        format!(
+            "{what}, and officers have not declared that: what it sent and revoked since is forgotten, another dispatch of \
+             one of those numbers would be a fork at its vault, and what was revoked would count as good again"
+        ),
         "import the newest stick that went out, then `hq trust epoch`, its approvals, and `hq trust publish --media DIR`",
     ))
 }

@@ -18,9 +18,36 @@ use crate::{failure, own_restore, trust};
 /// The code of a CRL that is of before a declared restore.
 pub(crate) const FORGOTTEN: &str = "CRL-FORGOTTEN";
 
+/// The code of a root whose CRL is not here, as headquarters had forgotten it.
+pub(crate) const ROOT_FORGOTTEN: &str = "ROOT-FORGOTTEN";
+
+/// Whether the CRL of a root is here.
+pub(crate) fn is_here(home: &Home, root: &Root) -> bool {
+    let record = home.record();
+    record.root_crl_of(root.number).symlink_metadata().is_ok()
+}
+
+/// Says that it is not, and what to do.
+pub(crate) fn forgotten(root: &Root) -> Failure {
+    failure::usage(
+        ROOT_FORGOTTEN,
+        format!(
+            "root {} came back with a trust manifest that headquarters had forgotten, and neither its CRL nor what links it to \
+             the root before is here",
+            root.number
+        ),
+        "declare the restore with `hq trust epoch`; then `hq trust publish --media DIR --root-keys URI`, with the place of that \
+         root's key, makes both",
+    )
+}
+
 /// The newest CRL of a root.
 pub(crate) fn of(home: &Home, root: &Root) -> Result<Crl, Failure> {
     let record = home.record();
+    // That of the first root is there from the key ceremony on.
+    if root.number > 1 && !is_here(home, root) {
+        return Err(forgotten(root));
+    }
     let der = record.read(&record.root_crl_of(root.number))?;
     Crl::from_der(&der, &root.issuer).map_err(failure::home_corrupt)
 }
@@ -34,6 +61,45 @@ pub(crate) fn names(home: &Home, der: &[u8]) -> Result<bool, Failure> {
     let crl = of(home, root)?;
     let mut revoked = crl.revoked().iter();
     Ok(revoked.any(|revoked| revoked.serial == certificate.serial()))
+}
+
+/// The number of a root; and a serial on its CRL, in hexadecimal, or why that CRL is not here or cannot be read.
+pub(crate) type Forgotten = (u64, Result<String, Failure>);
+
+/// Serials on the CRLs of the roots that no revocation which headquarters knows of put there.
+pub(crate) fn forgotten_serials(home: &Home, sql: &Connection) -> Result<Vec<Forgotten>, Failure> {
+    let mut known = Vec::new();
+    for vault in vaults::all(sql)? {
+        let sealed = numbered::revocations(sql, &vault.name)?;
+        for device_ca in device_cas::granted(sql, &vault.name)? {
+            let (Some(der), Some(fingerprint)) = (&device_ca.certificate, device_ca.fingerprint())
+            else {
+                continue;
+            };
+            let target = Target::DeviceCa(fingerprint);
+            if sealed
+                .iter()
+                .any(|sealed| sealed.revocation.target == target)
+            {
+                let certificate = Certificate::from_der(der).map_err(failure::home_corrupt)?;
+                known.push(certificate.serial().to_vec());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for root in roots::all(home)? {
+        match of(home, &root) {
+            Ok(crl) => {
+                let revoked = crl.revoked().iter();
+                let forgotten = revoked.filter(|revoked| !known.contains(&revoked.serial));
+                found.extend(
+                    forgotten.map(|revoked| (root.number, Ok(hex::encode(&revoked.serial)))),
+                );
+            }
+            Err(failure) => found.push((root.number, Err(failure))),
+        }
+    }
+    Ok(found)
 }
 
 /// Has the root that certified a device CA sign its next CRL, with that one on it. Returns the CRL's number.
@@ -80,12 +146,18 @@ pub(crate) fn sign(
         }
     }
     let root = issuer.ok_or_else(|| failure::home_corrupt("a revocation names no device CA"))?;
-    let revoked: Vec<RevokedSerial> = revoked
+    let mut revoked: Vec<RevokedSerial> = revoked
         .into_iter()
         .filter(|(number, _)| *number == root.number)
         .map(|(_, revoked)| revoked)
         .collect();
     let before = of(home, root)?;
+    // What was revoked stays revoked, whatever the registry has forgotten.
+    for known in before.revoked() {
+        if revoked.iter().all(|revoked| revoked.serial != known.serial) {
+            revoked.push(known.clone());
+        }
+    }
     let manifests = trust::chain(home)?;
     if let Some(text) = warning(&before, &manifests) {
         console.warn_coded(FORGOTTEN, text);

@@ -3,22 +3,48 @@
 use std::path::Path;
 
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Failure};
+use mintmark_console::{Console, Failure, files};
 use mintmark_protocol::Error;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::trust::TrustManifest;
+use mintmark_protocol::media::MediaName;
+use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 use rusqlite::Connection;
 
 use crate::config::Role;
 use crate::home::Home;
 use crate::record::Record;
-use crate::registry::{self, trust_manifests};
+use crate::registry::trust_manifests;
 use crate::{clock, failure};
 
 /// The newest manifest of a home, in force or not; none at an HQ that has not published one.
 pub(crate) fn newest(home: &Home) -> Result<Option<Verified<TrustManifest>>, Failure> {
     Ok(chain(home)?.pop())
+}
+
+/// Pins the manifest of a file by the fingerprint that a person compared: with the one before it, if that stands in the same
+/// folder and this one needs it.
+pub(crate) fn pinned_beside(
+    file: &Path,
+    bytes: &[u8],
+    fingerprint: &Fingerprint,
+) -> Result<(Verified<TrustManifest>, Option<Vec<u8>>), Failure> {
+    struct Refused(Failure);
+    impl From<Error> for Refused {
+        fn from(error: Error) -> Self {
+            Self(failure::protocol(error))
+        }
+    }
+    let beside = |name: &MediaName| {
+        let beside = file.with_file_name(name.to_string());
+        match files::read_limited(beside, TRUST_BYTES_MAX as u64) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(Refused(error.into())),
+        }
+    };
+    let pinned = TrustManifest::pin_beside(bytes, fingerprint, beside);
+    pinned.map_err(|Refused(failure)| failure)
 }
 
 /// Every manifest from the pinned one on. One that this home is known to have had must still be there: without it, the
@@ -57,7 +83,7 @@ fn followed(home: &Home) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let record = home.record();
     let pin = home.config.pin.as_ref();
     let pin = pin.ok_or_else(|| failure::home_corrupt("config.toml pins no manifest"))?;
-    let fingerprint: Fingerprint = registry::parsed("pin", &pin.fingerprint)?;
+    let fingerprint: Fingerprint = pin.fingerprint.parse().map_err(failure::home_corrupt)?;
     let newest = record.newest_trust()?;
     let bytes = record.read(&record.trust(pin.version))?;
     let before = kept_before(&record, pin.version)?;

@@ -10,7 +10,7 @@ use mintmark_console::{Console, Exit, Failure};
 use mintmark_ledger::entry::Restored;
 use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
-use mintmark_protocol::encryption::{Opener, random};
+use mintmark_protocol::encryption::random;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{Fingerprint, Lineage, VaultName};
 use mintmark_protocol::log_tail::LogTail;
@@ -23,7 +23,7 @@ use crate::forks::FORK;
 use crate::home::Home;
 use crate::import::kept::Leaves;
 use crate::import::{let_in, records};
-use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
+use crate::keyring::{self, DISPATCH, Keyring};
 use crate::record::Record;
 use crate::registry::accounts::{self, Granted};
 use crate::registry::restores::{self, Restore};
@@ -74,6 +74,17 @@ pub(crate) fn take(
     bytes: &[u8],
     dry_run: bool,
 ) -> Result<Taken, Failure> {
+    clock::once(|| take_now(home, registry, ring, name, bytes, dry_run))
+}
+
+fn take_now(
+    home: &Home,
+    registry: &mut Registry,
+    ring: &Keyring<'_>,
+    name: &VaultName,
+    bytes: &[u8],
+    dry_run: bool,
+) -> Result<Taken, Failure> {
     let record = home.record();
     let vault = match let_in(&registry.sql, name)? {
         Ok(vault) => vault,
@@ -107,10 +118,7 @@ pub(crate) fn take(
     }
     let keep_evidence = || match dry_run {
         true => Ok(()),
-        false => record.keep(
-            &record.evidence(name, &format!("{fingerprint}.cose")),
-            bytes,
-        ),
+        false => record.keep_evidence(name, &fingerprint, bytes),
     };
     let taken_lineage = declaration.lineage == vault.lineage
         || declaration.lineage == vault.lineage_first
@@ -372,13 +380,8 @@ fn root_at(
     ring: &Keyring<'_>,
     size: u64,
 ) -> Result<Option<Fingerprint>, Failure> {
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     let mut tree = mintmark_ledger::merkle::Frontier::new();
     Leaves::new(sql, record, vault, opener).each(size, |leaf| tree.append(leaf))?;
     Ok((tree.size() == size).then(|| Fingerprint::new(tree.root())))
@@ -426,13 +429,8 @@ pub(crate) fn seal_owed(
     }
     let ring = Keyring::new(&home.config, console)?;
     let signer = ring.signer(DISPATCH)?;
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(&ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     let record = home.record();
     for (vault, restore) in owed {
         let first = restore.size.min(restore.held);

@@ -9,7 +9,6 @@ use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::dossier::{DeviceState, Dossier};
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
-use mintmark_protocol::media::MediaName;
 use mintmark_protocol::receipt::{Receipt, log_name};
 use mintmark_protocol::report::Report;
 use mintmark_protocol::status::{Status, VaultStatus};
@@ -18,7 +17,7 @@ use p256::PublicKey;
 
 use crate::dossier::Entries;
 use crate::import::records::untrusted;
-use crate::{failure, identity};
+use crate::{failure, identity, trust};
 
 /// What is said of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,16 +97,7 @@ impl Trusted {
         let mut expected = *fingerprint;
         let mut manifests = Vec::new();
         loop {
-            let beside = |name: &MediaName| {
-                let beside = file.with_file_name(name.to_string());
-                match files::read_limited(beside, TRUST_BYTES_MAX as u64) {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(error) if error.is_missing() => Ok(None),
-                    Err(error) => Err(Refused(error.into())),
-                }
-            };
-            let pinned = TrustManifest::pin_beside(&bytes, &expected, beside);
-            let (manifest, before) = pinned.map_err(|Refused(failure)| failure)?;
+            let (manifest, before) = trust::pinned_beside(file, &bytes, &expected)?;
             let previous = manifest.content().previous;
             manifests.push(manifest);
             match (before, previous) {
@@ -361,13 +351,4 @@ pub(crate) struct Found {
     pub(crate) verdict: Verdict,
     pub(crate) state: Option<DeviceState>,
     pub(crate) vault: Option<VaultName>,
-}
-
-/// Why a manifest is not believed.
-struct Refused(Failure);
-
-impl From<mintmark_protocol::Error> for Refused {
-    fn from(error: mintmark_protocol::Error) -> Self {
-        Self(failure::protocol(error))
-    }
 }

@@ -7,12 +7,12 @@ use mintmark_console::files::{EntryKind, Folder};
 use mintmark_protocol::Error;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::envelope::{Kind, Verified};
-use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::media::{MEDIA_FOLDER, MediaName};
 use mintmark_protocol::trust::TrustManifest;
 use rusqlite::Connection;
 
-use crate::clock::now_unix;
+use crate::clock::{self, now_unix};
 use crate::import::records::untrusted;
 use crate::record::Record;
 use crate::registry::drafts::{self, Draft, State};
@@ -128,11 +128,7 @@ pub(crate) fn take(
     let Some(draft) = drafts::by_fingerprint(&registry.sql, &fingerprint)? else {
         // What is damaged is refused as that.
         expect_signed(&registry.sql, record, &approval)?;
-        return Err(failure::usage(
-            "DRAFT-UNKNOWN",
-            format!("this approves something that was not drafted here ({fingerprint})"),
-            "the draft may have been changed after it was read; have the officer sign the one that HQ lists",
-        ));
+        return Err(not_drafted(&fingerprint));
     };
     let text = fingerprint.to_string();
     let mut collected = approvals::collected(&registry.sql, record, &draft)?;
@@ -175,11 +171,7 @@ pub(crate) fn take(
         });
     };
     if approval.signature_count() != 1 {
-        return Err(failure::refused(
-            "APPROVAL-COUNT",
-            "an approval bears one officer's signature",
-            "give the files that `hq approval sign` wrote, one by one",
-        ));
+        return Err(not_of_one());
     }
     let counted = approvals::tally(&before, &judges)?;
     let was_there = drafts::approvers(&registry.sql, &fingerprint)?.contains(&officer);
@@ -194,14 +186,7 @@ pub(crate) fn take(
         return Ok(Collected::already(draft, Some(officer)));
     }
     let now = now_unix();
-    if draft.approve_until <= now {
-        let until = mintmark_console::time::rfc3339(draft.approve_until);
-        return Err(failure::refused(
-            "DRAFT-EXPIRED",
-            format!("`{}` could be approved until {until}", draft.id),
-            "draft it again",
-        ));
-    }
+    expect_not_over(&draft, now)?;
     if dry_run {
         return Ok(Collected {
             id: draft.id,
@@ -219,7 +204,7 @@ pub(crate) fn take(
         both.collect(&approval).map_err(failure::protocol)?;
         kept = both.to_bytes().map_err(failure::protocol)?;
     }
-    record.replace(&path, &kept)?;
+    clock::at(now, || record.replace(&path, &kept))?;
     let transaction = registry.transaction()?;
     drafts::approve(&transaction, &fingerprint, &officer, now)?;
     registry::commit(transaction)?;
@@ -229,6 +214,71 @@ pub(crate) fn take(
         new: true,
         state: State::Open,
     })
+}
+
+/// Takes in what is kept of an officer's approval of a draft: by the key of one manifest, or by those of two. It was judged when it came.
+pub(crate) fn take_kept(
+    registry: &mut Registry,
+    record: &Record,
+    manifest: Option<&Verified<TrustManifest>>,
+    bytes: &[u8],
+) -> Result<(), Failure> {
+    let kept = Proposal::read(bytes, PROPOSAL_BYTES_MAX).map_err(untrusted)?;
+    if kept.signature_count() == 1 {
+        return take(registry, record, manifest, bytes, false).map(drop);
+    }
+    let (fingerprint, now) = (kept.fingerprint(), now_unix());
+    let draft = drafts::by_fingerprint(&registry.sql, &fingerprint)?;
+    let draft = draft.ok_or_else(|| not_drafted(&fingerprint))?;
+    // The same body to the byte, or it is not an approval of this draft.
+    let mut collected = approvals::collected(&registry.sql, record, &draft)?;
+    collected.collect(&kept).map_err(failure::protocol)?;
+    if draft.state != State::Open {
+        return Ok(());
+    }
+    expect_not_over(&draft, now)?;
+    // Of the one officer whose file it is; who else signed what is in it has a file of their own.
+    let (text, role) = (fingerprint.to_string(), approvals::role(draft.kind)?);
+    let mut is_named = false;
+    for judge in approvals::judges(&kept, manifest)? {
+        for officer in kept.known_approvers(&judge, role).map_err(untrusted)? {
+            let path = record.approval(&draft.id, &text, &officer);
+            if record.read(&path).is_ok_and(|there| there == bytes) {
+                drafts::approve(&registry.sql, &fingerprint, &officer, now)?;
+                is_named = true;
+            }
+        }
+    }
+    if is_named { Ok(()) } else { Err(not_of_one()) }
+}
+
+fn not_drafted(fingerprint: &Fingerprint) -> Failure {
+    failure::usage(
+        "DRAFT-UNKNOWN",
+        format!("this approves something that was not drafted here ({fingerprint})"),
+        "the draft may have been changed after it was read; have the officer sign the one that HQ lists",
+    )
+}
+
+fn not_of_one() -> Failure {
+    failure::refused(
+        "APPROVAL-COUNT",
+        "an approval bears one officer's signature",
+        "give the files that `hq approval sign` wrote, one by one",
+    )
+}
+
+/// Refuses what comes when its draft can be approved no more.
+fn expect_not_over(draft: &Draft, now: u64) -> Result<(), Failure> {
+    if now < draft.approve_until {
+        return Ok(());
+    }
+    let until = mintmark_console::time::rfc3339(draft.approve_until);
+    Err(failure::refused(
+        "DRAFT-EXPIRED",
+        format!("`{}` could be approved until {until}", draft.id),
+        "draft it again",
+    ))
 }
 
 /// The approvals that a path means: the file itself, those in a folder, or those on a stick. On a stick names tell; in

@@ -1,6 +1,7 @@
 use mintmark_keys::{KeyUri, Prompt, Purpose};
 
 use super::*;
+use crate::drafting::{self, Subject};
 use crate::registry::Registry;
 
 #[test]
@@ -31,10 +32,10 @@ fn what_is_drafted_twice_within_one_second_is_one_draft_and_is_open() {
         state: State::Open,
     };
     let keep = |output: &str| {
-        let gone = supersede_open(&registry.sql, &draft()).unwrap();
+        let gone = drafting::note(&registry.sql, &draft(), &Subject::Trust).unwrap();
         let output = folder.path().join(output);
         let draft = (&proposal, &draft());
-        keep_draft(&registry.sql, &record, draft, &*dispatch, Some(&output)).unwrap();
+        keep_draft(&record, draft, &*dispatch, Some(&output)).unwrap();
         gone.len()
     };
     let expect_one_open = || {
@@ -49,13 +50,6 @@ fn what_is_drafted_twice_within_one_second_is_one_draft_and_is_open() {
     expect_one_open();
     // What was published is not drafted again.
     drafts::set_state(&registry.sql, &proposal.fingerprint(), State::Sealed).unwrap();
-    let sealed = draft();
-    let again = keep_draft(
-        &registry.sql,
-        &record,
-        (&proposal, &sealed),
-        &*dispatch,
-        None,
-    );
-    assert_eq!(again.unwrap_err().code, "REGISTRY-FAILED");
+    let again = drafting::note(&registry.sql, &draft(), &Subject::Trust);
+    assert_eq!(again.map(drop).unwrap_err().code, "REGISTRY-CONTRADICTED");
 }

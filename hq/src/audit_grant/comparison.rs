@@ -8,8 +8,8 @@ use mintmark_protocol::audit_grant::AuditGrant;
 use mintmark_protocol::identifier::SiteId;
 use serde_json::Value;
 
-use super::applied::inconsistent;
 use super::partial::Partial;
+use crate::applied::inconsistent;
 use crate::report::period::{Day, Period};
 
 /// How far two clocks may be apart before somebody is told.

@@ -76,6 +76,12 @@ struct Gathering<'a> {
     drafts: BTreeSet<Fingerprint>,
 }
 
+/// The vaults that a grant would be of.
+pub(crate) fn planned(home: &Home, scope: &Scope) -> Result<Vec<VaultName>, Failure> {
+    let vaults = granted_vaults(&home.registry()?.sql, scope)?;
+    Ok(vaults.into_iter().map(|vault| vault.name).collect())
+}
+
 /// Writes a grant for an auditor.
 pub(crate) fn grant(
     home: &Home,
@@ -165,7 +171,9 @@ pub(crate) fn grant(
     writer.item(&message)?;
     let parts = parts.into_iter();
     let count = parts.len();
+    let progress = console.progress("writing the grant", Some(count as u64));
     for (part, source) in parts {
+        progress.advance(1);
         match source {
             Source::Trust => {}
             Source::Memory(bytes) => writer.item(&bytes)?,
@@ -180,6 +188,7 @@ pub(crate) fn grant(
         }
     }
     writer.finish()?;
+    progress.finish();
     Ok(Granted {
         fingerprint,
         made_at,
@@ -303,21 +312,13 @@ impl Gathering<'_> {
 
     /// What officers approved, with the approvals of those who could give one.
     fn order(&self, fingerprint: &Fingerprint) -> Result<Vec<u8>, Failure> {
-        let missing = || failure::home_corrupt(format!("no officers approved {fingerprint}"));
-        let draft = drafts::by_fingerprint(self.sql, fingerprint)?.ok_or_else(missing)?;
-        let role = approvals::role(draft.kind)?;
-        for manifest in self.manifests.iter().rev().map(Verified::content) {
-            let mut proposal = approvals::collected(self.sql, self.record, &draft)?;
-            proposal.retain_holders(std::slice::from_ref(manifest), role);
-            if proposal.approved(manifest, role).is_ok() {
-                let opened = self
-                    .recorder
-                    .open(|opener| proposal.plaintext(Some(opener)).map(drop));
-                opened.map_err(failure::protocol)?;
-                return proposal.to_bytes().map_err(failure::protocol);
-            }
-        }
-        Err(missing())
+        let proposal =
+            approvals::approved_once(self.sql, self.record, self.manifests, fingerprint)?;
+        let opened = self
+            .recorder
+            .open(|opener| proposal.plaintext(Some(opener)).map(drop));
+        opened.map_err(failure::protocol)?;
+        proposal.to_bytes().map_err(failure::protocol)
     }
 
     /// Opens what a dispatch brings.

@@ -165,7 +165,7 @@ mod tests {
     use p256::SecretKey;
 
     use super::*;
-    use crate::keyring::{AUDIT, Keyring};
+    use crate::keyring::Keyring;
 
     fn key(number: u8) -> SecretKey {
         SecretKey::from_slice(&[number; 32]).unwrap()
@@ -223,13 +223,8 @@ mod tests {
         let granted = GrantedKeys::new(&grant, Agreed::new(&grant).unwrap());
         let console = Console::new("hq", &GlobalOptions::default());
         let ring = Keyring::of_auditor(AuditorKeys::opened(granted), &console);
-        let audit = ring.agreement(AUDIT).unwrap();
-        let agree = keyring::agree(&*audit);
-        let opener = Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(&ring),
-        };
+        let audit = ring.audit().unwrap();
+        let opener = audit.opener();
         assert!(!ring.public_keys().contains(&auditor));
         Segment::open(&file, &facts, &vault, "b-1", opener).unwrap();
     }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use mintmark_console::home::expect_free;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::KeyUri;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
@@ -17,14 +18,14 @@ use mintmark_protocol::trust::TrustManifest;
 use p256::PublicKey;
 use serde_json::Value;
 
-use super::applied::{Applying, SaidHeld, vault_of};
 use super::comparison;
 use super::container::Reader;
 use super::cut;
 use super::keys::{self, AuditorKeys, GrantedKeys};
 use super::partial::Partial;
+use crate::applied::{Applying, SaidHeld, vault_of};
 use crate::config::{Auditor, Config, Pin, Role};
-use crate::home::{Home, Making};
+use crate::home::Home;
 use crate::import::{Importer, Taken, records};
 use crate::keyring::Keyring;
 use crate::registry::{Registry, trust_manifests, vaults};
@@ -99,7 +100,7 @@ pub(crate) fn receive(
     path: &Path,
     console: &Console,
 ) -> Result<Received, Failure> {
-    Home::expect_free(path)?;
+    expect_free(path)?;
     let opened = Opened::new(file, known, uri, console)?;
     let newest = opened.manifests.last().map(Verified::content);
     let newest = newest.ok_or_else(|| opened.reader.damaged("it has no trust manifest"))?;
@@ -125,11 +126,11 @@ pub(crate) fn receive(
         }),
         changes: Vec::new(),
     };
-    let making = Making::begin(path)?;
+    let making = Home::begin(path)?;
     Registry::create(making.folder())?;
-    let record = crate::record::Record::new(making.folder());
+    let record = crate::record::Record::unnoted(making.folder());
     record.keep(&record.audit_grant(), &opened.message)?;
-    making.configure(&config)?;
+    Home::configure(making.folder(), &config)?;
     let received = fill(opened, making.folder(), console)?;
     making.place()?;
     Ok(received)
@@ -164,9 +165,12 @@ fn fill(opened: Opened, folder: &Path, console: &Console) -> Result<Received, Fa
         differences: Vec::new(),
         acknowledgements: 0,
     };
+    let progress = console.progress("verifying the grant", Some(grant.parts.len() as u64));
     for at in 0..grant.parts.len() {
         filling.part(at)?;
+        progress.advance(1);
     }
+    progress.finish();
     if filling.manifests.len() != manifests.len() {
         return Err(filling.damaged("it does not list every trust manifest that it has"));
     }

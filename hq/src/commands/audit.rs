@@ -101,7 +101,8 @@ impl Audit {
     /// Whether it changes nothing, whatever becomes of its output.
     pub(super) fn only_looks(&self) -> bool {
         match self {
-            Self::Key { .. } | Self::Grant(_) => false,
+            Self::Key { .. } => false,
+            Self::Grant(grant) => grant.dry_run,
             Self::Verify { file, .. } => !is_grant(file),
             Self::List { .. } | Self::Show { .. } | Self::Fork { .. } | Self::Log { .. } => true,
         }

@@ -47,7 +47,7 @@ pub(super) fn run(
         signer: *signer.public_key(),
         log: None,
     };
-    plan.seal(subject, items, &keyring::sign(&*signer), console)
+    plan.seal(subject, items, &keyring::sign(&*signer), None, console)
         .map_err(with_keys)
 }
 

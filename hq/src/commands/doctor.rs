@@ -138,11 +138,13 @@ fn registry(home: &Home, checks: &mut Vec<Check>) {
             (Some("ok"), None) => Ok(()),
             (Some("ok"), Some(table)) => Err(failure::home_corrupt(format!(
                 "registry.sqlite: a row of {table} names one that is not there"
-            ))),
+            ))
+            .hint(failure::RECOVER)),
             (said, _) => Err(failure::home_corrupt(format!(
                 "registry.sqlite: {}",
                 said.unwrap_or("it says nothing")
-            ))),
+            ))
+            .hint(failure::RECOVER)),
         }
     });
     checks.push(match found {

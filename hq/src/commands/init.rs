@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mintmark_console::home::expect_free;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files};
 use mintmark_keys::{KeyUri, Purpose, UnparsedKeyUri};
@@ -18,6 +19,7 @@ use crate::config::{Config, KeyUris, Role, absolute};
 use crate::home::Home;
 use crate::keyring::{self, Keyring};
 use crate::record::Record;
+use crate::record::times::What;
 use crate::registry::Registry;
 use crate::roots::ROOT_CRL_DAYS;
 use crate::{failure, home};
@@ -67,7 +69,7 @@ impl Init {
             ));
         }
         let escrow = escrow_key(&self.escrow_key)?;
-        Home::expect_free(&path)?;
+        expect_free(&path)?;
         let stores = self.stores()?;
         let uris = stores.uris(console);
         if self.dry_run {
@@ -120,10 +122,17 @@ impl Init {
         Home::create(&path, &config, |part| {
             Registry::create(part)?;
             let registry = Registry::open(part)?;
-            registry.set("escrow_key", &hex::encode(escrow.to_sec1_bytes()))?;
-            registry.set("root_certificate", &hex::encode(&root))?;
             let record = Record::new(part);
             home::make_folder(&part.join("record"))?;
+            let escrow = hex::encode(escrow.to_sec1_bytes());
+            for (name, value) in [
+                ("escrow_key", escrow),
+                ("root_certificate", hex::encode(&root)),
+            ] {
+                registry.set(name, &value)?;
+                let name = name.to_owned();
+                record.note(What::Fact { name, value })?;
+            }
             record.keep(&record.root_crl(), &crl)
         })?;
 

@@ -11,7 +11,7 @@ use crate::import::RefusedThere;
 mod export;
 mod import;
 mod inspect;
-mod manifests;
+pub(crate) mod manifests;
 pub(crate) mod stick;
 
 /// How many files that did not go well are explained before the rest is only counted.

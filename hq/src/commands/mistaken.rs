@@ -27,7 +27,6 @@ pub(super) const NEIGHBOUR: Neighbour = Neighbour {
         "serve",
         "log prune",
         "rotate",
-        "recover",
         "clock confirm",
     ],
 };

@@ -12,9 +12,10 @@ use mintmark_protocol::key::thumbprint;
 use mintmark_protocol::officer::{OFFICER_REQUEST_BYTES_MAX, OfficerRequest};
 use mintmark_protocol::trust::{Officer as ListedOfficer, Role};
 
-use crate::clock::now_unix;
+use crate::clock::{self, now_unix};
 use crate::home::Home;
 use crate::keyring::{self, OFFICER_AGREE, OFFICER_SIGN};
+use crate::record::times::What;
 use crate::registry;
 use crate::registry::officers::{self, AddedOfficer};
 use crate::{failure, trust};
@@ -230,64 +231,52 @@ fn add(
         console.note(format!("officer `{}` is listed already", request.id));
         return say_officer(&home, listed, console);
     }
-    let mut officer = ListedOfficer {
-        id: request.id.clone(),
-        signing_keys: vec![request.signing_key],
-        agreement_key: request.agreement_key,
-        roles,
-    };
+    let id = request.id.clone();
+    let (before, adds_key) = (
+        listed.map(|listed| &listed.officer),
+        manner == Manner::AddKey,
+    );
+    let asked = (request, fingerprint);
+    let added = AddedOfficer::new(asked, roles, before, adds_key, now_unix());
     match (manner, listed) {
-        (Manner::New, None) | (Manner::Replace, Some(_)) => {}
+        (Manner::New, None) | (Manner::Replace | Manner::AddKey, Some(_)) => {}
         (Manner::New, Some(_)) => {
             return Err(failure::usage(
                 "OFFICER-EXISTS",
-                format!(
-                    "officer `{}` is listed already, with other keys or roles",
-                    request.id
-                ),
+                format!("officer `{id}` is listed already, with other keys or roles"),
                 "give --replace if these take the place of the officer's own, or --add-key if the officer has both; \
                  another person needs another name",
             ));
         }
-        (Manner::AddKey, Some(listed)) => {
-            officer.agreement_key = listed.officer.agreement_key;
-            officer
-                .signing_keys
-                .clone_from(&listed.officer.signing_keys);
-            if !officer.signing_keys.contains(&request.signing_key) {
-                officer.signing_keys.push(request.signing_key);
-            }
-            if officer.signing_keys.len() > SIGNING_KEYS_MAX {
-                return Err(failure::usage(
-                    "OFFICER-KEYS",
-                    format!("an officer signs with {SIGNING_KEYS_MAX} keys at most"),
-                    "list the ones in use anew, with --replace and then --add-key",
-                ));
-            }
-        }
         (_, None) => {
             return Err(failure::usage(
                 "OFFICER-UNKNOWN",
-                format!("no officer `{}` is listed", request.id),
+                format!("no officer `{id}` is listed"),
                 "check the name in the request; a new officer is added without --replace and --add-key",
             ));
         }
     }
-    let file = home
-        .record()
-        .officer_request(&officer.id, &fingerprint.to_string());
-    let added = AddedOfficer {
-        officer,
-        key_store: request.key_store,
-        request_fingerprint: fingerprint.to_string(),
-        added_at: now_unix(),
-        removed_at: None,
-    };
+    if added.officer.signing_keys.len() > SIGNING_KEYS_MAX {
+        return Err(failure::usage(
+            "OFFICER-KEYS",
+            format!("an officer signs with {SIGNING_KEYS_MAX} keys at most"),
+            "list the ones in use anew, with --replace and then --add-key",
+        ));
+    }
+    let file = home.record().officer_request(&id, &fingerprint.to_string());
     if dry_run {
         console.note("would list the officer with the next trust manifest (--dry-run)");
         return say_officer(&home, &added, console);
     }
-    home.record().keep(&file, &bytes)?;
+    let record = home.record();
+    record.keep(&file, &bytes)?;
+    let listed = What::Listed {
+        officer: added.officer.id.clone(),
+        request: *fingerprint,
+        adds_key,
+        roles: added.officer.roles.iter().copied().collect(),
+    };
+    clock::at(added.added_at, || record.note(listed))?;
     let transaction = registry.transaction()?;
     officers::add(&transaction, &added)?;
     registry::commit(transaction)?;
@@ -454,6 +443,10 @@ fn remove(
         confirm,
     )?;
     let now = now_unix();
+    let removed = What::Removed {
+        officer: name.clone(),
+    };
+    clock::at(now, || home.record().note(removed))?;
     officers::remove(&registry.sql, name, now)?;
     added.removed_at = Some(now);
     console.note("the officer stays in force until the next trust manifest: run `hq trust draft`");

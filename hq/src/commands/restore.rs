@@ -36,7 +36,6 @@ fn finish(placing: &Placing, opened: &Opened) -> Result<(), Failure> {
         return Err(failure::home_corrupt("config.toml is not of headquarters"));
     }
     placing.folder("record")?;
-    placing.file("lock", b"")?;
     let registry = Registry::open(placing.path())?;
     let record = Record::new(placing.path());
     let manifests = trust::published(&record, &registry.sql)?;

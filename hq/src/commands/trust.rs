@@ -20,7 +20,7 @@ use crate::{failure, trust};
 
 mod draft;
 mod pin;
-mod publish;
+pub(crate) mod publish;
 
 /// Trust manifests: who may sign what.
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,9 @@ pub(super) enum Trust {
         /// will not follow.
         #[arg(long)]
         no_root_link: bool,
+        /// Where the key of the newest root is, if that came back with a manifest that headquarters had forgotten.
+        #[arg(long, value_name = "URI")]
+        root_keys: Option<UnparsedKeyUri>,
         #[command(flatten)]
         confirmation: Confirmation,
         /// Say what would happen and change nothing.
@@ -84,11 +87,14 @@ impl Trust {
             Self::Publish {
                 media,
                 no_root_link,
+                root_keys,
                 confirmation,
                 dry_run,
             } => {
+                let root_keys = root_keys.map(|uri| uri.parse()).transpose();
                 let publishing = publish::Publishing {
                     root_link: !no_root_link,
+                    root_keys: root_keys.map_err(failure::keys)?,
                     confirmation,
                     dry_run,
                 };

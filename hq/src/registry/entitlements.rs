@@ -146,34 +146,34 @@ pub(crate) fn send(
 /// Notes that what was sent is not in force: the vault refused it. It is a draft again, and what was sent before is what
 /// is granted.
 pub(crate) fn take_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    let changed = sql.execute(
+    become_so(
+        sql,
+        draft,
         "UPDATE entitlements SET state = 'draft' WHERE draft = ?1 AND state = 'sent'",
-        [draft.to_string()],
-    );
-    if changed.map_err(failure::sql)? > 0 {
-        grant_newest(sql, draft)?;
-    }
-    Ok(())
+    )
 }
 
 /// Takes that back: it is in force all the same.
 pub(crate) fn put_back(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    let changed = sql.execute(
+    become_so(
+        sql,
+        draft,
         "UPDATE entitlements SET state = 'sent' WHERE draft = ?1 AND state = 'draft'",
-        [draft.to_string()],
-    );
-    if changed.map_err(failure::sql)? > 0 {
-        grant_newest(sql, draft)?;
-    }
-    Ok(())
+    )
 }
 
 /// Notes that the vault did not accept what it was sent: what it was sent before is what is granted.
 pub(crate) fn refuse(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
-    let changed = sql.execute(
+    become_so(
+        sql,
+        draft,
         "UPDATE entitlements SET state = 'refused', approvers = NULL WHERE draft = ?1 AND state = 'sent'",
-        [draft.to_string()],
-    );
+    )
+}
+
+/// Changes the state of what was drafted, and what is granted with it.
+fn become_so(sql: &Connection, draft: &Fingerprint, update: &'static str) -> Result<(), Failure> {
+    let changed = sql.execute(update, [draft.to_string()]);
     if changed.map_err(failure::sql)? > 0 {
         grant_newest(sql, draft)?;
     }

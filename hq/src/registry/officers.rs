@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use mintmark_console::Failure;
-use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::identifier::{Fingerprint, OfficerId};
+use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::trust::{Officer, Role};
 use p256::PublicKey;
 use rusqlite::{Connection, Row, params};
@@ -18,6 +19,39 @@ pub(crate) struct AddedOfficer {
     pub(crate) request_fingerprint: String,
     pub(crate) added_at: u64,
     pub(crate) removed_at: Option<u64>,
+}
+
+impl AddedOfficer {
+    /// By an officer's request, and with these roles. The new keys take the place of those that were listed `before`, or, where
+    /// `adds_key` says so, the signing key stands beside them.
+    pub(crate) fn new(
+        (request, fingerprint): (OfficerRequest, &Fingerprint),
+        roles: BTreeSet<Role>,
+        before: Option<&Officer>,
+        adds_key: bool,
+        now: u64,
+    ) -> Self {
+        let mut officer = Officer {
+            id: request.id,
+            signing_keys: vec![request.signing_key],
+            agreement_key: request.agreement_key,
+            roles,
+        };
+        if let Some(before) = before.filter(|_| adds_key) {
+            officer.agreement_key = before.agreement_key;
+            officer.signing_keys.clone_from(&before.signing_keys);
+            if !officer.signing_keys.contains(&request.signing_key) {
+                officer.signing_keys.push(request.signing_key);
+            }
+        }
+        Self {
+            officer,
+            key_store: request.key_store,
+            request_fingerprint: fingerprint.to_string(),
+            added_at: now,
+            removed_at: None,
+        }
+    }
 }
 
 /// Adds an officer, or lists other keys and roles of one who was added before.

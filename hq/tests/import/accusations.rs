@@ -5,6 +5,7 @@ use mintmark_ledger::serial::{Serial, serial_of};
 use serde_json::json;
 
 use super::beyond_measure::said;
+use super::recovery::comes_back;
 use super::support::{Hq, Vault, csr};
 
 /// A headquarters that knows of two devices of berlin's, A0 and A1, with the keys 0 and 1.
@@ -41,6 +42,7 @@ fn a_request_that_was_made_up_with_anothers_key_leaves_that_device_good() {
     assert!(codes.contains(&"DUPLICATE-KEY".to_owned()), "{codes:?}");
     assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
     assert_eq!(said(&hq, "L0").0, 1);
+    comes_back(&hq);
 }
 
 #[test]
@@ -53,6 +55,7 @@ fn a_device_is_good_whose_key_another_vault_made_up_a_request_with_before() {
     assert_eq!(hq.import_one(&berlin.report(&hq.path("two"))).0, 1);
     assert_eq!(said(&hq, "A7"), (0, json!([]), json!("good")));
     assert_eq!(said(&hq, "L0").0, 1);
+    comes_back(&hq);
 }
 
 /// Has a vault certify a device of its own with the serial of another vault's.
@@ -88,6 +91,7 @@ fn a_unit_that_was_never_granted_accuses_no_other_vaults_device_by_its_serial() 
     for device in ["A0", "A1"] {
         assert_eq!(said(&hq, device), (0, json!([]), json!("good")), "{device}");
     }
+    comes_back(&hq);
 }
 
 #[test]
@@ -101,6 +105,7 @@ fn a_unit_that_was_never_granted_accuses_none_when_another_vault_has_its_key_lat
     for device in ["A0", "A1", "A7"] {
         assert_eq!(said(&hq, device), (0, json!([]), json!("good")), "{device}");
     }
+    comes_back(&hq);
 }
 
 #[test]
@@ -111,6 +116,7 @@ fn anothers_serial_in_a_certificate_says_nothing_of_the_device_that_has_it() {
     with_serial_of(&mut lyon, &spent);
     assert_eq!(hq.import_one(&lyon.report(&hq.path("lyon"))).0, 1);
     assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
+    comes_back(&hq);
 }
 
 #[test]
@@ -132,6 +138,7 @@ fn anothers_serial_in_a_finding_beyond_those_kept_says_nothing_of_the_device_tha
     );
     assert_eq!(said(&hq, "A1"), (0, json!([]), json!("good")));
     assert_eq!(said(&hq, "L0").0, 1);
+    comes_back(&hq);
 }
 
 #[test]
@@ -145,4 +152,5 @@ fn one_key_in_devices_of_two_vaults_is_said_of_both() {
         assert_eq!(said(&hq, device), accused, "{device}");
     }
     assert_eq!(said(&hq, "A0"), (0, json!([]), json!("good")));
+    comes_back(&hq);
 }

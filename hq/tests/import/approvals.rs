@@ -14,6 +14,7 @@ use p256::ecdsa::Signature;
 use p256::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
 
+use super::recovery::comes_back;
 use super::support::{Hq, Vault, key, manifest};
 
 fn public(number: u64) -> PublicKey {
@@ -118,6 +119,7 @@ fn a_grant_for_keys_that_the_vault_did_not_ask_with_is_not_signed() {
     other.request_fingerprint = Fingerprint::of(b"another request");
     let (exit, code, _) = signs(&hq, &other);
     assert_eq!((exit, code.as_str()), (1, "FINGERPRINT-MISMATCH"));
+    comes_back(&hq);
 }
 
 #[test]
@@ -145,6 +147,7 @@ fn the_words_of_a_manifest_name_every_key_and_what_it_changes() {
             assert!(words.contains(&shown), "{shown} is missing in:\n{words}");
         }
     }
+    comes_back(&hq);
 }
 
 #[test]
@@ -209,6 +212,7 @@ fn the_approval_of_an_officer_who_left_since_does_not_block_the_draft() {
         "{}",
         run.stderr
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -253,6 +257,7 @@ fn a_grant_whose_certificates_are_not_those_of_its_vault_is_not_signed() {
         let found = (exit, code.as_str());
         assert_eq!(found, (1, "GRANT-MISMATCH"), "{at}: {words}");
     }
+    comes_back(&hq);
 }
 
 #[test]
@@ -292,4 +297,5 @@ validity_days = 100
     ] {
         assert!(words.contains(shown), "{shown} is missing in:\n{words}");
     }
+    comes_back(&hq);
 }

@@ -6,6 +6,7 @@ use mintmark_ledger::entry::{Body, Refused};
 use mintmark_protocol::bundle::{Bundle, DispatchSeen};
 use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
+use super::recovery::comes_back;
 use super::support::{Change, Hq, Run, Vault, csr, run_in};
 
 /// A headquarters that holds one bundle of a vault, which has gone on since.
@@ -43,6 +44,7 @@ fn refused(hq: &Hq, stick: &std::path::Path, code: &str, finding: &str) {
         kept.into_iter()
             .any(|name| name.to_string_lossy().ends_with(".cose"))
     );
+    comes_back(hq);
 }
 
 #[test]
@@ -247,6 +249,7 @@ fn a_checkpoint_of_another_time_is_found_and_imported() {
     let stick = vault.report_changed(&hq.path("second"), change);
     assert_eq!(hq.import_one(&stick).0, 1);
     assert_eq!(hq.findings()[0].0, "CHECKPOINT-TIME");
+    comes_back(&hq);
 }
 
 #[test]
@@ -265,4 +268,5 @@ fn a_dispatch_that_was_seen_and_is_not_in_the_log() {
         (found.len(), found[0].0.as_str()),
         (1, "DISPATCH-SEEN-MISMATCH")
     );
+    comes_back(&hq);
 }

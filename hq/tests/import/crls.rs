@@ -3,6 +3,7 @@
 use mintmark_ledger::entry::{Body, CrlIssued, DeviceAction, Refused};
 use serde_json::{Value, json};
 
+use super::recovery::comes_back;
 use super::support::{Hq, Vault, csr, key};
 
 /// A headquarters, and a vault that has issued three of its five units, scrapped the first, and voided the second.
@@ -89,6 +90,7 @@ fn the_crl_that_the_log_states_is_kept_and_the_next_one_takes_its_place() {
     );
     assert_eq!(row["crl_behind"], Value::Null);
     assert_eq!(hq.reconcile().0, 0);
+    comes_back(&hq);
 }
 
 #[test]
@@ -126,6 +128,7 @@ fn a_crl_without_a_scrapped_device_is_found_and_not_published() {
         row["crl_behind"].as_str().unwrap().contains("CRL 2"),
         "{row}"
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -152,6 +155,7 @@ fn a_crl_that_names_a_good_device_or_another_time_is_found() {
         assert_eq!(finding["serials"].as_array().unwrap().len(), 1);
         let text = finding["text"].as_str().unwrap();
         assert!(text.contains(expected), "{text}");
+        comes_back(&hq);
     }
 }
 
@@ -183,6 +187,7 @@ fn a_crl_that_is_not_the_one_in_the_log_is_found() {
             .contains("the log states none")
     );
     assert_eq!(listed(&hq)["crl"], Value::Null);
+    comes_back(&hq);
 }
 
 #[test]
@@ -199,6 +204,7 @@ fn a_crl_by_another_key_is_none() {
             .contains("CRL-SIGNATURE-INVALID")
     );
     assert_eq!(listed(&hq)["crl"], Value::Null);
+    comes_back(&hq);
 }
 
 #[test]
@@ -238,6 +244,7 @@ fn devices_that_are_no_longer_good_are_told_apart_with_when_and_why() {
     let words = hq.run_plain(&["device", "show", "A0"]).stdout;
     assert!(words.contains("status       scrapped since "), "{words}");
     assert!(words.contains(": the casing is cracked"), "{words}");
+    comes_back(&hq);
 }
 
 #[test]
@@ -258,6 +265,7 @@ fn a_certificate_for_a_device_that_was_scrapped_or_voided_is_found_and_names_the
         let (_, report) = hq.reconcile();
         let text = report["findings"][0]["text"].as_str().unwrap();
         assert!(text.contains(rule), "{text}");
+        comes_back(&hq);
     }
 }
 
@@ -285,6 +293,7 @@ fn an_order_that_a_vault_refuses_to_carry_out_is_found() {
         (&shown["status"], &shown["reason"]),
         (&json!("good"), &Value::Null)
     );
+    comes_back(&hq);
 }
 
 /// What `hq reconcile` finds so many days later; the finding about a CRL that should have come, if it is the only one.
@@ -360,4 +369,5 @@ fn a_vault_that_scraps_and_brings_no_crl_is_found_and_one_that_brings_it_is_not(
     sql.execute_batch(back).unwrap();
     drop(sql);
     assert_eq!(overdue(&hq, 20), None);
+    comes_back(&hq);
 }

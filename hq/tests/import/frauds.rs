@@ -4,6 +4,7 @@ use mintmark_ledger::entry::{Body, BundleSealed, Content, Dispatch, Refused, Tru
 use mintmark_protocol::identifier::Fingerprint;
 use serde_json::json;
 
+use super::recovery::comes_back;
 use super::support::{Hq, Vault, csr};
 
 /// A headquarters, and a vault that has issued three of its five units.
@@ -21,8 +22,13 @@ fn finds(hq: &Hq, vault: &mut Vault, code: &str, sequence: u64) {
     finds_all(hq, vault, &[(code, sequence)]);
 }
 
-/// The same, of several findings.
+/// The same, of several findings; and a registry that is made again says it too.
 fn finds_all(hq: &Hq, vault: &mut Vault, expected: &[(&str, u64)]) {
+    finds_now(hq, vault, expected);
+    comes_back(hq);
+}
+
+fn finds_now(hq: &Hq, vault: &mut Vault, expected: &[(&str, u64)]) {
     vault.issue("GW-1", &csr("B7", 107));
     let stick = vault.report(&hq.path("one"));
     let imported = (1, "imported".to_owned(), Some("FINDINGS".to_owned()));
@@ -72,6 +78,7 @@ fn more_findings_than_are_kept_are_counted_in_one() {
         Some(at),
     );
     assert_eq!(hq.findings().last(), Some(&newest));
+    comes_back(&hq);
 }
 
 #[test]
@@ -122,6 +129,7 @@ fn a_decision_that_was_edited_before_it_was_reported() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let expected = ("DECISION-DIVERGES".to_owned(), "major".to_owned(), Some(at));
     assert_eq!(hq.findings(), [expected]);
+    comes_back(&hq);
 }
 
 #[test]
@@ -236,6 +244,7 @@ fn an_entitlement_that_was_never_sent() {
         (&json!(0), &json!(0))
     );
     assert_eq!(bonus["good"], json!(5));
+    comes_back(&hq);
 }
 
 #[test]
@@ -315,7 +324,8 @@ fn a_manifest_that_was_never_published() {
         fingerprint: Fingerprint::of(b"mine"),
         dispatch_epoch: 1,
     }));
-    finds(&hq, &mut vault, "TRUST-UNKNOWN", at);
+    // Headquarters may be what has forgotten it: whoever makes its registry again is told so.
+    finds_now(&hq, &mut vault, &[("TRUST-UNKNOWN", at)]);
 }
 
 #[test]
@@ -405,6 +415,7 @@ fn one_device_at_two_vaults() {
     let shown = hq.run(&["device", "show", "A1"]).json();
     assert_eq!(shown["devices"].as_array().unwrap().len(), 2);
     assert_eq!(shown["site"], "lyon");
+    comes_back(&hq);
 }
 
 #[test]
@@ -426,6 +437,7 @@ fn a_certificate_signed_beside_the_log() {
         (run.exit, run.error_code().as_str()),
         (1, "DEVICE-MISMATCH")
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -464,6 +476,7 @@ fn a_second_certificate_of_a_unit_and_its_key() {
         (run.exit, run.error_code().as_str()),
         (1, "DEVICE-MISMATCH")
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -482,6 +495,7 @@ fn a_certificate_that_the_log_says_was_never_signed() {
         (run.exit, run.error_code().as_str()),
         (1, "CERTIFICATE-UNRECORDED")
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -530,6 +544,7 @@ fn a_clock_at_the_end_of_time_is_found_and_breaks_nothing() {
     // HQ's own clock bounds what is said of the time.
     assert!(report["as_of"].as_str().unwrap() < "9999");
     assert_eq!(hq.run(&["audit", "list"]).exit, 0);
+    comes_back(&hq);
 }
 
 #[test]
@@ -546,6 +561,7 @@ fn a_time_before_what_the_vault_had_seen() {
         Some(at),
     );
     assert_eq!(hq.findings(), [before]);
+    comes_back(&hq);
 }
 
 #[test]
@@ -555,6 +571,7 @@ fn a_clock_less_than_a_day_behind_is_no_finding() {
     vault.import(&hq.path("stick/mintmark"));
     let stick = vault.report(&hq.path("one"));
     assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    comes_back(&hq);
 }
 
 #[test]
@@ -569,6 +586,7 @@ fn a_bundle_that_the_log_does_not_know_of() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
     assert_eq!(found, ["BUNDLE-SEALED-MISSING"]);
+    comes_back(&hq);
 }
 
 #[test]
@@ -593,6 +611,7 @@ fn a_log_that_ends_before_its_decision() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let missing = [("DECISION-MISSING", at)];
     assert_eq!(hq.findings(), critical(&missing));
+    comes_back(&hq);
 }
 
 #[test]
@@ -638,4 +657,5 @@ fn what_a_vault_refused_and_spends_from_all_the_same_is_no_grant() {
     assert_eq!(device["status"], "unaccounted", "{device}");
     let found = device["findings"].as_array().unwrap();
     assert!(found.contains(&json!("OVER-ISSUE")), "{device}");
+    comes_back(&hq);
 }

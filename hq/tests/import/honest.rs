@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::recovery::comes_back;
 use super::support::{Hq, csr};
 
 #[test]
@@ -67,6 +68,7 @@ fn an_honest_report_balances_and_shows_nothing() {
     counted.sort_unstable();
     assert_eq!(counted, expected);
     assert!(report["as_of"].is_string());
+    comes_back(&hq);
 }
 
 #[test]
@@ -79,6 +81,7 @@ fn importing_twice_changes_nothing() {
     let before = hq.reconcile();
     assert_eq!(hq.import_one(&stick), (0, "already".to_owned(), None));
     assert_eq!(hq.reconcile(), before);
+    comes_back(&hq);
 }
 
 #[test]
@@ -102,6 +105,7 @@ fn a_dry_run_follows_the_chain_and_changes_nothing() {
     assert_eq!(hq.reconcile(), before);
     let (exit, items) = hq.import(&stick);
     assert_eq!((exit, items.len()), (0, 2));
+    comes_back(&hq);
 }
 
 #[test]
@@ -121,6 +125,7 @@ fn a_report_in_many_segments_is_the_same_report() {
         list["bundles"][0]["log_root"],
         vault.state.root().to_string()
     );
+    comes_back(&hq);
 }
 
 #[test]
@@ -160,6 +165,7 @@ fn an_unresolved_unit_counts_as_spent_and_is_shown() {
     assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
     assert_eq!(hq.reconcile().0, 0);
     assert_eq!(hq.run(&["device", "show", "A1"]).json()["status"], "good");
+    comes_back(&hq);
 }
 
 #[test]
@@ -203,6 +209,7 @@ fn a_device_is_traced_by_id_by_serial_and_by_certificate() {
 
     let run = hq.run(&["device", "show", "Z99"]);
     assert_eq!((run.exit, run.error_code().as_str()), (1, "DEVICE-UNKNOWN"));
+    comes_back(&hq);
 }
 
 #[test]
@@ -218,6 +225,7 @@ fn a_certificate_of_another_ca_was_not_issued_by_us() {
     let run = hq.run(&["device", "show", ca.join("root.pem").to_str().unwrap()]);
     assert_eq!((run.exit, run.error_code().as_str()), (1, "DEVICE-UNKNOWN"));
     assert!(run.stderr.contains("not issued by us"), "{}", run.stderr);
+    comes_back(&hq);
 }
 
 #[test]
@@ -282,6 +290,7 @@ fn openssl_verifies_a_device_with_what_ca_export_writes() {
         "-noout",
     ]);
     assert!(crl.0 && crl.1.contains("verify OK"), "{}", crl.1);
+    comes_back(&hq);
 }
 
 #[test]
@@ -335,6 +344,7 @@ fn the_audit_log_has_one_row_for_a_request_with_what_came_of_it() {
         &from.to_string(),
     ]);
     assert_eq!(run.stdout.lines().count(), rows.len() - 4);
+    comes_back(&hq);
 }
 
 #[test]
@@ -362,4 +372,5 @@ fn a_vault_that_calls_what_hq_sent_unauthentic_is_accused_and_its_rule_noted() {
         accounts.filter(|account| account["site"] == site).count()
     };
     assert_eq!((granted("berlin"), granted("lyon")), (0, 2), "{report}");
+    comes_back(&hq);
 }

@@ -6,10 +6,11 @@ use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use crate::recovery::comes_back;
 use crate::support::{Hq, Vault, csr, key, manifest};
 
 /// Has a draft approved by these officers and sealed, and everything exported.
-fn seal(hq: &Hq, draft: &[&str], officers: &[&str]) -> String {
+pub(crate) fn seal(hq: &Hq, draft: &[&str], officers: &[&str]) -> String {
     let file = hq.path("order.cose");
     let output = ["--reason", "stolen", "--output", file.to_str().unwrap()];
     let run = hq.run(&[draft, &output].concat());
@@ -84,6 +85,7 @@ fn a_revocation_that_was_followed_brings_the_final_count() {
     let words = "berlin/v1: 4 unspent units of TH-200 in demo-1 cannot be spent";
     assert!(table.contains(words), "{table}");
     assert!(!table.contains("lyon/v1: "), "{table}");
+    comes_back(&hq);
 }
 
 #[test]
@@ -95,6 +97,7 @@ fn a_revocation_that_a_vault_says_was_never_authentic_is_judged_again() {
     let found = hq.findings();
     let codes: Vec<_> = found.iter().map(|(code, ..)| code.as_str()).collect();
     assert!(codes.contains(&"FACT-FALSE"), "{codes:?}");
+    comes_back(&hq);
 }
 
 #[test]
@@ -113,6 +116,7 @@ fn another_revocation_than_officers_approved_is_found_out() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let expected = ("DISPATCH-CONTENT".to_owned(), "critical".to_owned(), at);
     assert!(hq.findings().contains(&expected), "{:?}", hq.findings());
+    comes_back(&hq);
 }
 
 #[test]
@@ -128,6 +132,7 @@ fn whoever_makes_devices_of_what_is_revoked_is_found_out() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let grave = |(_, severity, _): &(String, String, Option<u64>)| severity == "critical";
     assert!(hq.findings().iter().any(grave), "{:?}", hq.findings());
+    comes_back(&hq);
 }
 
 /// Three devices, of which these officers revoked the first.
@@ -197,6 +202,7 @@ fn what_a_vault_refuses_as_an_officer_left_stays_revoked_and_is_told() {
     let home = vault.report(&hq.path("followed"));
     assert_eq!(hq.import_one(&home).0, 0, "{:?}", hq.findings());
     assert_eq!(revoked(&hq, "followed.status"), expected);
+    comes_back(&hq);
 }
 
 #[test]
@@ -224,6 +230,7 @@ fn what_a_vault_says_was_never_authentic_stays_revoked_for_devices_and_device_ca
     let all = listed["certificates"].as_array().unwrap();
     let counts = all.iter().map(|row| &row["crl"]["revoked"]);
     assert!(counts.clone().any(|count| *count == 2), "{listed}");
+    comes_back(&hq);
 }
 
 #[test]
@@ -239,6 +246,7 @@ fn a_device_ca_that_its_vault_refuses_to_give_up_stays_on_the_root_crl() {
     let all = listed["certificates"].as_array().unwrap();
     let mut counts = all.iter().map(|row| &row["crl"]["revoked"]);
     assert!(counts.any(|count| *count == 2), "{listed}");
+    comes_back(&hq);
 }
 
 #[test]
@@ -274,6 +282,7 @@ fn a_name_that_two_devices_have_revokes_none_and_is_vouched_for_by_none() {
         words.contains("A0 is a GW-1 that berlin/v1 made"),
         "{words}"
     );
+    comes_back(&hq);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Which officers a vault believes: those of the manifest that its log has in force, and of no other.
 
+use std::fs;
+use std::path::Path;
+
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::trust::TrustManifest;
 
+use super::recovery::comes_back;
 use super::support::{Hq, Vault, csr};
 
 /// A vault whose headquarters sent it an entitlement that bob approved, under manifest 2, and let bob go since, with
@@ -66,6 +70,7 @@ fn what_an_officer_approved_before_leaving_is_followed_by_who_knows_that_officer
     let one = vault.report(&hq.path("one"));
     assert_eq!(hq.import_one(&one), (0, "imported".to_owned(), None));
     assert_eq!(hq.findings(), []);
+    comes_back(&hq);
 }
 
 #[test]
@@ -83,6 +88,7 @@ fn a_vault_that_follows_what_a_removed_officer_approved_is_found_out() {
     assert_eq!(hq.import_one(&two), imported);
     assert_eq!(hq.findings(), [found_at("FACT-FALSE", at)]);
     assert_eq!(hq.reconcile().0, 1);
+    comes_back(&hq);
 }
 
 #[test]
@@ -99,4 +105,110 @@ fn a_vault_that_goes_back_to_an_earlier_manifest_is_found_out() {
     assert_eq!(hq.import_one(&two), imported);
     assert_eq!(hq.findings(), [found_at("TRUST-ORDER", at)]);
     assert_eq!(hq.reconcile().0, 1);
+    comes_back(&hq);
+}
+
+/// The files of a folder, the folders in it aside, put back as they were.
+fn put_back(home: &Path, old: &[(std::path::PathBuf, Vec<u8>)]) {
+    for folder in [
+        "record/trust",
+        "record/ca",
+        "record/drafts",
+        "record/approvals",
+    ] {
+        for entry in fs::read_dir(home.join(folder)).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+    for name in [
+        "registry.sqlite",
+        "registry.sqlite-wal",
+        "registry.sqlite-shm",
+    ] {
+        let _ = fs::remove_file(home.join(name));
+    }
+    for (path, bytes) in old {
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn files_of(folder: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_of(&path, found);
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_root_that_was_forgotten_comes_back_with_a_crl_and_its_link() {
+    let hq = Hq::new();
+    let home = hq.path("home");
+    let mut old = Vec::new();
+    files_of(&home, &mut old);
+    let root = hq.keys_of("root-2");
+    let (file, stick) = (hq.path("trust-2.cose"), hq.path("stick"));
+    let (file, media) = (file.to_str().unwrap(), stick.to_str().unwrap());
+    let draft = ["trust", "draft", "--root-keys", &root, "--output", file];
+    let draft = [&draft[..], &["--threshold", "trust=1"]].concat();
+    assert_eq!(hq.run(&draft).exit, 0);
+    let approve = |file: &str| {
+        let approval = hq.sign("alice", Path::new(file));
+        let run = hq.run(&["approval", "import", approval.to_str().unwrap()]);
+        assert_eq!(run.exit, 0, "{}", run.stderr);
+    };
+    approve(file);
+    let run = hq.run(&["trust", "publish", "--media", media]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    put_back(&home, &old);
+
+    let run = hq.run(&["media", "import", media]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("ROOT-FORGOTTEN"), "{}", run.stderr);
+    let (list, ca) = (["ca", "list"], hq.path("ca"));
+    let run = hq.run(&list);
+    assert_eq!((run.exit, run.error_code().as_str()), (2, "ROOT-FORGOTTEN"));
+    assert!(run.stderr.contains("--root-keys"), "{}", run.stderr);
+    // The restore is declared, and with that both are made.
+    let epoch = hq.path("epoch.cose");
+    let epoch = epoch.to_str().unwrap();
+    let run = hq.run(&["trust", "epoch", "--output", epoch]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    approve(epoch);
+    let publish = ["trust", "publish", "--media", media, "--root-keys"];
+    let other = hq.officer_keys();
+    let run = hq.run(&[&publish[..], &[&other]].concat());
+    assert_ne!(run.exit, 0);
+    let run = hq.run(&[&publish[..], &[&root]].concat());
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    let listed = hq.run(&list);
+    assert_eq!(listed.exit, 0, "{}", listed.stderr);
+    let run = hq.run(&["ca", "export", "--output", ca.to_str().unwrap()]);
+    assert_eq!(run.exit, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("CRL-FORGOTTEN"), "{}", run.stderr);
+    let at = |name: &str| ca.join(name).to_str().unwrap().to_owned();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl")
+            .args(arguments)
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    openssl(&["verify", "-CAfile", &at("root-1.pem"), &at("root-link.pem")]);
+    openssl(&[
+        "crl",
+        "-in",
+        &at("crl-root.pem"),
+        "-CAfile",
+        &at("root.pem"),
+        "-noout",
+    ]);
+    let number = openssl(&["crl", "-in", &at("crl-root.pem"), "-noout", "-crlnumber"]);
+    // Above whatever went out while it was not forgotten.
+    assert!(number.trim().len() > "crlNumber=0x0001".len(), "{number}");
+    comes_back(&hq);
 }

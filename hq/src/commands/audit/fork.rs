@@ -9,7 +9,6 @@ use mintmark_console::time::rfc3339;
 use mintmark_console::{Console, Exit, Failure, files};
 use mintmark_ledger::merkle::{Hash, consistency_proof};
 use mintmark_protocol::bundle::Bundle;
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Verified, claim};
 use mintmark_protocol::fork::{FORK_PROOF_BYTES_MAX, ForkProof, Statement};
 use mintmark_protocol::identifier::{Fingerprint, VaultName};
@@ -23,7 +22,7 @@ use crate::commands::{expect_absent, say};
 use crate::forks::{self, Contradiction, Proven};
 use crate::home::Home;
 use crate::import::{kept, records};
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::registry::vaults::{self, Vault};
 use crate::{failure, trust};
 
@@ -298,13 +297,8 @@ fn consistency(
 ) -> Result<Vec<Fingerprint>, Failure> {
     let (small, large) = (first.min(second), first.max(second));
     let ring = Keyring::new(&home.config, console)?;
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(&ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     let record = home.record();
     let mut leaves: Vec<Hash> = Vec::new();
     kept::Leaves::new(sql, &record, vault, opener).each(large, |leaf| leaves.push(leaf))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mintmark_console::time::rfc3339;
-use mintmark_console::{Console, Exit, Failure};
+use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::identifier::SiteId;
 use mintmark_protocol::key::thumbprint;
 use serde_json::json;
@@ -14,6 +14,9 @@ use crate::commands::{expect_absent, init, say};
 use crate::home::Home;
 use crate::report::period::Day;
 use crate::{clock, failure};
+
+/// So much of the auditor's key id is typed at a terminal.
+const KEY_ID_CHARACTERS_TYPED: usize = 8;
 
 /// Hand an auditor everything that headquarters holds of some vaults.
 #[derive(Debug, Args)]
@@ -35,6 +38,11 @@ pub(in crate::commands) struct Grant {
     /// The file to write.
     #[arg(long, value_name = "F")]
     output: PathBuf,
+    #[command(flatten)]
+    confirm: Confirmation,
+    /// Say what would be granted, and write nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 impl Grant {
@@ -67,6 +75,29 @@ impl Grant {
             from: self.from,
             to: self.to,
         };
+        let planned = audit_grant::planned(&home, &scope)?;
+        let vaults: Vec<_> = planned.iter().map(ToString::to_string).collect();
+        let key = thumbprint(&auditor).to_string();
+        if self.dry_run {
+            let json = json!({
+                "schema": "mintmark/audit-grant/1",
+                "auditor_key_id": key,
+                "vaults": vaults,
+                "dry_run": true,
+            });
+            let line = format!(
+                "would let the auditor with the key {key} read everything that {} reported; nothing was written",
+                vaults.join(", ")
+            );
+            return say(console, &json, [line]);
+        }
+        let what = format!(
+            "let the auditor with the key {key} read, for good, everything that {} reported",
+            vaults.join(", ")
+        );
+        let begins: String = key.chars().take(KEY_ID_CHARACTERS_TYPED).collect();
+        let given = self.confirm.identifier.as_deref();
+        console.confirm_if_attended(&what, &begins, given)?;
         let granted = audit_grant::grant(&home, &scope, &auditor, &self.output, console)?;
         let vaults: Vec<_> = granted.vaults.iter().map(ToString::to_string).collect();
         let json = json!({

@@ -5,13 +5,12 @@ use std::path::Path;
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_ledger::entry::{Entry, LogSequence};
 use mintmark_ledger::row::{Row, Rows};
-use mintmark_protocol::encryption::Opener;
 
 use super::vault_named;
 use crate::home::Home;
 use crate::import::kept;
 use crate::import::records::Records;
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::registry::{bundles, devices};
 use crate::serials::Serials;
 
@@ -35,13 +34,8 @@ pub(super) fn run(
     }
     let ring = Keyring::new(&home.config, console)?;
     let serials = Serials::new(&ring);
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(&ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     // A serial that cannot be told is left out; the log itself does not name it there.
     let known = |reservation| {
         let unit = devices::by_reservation(&registry.sql, &vault.name, reservation).ok()??;

@@ -18,7 +18,7 @@ use crate::home::Home;
 use crate::import::chain::{self, Place};
 use crate::import::kept;
 use crate::import::records::{self, Records};
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::record::Record;
 use crate::registry::vaults::{self, Vault};
 use crate::{failure, own_restore, trust};
@@ -58,13 +58,8 @@ pub(super) fn run(home: Option<&Path>, file: &Path, console: &Console) -> Result
     };
     records::expect_whole(bundle, &read)?;
     let ring = Keyring::new(&home.config, console)?;
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(&ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     let before = before(&registry.sql, &home.record(), &vault, bundle.first, opener)?;
     let known = before.is_some();
     let mut tree = before.unwrap_or_default();

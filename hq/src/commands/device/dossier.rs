@@ -42,6 +42,7 @@ pub(super) fn run(
         registry: &registry,
         ring: &ring,
         signer: &*signer,
+        console,
     };
     let dossier = archive.dossier(vault, &unit, state)?;
     let bytes = dossier

@@ -13,16 +13,17 @@ use mintmark_protocol::revocation::Target;
 use rusqlite::Connection;
 
 use super::{Drafting, Place};
-use crate::approvals::{APPROVE_DAYS, amendment, words};
+use crate::approvals::{self, APPROVE_DAYS, amendment, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::{policy, say_draft};
+use crate::drafting::Subject;
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring};
 use crate::keysets;
 use crate::orders::{self, Drafted};
 use crate::registry::entitlements::{self, Listed};
 use crate::registry::vaults::Vault;
-use crate::registry::{self, accounts, orders as numbered, replays};
+use crate::registry::{accounts, orders as numbered, replays};
 use crate::{failure, own_restore, trust};
 
 pub(super) fn draft(
@@ -182,17 +183,12 @@ fn keep(
         let dispatch = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
         let transaction = registry.transaction()?;
         let output = drafting.output.as_deref();
-        // One draft at a time of an entitlement, whatever its version.
-        for listed in entitlements::versions(&transaction, &vault.name, &terms.id)? {
-            orders::give_way(&transaction, &listed.draft, &drafted.draft.id, console)?;
-        }
-        let file = drafted.keep(&transaction, &home.record(), &*dispatch, output, console)?;
-        entitlements::add(&transaction, terms, &drafted.draft.fingerprint)?;
+        let (subject, record) = (Subject::Entitlement(terms), home.record());
+        let (file, gone) = drafted.keep(&transaction, &record, &*dispatch, &subject, output)?;
         if let Some(output) = output {
-            let record = home.record();
             amendment::write_beside(&transaction, &record, &drafted.draft, output, console)?;
         }
-        registry::commit(transaction)?;
+        approvals::commit_draft(transaction, &record, &gone, console)?;
         file
     };
     let schema = "mintmark/entitlement/1";

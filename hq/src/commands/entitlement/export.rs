@@ -80,7 +80,7 @@ pub(super) fn run(
         Vec::new(),
     )?;
     entitlements::send(&transaction, terms, &draft.fingerprint, &ready.approvers)?;
-    registry::commit(transaction)?;
+    registry::commit_kept(transaction, &record)?;
     let approvers = &ready.approvers;
     let json = serde_json::json!({
         "schema": "mintmark/entitlement/1",

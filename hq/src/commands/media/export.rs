@@ -103,6 +103,15 @@ pub(super) fn run(
             stick.withdraw(&name, &record.read(&path)?)?;
         }
     }
+    if !dry_run {
+        let mut leaving = Vec::new();
+        for (name, _, _, path) in &owed {
+            if matches!(name, MediaName::Dispatch { .. }) {
+                leaving.push((path.clone(), record.read(path)?));
+            }
+        }
+        record.expect_noted(&leaving)?;
+    }
     let progress = console.progress("writing", Some((owed.len() + beside.len()) as u64));
     let mut items = Vec::new();
     let owed = owed

@@ -10,13 +10,14 @@ use rusqlite::Connection;
 use super::Item;
 use super::import::{expect_officers, refusal};
 use super::stick::{Found, Stick};
-use crate::clock::now_unix;
+use crate::clock::{self, now_unix};
 use crate::home::Home;
 use crate::import::records;
+use crate::record::times::What;
 use crate::registry::drafts::{self, State};
 use crate::registry::officers::{self, AddedOfficer};
 use crate::registry::{self, Registry, findings, trust_manifests};
-use crate::{restored, trust};
+use crate::{restored, root_crl, roots, trust};
 
 /// Takes back what is newer than headquarters' own. Of what is not, only another one that its officers signed is spoken of.
 pub(super) fn take_back(
@@ -118,30 +119,12 @@ fn keep(
     bytes: &[u8],
     console: &Console,
 ) -> Result<(), Failure> {
-    let (record, content) = (home.record(), manifest.content());
-    let (fingerprint, now) = (manifest.fingerprint(), now_unix());
-    record.replace(&record.trust(content.version), bytes)?;
+    let (record, content, now) = (home.record(), manifest.content(), now_unix());
+    let version = content.version;
+    clock::at(now, || record.note(What::TakenBack { version }))?;
+    clock::at(now, || record.replace(&record.trust(version), bytes))?;
     let transaction = registry.transaction()?;
-    trust_manifests::publish(
-        &transaction,
-        content.version,
-        &fingerprint,
-        content.expires_at,
-        now,
-    )?;
-    for draft in drafts::all(&transaction)? {
-        if draft.kind != Kind::TrustManifest || draft.state != State::Open {
-            continue;
-        }
-        let state = if draft.fingerprint == fingerprint {
-            State::Sealed
-        } else {
-            State::Superseded
-        };
-        drafts::set_state(&transaction, &draft.fingerprint, state)?;
-    }
-    findings::withdraw(&transaction, &["TRUST-UNKNOWN"], &fingerprint)?;
-    let changed = list_officers(&transaction, content, now)?;
+    let changed = clock::at(now, || taken_back(&transaction, manifest))?;
     // Once it is in force, its epoch must not be taken for the declaration of this restore.
     restored::know(home.folder(), content)?;
     registry::commit(transaction)?;
@@ -149,6 +132,14 @@ fn keep(
         "trust manifest {} is headquarters' own, which had forgotten it; it is in force again",
         content.version
     ));
+    for root in roots::all(home)?.iter().skip(1) {
+        if !root_crl::is_here(home, root) {
+            let forgotten = root_crl::forgotten(root);
+            let then = forgotten.hint.unwrap_or_default();
+            let text = format!("{}: {then}", forgotten.message);
+            console.warn_coded(root_crl::ROOT_FORGOTTEN, text);
+        }
+    }
     if changed {
         console.warn(format!(
             "officers have changed with trust manifest {}: compare `hq officer list` with `hq trust show` before the next \
@@ -159,8 +150,34 @@ fn keep(
     Ok(())
 }
 
+/// Notes that a manifest is in force again. Returns whether its officers are others than those that were listed.
+pub(crate) fn taken_back(
+    sql: &Connection,
+    manifest: &Verified<TrustManifest>,
+) -> Result<bool, Failure> {
+    let (fingerprint, content, now) = (manifest.fingerprint(), manifest.content(), now_unix());
+    trust_manifests::publish(sql, content.version, &fingerprint, content.expires_at, now)?;
+    for draft in drafts::all(sql)? {
+        if draft.kind != Kind::TrustManifest || draft.state != State::Open {
+            continue;
+        }
+        let state = if draft.fingerprint == fingerprint {
+            State::Sealed
+        } else {
+            State::Superseded
+        };
+        drafts::set_state(sql, &draft.fingerprint, state)?;
+    }
+    findings::withdraw(sql, &["TRUST-UNKNOWN"], &fingerprint)?;
+    list_officers(sql, content, now)
+}
+
 /// Lists the officers of a manifest as added, those that are not. Returns whether the list and the manifest differed.
-fn list_officers(sql: &Connection, manifest: &TrustManifest, now: u64) -> Result<bool, Failure> {
+pub(crate) fn list_officers(
+    sql: &Connection,
+    manifest: &TrustManifest,
+    now: u64,
+) -> Result<bool, Failure> {
     let known = officers::all(sql)?;
     let listed = |officer: &Officer| {
         let mut known = known.iter().filter(|known| known.removed_at.is_none());

@@ -4,200 +4,40 @@
 //! own beginning and enrolment, what officers ended, then each request and each order on a device, decided by the rules that
 //! vaults have. What the vault decided itself stands beside it, so that it is known which devices would not exist.
 
-use std::collections::{BTreeMap, HashMap};
+mod replaying;
+mod tally;
 
-use mintmark_console::time::rfc3339;
+use std::collections::BTreeMap;
+
 use mintmark_console::{Console, Failure};
-use mintmark_ledger::apply::{Effect, apply};
-use mintmark_ledger::decide::{
-    Decision, DeviceRecord, Input, Lookup, LookupError, Submitted, decide,
-};
-use mintmark_ledger::entry::{
-    Body, Content, DeviceOrder, Dispatch, Entry, KeyOutcome, KeyReceipt, LogSequence, Request,
-    Signed, Submission, Verdict,
-};
+use mintmark_ledger::entry::{Body, Entry};
 use mintmark_ledger::policy::{Draft, Policy as PolicyFile};
-use mintmark_ledger::refusal::Refusal;
-use mintmark_ledger::serial::SerialCipher;
 use mintmark_ledger::state::State;
-use mintmark_pki::CertificationRequest;
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::entitlement::{AccountTag, Credit, DeviceIdSource, Entitlement, Interval};
-use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku};
-use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::{Revocation, Target};
+use mintmark_protocol::entitlement::{AccountTag, Credit, Entitlement, Interval};
+use mintmark_protocol::identifier::Sku;
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::replaying::{Devices, Replaying};
+use self::tally::Tally;
 use crate::clock::DAY_SECONDS;
 use crate::failure;
 use crate::home::Home;
 use crate::import::kept;
 use crate::import::records::Records;
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::registry::bundles;
 use crate::registry::vaults::{self, Vault};
 use crate::serials::Serials;
 
 /// Records that are read at a time.
 const CHUNK_RECORDS: usize = 1024;
-/// Refused requests that are shown one by one.
-const EXAMPLES_MAX: usize = 20;
 
 /// What would have become of the requests of one site.
 pub(super) struct Trial {
     site: String,
     vaults: Vec<(String, Tally)>,
-}
-
-/// What would have become of some requests.
-#[derive(Default)]
-struct Tally {
-    requests: u64,
-    issued: u64,
-    /// Those of `issued` that would have spent a unit; the others are further certificates of devices that were made.
-    units: u64,
-    /// Answered with the certificate that was issued before.
-    existing: u64,
-    refused: BTreeMap<String, Refusals>,
-    /// Requests that the vault made a device for.
-    made: u64,
-    /// Requests that the vault refused, and that would have been issued.
-    newly_issued: u64,
-    /// What was said of devices: scrap, void, rework.
-    orders: u64,
-    orders_refused: BTreeMap<String, u64>,
-    /// Of devices that were made, and of others.
-    examples: [Vec<Value>; 2],
-}
-
-/// How often one rule would have refused.
-#[derive(Clone, Copy, Default)]
-struct Refusals {
-    count: u64,
-    /// Requests that the vault made a device for.
-    made: u64,
-}
-
-/// What the vault itself made of a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Past {
-    /// A device got its first certificate.
-    Made,
-    /// A device got another one.
-    MadeAgain,
-    Existing,
-    Refused,
-}
-
-impl Past {
-    fn of(decision: &Body) -> Option<Self> {
-        match decision {
-            Body::Reserved(reserved) if reserved.issue == 0 => Some(Self::Made),
-            Body::Reserved(_) => Some(Self::MadeAgain),
-            Body::Existing { .. } => Some(Self::Existing),
-            Body::Refused(_) => Some(Self::Refused),
-            _ => None,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Made | Self::MadeAgain => "issued",
-            Self::Existing => "existing",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// What would have become of a request, until it is known what did.
-enum Tried {
-    Issued,
-    Existing,
-    Refused { code: String, example: Value },
-}
-
-impl Tally {
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.issued += other.issued;
-        self.units += other.units;
-        self.existing += other.existing;
-        self.made += other.made;
-        self.newly_issued += other.newly_issued;
-        self.orders += other.orders;
-        for (code, refusals) in &other.refused {
-            let sum = self.refused.entry(code.clone()).or_default();
-            sum.count += refusals.count;
-            sum.made += refusals.made;
-        }
-        for (code, count) in &other.orders_refused {
-            *self.orders_refused.entry(code.clone()).or_default() += count;
-        }
-        for (all, more) in self.examples.iter_mut().zip(&other.examples) {
-            let room = EXAMPLES_MAX.saturating_sub(all.len());
-            all.extend(more.iter().take(room).cloned());
-        }
-    }
-
-    fn count(&mut self, tried: Tried, past: Option<Past>) {
-        let made = past == Some(Past::Made);
-        self.made += u64::from(made);
-        match tried {
-            Tried::Issued => self.newly_issued += u64::from(past == Some(Past::Refused)),
-            Tried::Existing => {}
-            Tried::Refused { code, mut example } => {
-                let refusals = self.refused.entry(code).or_default();
-                refusals.count += 1;
-                refusals.made += u64::from(made);
-                example["outcome"] = past.map(Past::as_str).into();
-                let [of_made, others] = &mut self.examples;
-                let examples = if made { of_made } else { others };
-                if examples.len() < EXAMPLES_MAX {
-                    examples.push(example);
-                }
-            }
-        }
-    }
-
-    /// Devices that were made at a request that would have been refused.
-    fn made_refused(&self) -> u64 {
-        self.refused.values().map(|refusals| refusals.made).sum()
-    }
-
-    /// Those of devices that were made first.
-    fn examples(&self) -> impl Iterator<Item = &Value> {
-        self.examples.iter().flatten().take(EXAMPLES_MAX)
-    }
-
-    fn to_json(&self, site: &str, vault: Option<&str>) -> Value {
-        let refused: Vec<_> = self
-            .refused
-            .iter()
-            .map(|(code, of)| json!({ "code": code, "count": of.count, "made": of.made }))
-            .collect();
-        let orders_refused: Vec<_> = self
-            .orders_refused
-            .iter()
-            .map(|(code, count)| json!({ "code": code, "count": count }))
-            .collect();
-        let examples: Vec<_> = self.examples().collect();
-        json!({
-            "site": site,
-            "vault": vault,
-            "requests": self.requests,
-            "issued": self.issued,
-            "existing": self.existing,
-            "refused": refused,
-            "examples": examples,
-            "units": self.units,
-            "made": self.made,
-            "made_refused": self.made_refused(),
-            "newly_issued": self.newly_issued,
-            "orders": self.orders,
-            "orders_refused": orders_refused,
-        })
-    }
 }
 
 impl Trial {
@@ -221,17 +61,12 @@ impl Trial {
         let site = first.name.site.to_string();
         let ring = Keyring::new(&home.config, console)?;
         let serials = Serials::new(&ring);
-        let audit = ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
+        let audit = ring.audit()?;
         let log = Log {
             home,
             sql: &registry.sql,
             console,
-            opener: Opener {
-                public_key: audit.public_key(),
-                agree: &agree,
-                former: Some(&ring),
-            },
+            opener: audit.opener(),
         };
         let mut vaults = Vec::new();
         for vault in &chosen {
@@ -447,263 +282,4 @@ fn entitlement(
         unreported_days_max: u64::MAX,
     };
     Ok(entitlement)
-}
-
-/// The log of one vault as it would have gone on.
-struct Replaying<'a> {
-    vault: &'a str,
-    /// Until it is in force.
-    entitlement: Option<Entitlement>,
-    cipher: SerialCipher,
-    sources: BTreeMap<Sku, DeviceIdSource>,
-    state: State,
-    devices: Devices,
-    /// A dispatch that matters, a confirmation of the clock, or a change of a station, whose acceptance comes next.
-    dispatch: Option<(Vec<u8>, Entry)>,
-    /// The request before, until it is known what the vault made of it.
-    tried: Option<Tried>,
-    tally: Tally,
-}
-
-impl Replaying<'_> {
-    fn record(&mut self, raw: &[u8], sequence: u64, entry: Entry) -> Result<(), Failure> {
-        let dispatched = self.dispatch.take();
-        self.settle(Past::of(&entry.body));
-        match &entry.body {
-            // What the vault found of its clock holds whatever the policy.
-            Body::Genesis(_)
-            | Body::Start(_)
-            | Body::Trust(_)
-            | Body::Rotation(_)
-            | Body::Clock(_)
-            | Body::StationCa { .. } => {
-                apply(&mut self.state, raw, &entry);
-            }
-            Body::Dispatch(dispatch) => {
-                if let Verdict::Authentic(content) = &dispatch.content
-                    && matters(content)
-                {
-                    self.dispatch = Some((raw.to_vec(), entry));
-                }
-            }
-            // Who may ask is for the vault to say, whatever the policy.
-            Body::ClockConfirm { .. } | Body::Station(_) => {
-                self.dispatch = Some((raw.to_vec(), entry));
-            }
-            Body::DispatchAccepted | Body::ClockConfirmed | Body::StationChanged => {
-                if let Some((asked, dispatch)) = dispatched {
-                    apply(&mut self.state, &asked, &dispatch);
-                    apply(&mut self.state, raw, &entry);
-                    if self.state.is_enrolled() {
-                        self.come_into_force(entry.time);
-                    }
-                }
-            }
-            Body::Request(request) => self.request(raw, sequence, &entry, request)?,
-            Body::Device(order) => self.order(raw, &entry, order)?,
-            // What was decided, signed, reported and sent is decided anew or passed over.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// It is known what the vault made of the request before, if it made anything of it.
-    fn settle(&mut self, past: Option<Past>) {
-        if let Some(tried) = self.tried.take() {
-            self.tally.count(tried, past);
-        }
-    }
-
-    /// What somebody at the vault said of a device. Of one that would not have been made nothing could have been said.
-    fn order(&mut self, raw: &[u8], entry: &Entry, order: &DeviceOrder) -> Result<(), Failure> {
-        self.tally.orders += 1;
-        let input = Input::Device(order);
-        let cipher = Some(&self.cipher);
-        let decision = decide(&self.state, &self.devices, cipher, entry.clock(), input);
-        let decision = decision.map_err(failure::home_corrupt)?;
-        match &decision {
-            Decision::ChangeDevice(_) => {
-                apply(&mut self.state, raw, entry);
-                self.write(entry.time, decision.to_body());
-            }
-            other => {
-                let code = other.refusal().map_or("", Refusal::code).to_owned();
-                *self.tally.orders_refused.entry(code).or_default() += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn come_into_force(&mut self, time: u64) {
-        let Some(entitlement) = self.entitlement.take() else {
-            return;
-        };
-        let plaintext = entitlement.to_cbor();
-        let chain = self.state.dispatches();
-        let fingerprint = Fingerprint::of(&plaintext);
-        let dispatch = Dispatch {
-            epoch: chain.epoch.unwrap_or_default(),
-            sequence: chain.sequence.saturating_add(1),
-            fingerprint,
-            kind: "entitlement".to_owned(),
-            id: entitlement.object_id(),
-            version: entitlement.version,
-            content: Verdict::Authentic(Content::Entitlement {
-                fingerprint,
-                plaintext,
-            }),
-        };
-        self.write(time, Body::Dispatch(dispatch));
-        self.write(time, Body::DispatchAccepted);
-        for key in entitlement.keys {
-            let receipt = KeyReceipt {
-                entitlement: entitlement.id.clone(),
-                label: key.label,
-                outcome: KeyOutcome::Unwrapped,
-            };
-            self.write(time, Body::Key(receipt));
-        }
-    }
-
-    fn write(&mut self, time: u64, body: Body) -> Option<Effect> {
-        let entry = Entry {
-            time,
-            clock_behind_seconds: 0,
-            body,
-        };
-        apply(&mut self.state, &entry.to_cbor(), &entry)
-    }
-
-    fn request(
-        &mut self,
-        raw: &[u8],
-        sequence: u64,
-        entry: &Entry,
-        request: &Request,
-    ) -> Result<(), Failure> {
-        self.tally.requests += 1;
-        let csr = match &request.submission {
-            Submission::Csr { der } => {
-                CertificationRequest::from_der(der).map_err(|error| error.code().to_owned())
-            }
-            Submission::Unreadable { code, .. } => Err(code.clone()),
-        };
-        let submission = match (&csr, &request.submission) {
-            (Ok(csr), _) => Submitted::Verified(csr),
-            (Err(code), Submission::Unreadable { sha256, .. }) => Submitted::Unreadable {
-                sha256: *sha256,
-                code,
-            },
-            (Err(code), Submission::Csr { der }) => Submitted::Unreadable {
-                sha256: Fingerprint::of(der),
-                code,
-            },
-        };
-        let input = Input::Request {
-            product: &request.product,
-            station: &request.station,
-            submission,
-        };
-        let decision = decide(
-            &self.state,
-            &self.devices,
-            Some(&self.cipher),
-            entry.clock(),
-            input,
-        )
-        .map_err(failure::home_corrupt)?;
-        match decision {
-            Decision::Reserve(_) => {
-                self.tally.issued += 1;
-                self.tried = Some(Tried::Issued);
-                apply(&mut self.state, raw, entry);
-                if let Some(Effect::Reserved(device)) = self.write(entry.time, decision.to_body()) {
-                    self.tally.units += u64::from(device.issue == 0);
-                    let signed = Body::Signed(Signed {
-                        reservation: device.reservation,
-                        signature: [0; 64],
-                    });
-                    self.devices.add(device);
-                    self.write(entry.time, signed);
-                }
-            }
-            Decision::Existing { .. } => {
-                self.tally.existing += 1;
-                self.tried = Some(Tried::Existing);
-            }
-            // Nobody asks these of a request.
-            Decision::ChangeDevice(_) | Decision::ChangeStation | Decision::ConfirmClock => {}
-            Decision::Refuse(refusal) | Decision::RefuseDispatch(refusal) => {
-                let code = refusal.code().to_owned();
-                let example = json!({
-                    "vault": self.vault,
-                    "product": request.product.as_str(),
-                    "device_id": csr.ok().and_then(|csr| self.device_id(&request.product, &csr)),
-                    "time": rfc3339(entry.time),
-                    "code": code,
-                    "log_sequence": sequence,
-                });
-                self.tried = Some(Tried::Refused { code, example });
-            }
-            Decision::AcceptDispatch => {}
-        }
-        Ok(())
-    }
-
-    /// What a request calls its device, where the policy looks for it.
-    fn device_id(&self, product: &Sku, csr: &CertificationRequest) -> Option<String> {
-        let (serial, name) = (csr.subject_serial_number(), csr.common_name());
-        let id = match self.sources.get(product) {
-            Some(DeviceIdSource::SerialNumber) => serial,
-            Some(DeviceIdSource::CommonName) => name,
-            None => serial.or(name),
-        };
-        id.map(|id| id.to_string())
-    }
-}
-
-/// Whether what HQ sent holds under whatever policy: that the vault was let in, what time officers said it is, and what they
-/// ended. An entitlement that they ended is none of the policy's, even where it has its name.
-fn matters(content: &Content) -> bool {
-    match content {
-        Content::Grant { .. } | Content::ClockCorrection { .. } => true,
-        Content::Revocation { plaintext, .. } => {
-            Revocation::from_cbor(plaintext).is_ok_and(|revocation| {
-                matches!(revocation.target, Target::Vault | Target::DeviceCa(_))
-            })
-        }
-        Content::Entitlement { .. }
-        | Content::Acknowledgement { .. }
-        | Content::Reanchor { .. } => false,
-    }
-}
-
-/// The devices that would have been made.
-#[derive(Default)]
-struct Devices {
-    units: BTreeMap<LogSequence, DeviceRecord>,
-    devices: HashMap<(Sku, DeviceId), LogSequence>,
-    keys: HashMap<Fingerprint, LogSequence>,
-}
-
-impl Devices {
-    fn add(&mut self, device: DeviceRecord) {
-        let at = device.reservation;
-        self.keys.insert(device.spki_sha256, at);
-        let name = (device.sku.clone(), device.device_id.clone());
-        self.devices.insert(name, at);
-        self.units.insert(at, device);
-    }
-}
-
-impl Lookup for Devices {
-    fn device(&self, sku: &Sku, device_id: &DeviceId) -> Result<Option<DeviceRecord>, LookupError> {
-        let at = self.devices.get(&(sku.clone(), device_id.clone()));
-        Ok(at.and_then(|at| self.units.get(at)).cloned())
-    }
-
-    fn key(&self, spki_sha256: &Fingerprint) -> Result<Option<DeviceRecord>, LookupError> {
-        let at = self.keys.get(spki_sha256);
-        Ok(at.and_then(|at| self.units.get(at)).cloned())
-    }
 }

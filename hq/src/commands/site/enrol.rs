@@ -19,16 +19,17 @@ use p256::pkcs8::DecodePublicKey as _;
 use rusqlite::Connection;
 
 use super::Asked;
-use crate::approvals::{APPROVE_DAYS, Content, words};
+use crate::approvals::{self, APPROVE_DAYS, Content, words};
 use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::entitlement::{Drafting, GraveDrafting};
 use crate::commands::say_draft;
+use crate::drafting::Subject;
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring, SERIAL_MASTER};
 use crate::orders::{self, Drafted};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::vaults::{self, Vault};
-use crate::registry::{self, accounts, bundles, orders as numbered, replays};
+use crate::registry::{accounts, bundles, orders as numbered, replays};
 use crate::{failure, trust};
 
 /// What a vault asked for, whose fingerprint a person compared.
@@ -300,9 +301,9 @@ fn let_in(
         record.keep(&path, &request.bytes)?;
         let transaction = registry.transaction()?;
         let output = drafting.output.as_deref();
-        let file = drafted.keep(&transaction, &record, &*dispatch, output, console)?;
-        vaults::request(&transaction, &asking)?;
-        registry::commit(transaction)?;
+        let subject = Subject::Vault(&asking);
+        let (file, gone) = drafted.keep(&transaction, &record, &*dispatch, &subject, output)?;
+        approvals::commit_draft(transaction, &record, &gone, console)?;
         file
     };
     let (schema, dry_run) = ("mintmark/site/1", drafting.dry_run);
@@ -380,14 +381,7 @@ pub(super) fn rotate(
         let path = record.enrolment(&vault.name, &asked.fingerprint.to_string());
         record.keep(&path, &request.bytes)?;
         let transaction = registry.transaction()?;
-        if let Some(before) = device_cas::of_vault(&transaction, &vault.name)?
-            .into_iter()
-            .find(|known| known.generation == generation)
-        {
-            orders::give_way(&transaction, &before.draft, &drafted.draft.id, console)?;
-        }
         let output = drafting.output.as_deref();
-        let file = drafted.keep(&transaction, &record, &*dispatch, output, console)?;
         let next = DeviceCa {
             generation,
             request_fingerprint: asked.fingerprint,
@@ -397,8 +391,9 @@ pub(super) fn rotate(
             requested_at: now,
             granted_at: None,
         };
-        device_cas::request(&transaction, &vault.name, &next)?;
-        registry::commit(transaction)?;
+        let subject = Subject::DeviceCa(&next);
+        let (file, gone) = drafted.keep(&transaction, &record, &*dispatch, &subject, output)?;
+        approvals::commit_draft(transaction, &record, &gone, console)?;
         file
     };
     let (schema, dry_run) = ("mintmark/site/1", drafting.dry_run);

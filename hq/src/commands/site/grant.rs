@@ -6,7 +6,6 @@ use std::path::Path;
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_pki::{Certificate, Issuer};
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::VaultName;
@@ -20,13 +19,13 @@ use super::{enrol, list, orders as numbered};
 use crate::clock::now_unix;
 use crate::commands::say;
 use crate::home::Home;
-use crate::keyring::{self, AUDIT, DISPATCH, Keyring};
+use crate::keyring::{DISPATCH, Keyring};
 use crate::orders::{self, Ready};
 use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::drafts::Draft;
 use crate::registry::vaults::{self, Certificates, Vault};
 use crate::registry::{self, orders as numbered_orders};
-use crate::{approvals, failure, trust, write_offs};
+use crate::{approvals, clock, failure, trust, write_offs};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -57,13 +56,8 @@ pub(super) fn run(
 
 /// A grant that enough officers approved, read back.
 fn approved(home: &Home, ready: &Ready, ring: &Keyring<'_>) -> Result<EnrolmentGrant, Failure> {
-    let audit = ring.agreement(AUDIT)?;
-    let agree = keyring::agree(&*audit);
-    let opener = Opener {
-        public_key: audit.public_key(),
-        agree: &agree,
-        former: Some(ring),
-    };
+    let audit = ring.audit()?;
+    let opener = audit.opener();
     let grant = EnrolmentGrant::proposed(&ready.proposal, opener).map_err(failure::protocol)?;
     approvals::expect_keys_asked_for(&grant)?;
     // Made under a former root, it is refused as that, or was sent before.
@@ -123,34 +117,39 @@ fn grant(
     console.confirm_if_attended(&what, &draft.id, confirmation.identifier.as_deref())?;
     let certificates = certify(&grant, &asked, &vault, &manifest, &ring)?;
     let dispatch = ring.signer(DISPATCH)?;
+    let now = now_unix();
     let transaction = registry.transaction()?;
-    let sent = orders::seal(
-        &transaction,
-        &record,
-        (&manifest, &*dispatch),
-        draft,
-        &ready,
-        (draft.id.clone(), 1),
-        vec![
-            certificates.identity.clone(),
-            certificates.device_ca.clone(),
-        ],
-    )?;
+    let seal = || {
+        orders::seal(
+            &transaction,
+            &record,
+            (&manifest, &*dispatch),
+            draft,
+            &ready,
+            (draft.id.clone(), 1),
+            vec![
+                certificates.identity.clone(),
+                certificates.device_ca.clone(),
+            ],
+        )
+    };
+    let sent = clock::at(now, seal)?;
     let state = match &grant.purpose {
         Purpose::Enrolment | Purpose::Succession(_) => {
-            vaults::grant(&transaction, &name, &certificates, now_unix())?;
+            vaults::grant(&transaction, &name, &certificates, now)?;
             "granted"
         }
         Purpose::Rotation { .. } => {
-            vaults::rotate(&transaction, &name, &asked, &certificates, now_unix())?;
+            vaults::rotate(&transaction, &name, &asked, &certificates, now)?;
             "rotated"
         }
     };
     let mut written_off = Vec::new();
     if let Some(succession) = succession {
-        written_off = write_offs::write_off(&transaction, &name, succession, &ring)?;
+        let write_off = || write_offs::write_off(&transaction, &name, succession, &ring);
+        written_off = clock::at(now, write_off)?;
     }
-    registry::commit(transaction)?;
+    registry::commit_kept(transaction, &record)?;
     let json = json!({
         "schema": "mintmark/site/1",
         "id": draft.id,

@@ -14,13 +14,15 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::{list, resolve};
-use crate::approvals::{APPROVE_DAYS, Content, device_ca, words};
-use crate::clock::{DAY_SECONDS, now_unix};
+use crate::approvals::{self, APPROVE_DAYS, Content, device_ca, words};
+use crate::clock::{self, DAY_SECONDS, now_unix};
 use crate::commands::entitlement::{Drafting, GraveDrafting};
 use crate::commands::{say, say_draft};
+use crate::drafting::Subject;
 use crate::home::Home;
 use crate::keyring::{DISPATCH, Keyring};
 use crate::orders::{self, Drafted};
+use crate::record::times::What;
 use crate::registry::drafts::Draft;
 use crate::registry::orders::{self as numbered, Listed, State};
 use crate::registry::vaults::{self, Vault};
@@ -262,7 +264,6 @@ fn draft<T: Order>(
         let dispatch = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
         let transaction = registry.transaction()?;
         let output = output.as_deref();
-        let file = drafted.keep(&transaction, &home.record(), &*dispatch, output, console)?;
         let listed = Listed {
             draft: drafted.draft.fingerprint,
             vault: vault.name.clone(),
@@ -272,8 +273,9 @@ fn draft<T: Order>(
             sent_at: None,
             plaintext: order.to_cbor(),
         };
-        numbered::add(&transaction, &listed)?;
-        registry::commit(transaction)?;
+        let (subject, record) = (Subject::Order(&listed), home.record());
+        let (file, gone) = drafted.keep(&transaction, &record, &*dispatch, &subject, output)?;
+        approvals::commit_draft(transaction, &record, &gone, console)?;
         file
     };
     let schema = "mintmark/site/1";
@@ -386,21 +388,26 @@ pub(crate) fn finish(
             &draft.fingerprint,
             registry::drafts::State::Sealed,
         )?;
+        let draft = draft.fingerprint;
+        clock::at(now, || record.note(What::Untold { draft }))?;
         None
     } else {
         let signer = ring.signer(DISPATCH)?;
-        Some(orders::seal(
-            &transaction,
-            &record,
-            (&manifest, &*signer),
-            draft,
-            &ready,
-            (draft.id.clone(), listed.number),
-            Vec::new(),
-        )?)
+        let seal = || {
+            orders::seal(
+                &transaction,
+                &record,
+                (&manifest, &*signer),
+                draft,
+                &ready,
+                (draft.id.clone(), listed.number),
+                Vec::new(),
+            )
+        };
+        Some(clock::at(now, seal)?)
     };
     numbered::set_state(&transaction, &draft.fingerprint, State::Sent, now)?;
-    registry::commit(transaction)?;
+    registry::commit_kept(transaction, &record)?;
     let json = json!({
         "schema": "mintmark/site/1",
         "id": draft.id,

@@ -15,6 +15,7 @@ use crate::clock::{DAY_SECONDS, now_unix};
 use crate::commands::init::escrow_key;
 use crate::commands::say_draft;
 use crate::config::{Config, KeyChange, Replacement, absolute};
+use crate::drafting::{self, Subject};
 use crate::home::Home;
 use crate::keyring::{self, Keyring};
 use crate::registry::drafts::{Draft, State};
@@ -474,21 +475,10 @@ fn finish(
         change.draft = draft.fingerprint.to_string();
         remember(home, change)?;
         let transaction = registry.transaction()?;
-        for gone in approvals::supersede_open(&transaction, &draft)? {
-            console.note(format!(
-                "the draft {} with fingerprint {} is superseded",
-                gone.id, gone.fingerprint
-            ));
-        }
+        let gone = drafting::note(&transaction, &draft, &Subject::Trust)?;
         let output = outcome.output.as_deref();
-        let file = approvals::keep_draft(
-            &transaction,
-            &record,
-            (&proposal, &draft),
-            &*dispatch,
-            output,
-        )?;
-        registry::commit(transaction)?;
+        let file = approvals::keep_draft(&record, (&proposal, &draft), &*dispatch, output)?;
+        approvals::commit_draft(transaction, &record, &gone, console)?;
         file
     };
     say_draft(

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
+use mintmark_console::home::expect_free;
 use mintmark_console::{Console, Exit, Failure, files};
 use mintmark_protocol::approval::PROPOSAL_BYTES_MAX;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::media::MediaName;
-use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
+use mintmark_protocol::trust::TRUST_BYTES_MAX;
 
 use super::say;
 use crate::config::{Config, Pin, Role as HomeRole};
 use crate::home::{self, Home};
 use crate::record::Record;
-use crate::{failure, trust};
+use crate::trust;
 
 /// Makes the home, of the manifest and of the one before it, if that is beside it.
 pub(super) fn run(
@@ -23,18 +23,9 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<Exit, Failure> {
     let path = Home::path(home)?;
-    Home::expect_free(&path)?;
+    expect_free(&path)?;
     let bytes = files::read_limited(file, TRUST_BYTES_MAX.max(PROPOSAL_BYTES_MAX) as u64)?;
-    let beside = |name: &MediaName| {
-        let beside = file.with_file_name(name.to_string());
-        match files::read_limited(beside, TRUST_BYTES_MAX as u64) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(Refused(error.into())),
-        }
-    };
-    let pinned = TrustManifest::pin_beside(&bytes, fingerprint, beside);
-    let (manifest, before) = pinned.map_err(|Refused(failure)| failure)?;
+    let (manifest, before) = trust::pinned_beside(file, &bytes, fingerprint)?;
     let content = manifest.content();
     trust::expect_in_force(
         content,
@@ -62,7 +53,7 @@ pub(super) fn run(
     };
     Home::create(&path, &config, |part| {
         home::make_folder(&part.join("record"))?;
-        let record = Record::new(part);
+        let record = Record::unnoted(part);
         record.keep(&record.trust(content.version), &bytes)?;
         if let Some(before) = before {
             record.keep(&record.trust(content.version.saturating_sub(1)), &before)?;
@@ -71,13 +62,4 @@ pub(super) fn run(
     })?;
     console.note(format!("{} is pinned in {}", content.id(), path.display()));
     say(&manifest, None, console)
-}
-
-/// Why nothing is pinned.
-struct Refused(Failure);
-
-impl From<mintmark_protocol::Error> for Refused {
-    fn from(error: mintmark_protocol::Error) -> Self {
-        Self(failure::protocol(error))
-    }
 }

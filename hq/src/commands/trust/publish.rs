@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use mintmark_console::{Confirmation, Console, Exit, Failure};
+use mintmark_keys::KeyUri;
+use mintmark_pki::Issuer;
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::trust::{Role, TrustManifest};
@@ -10,11 +12,11 @@ use rusqlite::Connection;
 
 use super::{say, unpublished};
 use crate::approvals::{self, readers};
-use crate::clock::now_unix;
+use crate::clock::{self, now_unix};
 use crate::commands::media::stick::Stick;
-use crate::config::Config;
+use crate::config::{Config, FormerKey, absolute};
 use crate::home::Home;
-use crate::keyring::Keyring;
+use crate::keyring::{self, Keyring};
 use crate::record::Record;
 use crate::registry::drafts::{self, State};
 use crate::registry::{self, dispatches, trust_manifests, vaults};
@@ -23,6 +25,8 @@ use crate::{failure, outbox, roots, trust};
 /// How `hq trust publish` goes about it.
 pub(in crate::commands) struct Publishing {
     pub(in crate::commands) root_link: bool,
+    /// Where the key of a root is that headquarters had forgotten.
+    pub(in crate::commands) root_keys: Option<KeyUri>,
     pub(in crate::commands) confirmation: Confirmation,
     pub(in crate::commands) dry_run: bool,
 }
@@ -43,6 +47,13 @@ pub(in crate::commands) fn run(
     let open = drafts::all(&registry.sql)?
         .into_iter()
         .rfind(|draft| draft.kind == Kind::TrustManifest && draft.state == State::Open);
+    if open.is_none() && publishing.root_keys.is_some() {
+        return Err(failure::usage(
+            "DRAFT-UNKNOWN",
+            "--root-keys names the key of a root for a manifest that is about to be in force, and none is drafted",
+            "leave it out to write the manifests that are in force; `hq trust draft` drafts the next one",
+        ));
+    }
     if let Some(draft) = open {
         let finished =
             approvals::finished(&registry.sql, &record, &draft, before.as_ref(), console)?;
@@ -63,20 +74,17 @@ pub(in crate::commands) fn run(
         // The keys are those of the draft from here on.
         let mut config = home.config.clone();
         config.settle(&[draft.fingerprint]);
+        if let Some(uri) = &publishing.root_keys {
+            name_root(&home, &mut config, uri, content, console)?;
+        }
         let ring = Keyring::new(&config, console)?;
         roots::install(&home, &ring, content, publishing.root_link, console)?;
-        record.replace(&record.trust(content.version), &bytes)?;
+        let now = now_unix();
+        clock::at(now, || {
+            record.replace(&record.trust(content.version), &bytes)
+        })?;
         let transaction = registry.transaction()?;
-        let (fingerprint, now) = (manifest.fingerprint(), now_unix());
-        trust_manifests::publish(
-            &transaction,
-            content.version,
-            &fingerprint,
-            content.expires_at,
-            now,
-        )?;
-        drafts::set_state(&transaction, &draft.fingerprint, State::Sealed)?;
-        let doubtful = approve_again(&transaction, &record, &manifest)?;
+        let doubtful = clock::at(now, || published(&transaction, &record, &manifest))?;
         registry::commit(transaction)?;
         settle(&home, config)?;
         for text in doubtful {
@@ -90,6 +98,54 @@ pub(in crate::commands) fn run(
     }
     let file = stick.write_trust(&record, &chain)?;
     say(newest, Some(&file), console)
+}
+
+/// Names the place of the key of the newest root, which headquarters had forgotten; that of the root before is a former one now.
+fn name_root(
+    home: &Home,
+    config: &mut Config,
+    uri: &KeyUri,
+    manifest: &TrustManifest,
+    console: &Console,
+) -> Result<(), Failure> {
+    let Some(keys) = &mut config.keys else {
+        return Ok(());
+    };
+    let wanted = Issuer::from_certificate_der(&manifest.root_certificate).map_err(failure::pki)?;
+    let key = *wanted.public_key();
+    let found = keyring::open(uri, console)?.signer(keyring::ROOT);
+    if *found.map_err(failure::keys)?.public_key() != key {
+        let message = "the key `root` in that store is not the one that the trust manifest names";
+        return Err(
+            Failure::new(Exit::Integrity, "KEY-NOT-LISTED", message).hint(
+                "bring the token of the right root; `hq trust show` names its certificate's fingerprint",
+            ),
+        );
+    }
+    let place = absolute(uri)?.to_string();
+    if keys.root == place {
+        return Ok(());
+    }
+    let roots = roots::all(home)?;
+    let before = roots.iter().rfind(|root| *root.issuer.public_key() != key);
+    if let Some(before) = before {
+        let former = FormerKey::new(&keys.root, before.issuer.public_key());
+        keys.former_root.push(former);
+    }
+    keys.root = place;
+    Ok(())
+}
+
+/// Notes that the manifest that was drafted is in force. Returns what people should know.
+pub(crate) fn published(
+    sql: &Connection,
+    record: &Record,
+    manifest: &Verified<TrustManifest>,
+) -> Result<Vec<String>, Failure> {
+    let (fingerprint, content, now) = (manifest.fingerprint(), manifest.content(), now_unix());
+    trust_manifests::publish(sql, content.version, &fingerprint, content.expires_at, now)?;
+    drafts::set_state(sql, &fingerprint, State::Sealed)?;
+    approve_again(sql, record, manifest)
 }
 
 /// Writes the places of the keys as they are now. Should this not come to pass, they follow from what is published.

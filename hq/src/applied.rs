@@ -1,12 +1,11 @@
-//! What headquarters sent, put into an auditor's registry as headquarters put it into its own when it sent it: each by the
-//! signatures that the vault believes it for.
+//! What headquarters sent, put into an auditor's registry, or into one of its own that is made again, as headquarters put it
+//! there when it sent it: each by the signatures that the vault believes it for.
 
 use mintmark_console::Failure;
 use mintmark_pki::{Certificate, CertificationRequest};
 use mintmark_protocol::acknowledgement::Acknowledgement;
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::dispatch::{BundleSeen, DISPATCH_BYTES_MAX, Dispatch};
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::enrolment::{EnrolmentGrant, FIRST_GENERATION, Purpose};
 use mintmark_protocol::entitlement::Entitlement;
 use mintmark_protocol::envelope::{Kind, Party, Verified, claim};
@@ -20,37 +19,37 @@ use p256::pkcs8::DecodePublicKey as _;
 use rusqlite::Connection;
 
 use crate::import::records;
-use crate::keyring::{self, AUDIT, Keyring};
+use crate::keyring::Keyring;
 use crate::record::Record;
-use crate::registry::device_cas::DeviceCa;
+use crate::registry::device_cas::{self, DeviceCa};
 use crate::registry::dispatches::{self, Sent};
 use crate::registry::drafts::{self, Draft, State};
 use crate::registry::orders::{self, Listed};
 use crate::registry::vaults::{self, Certificates, Vault};
 use crate::registry::{bundles, entitlements};
-use crate::{approvals, failure, identity, write_offs};
+use crate::{approvals, clock, failure, identity, outbox, write_offs};
 
 /// What came of a dispatch.
 #[derive(Default)]
-pub(super) struct Applied {
-    pub(super) is_acknowledgement: bool,
+pub(crate) struct Applied {
+    pub(crate) is_acknowledgement: bool,
     /// What it says of the log that is not so, by what is here.
-    pub(super) untrue: Option<String>,
+    pub(crate) untrue: Option<String>,
     /// The bundle that headquarters held when it sent it, by its own word.
-    pub(super) held: Option<SaidHeld>,
+    pub(crate) held: Option<SaidHeld>,
 }
 
 /// A bundle that a dispatch says headquarters held.
-pub(super) struct SaidHeld {
-    pub(super) vault: VaultName,
-    pub(super) seen: BundleSeen,
+pub(crate) struct SaidHeld {
+    pub(crate) vault: VaultName,
+    pub(crate) seen: BundleSeen,
     place: String,
 }
 
 impl SaidHeld {
     /// What is said if it is not among what headquarters handed out: whoever leaves out a bundle, and everything after it, has
     /// still signed that they held it. Of a period that ends then, the bundles after the first that goes beyond it are left out.
-    pub(super) fn missing(
+    pub(crate) fn missing(
         &self,
         sql: &Connection,
         end: Option<u64>,
@@ -78,14 +77,14 @@ impl SaidHeld {
 }
 
 /// Takes dispatches in.
-pub(super) struct Applying<'a> {
-    pub(super) record: &'a Record,
-    pub(super) manifests: &'a [Verified<TrustManifest>],
-    pub(super) ring: &'a Keyring<'a>,
+pub(crate) struct Applying<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) manifests: &'a [Verified<TrustManifest>],
+    pub(crate) ring: &'a Keyring<'a>,
 }
 
 /// What headquarters sent does not fit together.
-pub(super) fn inconsistent(what: String) -> Failure {
+pub(crate) fn inconsistent(what: String) -> Failure {
     failure::refused(
         "GRANT-INCONSISTENT",
         format!("what headquarters granted contradicts itself: {what}"),
@@ -95,7 +94,7 @@ pub(super) fn inconsistent(what: String) -> Failure {
 
 impl Applying<'_> {
     /// Takes one in.
-    pub(super) fn dispatch(&self, sql: &Connection, bytes: &[u8]) -> Result<Applied, Failure> {
+    pub(crate) fn dispatch(&self, sql: &Connection, bytes: &[u8]) -> Result<Applied, Failure> {
         let claim = claim(bytes, DISPATCH_BYTES_MAX).map_err(records::untrusted)?;
         let Party::Vault(name) = claim.context.recipient else {
             return Err(inconsistent("a dispatch is for no vault".to_owned()));
@@ -120,7 +119,14 @@ impl Applying<'_> {
                 "{place} does not follow the one before"
             )));
         }
-        self.content(sql, dispatch)?;
+        let is_new_epoch = !before.iter().any(|sent| sent.epoch == dispatch.epoch);
+        if is_new_epoch && !before.is_empty() {
+            outbox::owe_for_epoch(sql, self.record, dispatch.epoch, &name)?;
+        }
+        // The same content goes out again in a new epoch, and does nothing anew.
+        if !self.is_sent_again(&before, dispatch)? {
+            self.content(sql, dispatch)?;
+        }
         let sent = Sent {
             epoch: dispatch.epoch,
             sequence: dispatch.sequence,
@@ -151,6 +157,23 @@ impl Applying<'_> {
         })
     }
 
+    /// Whether the very content of a dispatch went out in an earlier epoch.
+    fn is_sent_again(&self, before: &[Sent], dispatch: &Dispatch) -> Result<bool, Failure> {
+        let kind = dispatch.kind.to_string();
+        let of_same = before.iter().filter(|sent| {
+            sent.epoch < dispatch.epoch
+                && (&sent.kind, &sent.object, sent.version)
+                    == (&kind, &dispatch.id, dispatch.version)
+        });
+        for sent in of_same {
+            let known = outbox::read_back(self.record, self.manifests, &dispatch.vault, sent)?;
+            if known.content == dispatch.content {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens something with the newest manifest that lets it be opened: it may have been sent in the day of one before.
     fn by_any<T>(
         &self,
@@ -169,25 +192,13 @@ impl Applying<'_> {
         })
     }
 
-    fn with_opener<T>(
-        &self,
-        work: impl FnOnce(Opener<'_>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let audit = self.ring.agreement(AUDIT)?;
-        let agree = keyring::agree(&*audit);
-        work(Opener {
-            public_key: audit.public_key(),
-            agree: &agree,
-            former: Some(self.ring),
-        })
-    }
-
     fn order<T: Order>(&self, bytes: &[u8], vault: &VaultName) -> Result<Verified<T>, Failure> {
-        self.with_opener(|opener| self.by_any(|manifest| T::open(bytes, manifest, vault, opener)))
+        let audit = self.ring.audit()?;
+        self.by_any(|manifest| T::open(bytes, manifest, vault, audit.opener()))
     }
 
     /// Takes in what officers ordered of a vault that was told nothing of it.
-    pub(super) fn untold(&self, sql: &Connection, bytes: &[u8], time: u64) -> Result<(), Failure> {
+    pub(crate) fn untold(&self, sql: &Connection, bytes: &[u8], time: u64) -> Result<(), Failure> {
         let claim = claim(bytes, DISPATCH_BYTES_MAX).map_err(records::untrusted)?;
         let Party::Vault(name) = claim.context.recipient else {
             return Err(inconsistent("an order is for no vault".to_owned()));
@@ -229,7 +240,6 @@ impl Applying<'_> {
         if known.is_none() {
             entitlements::add(sql, terms, &fingerprint)?;
         }
-        // The same content goes out again in a new epoch, and grants nothing anew.
         if known.is_none_or(|known| known.state != "sent") {
             entitlements::send(sql, terms, &fingerprint, opened.officers())?;
         }
@@ -240,56 +250,38 @@ impl Applying<'_> {
         let opened = self.order::<EnrolmentGrant>(&dispatch.content, &dispatch.vault)?;
         let (grant, draft) = (opened.content(), opened.fingerprint());
         let name = &grant.vault;
-        if drafts::by_fingerprint(sql, &draft)?.is_some() {
-            return keep_draft(sql, &opened, (1, grant.drafted_at));
-        }
         approvals::expect_keys_asked_for(grant)?;
         let manifests = self.manifests.iter().map(Verified::content);
         approvals::expect_certificates(grant, manifests)?;
         let certificates = self.certificates(grant, dispatch)?;
-        let request = grant.asked().map_err(records::untrusted)?;
-        let csr = CertificationRequest::from_der(&request.device_ca_csr).map_err(failure::pki)?;
-        let device_ca_key = PublicKey::from_public_key_der(csr.spki_der())
-            .map_err(|_| inconsistent(format!("the device CA of {name} has no key on P-256")))?;
+        let asking = Asking::of(grant, draft, grant.drafted_at)?;
         keep_draft(sql, &opened, (1, grant.drafted_at))?;
-        if let Purpose::Rotation { generation } = grant.purpose {
-            let next = DeviceCa {
-                generation,
-                request_fingerprint: grant.request_fingerprint,
-                draft,
-                public_key: device_ca_key,
-                certificate: None,
-                requested_at: grant.drafted_at,
-                granted_at: None,
-            };
-            crate::registry::device_cas::request(sql, name, &next)?;
-            return vaults::rotate(sql, name, &next, &certificates, dispatch.made_at);
+        // Headquarters noted that it asks when that was drafted; an auditor is told of what was granted alone.
+        let drafted = device_cas::of_vault(sql, name)?;
+        let is_noted = drafted.iter().any(|known| known.draft == draft);
+        match asking {
+            Asking::DeviceCa(next) => {
+                if !is_noted {
+                    device_cas::request(sql, name, &next)?;
+                }
+                return vaults::rotate(sql, name, &next, &certificates, dispatch.made_at);
+            }
+            Asking::Vault(vault) => {
+                if !is_noted {
+                    vaults::request(sql, &vault)?;
+                }
+                vaults::grant(sql, name, &certificates, dispatch.made_at)?;
+            }
         }
-        debug_assert_eq!(grant.purpose.device_ca_generation(), FIRST_GENERATION);
-        let vault = Vault {
-            name: name.clone(),
-            granted: false,
-            request_fingerprint: grant.request_fingerprint,
-            draft,
-            lineage: request.lineage,
-            lineage_first: request.lineage,
-            signing_key: request.signing_key,
-            agreement_key: request.agreement_key,
-            device_ca_key,
-            key_store: serde_json::to_string(&request.facts).unwrap_or_default(),
-            certificates: None,
-            requested_at: grant.drafted_at,
-            granted_at: None,
-            successor: None,
-        };
-        vaults::request(sql, &vault)?;
-        vaults::grant(sql, name, &certificates, dispatch.made_at)?;
         let path = self
             .record
             .enrolment(name, &grant.request_fingerprint.to_string());
         self.record.keep(&path, &grant.request)?;
         match grant.purpose.succession() {
-            Some(succession) => write_offs::write_off(sql, name, succession, self.ring).map(drop),
+            Some(succession) => {
+                let write_off = || write_offs::write_off(sql, name, succession, self.ring);
+                clock::at(dispatch.made_at, write_off).map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -325,16 +317,33 @@ impl Applying<'_> {
         })
     }
 
+    /// What a dispatch that was taken in acknowledges that is still not so, now that more came in.
+    pub(crate) fn acknowledged_by_now(
+        &self,
+        sql: &Connection,
+        bytes: &[u8],
+    ) -> Result<Option<String>, Failure> {
+        let name = match claim(bytes, DISPATCH_BYTES_MAX)
+            .map_err(records::untrusted)?
+            .context
+            .recipient
+        {
+            Party::Vault(name) => name,
+            _ => return Err(inconsistent("a dispatch is for no vault".to_owned())),
+        };
+        let opened = self.by_any(|manifest| Dispatch::open(bytes, manifest, &name))?;
+        self.acknowledged(sql, opened.content())
+    }
+
     /// What an acknowledgement says of the log that is not so.
     fn acknowledged(
         &self,
         sql: &Connection,
         dispatch: &Dispatch,
     ) -> Result<Option<String>, Failure> {
-        let opened = self.with_opener(|opener| {
-            self.by_any(|manifest| {
-                Acknowledgement::open(&dispatch.content, manifest, &dispatch.vault, opener)
-            })
+        let audit = self.ring.audit()?;
+        let opened = self.by_any(|manifest| {
+            Acknowledgement::open(&dispatch.content, manifest, &dispatch.vault, audit.opener())
         })?;
         let said = opened.content();
         let name = &dispatch.vault;
@@ -352,6 +361,57 @@ impl Applying<'_> {
         let said = heads(&said.bundle_fingerprint, said.log_size, &said.log_root);
         let held = heads(&held.fingerprint, held.log_size, &held.log_root);
         Ok((said != held).then(|| format!("{said}, where it is {held}")))
+    }
+}
+
+/// Whom a grant is for.
+pub(crate) enum Asking {
+    /// A vault that is to be let in.
+    Vault(Box<Vault>),
+    /// The next device CA of a vault.
+    DeviceCa(Box<DeviceCa>),
+}
+
+impl Asking {
+    /// By the request in it, and the draft that it is of.
+    pub(crate) fn of(
+        grant: &EnrolmentGrant,
+        draft: Fingerprint,
+        requested_at: u64,
+    ) -> Result<Self, Failure> {
+        let name = &grant.vault;
+        let request = grant.asked().map_err(records::untrusted)?;
+        let csr = CertificationRequest::from_der(&request.device_ca_csr).map_err(failure::pki)?;
+        let device_ca_key = PublicKey::from_public_key_der(csr.spki_der())
+            .map_err(|_| inconsistent(format!("the device CA of {name} has no key on P-256")))?;
+        if let Purpose::Rotation { generation } = grant.purpose {
+            return Ok(Self::DeviceCa(Box::new(DeviceCa {
+                generation,
+                request_fingerprint: grant.request_fingerprint,
+                draft,
+                public_key: device_ca_key,
+                certificate: None,
+                requested_at,
+                granted_at: None,
+            })));
+        }
+        debug_assert_eq!(grant.purpose.device_ca_generation(), FIRST_GENERATION);
+        Ok(Self::Vault(Box::new(Vault {
+            name: name.clone(),
+            granted: false,
+            request_fingerprint: grant.request_fingerprint,
+            draft,
+            lineage: request.lineage,
+            lineage_first: request.lineage,
+            signing_key: request.signing_key,
+            agreement_key: request.agreement_key,
+            device_ca_key,
+            key_store: serde_json::to_string(&request.facts).unwrap_or_default(),
+            certificates: None,
+            requested_at,
+            granted_at: None,
+            successor: None,
+        })))
     }
 }
 
@@ -406,7 +466,7 @@ fn numbered<T: Order>(
 }
 
 /// The vault that a message says it is of, or for.
-pub(super) fn vault_of(bytes: &[u8], bytes_max: usize) -> Result<VaultName, Failure> {
+pub(crate) fn vault_of(bytes: &[u8], bytes_max: usize) -> Result<VaultName, Failure> {
     match claim(bytes, bytes_max)
         .map_err(records::untrusted)?
         .context

@@ -1,0 +1,150 @@
+//! A registry that is lost, older than the record, or broken, made again from the record: every signed object is taken in again by
+//! the code that took it in, in the order and at the times at which headquarters kept it. What a registry says that no object bears
+//! out does not come back.
+
+use std::path::PathBuf;
+
+use mintmark_console::{Console, Failure};
+
+use self::applying::Applying;
+use self::comparing::Comparing;
+use self::plan::Plan;
+use crate::home::Home;
+use crate::keyring::Keyring;
+use crate::registry::Registry;
+use crate::{approvals, restored};
+
+mod applying;
+mod comparing;
+mod placing;
+mod plan;
+mod unsent;
+
+/// Something that could not be had back.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    /// What: a path within the record, or what it is about.
+    pub(crate) what: String,
+    pub(crate) code: String,
+    pub(crate) why: String,
+    /// What to do about it.
+    pub(crate) then: Then,
+}
+
+/// What is to be done about something that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Headquarters has forgotten what it sent or received: it counts as restored.
+    Declare,
+    /// It is drafted, or approved, again.
+    Again,
+    /// Officers are listed, or taken off the list, again.
+    Officers,
+    /// What proved something against a vault is gone: it is asked of whoever else has it.
+    Evidence,
+    /// Nothing follows from it.
+    Nothing,
+}
+
+impl Then {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Declare => "declare",
+            Self::Again => "draft-again",
+            Self::Officers => "list-officers",
+            Self::Evidence => "ask-for-evidence",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// What came of it.
+pub(crate) struct Recovered {
+    /// How much there is of each, by its table's name.
+    pub(crate) rows: Vec<(&'static str, u64)>,
+    /// Objects of which nothing says when they were kept, but their files.
+    pub(crate) untimed: u64,
+    pub(crate) lost: Vec<Lost>,
+    /// Whether headquarters counts as restored from here on.
+    pub(crate) is_forgetful: bool,
+    /// Where the registry that was there is now.
+    pub(crate) kept: Option<PathBuf>,
+}
+
+/// What is counted.
+const COUNTED: [&str; 11] = [
+    "trust_manifests",
+    "officers",
+    "drafts",
+    "approvals",
+    "vaults",
+    "entitlements",
+    "orders",
+    "dispatches",
+    "bundles",
+    "restores",
+    "findings",
+];
+
+/// Makes the registry of a home again. On a dry run it is made and taken away.
+pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recovered, Failure> {
+    let record = home.record();
+    let ring = Keyring::new(&home.config, console)?;
+    let plan = {
+        let audit = ring.audit()?;
+        Plan::of(&record, &|bytes| applying::signed_at(bytes, audit.opener()))?
+    };
+    let folder = home.registry_folder().to_owned();
+    Registry::create(&folder)?;
+    let mut registry = home.registry()?;
+    registry.unsynced()?;
+    let untimed = plan.untimed;
+    let (lost, registry) = {
+        let progress =
+            console.progress("making the registry again", Some(plan.events.len() as u64));
+        let mut applying = Applying::new(home, &mut registry, &ring, console, plan.lost)?;
+        for event in &plan.events {
+            applying.event(event)?;
+            progress.advance(1);
+        }
+        let lost = applying.finish()?;
+        progress.finish();
+        (lost, registry)
+    };
+    let mut rows = Vec::new();
+    for table in COUNTED {
+        rows.push((table, registry.count(table)?));
+    }
+    let compared = Comparing::new(home, &registry, lost);
+    // What was drafted before was not drafted because of this.
+    let mut epoch = approvals::drafted_epoch(&registry.sql, &record)?;
+    for manifest in crate::trust::published(&record, &registry.sql)? {
+        epoch = epoch.max(manifest.content().dispatch_epoch);
+    }
+    registry.settle()?;
+    if dry_run || compared.is_err() {
+        crate::home::remove_folder(&folder)?;
+    }
+    let compared = compared?;
+    let is_forgetful = compared.is_forgetful();
+    let mut kept = None;
+    if !dry_run {
+        if is_forgetful {
+            // First: nothing goes out of such a registry before officers have declared it.
+            restored::note_recovery(home.folder(), epoch)?;
+        }
+        let is_missing = compared.note()?;
+        kept = placing::place(home)?;
+        if !is_missing {
+            restored::end_recovery(home.folder())?;
+        }
+    }
+    let lost = compared.lost;
+    Ok(Recovered {
+        rows,
+        untimed,
+        lost,
+        is_forgetful,
+        kept,
+    })
+}
