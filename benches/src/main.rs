@@ -32,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use mimalloc::MiMalloc;
 use mintmark_console::{Console, GlobalOptions};
 use mintmark_ledger::log::LogStore;
+use tikv_jemallocator::Jemalloc;
 
 /// The allocator of `site`: the ceiling and the log in memory are to differ from it in nothing else.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Where the tests' library looks for the built binaries.
 const BINARIES: &str = "MINTMARK_BINARIES";

@@ -86,6 +86,12 @@ impl Error {
         self.saying(message).leaving_open()
     }
 
+    /// It stays so until somebody changes the configuration.
+    pub(crate) fn of_the_configuration(self) -> Self {
+        let exit = Exit::Usage;
+        Self(Failure { exit, ..self.0 })
+    }
+
     /// The stable code.
     pub(crate) fn code(&self) -> &str {
         &self.0.code

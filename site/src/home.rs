@@ -21,13 +21,14 @@ mod aside;
 mod creation;
 mod lock;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use mintmark_console::files::Folder;
+use mintmark_console::home::{Purpose, expect_own};
 
 pub(crate) use aside::Aside;
-pub(crate) use creation::{Creation, refuse_existing};
+pub(crate) use creation::fill;
 pub(crate) use lock::HomeLock;
 
 use crate::config::{CONFIG_BYTES_MAX, Config};
@@ -128,30 +129,22 @@ fn missing(home: &Path) -> Error {
 /// The folder of a home, and why it is not this user's alone, if it is not.
 fn find(option: Option<&Path>) -> Result<(PathBuf, Option<Error>)> {
     let path = locate(option)?;
-    let shown = path.display();
-    let metadata = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => metadata,
-        Ok(_) => return Err(missing(&path).cause("it is not a folder")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing(&path)),
+    let exposed = expect_own("site", &path, &look_at(&path)?, Purpose::Look).err();
+    Ok((path, exposed.map(Error::from)))
+}
+
+fn look_at(path: &Path) -> Result<Metadata> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(metadata),
+        Ok(_) => Err(missing(path).cause("it is not a folder")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(path)),
         Err(error) => {
-            let message = format!("the home {shown} cannot be looked at");
-            return Err(Error::environment("HOME-UNREADABLE", message).cause(error));
+            let message = format!("the home {} cannot be looked at", path.display());
+            Err(Error::environment("HOME-UNREADABLE", message)
+                .cause(error)
+                .hint("run it as the user that owns the home, and check its disk"))
         }
-    };
-    let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
-    let user = rustix::process::geteuid().as_raw();
-    let exposed = if owner != user {
-        let message = format!("the home {shown} belongs to user {owner}, and this is {user}");
-        let error = Error::environment("HOME-FOREIGN", message);
-        Some(error.hint("run as the user that owns the home"))
-    } else if mode & 0o077 != 0 {
-        let message = format!("the home {shown} is open to other users (mode {mode:04o})");
-        let hint = format!("find out who was in it, then run `chmod 700 {shown}`");
-        Some(Error::environment("HOME-EXPOSED", message).hint(hint))
-    } else {
-        None
-    };
-    Ok((path, exposed))
+    }
 }
 
 /// A home that is there, belongs to this user alone, and has a configuration.
@@ -210,7 +203,11 @@ impl Home {
     }
 
     /// Holds it against every other process that would change something, until the lock is dropped.
+    ///
+    /// # Errors
+    /// HOME-FOREIGN where it is somebody else's, HOME-BUSY where another process holds it.
     pub(crate) fn lock(&self) -> Result<HomeLock> {
+        expect_own("site", &self.path, &look_at(&self.path)?, Purpose::Change)?;
         HomeLock::take(&self.path)
     }
 
@@ -260,6 +257,7 @@ fn corrupt(home: &Path, name: &str, what: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 

@@ -23,7 +23,6 @@ mod medium;
 mod place;
 mod serve;
 mod station;
-mod stop;
 mod submission;
 mod vault;
 

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
-/// What one thread allocates another frees, for each certificate. The C library's allocator takes locks for that.
+/// A service holds what it needs after months as after an hour. How it is set stands in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     mintmark_console::run("site", mintmark_site::execute)

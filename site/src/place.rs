@@ -7,12 +7,11 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mintmark_console::Console;
+use mintmark_console::{Console, Stop};
 
 use crate::failure::Result;
 use crate::home::Home;
 use crate::serve::desk::Desk;
-use crate::stop::Stop;
 use crate::vault::Vault;
 
 /// How many batches of a long row are done before stations are served again.

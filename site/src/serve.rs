@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mintmark_console::{Console, Exit, Failure, GlobalOptions};
+use mintmark_console::{Console, Exit, Failure, GlobalOptions, Stop};
 use mintmark_keys::{KeyStore, KeyUri};
 use mintmark_pki::ServerName;
 use mintmark_protocol::identifier::Fingerprint;
@@ -56,7 +56,6 @@ use self::tls::{Credential, Shown};
 use crate::commands::json;
 use crate::failure::{Error, Result};
 use crate::home::Home;
-use crate::stop::Stop;
 use crate::vault::keyring::open_store;
 
 /// How long a service that was told to stop waits for what is begun.
@@ -83,11 +82,16 @@ const SILENCE_SECONDS_MAX: u64 = 600;
 /// The files that may be open: connections, the log, the index.
 const FILES_MAX: u64 = 8192;
 
+fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let wrong = |_| "give an address and a port, such as 0.0.0.0:8443 or [::]:8443".to_owned();
+    text.parse().map_err(wrong)
+}
+
 /// What `site serve` is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The address and port that stations connect to, such as 0.0.0.0:8443 or [::]:8443; several may be given
-    #[arg(long, value_name = "ADDR", required = true)]
+    #[arg(long, value_name = "ADDR", required = true, value_parser = address)]
     listen: Vec<SocketAddr>,
     /// Where the service's own key is or is to be made; not given: in the vault's key store
     #[arg(long, value_name = "URI")]
@@ -139,11 +143,14 @@ pub(crate) fn execute(
     let home = Home::open(home)?;
     let place = home.path().to_owned();
     let own_store = arguments.tls_keys.as_ref();
-    let own_store = own_store.map(|uri| open_store(uri, console)).transpose()?;
+    let own_store = own_store
+        .map(|uri| open_store(uri, console).map_err(not_again))
+        .transpose()?;
     let (desk, wall) = (Arc::new(Desk::default()), Arc::new(Wall::new()));
     let own_console = Arc::new(Console::new(console.tool(), global));
-    let engine = Engine::start(home, Arc::clone(&desk), Arc::clone(&wall), own_console)?;
-    let began = begin(&place, own_store, &setup, &desk);
+    let engine = Engine::start(home, Arc::clone(&desk), Arc::clone(&wall), own_console)
+        .map_err(not_again)?;
+    let began = begin(&place, own_store, &setup, &desk).map_err(not_again);
     let ended = began.and_then(|(credential, store)| {
         let service = Service {
             place: &place,
@@ -158,6 +165,15 @@ pub(crate) fn execute(
     ended.and(close(engine))?;
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Whoever starts a service again by itself, as systemd does, takes up each try of a PIN that is wrong, until the token locks.
+/// So that is told as what a configuration is wrong with, which nobody tries again without a person.
+fn not_again(error: Error) -> Error {
+    match error.code() {
+        "PIN-INCORRECT" | "PIN-LOCKED" | "PIN-EXPIRED" => error.of_the_configuration(),
+        _ => error,
+    }
 }
 
 /// Waits for the vault to close; not for one that hangs in its token, whose lease burns then.

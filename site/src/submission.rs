@@ -79,6 +79,12 @@ impl Submissions {
             let shown = path.join(entry.name);
             console.warn(format!("{} is {what}; it was passed over", shown.display()));
         }
+        if names.is_empty() {
+            let path = path.display();
+            console.note(format!(
+                "there is no file in {path}: put certification requests there, PEM or DER, one a file"
+            ));
+        }
         let parts = unfinished(path);
         if parts > 0 {
             console.warn(format!(

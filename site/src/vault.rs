@@ -28,7 +28,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use mintmark_console::{Console, Exit};
+use mintmark_console::{Console, Exit, Stop};
 use mintmark_keys::KeyStore;
 use mintmark_ledger::decide::Input;
 use mintmark_ledger::entry::{Genesis, LogSequence};
@@ -54,7 +54,6 @@ use crate::commands::now;
 use crate::commands::status::Subject;
 use crate::failure::{Error, Result};
 use crate::home::{Home, HomeLock, LOG};
-use crate::stop::Stop;
 use crate::submission::Submission;
 use anchor::{Anchor, FIRST_COUNTER, Found, Holding, Trouble};
 use keyring::{Identity, Keyring, open_store};
@@ -152,11 +151,11 @@ impl<'c> Vault<'c> {
         home.expect_newest()?;
         let token = Token::open(&home, &console)?;
         // Before anything is touched.
-        let view = View::open(home.path())?;
+        let view = reading::view(&home, &console)?;
         let trouble = token.examine(&home, view.state())?;
         may(trouble, view.state())?;
         drop(view);
-        let (ledger, opened) = anchor::open_ledger(&home, &token.found)?;
+        let (ledger, opened) = anchor::open_ledger(&home, &token.found, &console)?;
         let acknowledged = ledger.state().bundles().acknowledged_log_size;
         ledger.verify_from(LogSequence(acknowledged))?;
         Self::over(home, lock, (token, trouble), (ledger, opened), console)
@@ -172,20 +171,20 @@ impl<'c> Vault<'c> {
         home.expect_newest()?;
         let token = Token::open(&home, console)?;
         // Before anything is touched.
-        let view = View::open(home.path())?;
+        let view = reading::view(&home, console)?;
         reading::verify(&view, console)?;
         let trouble = token.examine(&home, view.state())?;
         Trouble::expect_none(trouble, view.state())?;
         let open = completable(view.state());
         drop(view);
         let opened = || -> Result<(Ledger, Opened)> {
-            let (ledger, before) = anchor::open_ledger(&home, &token.found)?;
+            let (ledger, before) = anchor::open_ledger(&home, &token.found, console)?;
             if !rebuild {
                 return Ok((ledger, before));
             }
             ledger.close()?;
             let aside = home.set_derived_aside()?;
-            let (ledger, mut opened) = anchor::open_ledger(&home, &token.found)?;
+            let (ledger, mut opened) = anchor::open_ledger(&home, &token.found, console)?;
             aside.discard()?;
             (opened.torn_bytes, opened.torn_kept) = (before.torn_bytes, before.torn_kept);
             Ok((ledger, opened))

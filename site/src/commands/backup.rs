@@ -28,7 +28,7 @@ pub(crate) fn execute(
     }
     let plan = Plan::of(arguments)?;
     match place {
-        Place::Service(_) => {
+        Place::Service(service) => {
             let mut vault = place.open(console)?;
             let (snapshot, signer) = vault.with(|vault| {
                 let signer = Arc::clone(vault.keyring()?.signer());
@@ -40,6 +40,7 @@ pub(crate) fn execute(
                 arguments.dry_run,
                 snapshot,
                 &|| Ok(Arc::clone(&signer)),
+                Some(&service.is_gone),
                 console,
             )
         }
@@ -53,7 +54,7 @@ pub(crate) fn execute(
                 expect_same(VAULT_SIGN, signer.public_key(), &expected)?;
                 Ok(signer)
             };
-            seal(&plan, arguments.dry_run, snapshot, &signer, console)
+            seal(&plan, arguments.dry_run, snapshot, &signer, None, console)
         }
     }
 }
@@ -62,7 +63,7 @@ pub(crate) fn execute(
 /// reads what never changes, or is open.
 fn at_rest(home: Home, console: &Console) -> Result<Snapshot> {
     let _lock = home.lock()?;
-    let reading = Reading::over(home)?;
+    let reading = Reading::over(home, console)?;
     Snapshot::of_reading(&reading, console)
 }
 
@@ -71,6 +72,7 @@ fn seal(
     dry_run: bool,
     Snapshot { subject, items }: Snapshot,
     signer: &dyn Fn() -> Result<Arc<dyn Signer>>,
+    has_gone: Option<&dyn Fn() -> bool>,
     console: &Console,
 ) -> Result<Exit> {
     if dry_run {
@@ -80,5 +82,5 @@ fn seal(
     let sign = |message: &[u8]| -> std::result::Result<Signature, KeyFailure> {
         Ok(signer.sign(message)?)
     };
-    Ok(plan.seal(subject, items, &sign, console)?)
+    Ok(plan.seal(subject, items, &sign, has_gone, console)?)
 }

@@ -70,7 +70,7 @@ pub(crate) fn execute(
             checks.push(places::space(home.path()));
             checks.push(places::sync(home.path()));
             let uri = home.config().keys.clone();
-            let reading = Reading::over(home);
+            let reading = Reading::over(home, console);
             let identity = reading
                 .as_ref()
                 .ok()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use mintmark_console::home::{Making, expect_free};
 use mintmark_console::{Console, Exit, files};
 use mintmark_keys::{KeyStore, OaepHash, Purpose, StoreFacts, UnparsedKeyUri};
 use mintmark_ledger::entry::Genesis;
@@ -20,7 +21,7 @@ use serde::Serialize;
 use super::{SOFTWARE, json, now};
 use crate::config::Config;
 use crate::failure::{Error, Result};
-use crate::home::{Creation, locate, refuse_existing};
+use crate::home::{fill, locate};
 use crate::vault::keyring::{DEVICE_CA, VAULT_AGREE, VAULT_SIGN, VAULT_TRANSPORT, create_store};
 use crate::vault::{self, anchor, trust};
 
@@ -72,7 +73,7 @@ pub(crate) fn execute(
     console: &Console,
 ) -> Result<Exit> {
     let home = locate(home)?;
-    refuse_existing(&home)?;
+    expect_free(&home)?;
     let keys = arguments.keys.parse()?.absolute().map_err(|error| {
         Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
     })?;
@@ -107,7 +108,7 @@ pub(crate) fn execute(
         return show(&report, console);
     }
 
-    let creation = Creation::begin(&home)?;
+    let making = Making::begin(&home)?;
     let store = create_store(&keys, console)?;
     anchor::refuse_existing(&*store)?;
     let request = request(&*store, &name, &manifest, now, console)?;
@@ -122,7 +123,7 @@ pub(crate) fn execute(
         vault: name.clone(),
         keys,
     };
-    creation.fill(&config, &trust_files, &sealed)?;
+    fill(&making, &config, &trust_files, &sealed)?;
     let genesis = Genesis {
         vault: name,
         lineage: request.lineage,
@@ -131,8 +132,8 @@ pub(crate) fn execute(
         enrolment_fingerprint: fingerprint,
         software: SOFTWARE.to_owned(),
     };
-    let first = vault::create_ledger(creation.path(), genesis, now)?;
-    creation.settle()?;
+    let first = vault::create_ledger(making.folder(), genesis, now)?;
+    making.place()?;
     // A home without an anchor that never had one gets it when it is first opened; an anchor without a home is in the way.
     anchor::write_first(&*store, &first).map_err(|error| {
         error.outcome_unknown().hint(

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{self, Scope};
 
-use mintmark_console::{Console, Exit, files};
+use mintmark_console::{Console, Exit, Stop, files};
 use mintmark_ledger::ledger::Outcome;
 use mintmark_ledger::refusal::Refusal;
+use mintmark_ledger::state::State;
 use mintmark_pki::to_pem;
 use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
@@ -18,7 +19,6 @@ use super::tally::{Tally, serial};
 use crate::delivery::{Consignment, Delivered, Output, Parcel, Superseded};
 use crate::failure::{Error, Result};
 use crate::place::{Place, Session};
-use crate::stop::Stop;
 use crate::submission::{Submission, Submissions};
 use crate::vault::{
     Answer, Answered, Asker, BATCH_MAX, GROUP_MAX, INTERRUPTED, Inlet, Issued, Outlet, Promise,
@@ -67,6 +67,13 @@ pub(crate) fn execute_with(
     console: &Console,
 ) -> Result<Exit> {
     let total = submissions.names().len();
+    let other = vault.with(|vault| Ok(other_case(vault.state(), &arguments.product)))?;
+    if let Some(other) = other {
+        let product = &arguments.product;
+        console.note(format!(
+            "this vault knows no product {product}, and one that differs in upper and lower case: `--product {other}`"
+        ));
+    }
     let mut tally = Tally::new(&arguments.product, total, console);
     if arguments.dry_run {
         vault.rehearse(|vault| rehearse(vault, arguments, submissions, &mut tally))?;
@@ -92,6 +99,18 @@ pub(crate) fn execute_with(
             Err(unwritten)
         }
     }
+}
+
+/// The product of an entitlement that is called so but for upper and lower case; none if one has the very name.
+fn other_case(state: &State, product: &Sku) -> Option<Sku> {
+    let entitlements = state.entitlements().values();
+    let skus = entitlements.flat_map(|granted| granted.terms.products.iter().map(|of| &of.sku));
+    let skus: Vec<&Sku> = skus.collect();
+    if skus.contains(&product) {
+        return None;
+    }
+    let is_it = |sku: &&&Sku| sku.as_str().eq_ignore_ascii_case(product.as_str());
+    skus.iter().find(is_it).map(|sku| (*sku).clone())
 }
 
 pub(super) fn unheard(error: io::Error) -> Error {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use mintmark_console::{Console, Exit, Failure, files};
+use mintmark_console::{Console, Exit, Failure, Stop, files};
 use mintmark_keys::{KeyStore, KeyUri, Purpose};
 use mintmark_pki::{Certificate, est, to_pem};
 use mintmark_protocol::device_secret::DEVICE_SECRET_BYTES_MAX;
@@ -21,7 +21,6 @@ use super::tally::{Tally, serial};
 use crate::delivery::{Delivered, Output, Parcel};
 use crate::failure::{Error, Result};
 use crate::station::{Enrolled, Line, Papers, Patience, Reply, STATION_KEY, Vault};
-use crate::stop::Stop;
 use crate::submission::{Submission, Submissions};
 use crate::vault::{INTERRUPTED, Issued, SealedSecret, Unit, keyring::open_store};
 
@@ -80,7 +79,9 @@ struct Certified {
 pub(crate) fn execute(arguments: &Arguments, console: &Console) -> Result<Exit> {
     let store = open_store(&arguments.keys, console)?;
     let label = arguments.keys.object().unwrap_or(STATION_KEY);
-    let signer = store.signer_for(label, Purpose::Authenticate)?;
+    let signer = store
+        .signer_for(label, Purpose::Authenticate)
+        .map_err(|error| keyless(error.into()))?;
     let papers = papers(arguments, &*store, signer.public_key(), console)?;
     let vault = Vault::new(&arguments.vault, signer, &papers)?;
     let submissions = Submissions::find(&arguments.csr, console)?;
@@ -365,6 +366,16 @@ fn not_given(code: Option<String>) -> Error {
 }
 
 /// The device, by what its request says.
+/// A station whose key is not there has most likely not been set up.
+fn keyless(error: Error) -> Error {
+    match error.code() {
+        "KEY-MISSING" => error.hint(
+            "run `site station request` on this station first, with the same --keys; then have the vault's operator approve it",
+        ),
+        _ => error,
+    }
+}
+
 fn device_of(submission: &Submission) -> Option<DeviceId> {
     let Submission::Verified(request) = submission else {
         return None;

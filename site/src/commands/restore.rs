@@ -10,7 +10,7 @@ use mintmark_protocol::envelope::{Party, claim};
 
 use crate::config::Config;
 use crate::failure::{Error, Result};
-use crate::home::{CONFIG, ENROLMENT, LOCK, LOG, OUTBOX, RECEIVED, TRUST, locate};
+use crate::home::{CONFIG, ENROLMENT, LOG, OUTBOX, RECEIVED, TRUST, locate};
 
 const NEXT: [&str; 2] = [
     "`site recover`: the token says whether this is the newest copy",
@@ -41,7 +41,6 @@ fn finish(placing: &Placing, opened: &Opened) -> std::result::Result<(), Failure
     for folder in [LOG, OUTBOX, RECEIVED, TRUST] {
         placing.folder(folder)?;
     }
-    placing.file(LOCK, b"")?;
     let config = Config::from_toml(placing.config())?;
     let corrupt = |name: &str, what: &str| {
         let message = format!("{name} in the backup is {what}");

@@ -10,104 +10,34 @@
 //! What is interrupted after 2 is completed by the same steps 3 and 4, here, before anything else is done: it gives the
 //! same certificates for the same units.
 
+mod answer;
+mod signing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use mintmark_keys::Signer;
 use mintmark_ledger::decide::{Input, Reservation, Submitted};
-use mintmark_ledger::entry::{LogSequence, Reserved};
-use mintmark_ledger::ledger::{DeviceHistory, Ledger, Outcome, Unfinished};
+use mintmark_ledger::entry::LogSequence;
+use mintmark_ledger::ledger::{Outcome, Unfinished};
 use mintmark_ledger::refusal::Refusal;
-use mintmark_ledger::serial::{Serial, serial_of};
-use mintmark_ledger::state::{DeviceCa, State};
+use mintmark_ledger::state::State;
 use mintmark_pki::Certificate;
-use mintmark_protocol::identifier::{
-    DeviceId, EntitlementId, Fingerprint, KeyLabel, Sku, StationId,
-};
+use mintmark_protocol::identifier::{Sku, StationId};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
-use super::device_secret::{SecretDue, SecretsDue};
+pub(crate) use self::answer::{Answer, Issued, Unit};
+use self::signing::Pinned;
+pub(super) use self::signing::{Signature, SigningJob};
+use super::Vault;
+use super::device_secret::SecretDue;
 use super::key_set::Telling;
 use super::line::Asker;
-use super::meter::Meters;
-use super::{Vault, not_enrolled};
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::submission::Submission;
 
 /// Certificates, DER, by reservation.
 type Certificates = BTreeMap<LogSequence, Vec<u8>>;
-
-/// A certificate whose record is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Issued {
-    /// The unit.
-    pub(crate) unit: Unit,
-    /// The certificate, DER.
-    pub(crate) der: Vec<u8>,
-    /// The device CA that certified it.
-    pub(crate) device_ca: u16,
-    /// The secrets that go with it.
-    pub(crate) secrets: Vec<SecretDue>,
-    /// The keys that it once got a secret from and gets none from any more, and the code that says why.
-    pub(crate) keys_over: BTreeMap<KeyLabel, &'static str>,
-    /// The certificates that it takes the place of: of the same unit, for the same key, or for one that a rework gave up.
-    pub(crate) earlier: Vec<EarlierIssue>,
-}
-
-/// A certificate that a re-issue took the place of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EarlierIssue {
-    /// Its issue number.
-    pub(crate) issue: u16,
-    /// The certificate, DER.
-    pub(crate) der: Vec<u8>,
-    /// The device CA that certified it.
-    pub(crate) device_ca: u16,
-    /// SHA-256 of its key's SubjectPublicKeyInfo.
-    pub(crate) spki_sha256: Fingerprint,
-}
-
-/// A spent unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unit {
-    /// The device.
-    pub(crate) device_id: DeviceId,
-    /// The entitlement that it is spent from.
-    pub(crate) entitlement: EntitlementId,
-    /// Its slot.
-    pub(crate) slot: u64,
-    /// The serial number of its certificate.
-    pub(crate) serial: Option<Serial>,
-}
-
-impl From<&Reserved> for Unit {
-    fn from(reserved: &Reserved) -> Self {
-        Self {
-            device_id: reserved.device_id.clone(),
-            entitlement: reserved.entitlement.clone(),
-            slot: reserved.slot,
-            serial: serial_of(&reserved.tbs),
-        }
-    }
-}
-
-/// What came of one request.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// A unit was spent on it.
-    Issued(Issued),
-    /// It was answered before, by this certificate.
-    Existing(Issued),
-    /// No unit was spent.
-    Refused(Refusal),
-    /// A unit is spent and could not be signed for yet.
-    Open,
-}
-
-/// What is to be signed, and the key of the device CA that signs it.
-type Signable<P> = (P, Arc<dyn Signer>);
 
 /// What came of signing what is pinned.
 #[derive(Debug)]
@@ -118,41 +48,38 @@ pub(crate) struct Completion {
     pub(crate) failed: Option<Error>,
 }
 
-/// A spent unit that waits for its signature.
-trait Pinned: Sync {
-    fn sequence(&self) -> LogSequence;
-    fn tbs(&self) -> &[u8];
-    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()>;
+/// How many reservations are signed and recorded together.
+pub(crate) const GROUP_MAX: usize = 512;
+
+/// A batch that is decided, and perhaps not durable yet.
+pub(super) struct Reserving {
+    product: Sku,
+    pending: Vec<Pending>,
 }
 
-impl Pinned for Reservation {
-    fn sequence(&self) -> LogSequence {
-        self.sequence()
-    }
-
-    fn tbs(&self) -> &[u8] {
-        self.tbs()
-    }
-
-    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()> {
-        ledger.signed(now(), self, signature)?;
-        Ok(())
-    }
+/// A batch whose reservations are durable.
+pub(super) struct Signing {
+    product: Sku,
+    pending: Vec<Pending>,
 }
 
-impl Pinned for Unfinished {
-    fn sequence(&self) -> LogSequence {
-        self.reservation
-    }
+enum Pending {
+    /// Before it is durable.
+    Reserved(Box<Reservation>),
+    /// Afterwards.
+    New(Box<New>),
+    Existing(LogSequence),
+    Refused(Refusal),
+}
 
-    fn tbs(&self) -> &[u8] {
-        &self.tbs
-    }
-
-    fn record(self, ledger: &mut Ledger, signature: [u8; 64]) -> Result<()> {
-        ledger.signed_unfinished(now(), self.reservation, signature)?;
-        Ok(())
-    }
+/// A unit that was spent on a request.
+struct New {
+    sequence: LogSequence,
+    unit: Unit,
+    /// The secrets that go with it; none of a re-issue, of which its history tells.
+    secrets: Option<Vec<SecretDue>>,
+    /// Its certificate, once there is one.
+    der: Option<Vec<u8>>,
 }
 
 impl Vault<'_> {
@@ -336,61 +263,6 @@ impl Vault<'_> {
         Ok(failed)
     }
 
-    /// The answers to a batch whose records are durable, each in its place.
-    ///
-    /// # Errors
-    /// What keeps earlier answers from being found.
-    pub(super) fn answers<'s>(
-        &self,
-        signing: Signing,
-        submissions: impl Iterator<Item = &'s Submission>,
-    ) -> Result<Vec<Answer>> {
-        let Signing { product, pending } = signing;
-        let answer = |(pending, submission): (Pending, &Submission)| {
-            Ok(match pending {
-                Pending::Refused(refusal) => Answer::Refused(refusal),
-                Pending::Reserved(_) => Answer::Open,
-                Pending::New(new) => self.answer(&product, submission, *new)?,
-                Pending::Existing(sequence) => {
-                    match self.existing(&product, submission, sequence)? {
-                        Some(Earlier::Issued(issued)) => Answer::Existing(*issued),
-                        Some(Earlier::Pruned(refusal)) => Answer::Refused(refusal),
-                        None => self
-                            .state()
-                            .withheld(sequence)
-                            .map_or(Answer::Open, Answer::Refused),
-                    }
-                }
-            })
-        };
-        pending.into_iter().zip(submissions).map(answer).collect()
-    }
-
-    fn answer(&self, product: &Sku, submission: &Submission, new: New) -> Result<Answer> {
-        let Some(der) = new.der else {
-            return Ok(Answer::Open);
-        };
-        let mut issued = Issued {
-            unit: new.unit,
-            der,
-            device_ca: self.device_ca_of(new.sequence)?.generation,
-            secrets: Vec::new(),
-            keys_over: BTreeMap::new(),
-            earlier: Vec::new(),
-        };
-        match new.secrets {
-            Some(secrets) => issued.secrets = secrets,
-            None => {
-                let device_id = &issued.unit.device_id;
-                let history = self.ledger.device(Some(product), device_id)?;
-                let SecretsDue { due, over } = self.secrets_due(&history, submission);
-                (issued.secrets, issued.keys_over) = (due, over);
-                issued.earlier = self.earlier(&history, new.sequence)?;
-            }
-        }
-        Ok(Answer::Issued(issued))
-    }
-
     /// What would be decided. Nothing becomes durable; the vault must not be used for anything else afterwards.
     pub(crate) fn rehearse(
         &mut self,
@@ -460,43 +332,6 @@ impl Vault<'_> {
         Ok((certificates, failed))
     }
 
-    /// Finds the key of the device CA that certifies each: the one that was in force when it was reserved. Gives those
-    /// that have one, and why others have none.
-    fn with_signers<P: Pinned>(&self, pinned: Vec<P>) -> (Vec<Signable<P>>, Option<Error>) {
-        let mut known: BTreeMap<u16, Option<Arc<dyn Signer>>> = BTreeMap::new();
-        let mut failed = None;
-        let mut ready = Vec::with_capacity(pinned.len());
-        for pinned in pinned {
-            let found = self.device_ca_of(pinned.sequence()).map(|ca| ca.generation);
-            let generation = match found {
-                Ok(generation) => generation,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    continue;
-                }
-            };
-            let signer = known.entry(generation).or_insert_with(|| {
-                let opened = self.signer_of(generation);
-                opened.map_err(|error| failed.get_or_insert(error)).ok()
-            });
-            if let Some(signer) = signer {
-                ready.push((pinned, Arc::clone(signer)));
-            }
-        }
-        (ready, failed)
-    }
-
-    fn signer_of(&self, generation: u16) -> Result<Arc<dyn Signer>> {
-        let issuer = self.issuer(generation)?;
-        self.keyring()?.device_ca(generation, issuer.public_key())
-    }
-
-    fn device_ca_of(&self, reservation: LogSequence) -> Result<&DeviceCa> {
-        self.state()
-            .device_ca_of(reservation)
-            .ok_or_else(not_enrolled)
-    }
-
     /// Where there were several device CAs: that the certificate names the one whose key signed it.
     fn expect_issuer(&self, reservation: LogSequence, der: &[u8]) -> Result<()> {
         if self.state().device_cas().len() < 2 {
@@ -512,180 +347,6 @@ impl Vault<'_> {
         Err(Error::integrity("RESERVATION-ISSUER", message)
             .hint("stop the line, keep a copy of the home, and tell headquarters"))
     }
-
-    /// The certificates that the one of this reservation took the place of.
-    fn earlier(
-        &self,
-        history: &[DeviceHistory],
-        reservation: LogSequence,
-    ) -> Result<Vec<EarlierIssue>> {
-        let Some(newest) = history.iter().find(|at| at.reservation == reservation) else {
-            return Ok(Vec::new());
-        };
-        let unit = |of: &DeviceHistory| (of.account, of.slot);
-        let before = history
-            .iter()
-            .filter(|other| unit(other) == unit(newest) && other.issue < newest.issue);
-        before
-            .filter_map(|before| {
-                let der = before.certificate.clone()?;
-                let device_ca = self.device_ca_of(before.reservation);
-                Some(device_ca.map(|device_ca| EarlierIssue {
-                    issue: before.issue,
-                    der,
-                    device_ca: device_ca.generation,
-                    spki_sha256: before.spki_sha256,
-                }))
-            })
-            .collect()
-    }
-
-    /// What a request was answered with before, from its records; none while its reservation is open.
-    fn existing(
-        &self,
-        product: &Sku,
-        submission: &Submission,
-        reservation: LogSequence,
-    ) -> Result<Option<Earlier>> {
-        let Submission::Verified(csr) = submission else {
-            return Ok(None);
-        };
-        // The entitlement says which of the two it goes by.
-        let names = [csr.subject_serial_number(), csr.common_name()];
-        for device_id in names
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.parse().ok())
-        {
-            let history = self.ledger.device(Some(product), &device_id)?;
-            let earlier = self.earlier(&history, reservation)?;
-            let SecretsDue { due, over } = self.secrets_due(&history, submission);
-            let issue = history
-                .into_iter()
-                .find(|issue| issue.reservation == reservation);
-            if let Some(DeviceHistory {
-                device_id,
-                entitlement,
-                slot,
-                serial,
-                certificate,
-                pruned,
-                ..
-            }) = issue
-            {
-                if pruned {
-                    return Ok(Some(Earlier::Pruned(Refusal::CertificatePruned {
-                        sku: product.clone(),
-                        device_id,
-                        serial: serial.map(hex::encode).unwrap_or_default(),
-                    })));
-                }
-                let unit = Unit {
-                    device_id,
-                    entitlement,
-                    slot,
-                    serial,
-                };
-                let Some(der) = certificate else {
-                    return Ok(None);
-                };
-                return Ok(Some(Earlier::Issued(Box::new(Issued {
-                    unit,
-                    der,
-                    device_ca: self.device_ca_of(reservation)?.generation,
-                    secrets: due,
-                    keys_over: over,
-                    earlier,
-                }))));
-            }
-        }
-        Err(Error::integrity(
-            "LOG-RECORD-UNREADABLE",
-            "the records of an earlier answer are not found",
-        )
-        .hint("run `site audit verify`"))
-    }
-}
-
-/// What a request was answered with before.
-enum Earlier {
-    Issued(Box<Issued>),
-    /// Its certificate was pruned.
-    Pruned(Refusal),
-}
-
-/// How many reservations are signed and recorded together.
-pub(crate) const GROUP_MAX: usize = 512;
-
-/// A batch that is decided, and perhaps not durable yet.
-pub(super) struct Reserving {
-    product: Sku,
-    pending: Vec<Pending>,
-}
-
-/// A batch whose reservations are durable.
-pub(super) struct Signing {
-    product: Sku,
-    pending: Vec<Pending>,
-}
-
-/// A reservation that is durable, and the key that is to sign what it pins. Any thread may do that.
-pub(super) struct SigningJob {
-    reservation: Reservation,
-    signer: Arc<dyn Signer>,
-    meters: Arc<Meters>,
-}
-
-/// What came of it.
-pub(super) struct Signature {
-    reservation: Reservation,
-    /// The signature, and the certificate, DER.
-    outcome: Result<(p256::ecdsa::Signature, Vec<u8>)>,
-}
-
-impl SigningJob {
-    /// Has the token sign. It verifies each signature before it gives it.
-    pub(super) fn sign(self) -> Signature {
-        let Self {
-            reservation,
-            signer,
-            meters,
-        } = self;
-        let signed = || {
-            let begin = Instant::now();
-            let signature = signer.sign(reservation.tbs());
-            meters.signed(begin.elapsed(), signature.is_ok());
-            let signature = signature?;
-            Ok((
-                signature,
-                mintmark_pki::assemble(reservation.tbs(), &signature)?,
-            ))
-        };
-        let outcome = signed();
-        Signature {
-            reservation,
-            outcome,
-        }
-    }
-}
-
-enum Pending {
-    /// Before it is durable.
-    Reserved(Box<Reservation>),
-    /// Afterwards.
-    New(Box<New>),
-    Existing(LogSequence),
-    Refused(Refusal),
-}
-
-/// A unit that was spent on a request.
-struct New {
-    sequence: LogSequence,
-    unit: Unit,
-    /// The secrets that go with it; none of a re-issue, of which its history tells.
-    secrets: Option<Vec<SecretDue>>,
-    /// Its certificate, once there is one.
-    der: Option<Vec<u8>>,
 }
 
 /// A number of reservations, in words.

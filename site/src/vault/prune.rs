@@ -5,6 +5,7 @@ use std::fs;
 use mintmark_ledger::ledger::Prunable;
 
 use super::Vault;
+use super::reading::Shown;
 use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::LOG;
@@ -50,7 +51,10 @@ impl Vault<'_> {
         let held = self.held_size()?;
         let bytes_before = self.log_bytes()?;
         self.begin()?;
-        let records = self.ledger.prune(now(), held)?;
+        let shown = Shown::new(&self.console);
+        let watch = |work, done, of| shown.tell(work, done, of);
+        let records = self.ledger.prune_watched(now(), held, &watch)?;
+        drop(shown);
         Ok(Pruned {
             retention_days,
             held,

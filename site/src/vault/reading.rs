@@ -1,10 +1,12 @@
 //! A vault that is only looked at: no lock, no token, no PIN, also while another process changes it.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use mintmark_console::Console;
+use mintmark_console::{Console, Progress};
 use mintmark_ledger::ledger::{Opened, View};
 use mintmark_ledger::state::State;
+use mintmark_ledger::watch::Work;
 
 use super::Facts;
 use crate::failure::Result;
@@ -20,7 +22,7 @@ pub(crate) struct Reading {
 impl Reading {
     /// Opens the home that `--home` or SITE_HOME names, and says if it is not the newest copy.
     pub(crate) fn open(home: Option<&Path>, console: &Console) -> Result<Self> {
-        let reading = Self::over(Home::open(home)?)?;
+        let reading = Self::over(Home::open(home)?, console)?;
         if let Err(error) = reading.home.expect_newest() {
             let failure = error.failure();
             console.warn_coded(&failure.code, &failure.message);
@@ -32,8 +34,8 @@ impl Reading {
     }
 
     /// Looks at a home that was opened.
-    pub(crate) fn over(home: Home) -> Result<Self> {
-        let view = View::open(home.path())?;
+    pub(crate) fn over(home: Home, console: &Console) -> Result<Self> {
+        let view = view(&home, console)?;
         // Read after the log: a trust manifest is kept before the log names it.
         let facts = Facts::read(&home, view.state())?;
         Ok(Self { home, view, facts })
@@ -58,6 +60,49 @@ impl Reading {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+}
+
+/// How far work over the records of a log is, a line for one kind of work after the other.
+pub(crate) struct Shown<'c> {
+    console: &'c Console,
+    line: RefCell<Option<(Work, Progress)>>,
+}
+
+impl<'c> Shown<'c> {
+    pub(crate) fn new(console: &'c Console) -> Self {
+        Self {
+            console,
+            line: RefCell::new(None),
+        }
+    }
+
+    /// See [`mintmark_ledger::watch::Watch`].
+    pub(crate) fn tell(&self, work: Work, done: u64, of: u64) {
+        let mut line = self.line.borrow_mut();
+        if line.as_ref().is_none_or(|(shown, _)| *shown != work) {
+            let what = match work {
+                Work::Replaying => "replaying the log",
+                Work::Indexing => "making the index",
+                Work::Pruning => "pruning the log",
+            };
+            // The one before ends first.
+            drop(line.take());
+            *line = Some((work, self.console.progress(what, Some(of))));
+        }
+        if let Some((_, progress)) = &*line {
+            progress.reach(done);
+        }
+    }
+}
+
+/// Opens the log of a home to read.
+///
+/// # Errors
+/// As [`View::open`].
+pub(crate) fn view(home: &Home, console: &Console) -> Result<View> {
+    let shown = Shown::new(console);
+    let watch = |work, done, of| shown.tell(work, done, of);
+    Ok(View::open_watched(home.path(), &watch)?)
 }
 
 /// Reads the whole log again.

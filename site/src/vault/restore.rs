@@ -12,7 +12,7 @@ use mintmark_console::Console;
 use mintmark_console::files::Folder;
 use mintmark_keys::{Alternating, KeyStore};
 use mintmark_ledger::entry::{BURNED_MAX, Burned};
-use mintmark_ledger::ledger::{Fact, Ledger, View};
+use mintmark_ledger::ledger::{Fact, Ledger};
 use mintmark_pki::Issuer;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::enrolment::FIRST_GENERATION;
@@ -108,7 +108,7 @@ pub(crate) fn declare(
     console: &Console,
 ) -> Result<Declared> {
     let _lock = home.lock()?;
-    let view = View::open(home.path())?;
+    let view = reading::view(home, console)?;
     reading::verify(&view, console)?;
     let state = view.state();
     let facts = Facts::read(home, state)?;
@@ -321,7 +321,7 @@ pub(crate) fn resume(
         });
     };
     let _lock = home.lock()?;
-    let view = View::open(home.path())?;
+    let view = reading::view(home, console)?;
     let facts = Facts::read(home, view.state())?;
     let declared = read(home, &facts, &bytes)?;
     let declaration = declared.content();

@@ -37,7 +37,7 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     let mut vault = place.open_to_carry(console)?;
     let carried = if arguments.dry_run {
         let planned = vault.rehearse(|vault| {
-            let mut planned = vault.cargo()?.carry(Carrier::Nowhere)?;
+            let mut planned = vault.cargo()?.carry(Carrier::Nowhere, console)?;
             planned.extend(vault.next_bundle()?);
             Ok(planned)
         })?;
@@ -54,7 +54,7 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         })?;
         let carried = {
             let _alone = place.alone_at_media();
-            cargo.carry(Carrier::Medium(&medium))?
+            cargo.carry(Carrier::Medium(&medium), console)?
         };
         vault.close()?;
         carried

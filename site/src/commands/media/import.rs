@@ -71,7 +71,9 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
         Err(error) if !items.is_empty() => return show(&items, console).and(Err(error)),
         Err(error) => return Err(error),
     };
-    let mut files = in_order(&survey.files).into_iter();
+    let files = in_order(&survey.files);
+    let progress = console.progress("importing", Some(files.len() as u64));
+    let mut files = files.into_iter().inspect(|_| progress.advance(1));
     let mut next = || read_some(&medium, &survey.files, &mut files);
     let stopped = match effort {
         Effort::Rehearse => {
@@ -89,6 +91,7 @@ pub(crate) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
             .and_then(|()| vault.close())
             .err(),
     };
+    progress.finish();
     warn_of_over(&items, console);
     if items.is_empty() && stopped.is_none() {
         console.note("the medium holds nothing for this vault");

@@ -1,5 +1,6 @@
 //! What a key store holds in the place of the anchor, held against the log before anything is changed.
 
+use mintmark_console::Console;
 use mintmark_keys::{Alternating, KeyStore, Purpose};
 use mintmark_ledger::StorageError;
 use mintmark_ledger::ledger::{Ledger, Opened, View};
@@ -11,6 +12,7 @@ use crate::failure::{Error, Result};
 use crate::home::Home;
 use crate::vault::Facts;
 use crate::vault::keyring::{Identity, VAULT_SIGN, expect_same};
+use crate::vault::reading::Shown;
 
 /// The code of a home that is older than its token, or another one.
 pub(crate) const HOME_OLDER: &str = "HOME-OLDER-THAN-ANCHOR";
@@ -64,13 +66,20 @@ pub(crate) fn refuse_existing(store: &dyn KeyStore) -> Result<()> {
 }
 
 /// Opens the log, which has to hold what its anchor knows: nothing in the home is changed otherwise.
-pub(in crate::vault) fn open_ledger(home: &Home, found: &Found) -> Result<(Ledger, Opened)> {
+pub(in crate::vault) fn open_ledger(
+    home: &Home,
+    found: &Found,
+    console: &Console,
+) -> Result<(Ledger, Opened)> {
     let anchor = match found {
         Found::Anchor(anchor) if anchor.vault == home.config().vault => Some(anchor),
         _ => None,
     };
     let floor = anchor.map(|anchor| anchor.floor());
-    match (Ledger::open_knowing(home.path(), SOFTWARE, floor), anchor) {
+    let shown = Shown::new(console);
+    let watch = |work, done, of| shown.tell(work, done, of);
+    let opened = Ledger::open_watched(home.path(), SOFTWARE, floor, &watch);
+    match (opened, anchor) {
         (Ok(opened), _) => Ok(opened),
         (Err(mintmark_ledger::Error::Storage(error)), Some(anchor)) => Err(not_held(error, anchor)),
         (Err(error), _) => Err(error.into()),

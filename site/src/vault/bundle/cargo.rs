@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use mintmark_console::{Console, Progress};
 use mintmark_protocol::bundle::Bundle;
 use mintmark_protocol::enrolment::REQUEST_BYTES_MAX;
 use mintmark_protocol::envelope::Kind;
@@ -120,18 +121,32 @@ impl Cargo {
     ///
     /// # Errors
     /// What keeps anything from being written, or shows that the home is not what it was.
-    pub(crate) fn carry(&self, carrier: Carrier<'_>) -> Result<Vec<Carried>> {
-        let papers = self.papers.iter().map(|paper| paper.carry(carrier));
-        let mut carried: Vec<Carried> = papers.collect::<Result<_>>()?;
+    pub(crate) fn carry(&self, carrier: Carrier<'_>, console: &Console) -> Result<Vec<Carried>> {
+        let owed = self
+            .bundles
+            .as_ref()
+            .map_or(0, |bundles| bundles.owed.len());
+        let count = self.papers.len().saturating_add(owed);
+        let progress = console.progress("carrying bundles", Some(count as u64));
+        let mut carried = Vec::new();
+        for paper in &self.papers {
+            carried.push(paper.carry(carrier)?);
+            progress.advance(1);
+        }
         if let Some(bundles) = &self.bundles {
-            bundles.carry(carrier, &mut carried)?;
+            bundles.carry(carrier, &mut carried, &progress)?;
         }
         Ok(carried)
     }
 }
 
 impl Bundles {
-    fn carry(&self, carrier: Carrier<'_>, carried: &mut Vec<Carried>) -> Result<()> {
+    fn carry(
+        &self,
+        carrier: Carrier<'_>,
+        carried: &mut Vec<Carried>,
+        progress: &Progress,
+    ) -> Result<()> {
         let Self { outbox, home, .. } = self;
         let lineage = &outbox.lineage;
         for (sequence, fingerprint) in &self.owed {
@@ -162,6 +177,7 @@ impl Bundles {
                     placed,
                 });
             }
+            progress.advance(1);
         }
         Ok(())
     }
