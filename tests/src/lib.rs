@@ -27,6 +27,7 @@ pub mod stores;
 pub mod strace;
 pub mod strike;
 pub mod sweep;
+mod terminal;
 pub mod token_server;
 pub mod world;
 
@@ -34,5 +35,6 @@ pub use command::{Run, Tool};
 pub use liar::Liar;
 pub use service::Service;
 pub use stores::Stores;
+pub use terminal::Terminal;
 pub use token_server::{TokenServer, through_plain_server, through_server};
 pub use world::World;

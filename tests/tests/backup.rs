@@ -8,14 +8,15 @@ mod faults;
 mod refusals;
 #[path = "backup/revocations.rs"]
 mod revocations;
+#[path = "backup/stopped.rs"]
+mod stopped;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::path::Path;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, Service, Tool, World, files};
+use mintmark_tests::{Run, Service, Terminal, Tool, World, files};
 use serde_json::Value;
 
 /// The founding of backups: a recovery key, whose words are in `$D/words`, and a folder for what is sealed.
@@ -48,6 +49,15 @@ fn options(said: &Run, name: &str) -> String {
 /// A fire.
 fn lose(world: &World, home: &str) {
     fs::remove_dir_all(world.path(home)).unwrap();
+}
+
+/// What is in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
 }
 
 fn wipe_stick(world: &World) {
@@ -342,57 +352,10 @@ fn everything_that_a_home_has_is_in_its_backup_but_what_is_made_again_and_no_key
     compared("hq", &said, &beside);
 }
 
-/// A command at a terminal of its own.
-struct Terminal {
-    script: Child,
-    keyboard: ChildStdin,
-    screen: ChildStdout,
-}
-
-impl Terminal {
-    fn start(tool: &Tool) -> Self {
-        let mut script = tool.start_at_terminal();
-        Self {
-            keyboard: script.stdin.take().unwrap(),
-            screen: script.stdout.take().unwrap(),
-            script,
-        }
-    }
-
-    /// What is shown up to and with this question, which nothing is typed before.
-    fn until(&mut self, question: &str) -> String {
-        let mut shown = Vec::new();
-        let mut octet = [0];
-        while !shown.ends_with(question.as_bytes()) {
-            let read = self.screen.read(&mut octet).unwrap();
-            let text = String::from_utf8_lossy(&shown);
-            assert_eq!(read, 1, "it ends before it asks: {text}");
-            shown.push(octet[0]);
-        }
-        String::from_utf8(shown).unwrap()
-    }
-
-    fn type_line(&mut self, line: &str) {
-        self.keyboard
-            .write_all(format!("{line}\n").as_bytes())
-            .unwrap();
-    }
-
-    fn type_words(&mut self, lines: &[String]) {
-        for (number, line) in (1..).zip(lines) {
-            self.until(&format!("line {number} of 6: "));
-            self.type_line(line);
-        }
-    }
-
-    /// How it ends, and what it shows from here on.
-    fn end(mut self, tool: &Tool) -> Run {
-        let mut shown = Vec::new();
-        self.screen.read_to_end(&mut shown).unwrap();
-        drop(self.keyboard);
-        let mut output = self.script.wait_with_output().unwrap();
-        output.stdout = shown;
-        tool.ended(&output)
+fn type_words(terminal: &mut Terminal, lines: &[String]) {
+    for (number, line) in (1..).zip(lines) {
+        terminal.until(&format!("line {number} of 6: "));
+        terminal.type_line(line);
     }
 }
 
@@ -414,7 +377,7 @@ fn make_key_at_terminal(
         .collect();
     assert_eq!(lines.len(), 6, "{text}");
     terminal.type_line("");
-    terminal.type_words(&type_back(&lines));
+    type_words(&mut terminal, &type_back(&lines));
     (terminal.end(&tool), lines)
 }
 
@@ -445,7 +408,7 @@ fn at_a_terminal_the_words_are_shown_once_typed_back_and_stand_in_no_file() {
         .hq(&format!("backup verify $D/backups/hq --signer {signer}"))
         .text();
     let mut terminal = Terminal::start(&tool);
-    terminal.type_words(&lines);
+    type_words(&mut terminal, &lines);
     let verified = terminal.end(&tool);
     assert_eq!(verified.exit, 0, "{verified}");
     assert!(

@@ -14,3 +14,8 @@ fn every_command_of_the_guides_works_as_it_stands() {
         "docs/pkcs11.md",
     ]);
 }
+
+#[test]
+fn every_command_of_the_drills_after_a_loss_works_as_it_stands() {
+    guide::run(&["README.md", "docs/recovery.md"]);
+}

@@ -1,20 +1,28 @@
 //! `site serve`, as curl and OpenSSL see it: EST by RFC 7030, the JSON of factory tools, metrics, the floor's page. What is
 //! made there is reported to headquarters like everything else, and balances.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "serve/factory.rs"]
+mod factory;
+#[path = "serve/keys.rs"]
+mod keys;
+#[path = "serve/stopping.rs"]
+mod stopping;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use mintmark_tests::service::{Answer, let_in};
-use mintmark_tests::{Service, Stores, World, judge, request, stores};
+use mintmark_tests::{Service, World, judge};
 use serde_json::{Value, json};
 
 const EST: &str = "/.well-known/est";
+
 const AS_JSON: [&str; 2] = ["-H", "Accept: application/json"];
 
 /// A second product beside the first.
@@ -433,136 +441,6 @@ fn a_device_that_has_a_certificate_gets_another_one_as_far_as_the_policy_allows_
     }
 }
 
-#[test]
-fn the_json_of_factory_tools_says_what_the_command_line_says() {
-    let world = World::ready();
-    let_in(&world, "line-1", "");
-    let service = Service::start(&world, "");
-    let pem = |device: &str| {
-        device_request(&world, device);
-        fs::read_to_string(world.path(&format!("{device}.csr"))).unwrap()
-    };
-    let asked = json!({"product": "TH-200", "csr": pem("TH200-00000001")});
-    let issued = post_json(&service, "line-1", "/api/v1/enrol", &asked)
-        .is(200)
-        .json();
-    assert_eq!(issued["outcome"], "issued", "{issued}");
-    assert_eq!(issued["device_id"], "TH200-00000001");
-    world.write("device.pem", issued["certificate"].as_str().unwrap());
-    world.write("chain.pem", issued["chain"].as_str().unwrap());
-    judge::openssl(world.folder(), "verify -CAfile chain.pem device.pem");
-    let again = post_json(&service, "line-1", "/api/v1/enrol", &asked)
-        .is(200)
-        .json();
-    assert_eq!(again["outcome"], "existing");
-    assert_eq!(again["certificate"], issued["certificate"]);
-
-    let device = service
-        .curl_as(Some("line-1"), "/api/v1/devices/TH200-00000001", &[])
-        .is(200)
-        .json();
-    assert_eq!(device["units"][0]["serial"], issued["serial"], "{device}");
-    assert_eq!(device["units"][0]["status"], "good", "{device}");
-    service
-        .curl_as(Some("line-1"), "/api/v1/devices/TH200-99999999", &[])
-        .refused(404, "DEVICE-UNKNOWN");
-    let order = json!({"product": "TH-200", "reason": "fell off the line"});
-    let scrapped = post_json(
-        &service,
-        "line-1",
-        "/api/v1/devices/TH200-00000001/scrap",
-        &order,
-    );
-    assert_eq!(scrapped.is(200).json()["outcome"], "scrapped");
-    post_json(
-        &service,
-        "line-1",
-        "/api/v1/devices/TH200-00000001/rework",
-        &order,
-    )
-    .refused(403, "DEVICE-SCRAPPED");
-    post_json(
-        &service,
-        "line-1",
-        "/api/v1/devices/TH200-00000001/void",
-        &json!({"reason": ""}),
-    )
-    .refused(400, "REASON-INVALID");
-    post_json(
-        &service,
-        "line-1",
-        "/api/v1/devices/TH200-99999999/scrap",
-        &order,
-    )
-    .refused(404, "DEVICE-UNKNOWN");
-    let device = service
-        .curl_as(Some("line-1"), "/api/v1/devices/TH200-00000001", &[])
-        .is(200)
-        .json();
-    assert_eq!(device["units"][0]["status"], "scrapped", "{device}");
-    let mut status = Value::Null;
-    for _ in 0..100 {
-        status = service
-            .curl_as(Some("line-1"), "/api/v1/status", &[])
-            .is(200)
-            .json();
-        if status["accounts"][0]["scrapped"] == 1 {
-            break;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(status["schema"], "mintmark/status/1");
-    assert_eq!(status["accounts"][0]["scrapped"], 1, "{status}");
-
-    // Many at a time.
-    let mut lines = String::new();
-    for number in 100..400 {
-        let der = request::der(&format!("TH200-{number:08}"), &request::key());
-        world.write("one.der", &der);
-        let csr = judge::openssl(world.folder(), "base64 -A -in one.der");
-        let line = json!({"product": "TH-200", "csr": csr.trim(), "id": number});
-        lines.push_str(&format!("{line}\n"));
-    }
-    lines.push_str("{}\n\n{\"csr\":\"AAAA\"}");
-    world.write("lines", &lines);
-    let stream = |options: &[&str]| {
-        let mut all = vec![
-            "-H",
-            "Content-Type: application/x-ndjson",
-            "-T",
-            "lines",
-            "-X",
-            "POST",
-        ];
-        all.extend(options);
-        service.curl_as(Some("line-1"), "/api/v1/enrol-many", &all)
-    };
-    for outcome in ["issued", "existing"] {
-        let answers = stream(&[]).is(200).lines();
-        assert_eq!(answers.len(), 302);
-        for (at, answer) in answers.iter().take(300).enumerate() {
-            assert_eq!(answer["line"], at + 1);
-            assert_eq!(answer["id"], at + 100, "{answer}");
-            assert_eq!(answer["outcome"], outcome, "{answer}");
-        }
-        assert_eq!(
-            answers[300]["error"]["code"], "REQUEST-MALFORMED",
-            "{}",
-            answers[300]
-        );
-        assert_eq!(
-            answers[301]["error"]["code"], "CSR-NOT-A-REQUEST",
-            "{}",
-            answers[301]
-        );
-    }
-    assert_eq!(service.stop(), 0);
-    let report = reconciled(&world);
-    assert_eq!(report["accounts"][0]["good"], 300);
-    assert_eq!(report["accounts"][0]["scrapped"], 1);
-    assert_eq!(report["accounts"][0]["unspent"], 699);
-}
-
 /// curl on one connection: a first request, a pause in which something happens, and a second one.
 #[test]
 fn a_station_that_is_shut_out_gets_nothing_more_on_a_connection_that_is_open() {
@@ -623,51 +501,6 @@ fn a_station_that_is_shut_out_gets_nothing_more_on_a_connection_that_is_open() {
 }
 
 #[test]
-fn the_services_key_changes_without_a_restart() {
-    let world = World::ready();
-    let_in(&world, "line-1", "");
-    world
-        .site("station rotate-tls")
-        .fails(2, "SERVE-NEVER-STARTED");
-    let service = Service::start(&world, "--name localhost --name 127.0.0.1");
-    let shown = |service: &Service| {
-        let output = Command::new("openssl")
-            .args(["s_client", "-connect", &service.address()])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let begin = text.find("-----BEGIN CERTIFICATE-----").unwrap();
-        let end = text.find("-----END CERTIFICATE-----").unwrap();
-        text[begin..end].to_owned()
-    };
-    let first = shown(&service);
-    let rotated = world.site("station rotate-tls").ok().json();
-    assert_eq!(rotated["key"], "serve-tls-2", "{rotated}");
-    let mut second = shown(&service);
-    for _ in 0..200 {
-        if second != first {
-            break;
-        }
-        thread::sleep(Duration::from_millis(100));
-        second = shown(&service);
-    }
-    assert_ne!(second, first, "{}", service.log());
-    service.curl("/healthz", &[]).is(200);
-    assert_eq!(service.stop(), 0);
-    // Started again it shows the same: nothing is made that is there.
-    let service = Service::start(&world, "--name localhost --name 127.0.0.1");
-    assert_eq!(shown(&service), second);
-    assert_eq!(service.stop(), 0);
-    // Another name is another certificate for the same key.
-    let service = Service::start(&world, "--name 127.0.0.1");
-    assert_ne!(shown(&service), second);
-    service.curl("/healthz", &[]).is(200);
-    assert_eq!(service.stop(), 0);
-    reconciled(&world);
-}
-
-#[test]
 fn the_floors_page_brings_everything_itself_and_forbids_the_rest() {
     let world = World::ready();
     let service = Service::start(&world, "");
@@ -688,132 +521,4 @@ fn the_floors_page_brings_everything_itself_and_forbids_the_rest() {
     service.curl("/healthz", &[]).is(200);
     service.curl("/readyz", &[]).is(200);
     assert_eq!(service.stop(), 0);
-}
-
-#[test]
-fn the_services_key_is_in_the_token_and_so_is_every_other() {
-    let world = World::ready_in(Stores::Tokens);
-    let_in(&world, "line-1", "");
-    let service = Service::start(&world, "");
-    device_request(&world, "TH200-00000001");
-    enrol(&service, Some("line-1"), "/simpleenroll", "TH200-00000001").is(200);
-    assert_eq!(service.stop(), 0);
-    let labels = judge::succeed(
-        Command::new("pkcs11-tool")
-            .env("SOFTHSM2_CONF", stores::configuration(world.folder()))
-            .arg("--module")
-            .arg(stores::module())
-            .args([
-                "--token-label",
-                "berlin",
-                "--list-objects",
-                "--type",
-                "pubkey",
-            ]),
-    );
-    let labels = String::from_utf8(labels.stdout).unwrap();
-    for label in ["serve-tls", "station-ca", "device-ca"] {
-        assert!(labels.contains(label), "{labels}");
-    }
-    // Another token for the service alone.
-    let service = Service::start(&world, "--tls-keys @door");
-    enrol(&service, Some("line-1"), "/simpleenroll", "TH200-00000001").is(200);
-    let rotated = world.site("station rotate-tls").ok().json();
-    assert_eq!(
-        rotated["key"], "serve-tls-2",
-        "where the service was told: {rotated}"
-    );
-    assert_eq!(service.stop(), 0);
-    let report = reconciled(&world);
-    assert_eq!(report["accounts"][0]["good"], 1);
-}
-
-#[test]
-fn a_service_that_is_told_to_stop_finishes_what_is_begun_and_says_so() {
-    let world = World::ready();
-    let_in(&world, "line-1", "");
-    let place = world.path("notify");
-    let systemd = UnixDatagram::bind(&place).unwrap();
-    systemd
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    let heard = || {
-        let mut said = [0; 512];
-        let length = systemd.recv(&mut said).unwrap();
-        String::from_utf8_lossy(&said[..length]).into_owned()
-    };
-    let environment = [
-        ("NOTIFY_SOCKET", place.to_str().unwrap()),
-        ("WATCHDOG_USEC", "1000000"),
-    ];
-    let mut service = Service::start_with(&world, "", &environment);
-    let ready = heard();
-    assert!(
-        ready.starts_with("READY=1\n") && ready.contains(&service.address()),
-        "{ready}"
-    );
-    assert!(heard().starts_with("WATCHDOG=1\n"));
-    // A stream that goes on: what was sent is answered, and why there is no more is said.
-    let mut client = Command::new("curl")
-        .current_dir(world.folder())
-        .args([
-            "--silent",
-            "--no-buffer",
-            "--cacert",
-            "station-ca.pem",
-            "--cert",
-            "line-1.pem",
-        ])
-        .args([
-            "--key",
-            "line-1.key",
-            "-H",
-            "Content-Type: application/x-ndjson",
-            "-T",
-            ".",
-        ])
-        .args(["-X", "POST", &service.url("/api/v1/enrol-many")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ask = client.stdin.take().unwrap();
-    let mut answers = BufReader::new(client.stdout.take().unwrap()).lines();
-    device_request(&world, "TH200-00000001");
-    let csr = fs::read_to_string(world.path("TH200-00000001.csr")).unwrap();
-    writeln!(ask, "{}", json!({"csr": csr})).unwrap();
-    ask.flush().unwrap();
-    let first: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
-    assert_eq!(first["outcome"], "issued", "{first}");
-    service.signal("TERM");
-    let last: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
-    assert_eq!(last["error"]["code"], "SERVICE-STOPPING", "{last}");
-    drop(ask);
-    assert!(answers.next().is_none());
-    let _ = client.wait();
-    while !heard().starts_with("STOPPING=1\n") {}
-    assert_eq!(service.wait(), 0);
-    let report = reconciled(&world);
-    assert_eq!(report["accounts"][0]["good"], 1);
-}
-
-#[test]
-fn a_service_that_cannot_be_says_why() {
-    let world = World::ready();
-    let service = Service::start(&world, "");
-    let taken = format!("serve --listen {}", service.address());
-    world.site(&taken).fails(3, "LISTEN-FAILED");
-    world
-        .site("serve --listen 127.0.0.1:0")
-        .fails(3, "HOME-BUSY");
-    assert_eq!(service.stop(), 0);
-    world
-        .site("serve --listen 127.0.0.1:0 --name not_a_name")
-        .fails(2, "USAGE");
-    // A vault that headquarters has not let in has nobody to serve.
-    let world = World::with_headquarters();
-    world.site_init("berlin");
-    world
-        .site("serve --listen 127.0.0.1:0")
-        .fails(1, "NOT-ENROLLED");
 }

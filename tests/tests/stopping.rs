@@ -151,14 +151,17 @@ fn a_line_with_a_token_that_gets_ctrl_c_burns_nothing_and_goes_on_when_it_is_run
 fn the_second_signal_ends_the_line_at_once_and_nothing_is_lost() {
     let world = vault(Stores::Files);
     let line = Running::start(world.issue("mass").command());
-    // Both wait for it when it goes on.
+    // Both wait for it when it goes on, and come at one instant.
     line.signal("STOP");
     line.signal("HUP");
     line.signal("TERM");
     line.signal("CONT");
     let ended = line.ended();
-    let signal = ended.status.signal();
-    assert!(matches!(signal, Some(1 | 15)), "{:?}", ended.status);
+    assert!(
+        matches!(ended.status.signal(), Some(1 | 15)),
+        "{:?}",
+        ended.status
+    );
     world.site("recover").ok();
     let (good, unresolved, burned) = account(&world);
     assert!(good >= ended.rows.len() as u64);

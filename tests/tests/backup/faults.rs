@@ -8,7 +8,7 @@ use mintmark_tests::strike::{Change, Changes, Fate};
 use mintmark_tests::sweep::{Sample, Scene, failing, killed};
 use mintmark_tests::{Run, Tool, World, files};
 
-use super::{hq_backup, issue, options, recovery_key, site_backup};
+use super::{hq_backup, issue, names, options, recovery_key, site_backup};
 
 fn ready() -> World {
     let world = World::ready();
@@ -91,6 +91,10 @@ fn a_restore_that_was_stopped_leaves_no_home_and_is_done_again() {
         }
         let status = world.site("--home $D/fresh/berlin status").ok().json();
         assert_eq!(status["log_root"], whole, "{at}");
+        // Whatever the one before had left.
+        if run.exit != 0 {
+            assert_eq!(names(&world.path("fresh")), ["berlin"], "{at}");
+        }
     };
     let all = Sample::Kinds { one_in: 1, from: 0 };
     scene.sweep(all, killed, check);
@@ -100,44 +104,66 @@ fn a_restore_that_was_stopped_leaves_no_home_and_is_done_again() {
 
 /// The last sync fails, of the folder that has the name already: what is there is whole, and nobody says that nothing was made.
 #[test]
-fn what_is_there_with_a_name_that_may_not_last_is_said() {
+fn a_backup_that_is_there_with_a_name_that_may_not_last_is_said_to_be_there() {
+    let world = ready();
+    let tool = site_backup(&world, "one");
+    let run = struck_at_its_name(&world, &tool, "backups", Fate::Fails("EIO"), || {
+        fs::remove_file(world.path("backups/one")).unwrap();
+    });
+    assert_eq!(
+        (run.exit, run.codes()),
+        (5, vec!["FILE-IO".to_owned()]),
+        "{run}"
+    );
+    expect_sealed(&world, "site", &run, "the last sync");
+}
+
+/// A home whose name may not last loses it again, and is kept whole where that may not last either.
+#[test]
+fn a_restored_home_whose_name_may_not_last_loses_it_again() {
     let world = ready();
     let said = site_backup(&world, "one").ok();
     let put_back = options(&said, "one");
-    let restore = world.site(&format!("--home $D/fresh/berlin {put_back}"));
-    let backup = site_backup(&world, "two");
-    for (tool, within, made) in [
-        (&restore, "fresh", "fresh/berlin"),
-        (&backup, "backups", "backups/two"),
+    let tool = world.site(&format!("--home $D/fresh/berlin {put_back}"));
+    let status = world.status("berlin")["log_root"].clone();
+    for (fate, exit, left) in [
+        (Fate::Fails("EIO"), 3, &[][..]),
+        (Fate::FailsOn("EIO"), 5, &["berlin.part"]),
     ] {
-        let remove = || {
-            let path = world.path(made);
-            match path.is_dir() {
-                true => fs::remove_dir_all(path).unwrap(),
-                false => fs::remove_file(path).unwrap(),
-            }
-        };
-        let folder = world.path(within);
-        let changes = Changes { below: &folder };
-        let (run, calls) = changes.of(tool);
-        assert_eq!(run.exit, 0, "{run}");
-        remove();
-        let of_name = |call: &&Change| call.name == "fsync" && Path::new(&call.target) == folder;
-        let call = calls.iter().rfind(of_name).unwrap();
-        let (run, struck) = changes.with(tool, call, Fate::Fails("EIO"));
-        assert!(struck, "{calls:?}");
-        assert_eq!(
-            (run.exit, run.codes()),
-            (5, vec!["FILE-IO".to_owned()]),
-            "{run}"
-        );
-        assert!(world.path(made).exists(), "{run}");
+        let run = struck_at_its_name(&world, &tool, "fresh", fate, || {
+            fs::remove_dir_all(world.path("fresh/berlin")).unwrap();
+        });
+        let codes = run.codes();
+        assert_eq!((run.exit, codes.len()), (exit, 1), "{run}");
+        assert_eq!(codes[0], "HOME-NOT-MADE", "{run}");
+        assert_eq!(names(&world.path("fresh")), left, "{run}");
+        if exit == 5 {
+            let kept = world.site("--home $D/fresh/berlin.part status").ok();
+            assert_eq!(kept.json()["log_root"], status);
+        }
+        // The same again does not take it for somebody else's.
+        tool.ok();
+        assert_eq!(names(&world.path("fresh")), ["berlin"]);
+        fs::remove_dir_all(world.path("fresh/berlin")).unwrap();
     }
-    world.site("--home $D/fresh/berlin audit verify").ok();
-    let signer = said.text("signer");
-    world
-        .hq(&format!(
-            "backup verify $D/backups/two --signer {signer} --words $D/words"
-        ))
-        .ok();
+}
+
+/// Has the last sync of this folder fail, once what was made is removed that a first run made.
+fn struck_at_its_name(
+    world: &World,
+    tool: &Tool,
+    within: &str,
+    fate: Fate,
+    remove: impl Fn(),
+) -> Run {
+    let folder = world.path(within);
+    let changes = Changes { below: &folder };
+    let (run, calls) = changes.of(tool);
+    assert_eq!(run.exit, 0, "{run}");
+    remove();
+    let of_name = |call: &&Change| call.name == "fsync" && Path::new(&call.target) == folder;
+    let call = calls.iter().rfind(of_name).unwrap();
+    let (run, struck) = changes.with(tool, call, fate);
+    assert!(struck, "{calls:?}");
+    run
 }

@@ -62,9 +62,9 @@ pub fn file() -> Vec<u8> {
         .map(|(path, bytes)| Item::bytes(path, bytes))
         .collect();
     let console = Console::new("test", &GlobalOptions::default());
-    let progress = console.progress("sealing", None);
+    let watch = mintmark_backup::Watch::to_the_end(&console);
     let to = recovery_key().public();
-    seal(&output, &to, subject, items, &|m| sign.sign(m), &progress).unwrap();
+    seal(&output, &to, subject, items, &|m| sign.sign(m), &watch).unwrap();
     std::fs::read(output).unwrap()
 }
 
