@@ -1,4 +1,6 @@
-//! The names of key stores, and key files.
+//! The names of key stores, key files, and files with a PIN.
+
+use std::fs;
 
 use mintmark_keys::{KeyUri, UnparsedKeyUri};
 
@@ -36,4 +38,28 @@ pub(crate) fn file(input: &[u8]) {
     let (same, other) = mintmark_keys::fuzzing::key_file(text, "vault-sign", "4321");
     assert_eq!(refused, same);
     assert!(!(opened && other), "two PINs open one file");
+}
+
+/// A file with a PIN: it is the file's one line, and is repeated in no error.
+pub(crate) fn pin_file(input: &[u8]) {
+    let folder = crate::files::folder();
+    let path = folder.path().join("pin");
+    for (planted, bytes) in [
+        (false, input.to_vec()),
+        (true, [PLANTED.as_bytes(), input].concat()),
+    ] {
+        fs::write(&path, &bytes).unwrap();
+        match mintmark_keys::fuzzing::pin_file(&path) {
+            Ok(pin) => {
+                let rest = bytes.strip_prefix(pin.as_bytes()).expect("it stands there");
+                assert!(matches!(rest, b"" | b"\n" | b"\r\n"), "{rest:?}");
+                assert!(!pin.is_empty() && !pin.contains(['\n', '\r', '\0']));
+            }
+            Err(error) if planted => {
+                let words = format!("{error} {error:?} {:?}", error.hint());
+                assert!(!words.contains(PLANTED), "a PIN was repeated: {words}");
+            }
+            Err(_) => {}
+        }
+    }
 }

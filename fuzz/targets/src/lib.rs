@@ -7,6 +7,7 @@
 // Clippy takes no part of a library for a test, and this one is nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod backup;
 mod files;
 mod keys;
 mod ledger;
@@ -106,8 +107,15 @@ pub const TARGETS: &[Target] = &[
     Target::new("station_lines", tools::station_lines).bytes(4 << 10),
     #[cfg(feature = "tools")]
     Target::new("command", tools::command).bytes(4 << 10),
+    #[cfg(feature = "tools")]
+    Target::new("hq_config", tools::hq_config).bytes(4 << 10),
     Target::new("key_uri", keys::uri).bytes(2 << 10),
     Target::new("key_file", keys::file).bytes(4 << 10),
+    Target::new("pin_file", keys::pin_file).bytes(2 << 10),
+    Target::new("backup_file", backup::file).bytes(8 << 10),
+    Target::new("backup_stream", backup::stream).bytes(4 << 10),
+    Target::new("recovery_words", backup::words).bytes(4 << 10),
+    Target::new("recovery_key", backup::public_half).bytes(512),
 ];
 
 /// Tries one input on the target of this name.

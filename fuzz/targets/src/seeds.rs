@@ -8,13 +8,14 @@ use mintmark_ledger::state::State;
 use mintmark_ledger::{fuzzing, replay::Replay};
 use mintmark_pki::{Certificate, Crl, CrlReason, Issuer, RevokedSerial, crl_tbs, est};
 use mintmark_protocol::audit_grant::{AuditGrant, MARK, Part, PartKind, trust_to_cbor};
-use mintmark_protocol::cbor::{self, Map};
+use mintmark_protocol::backup::Entry;
+use mintmark_protocol::cbor::{self, Map, bytes_head};
 use mintmark_protocol::fork::ForkProof;
 use mintmark_protocol::identifier::Fingerprint;
 
 use crate::messages::KINDS;
 use crate::world::{WORLD, bytes, json, vector_names};
-use crate::{Target, files, workspace};
+use crate::{Target, backup, files, workspace};
 
 /// What a target begins with.
 pub fn of(target: &Target) -> Vec<Vec<u8>> {
@@ -74,6 +75,19 @@ pub fn of(target: &Target) -> Vec<Vec<u8>> {
             "pkcs11:object=root;type=private;id=%01%02;slot-id=7?module-path=%2Flib%2Fp.so",
         ]),
         "key_file" => vec![],
+        "hq_config" => lines(&[
+            "schema = 1\nrole = \"hq\"\nname = \"acme\"\n[keys]\nmain = \"file:/k\"\nroot = \"file:/k\"\ndispatch = \"file:/k\"\naudit = \"file:/k\"\n",
+            "schema = 1\nsite = \"berlin\"\nvault = \"v1\"\nkeys = \"file:/var/lib/keys\"\n",
+        ]),
+        "pin_file" => lines(&["1234", "471100\n", "a longer one\r\n", "two\nlines\n", "\n"]),
+        // It has other bytes each time: one is kept.
+        "backup_file" => match backup_is_kept(target) {
+            true => vec![],
+            false => vec![backup::sealed()],
+        },
+        "backup_stream" => backup_streams(),
+        "recovery_words" => lines(&backup::sheet().each_ref().map(String::as_str)),
+        "recovery_key" => lines(&[&backup::public_text()]),
         _ => panic!("no seeds for {}", target.name),
     };
     seeds.retain(|seed| seed.len() <= target.bytes_max);
@@ -82,6 +96,32 @@ pub fn of(target: &Target) -> Vec<Vec<u8>> {
 
 fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn backup_is_kept(target: &Target) -> bool {
+    fs::read_dir(target.corpus()).is_ok_and(|mut kept| kept.next().is_some())
+}
+
+/// Files of a home as they stand in a backup, whole and in pieces.
+fn backup_streams() -> Vec<Vec<u8>> {
+    let mut stream = Vec::new();
+    for (path, content) in [
+        ("record/a", &b"the first"[..]),
+        ("empty", b""),
+        ("log/0", b"0"),
+    ] {
+        let entry = Entry {
+            path: path.to_owned(),
+            bytes: content.len() as u64,
+        };
+        let entry = entry.to_cbor();
+        stream.extend_from_slice(&bytes_head(entry.len() as u64));
+        stream.extend_from_slice(&entry);
+        stream.extend_from_slice(content);
+    }
+    [[255].as_slice(), &[1]]
+        .map(|length| [length, &stream].concat())
+        .to_vec()
 }
 
 fn contents() -> Vec<Vec<u8>> {

@@ -17,6 +17,14 @@ pub(crate) fn site_config(input: &[u8]) {
     }
 }
 
+/// The same of headquarters'.
+pub(crate) fn hq_config(input: &[u8]) {
+    if let Some(written) = mintmark_hq::fuzzing::config(input) {
+        let again = mintmark_hq::fuzzing::config(&written);
+        assert_eq!(again, Some(written), "it means what it meant");
+    }
+}
+
 /// The bodies that stations send: what is asked for one device, and what is ordered of one. Nothing is both.
 pub(crate) fn station_body(input: &[u8]) {
     let (asked, ordered) = (fuzzing::station_line(input), fuzzing::device_order(input));

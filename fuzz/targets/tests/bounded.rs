@@ -109,6 +109,11 @@ mod libraries {
         log_pruned,
         key_uri,
         key_file,
+        pin_file,
+        backup_file,
+        backup_stream,
+        recovery_words,
+        recovery_key,
     );
 }
 
@@ -119,6 +124,7 @@ mod tools {
         audit_grant_file,
         anchor,
         site_config,
+        hq_config,
         station_body,
         station_lines,
         command,
