@@ -304,6 +304,15 @@ fn a_home_is_held_no_longer_than_until_its_moment_is_taken() {
     let looked = world.hq("backup inspect $D/backups/berlin").ok().json();
     assert_eq!(looked["log_root"], then);
     assert_ne!(world.status("berlin")["log_root"], looked["log_root"]);
+    // Nothing of what came meanwhile is in it, not even how long the log is known to have been.
+    let signer = looked["signer"].as_str().unwrap();
+    world
+        .site(&format!(
+            "--home $D/again restore $D/backups/berlin --signer {signer} --words $D/words"
+        ))
+        .ok();
+    let verified = world.site("--home $D/again audit verify").ok().json();
+    assert_eq!(verified["log_root"], then);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What of a home goes into a backup, as it is at one moment.
 //!
-//! Whoever takes it has the vault, so that nothing is half written. Files that grow or are replaced are opened then, and read
-//! no further than they are long now; the others never change. So what is sealed afterwards, while the vault is at work again,
-//! is the home of that moment.
+//! Whoever takes it has the vault, so that nothing is half written. The one file that is written over, the log's mark, is read
+//! then. Files that grow or are replaced are opened then, and read no further than they are long now; the others never change.
+//! So what is sealed afterwards, while the vault is at work again, is the home of that moment.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,6 +11,7 @@ use std::path::Path;
 use mintmark_backup::{Item, Subject};
 use mintmark_console::Console;
 use mintmark_console::files::{EntryKind, Folder};
+use mintmark_ledger::log::MARK;
 use mintmark_ledger::state::State;
 use mintmark_protocol::backup::BackupLog;
 use mintmark_protocol::envelope::Party;
@@ -25,6 +26,8 @@ use crate::home::{CONFIG, Home, LOG, OUTBOX, Part, RECEIVED, TRUST, part_of};
 
 /// More than a home ever has in one folder.
 const ENTRIES_MAX: usize = 16 << 20;
+/// More than the mark of a log ever has.
+const MARK_BYTES_MAX: u64 = 4096;
 
 /// A home, ready to be sealed.
 pub(crate) struct Snapshot {
@@ -107,6 +110,12 @@ fn inside(folder: &Folder, within: &str, items: &mut Vec<Item>, console: &Consol
         let name = entry.name.to_string_lossy().into_owned();
         let inner = format!("{within}/{name}");
         match entry.kind {
+            EntryKind::File if within == LOG && name == MARK => {
+                items.push(Item::bytes(
+                    inner,
+                    folder.read_limited(&name, MARK_BYTES_MAX)?,
+                ));
+            }
             EntryKind::File if within == LOG => {
                 let home = folder.path().parent().unwrap_or(folder.path());
                 items.push(opened(home, &inner)?);

@@ -17,8 +17,9 @@ use std::path::Path;
 use super::regular::open_regular;
 use super::{Head, Position};
 
-/// The name of the file; not that of a segment.
-const NAME: &str = "head";
+/// The name of the file in which a log's writer marks how far it came; not that of a segment. Alone among the files of a log, it is
+/// written over: whoever copies a log beside its writer reads it before anything else goes on.
+pub const MARK: &str = "head";
 
 const MAGIC: &[u8; 8] = b"MMHEAD1\0";
 
@@ -35,7 +36,7 @@ impl Mark {
     pub(super) fn open(folder: &Path) -> Option<Self> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(0o600);
-        open_regular(options, &folder.join(NAME)).ok().map(Self)
+        open_regular(options, &folder.join(MARK)).ok().map(Self)
     }
 
     /// Marks a head, which is durable in the log.
@@ -50,7 +51,7 @@ impl Mark {
 /// The head that the log in `folder` is marked to have reached; `None` without a fit mark. To be read before the log is:
 /// another process may be writing both.
 pub(super) fn read(folder: &Path) -> Option<Head> {
-    let file = open_regular(OpenOptions::new().read(true), &folder.join(NAME)).ok()?;
+    let file = open_regular(OpenOptions::new().read(true), &folder.join(MARK)).ok()?;
     let mut bytes = Vec::with_capacity(BYTES);
     file.take(BYTES as u64 + 1).read_to_end(&mut bytes).ok()?;
     decode(&bytes)

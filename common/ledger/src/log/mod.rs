@@ -51,6 +51,7 @@ use crate::merkle::leaf_hash;
 pub use faulty::{Fault, FaultyLog};
 pub use file::{FileLog, Opened, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
+pub use mark::MARK;
 pub use memory::MemoryLog;
 pub use prune::Shorten;
 pub use pruned::PrunedFile;
