@@ -50,8 +50,8 @@ use crate::merkle::leaf_hash;
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, FaultyLog};
 pub use file::{FileLog, Opened, SEGMENT_BYTES_MAX};
-#[cfg(any(test, feature = "testing"))]
 pub use mark::MARK;
+#[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryLog;
 pub use prune::Shorten;
 pub use pruned::PrunedFile;
