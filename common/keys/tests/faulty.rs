@@ -153,10 +153,16 @@ with_softhsm! {
         let transport = store.generate_transport("vault-transport").unwrap().unwrap();
         let wrapped = oaep_wrap(&transport.n, &transport.e, transport.oaep, &[7; 32]).unwrap();
         let unwrap = |label| store.unwrap_secret(label, SecretAlgorithm::Aes256, "vault-transport", transport.oaep, &wrapped);
-        // CKR_DEVICE_ERROR once, then for good; CKR_GENERAL_ERROR is an answer.
+        // CKR_DEVICE_ERROR once, where the token does what it can do right afterwards: nobody connects anew. Then until a
+        // connection was made again, then for good; CKR_GENERAL_ERROR is an answer.
+        let logins = faulty.saw("login");
         faulty.order("unwrap-fails", "30 1");
         unwrap("key-a").unwrap();
+        assert_eq!(faulty.saw("login"), logins);
         faulty.order("unwrap-fails", "30 2");
+        unwrap("key-d").unwrap();
+        assert_eq!(faulty.saw("login"), logins + 1);
+        faulty.order("unwrap-fails", "30 4");
         assert_eq!(unwrap("key-b").unwrap_err().code(), "TOKEN-GONE");
         faulty.order("unwrap-fails", "5 1");
         assert_eq!(unwrap("key-b").unwrap_err().code(), "WRAPPED-KEY-INVALID");
@@ -167,7 +173,7 @@ with_softhsm! {
         store.import_secret("key-c", SecretAlgorithm::Aes256, &[7; 32]).unwrap();
         hsm.session("vault").logout().unwrap();
         assert_eq!(store.transport("vault-transport").unwrap(), Some(transport.clone()));
-        for label in ["key-a", "key-b", "key-c"] {
+        for label in ["key-a", "key-b", "key-c", "key-d"] {
             let derived = store.secret(label, SecretAlgorithm::Aes256).unwrap().derive("x", b"").unwrap();
             assert_eq!(derived, counter_kdf(SecretAlgorithm::Aes256, &[7; 32], "x", b"").unwrap());
         }

@@ -12,7 +12,6 @@ use super::fault::Fault;
 use super::key::{Found, Name, TokenKey};
 use super::pool::Pool;
 use super::{locate, module, secret, transport};
-use crate::error::Error;
 use crate::pin::KeptPin;
 use crate::secret::SecretAlgorithm;
 use crate::softhsm::{self, SoftHsm};
@@ -135,12 +134,7 @@ impl Imported {
             Attribute::Value(value) => value,
             other => panic!("{other:?}"),
         };
-        let read = match read {
-            // kryoptic says of what it does not unwrap that the device failed, which a broken connection says, too.
-            Err(Error::TokenGone { .. }) => None,
-            read => read.unwrap(),
-        };
-        let mut read = read?.into_iter().map(value);
+        let mut read = read.unwrap()?.into_iter().map(value);
         Some(read.next().expect("it may be read"))
     }
 }

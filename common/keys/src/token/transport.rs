@@ -240,6 +240,25 @@ fn components(
     label: &str,
     private: ObjectHandle,
 ) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    let (modulus, exponent) = numbers(session, private)?;
+    let refuse = |attribute, found: &str| Problem::new(attribute, found).refusal(store, label);
+    let modulus = modulus.ok_or_else(|| refuse("CKA_MODULUS", "not reported by the token"))?;
+    if modulus.len() != MODULUS_BYTES || modulus.first().is_none_or(|byte| *byte < 0x80) {
+        return Err(refuse("CKA_MODULUS", "not a number of 3072 bits").into());
+    }
+    // Some tokens report the exponent with the public half alone. The trial that follows finds out.
+    let exponent = exponent.unwrap_or_else(|| EXPONENT.into());
+    if exponent != EXPONENT {
+        return Err(refuse("CKA_PUBLIC_EXPONENT", "not 65537, which it was made with").into());
+    }
+    Ok((modulus, exponent))
+}
+
+/// The modulus and the exponent of a key, as far as they are known.
+type Numbers = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Both without leading zeros, as far as the private half tells them.
+fn numbers(session: &Session, private: ObjectHandle) -> Result<Numbers, Fault> {
     let read = session
         .get_attributes(
             private,
@@ -249,22 +268,12 @@ fn components(
     let (mut modulus, mut exponent) = (None, None);
     for attribute in &read {
         match attribute {
-            Attribute::Modulus(bytes) => modulus = Some(bare(bytes)),
-            Attribute::PublicExponent(bytes) => exponent = Some(bare(bytes)),
+            Attribute::Modulus(bytes) => modulus = Some(bare(bytes).to_vec()),
+            Attribute::PublicExponent(bytes) => exponent = Some(bare(bytes).to_vec()),
             _ => {}
         }
     }
-    let refuse = |attribute, found: &str| Problem::new(attribute, found).refusal(store, label);
-    let modulus = modulus.ok_or_else(|| refuse("CKA_MODULUS", "not reported by the token"))?;
-    if modulus.len() != MODULUS_BYTES || modulus.first().is_none_or(|byte| *byte < 0x80) {
-        return Err(refuse("CKA_MODULUS", "not a number of 3072 bits").into());
-    }
-    // Some tokens report the exponent with the public half alone. The trial that follows finds out.
-    let exponent = exponent.unwrap_or(EXPONENT);
-    if exponent != EXPONENT {
-        return Err(refuse("CKA_PUBLIC_EXPONENT", "not 65537, which it was made with").into());
-    }
-    Ok((modulus.into(), exponent.into()))
+    Ok((modulus, exponent))
 }
 
 /// A number without its leading zeros.
@@ -293,7 +302,7 @@ fn trial(session: &Session, private: ObjectHandle, n: &[u8], e: &[u8]) -> Result
             random::fill(key.as_mut_slice())?;
             let wrapped = oaep_wrap(n, e, oaep, &key)?;
             let template = secret::template(TRIAL_LABEL, algorithm, false);
-            let unwrapped = match unwrap(session, private, oaep, &wrapped, &template)? {
+            let unwrapped = match unwrap_once(session, private, oaep, &wrapped, &template)? {
                 Ok(unwrapped) => unwrapped,
                 Err(reason) => {
                     said = reason;
@@ -323,7 +332,61 @@ fn trial(session: &Session, private: ObjectHandle, n: &[u8], e: &[u8]) -> Result
 
 /// C_UnwrapKey. The inner error says why the token does not unwrap these bytes in this way; the outer one, that the
 /// connection was lost or the token failed.
+///
+/// Off-spec: kryoptic answers CKR_DEVICE_ERROR to bytes that do not decrypt, where the standard has
+/// CKR_WRAPPED_KEY_INVALID. Network tokens answer the same when their connection broke. So the token is asked for what it
+/// surely can do: where it unwraps a key that was wrapped a moment ago, and again not these bytes, it is the bytes.
 pub(super) fn unwrap(
+    session: &Session,
+    private: ObjectHandle,
+    oaep: OaepHash,
+    wrapped: &[u8],
+    template: &[Attribute],
+) -> Result<Result<ObjectHandle, String>, Fault> {
+    match unwrap_once(session, private, oaep, wrapped, template) {
+        Err(fault) if fault.rv() == Some(RvError::DeviceError) => {
+            if !unwraps_its_own(session, private, oaep)? {
+                return Err(fault);
+            }
+        }
+        outcome => return outcome,
+    }
+    match unwrap_once(session, private, oaep, wrapped, template) {
+        Err(Fault::Token {
+            error: error @ CryptokiError::Pkcs11(RvError::DeviceError, _),
+            ..
+        }) => Ok(Err(format!(
+            "{}, to these bytes alone",
+            fault::reason(&error)
+        ))),
+        outcome => outcome,
+    }
+}
+
+/// Whether the token unwraps, in this session, a random key that was wrapped here to its transport key.
+fn unwraps_its_own(
+    session: &Session,
+    private: ObjectHandle,
+    oaep: OaepHash,
+) -> Result<bool, Fault> {
+    let (Some(modulus), exponent) = numbers(session, private)? else {
+        return Ok(false);
+    };
+    let mut key = Zeroizing::new([0_u8; 32]);
+    random::fill(key.as_mut_slice())?;
+    let exponent = exponent.as_deref().unwrap_or(EXPONENT);
+    let wrapped = oaep_wrap(&modulus, exponent, oaep, &key)?;
+    let template = secret::template(TRIAL_LABEL, SecretAlgorithm::HmacSha256, false);
+    let Ok(unwrapped) = unwrap_once(session, private, oaep, &wrapped, &template)? else {
+        return Ok(false);
+    };
+    session
+        .destroy_object(unwrapped)
+        .map_err(Fault::while_("destroy a session key"))?;
+    Ok(true)
+}
+
+fn unwrap_once(
     session: &Session,
     private: ObjectHandle,
     oaep: OaepHash,
