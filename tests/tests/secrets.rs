@@ -2,6 +2,8 @@
 //! processes, in what a process leaves when it crashes, nor longer in its memory than it needs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "secrets/content_keys.rs"]
+mod content_keys;
 #[path = "secrets/recovery.rs"]
 mod recovery;
 #[path = "secrets/service.rs"]
