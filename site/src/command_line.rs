@@ -120,7 +120,8 @@ impl Command {
             Self::Rotate(arguments) => arguments.dry_run,
             Self::Backup(arguments) => arguments.only_looks(),
             Self::Restore(arguments) => arguments.dry_run,
-            Self::Request(_) | Self::Serve(_) | Self::Init(_) | Self::Manual { .. } => false,
+            Self::Request(arguments) => arguments.dry_run,
+            Self::Serve(_) | Self::Init(_) | Self::Manual { .. } => false,
         }
     }
 }

@@ -139,29 +139,45 @@ pub(crate) struct DeliveredSecret {
     pub(crate) path: Result<PathBuf>,
 }
 
+/// The folder in which an output folder is to be made, and its name there; none where it is there.
+fn new_in(path: &Path) -> Option<(&Path, &OsStr)> {
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    let parent = match parent == Path::new("") {
+        true => Path::new("."),
+        false => parent,
+    };
+    (!path.exists()).then_some((parent, name))
+}
+
+fn unusable(path: &Path, cause: files::Error) -> Error {
+    let message = format!("the output folder {} cannot be used", path.display());
+    Error::environment("OUTPUT-FOLDER", message)
+        .cause(cause)
+        .hint("nothing was issued; name a folder that exists, or whose parent folder does")
+}
+
 impl Output {
+    /// Whether there is a folder, or a place for one. Nothing is made.
+    ///
+    /// # Errors
+    /// OUTPUT-FOLDER.
+    pub(crate) fn expect_place(path: &Path) -> Result<()> {
+        let folder = new_in(path).map_or(path, |(parent, _)| parent);
+        Folder::open(folder).map_err(|error| unusable(path, error))?;
+        Ok(())
+    }
+
     /// Opens the folder, which is made if its parent is there, and tries whether it can be written to: that has to be
     /// known before a unit is spent.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let folder = match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) if !path.exists() => {
-                let here = Path::new(".");
-                let parent = if parent == Path::new("") {
-                    here
-                } else {
-                    parent
-                };
-                // Certificates are public, whatever the mask says.
+        let folder = match new_in(path) {
+            // Certificates are public, whatever the mask says.
+            Some((parent, name)) => {
                 Folder::open(parent).and_then(|parent| parent.create_public_subfolder(name))
             }
-            _ => Folder::open(path),
+            None => Folder::open(path),
         };
-        let folder = folder.map_err(|error| {
-            let message = format!("the output folder {} cannot be used", path.display());
-            Error::environment("OUTPUT-FOLDER", message)
-                .cause(error)
-                .hint("nothing was issued; name a folder that exists, or whose parent folder does")
-        })?;
+        let folder = folder.map_err(|error| unusable(path, error))?;
         // Named as the part of a file is, so that the one of a killed process goes with its other parts.
         let probe = format!(".mintmark-probe.{}-0.part", std::process::id());
         folder.write_new(&probe, b"")?;

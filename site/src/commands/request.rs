@@ -1,5 +1,7 @@
 //! `site request`: a station asks a vault for certificates for a file or a folder of certification requests.
 
+mod rehearsal;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,11 +12,11 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use mintmark_console::{Console, Exit, Failure, Stop, files};
 use mintmark_keys::{KeyStore, KeyUri, Purpose};
-use mintmark_pki::{Certificate, est, to_pem};
+use mintmark_pki::{Certificate, CertificationRequest, est, to_pem};
 use mintmark_protocol::device_secret::DEVICE_SECRET_BYTES_MAX;
 use mintmark_protocol::identifier::{DeviceId, Sku};
 use serde_json::json;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::tally::{Tally, serial};
@@ -55,6 +57,9 @@ pub(crate) struct Arguments {
     /// For how many seconds a request is tried again while the vault is busy or away
     #[arg(long, value_name = "N", default_value_t = 60)]
     patience_seconds: u64,
+    /// Ask the vault whether it takes this station, and say which requests would be sent; send none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What came of one file.
@@ -85,6 +90,9 @@ pub(crate) fn execute(arguments: &Arguments, console: &Console) -> Result<Exit> 
     let papers = papers(arguments, &*store, signer.public_key(), console)?;
     let vault = Vault::new(&arguments.vault, signer, &papers)?;
     let submissions = Submissions::find(&arguments.csr, console)?;
+    if arguments.dry_run {
+        return rehearsal::execute(arguments, &vault, &submissions, console);
+    }
     let output = Output::open(&arguments.output)?;
     let stop = Stop::listen().map_err(super::issue::unheard)?;
     let mut tally = Tally::new(&arguments.product, submissions.names().len(), console);
@@ -119,7 +127,9 @@ fn papers(
         });
     };
     let papers = Papers::read(path, key)?;
-    if let Err(error) = papers.keep(store, key) {
+    if !arguments.dry_run
+        && let Err(error) = papers.keep(store, key)
+    {
         console.warn(format!(
             "the token does not keep what lets this station in, so give --station the next time too: {error}",
             error = error.failure().message
@@ -136,14 +146,7 @@ fn ask(
     stop: &Stop,
     tally: &mut Tally<'_>,
 ) -> Result<()> {
-    let runtime = Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Error::environment("STATION-THREADS", "threads cannot be started")
-                .cause(error)
-                .hint("free memory or processes, then run the same command again")
-        })?;
+    let runtime = runtime()?;
     let work = Arc::new(Work {
         product: arguments.product.clone(),
         patience: Patience(Duration::from_secs(arguments.patience_seconds)),
@@ -163,6 +166,15 @@ fn ask(
     drop(answers);
     runtime.shutdown_timeout(Duration::from_secs(1));
     delivered
+}
+
+fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| {
+        Error::environment("STATION-THREADS", "threads cannot be started")
+            .cause(error)
+            .hint("free memory or processes, then run the same command again")
+    })
 }
 
 /// What the tasks share.
@@ -201,13 +213,9 @@ impl Work {
     }
 
     async fn answer(&self, line: &mut Line, submission: Submission) -> Answer {
-        let request = match &submission {
-            Submission::Verified(request) => request,
-            // The vault would say the same of it.
-            Submission::Unreadable { error, .. } => {
-                let failure = Failure::from(Error::from(error.clone()).of_a_file());
-                return Answer::Refused(submission, failure);
-            }
+        let request = match verified(&submission) {
+            Ok(request) => request,
+            Err(failure) => return Answer::Refused(submission, failure),
         };
         let csr = to_pem("CERTIFICATE REQUEST", request.der());
         let body = json!({ "product": self.product.as_str(), "csr": csr }).to_string();
@@ -365,7 +373,6 @@ fn not_given(code: Option<String>) -> Error {
         .into()
 }
 
-/// The device, by what its request says.
 /// A station whose key is not there has most likely not been set up.
 fn keyless(error: Error) -> Error {
     match error.code() {
@@ -376,6 +383,15 @@ fn keyless(error: Error) -> Error {
     }
 }
 
+/// The request, or what the vault would say of something else.
+fn verified(submission: &Submission) -> std::result::Result<&CertificationRequest, Failure> {
+    match submission {
+        Submission::Verified(request) => Ok(request),
+        Submission::Unreadable { error, .. } => Err(Error::from(error.clone()).of_a_file().into()),
+    }
+}
+
+/// The device, by what its request says.
 fn device_of(submission: &Submission) -> Option<DeviceId> {
     let Submission::Verified(request) = submission else {
         return None;

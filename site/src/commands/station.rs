@@ -47,8 +47,9 @@ impl Command {
     pub(crate) fn only_looks(&self) -> bool {
         match self {
             Self::List(_) => true,
+            Self::Request(arguments) => arguments.dry_run,
             Self::Revoke(arguments) => arguments.dry_run,
-            Self::Request(_) | Self::Approve(_) | Self::RotateTls(_) => false,
+            Self::Approve(_) | Self::RotateTls(_) => false,
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Tally<'a> {
     total: u64,
     issued: u64,
     existing: u64,
+    /// In a dry run of `site request`: those that a vault would be sent.
+    asked: u64,
     refused: u64,
     open: usize,
     /// Of those issued and existing, how many are not in the output folder.
@@ -81,6 +83,7 @@ impl<'a> Tally<'a> {
             total,
             issued: 0,
             existing: 0,
+            asked: 0,
             refused: 0,
             open: 0,
             unwritten: 0,
@@ -140,6 +143,14 @@ impl<'a> Tally<'a> {
         Row {
             device_id: device_id.map(|device_id| device_id.to_string()),
             ..self.row(file, "existing")
+        }
+    }
+
+    /// What a dry run says of a request that a vault would be sent.
+    pub(super) fn would_ask(&self, file: &Path, device_id: Option<DeviceId>) -> Row {
+        Row {
+            device_id: device_id.map(|device_id| device_id.to_string()),
+            ..self.row(file, "would-ask")
         }
     }
 
@@ -314,6 +325,7 @@ impl<'a> Tally<'a> {
         match row.outcome {
             "issued" => self.issued += 1,
             "existing" => self.existing += 1,
+            "would-ask" => self.asked += 1,
             _ => self.refused += 1,
         }
         self.progress.advance(1);
@@ -416,6 +428,14 @@ impl<'a> Tally<'a> {
                 unwritten,
                 ..
             } = self;
+            if self.asked > 0 {
+                let Self { asked, refused, .. } = self;
+                self.console.line(format!(
+                    "dry run: the vault takes this station; {asked} would be asked for, {refused} refused"
+                ));
+                self.console.note("nothing was changed");
+                return;
+            }
             let would = if dry_run { "dry run: " } else { "" };
             let written = match (issued + existing).checked_sub(*unwritten) {
                 Some(delivered) if *unwritten > 0 => {

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm, SignatureScheme};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -84,6 +85,12 @@ enum Away {
     Now { why: Error, after: Duration },
 }
 
+/// What is asked: how, where, and with what.
+type Question<'q> = (Method, &'static str, &'q Bytes);
+
+/// What the vault tells, or why not, for good.
+type Answer<T> = std::result::Result<T, Failure>;
+
 /// How long a station goes on asking when it gets no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience(pub(crate) Duration);
@@ -139,10 +146,32 @@ impl Vault {
         body: &Bytes,
         patience: Patience,
     ) -> std::result::Result<Reply, Error> {
+        let question = (Method::POST, "/api/v1/enrol", body);
+        let answer: Answer<Box<Enrolled>> = self.insist(line, question, patience).await?;
+        Ok(match answer {
+            Ok(enrolled) => Reply::Enrolled(enrolled),
+            Err(failure) => Reply::Refused(failure),
+        })
+    }
+
+    /// Asks how the vault is, which it tells no station that it does not let in.
+    pub(crate) async fn greet(&self, line: &mut Line, patience: Patience) -> Result<()> {
+        let nothing = Bytes::new();
+        let question = (Method::GET, "/api/v1/status", &nothing);
+        let answer: Answer<IgnoredAny> = self.insist(line, question, patience).await?;
+        answer.map(drop).map_err(Error::from)
+    }
+
+    async fn insist<T: DeserializeOwned>(
+        &self,
+        line: &mut Line,
+        question: Question<'_>,
+        patience: Patience,
+    ) -> Result<Answer<T>> {
         let end = Instant::now() + patience.0;
         let mut pause = Duration::from_millis(200);
         loop {
-            let (why, after) = match self.ask(line, body.clone()).await {
+            let (why, after) = match self.ask(line, &question).await {
                 Ok(reply) => return Ok(reply),
                 Err(Away::Never(error)) => return Err(error),
                 Err(Away::Now { why, after }) => (why, after),
@@ -156,21 +185,25 @@ impl Vault {
         }
     }
 
-    async fn ask(&self, line: &mut Line, body: Bytes) -> std::result::Result<Reply, Away> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        line: &mut Line,
+        (method, path, body): &Question<'_>,
+    ) -> std::result::Result<Answer<T>, Away> {
         let mut sender = match line.0.take() {
             Some(sender) if !sender.is_closed() => sender,
             _ => self.connect().await?,
         };
         let request = Request::builder()
-            .method(Method::POST)
-            .uri("/api/v1/enrol")
+            .method(method)
+            .uri(*path)
             .header(HOST, &self.authority)
             .header(
                 USER_AGENT,
                 concat!("mintmark-site/", env!("CARGO_PKG_VERSION")),
             )
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .body(Full::new(Bytes::clone(body)))
             .map_err(|error| Away::Never(self.broken(&error)))?;
         let answer = async {
             let response = sender.send_request(request).await;
@@ -187,9 +220,8 @@ impl Vault {
             line.0 = Some(sender);
         }
         if head.status == StatusCode::OK {
-            let enrolled = serde_json::from_slice(&body);
-            let enrolled = enrolled.map_err(|error| Away::Never(self.broken(&error)))?;
-            return Ok(Reply::Enrolled(enrolled));
+            let told = serde_json::from_slice(&body);
+            return Ok(Ok(told.map_err(|error| Away::Never(self.broken(&error)))?));
         }
         let failure = failure(&body, head.status);
         let after = head.headers.get(RETRY_AFTER);
@@ -206,7 +238,7 @@ impl Vault {
             // What concerns the station concerns every device.
             StatusCode::UNAUTHORIZED => Err(Away::Never(failure.into())),
             _ if is_about_the_station(&failure.code) => Err(Away::Never(failure.into())),
-            _ => Ok(Reply::Refused(failure)),
+            _ => Ok(Err(failure)),
         }
     }
 
