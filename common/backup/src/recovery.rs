@@ -82,7 +82,7 @@ impl RecoveryPublicKey {
         };
         let bytes = files::read_limited(path, FILE_BYTES_MAX)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is no text"))?;
-        let rest = text.trim_end().strip_prefix(PREFIX);
+        let rest = text.trim_ascii_end().strip_prefix(PREFIX);
         let rest = rest.ok_or_else(|| wrong("it does not begin as one does"))?;
         let (key, check) = rest
             .split_once('-')
@@ -92,7 +92,7 @@ impl RecoveryPublicKey {
             .map_err(|_| wrong("64 hexadecimal digits were expected"))?;
         let key = Self::new(point, &shown)?;
         // Digits of another case are another text, and none that was written here.
-        if key.to_text().trim_end() != text.trim_end() || check.len() != CHECK_DIGITS {
+        if key.to_text().trim_ascii_end() != text.trim_ascii_end() || check.len() != CHECK_DIGITS {
             return Err(wrong("its check does not fit"));
         }
         Ok(key)
@@ -157,6 +157,25 @@ mod tests {
             std::fs::write(&path, &changed).unwrap();
             let error = RecoveryPublicKey::read(&path).unwrap_err();
             assert_eq!(error.code(), "RECOVERY-KEY-INVALID", "character {at}");
+        }
+    }
+
+    #[test]
+    fn a_public_half_ends_with_a_line_as_editors_write_it_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recovery.pub");
+        let key = RecoveryKey::generate().unwrap().public();
+        let text = key.to_text();
+        for (end, is_read) in [
+            ("", true),
+            ("\r\n", true),
+            (" \n\n", true),
+            ("\u{b}", false),
+            ("\u{a0}", false),
+            ("\u{3000}\n", false),
+        ] {
+            std::fs::write(&path, format!("{}{end}", text.trim_end())).unwrap();
+            assert_eq!(RecoveryPublicKey::read(&path).is_ok(), is_read, "{end:?}");
         }
     }
 
