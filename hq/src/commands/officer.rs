@@ -427,7 +427,7 @@ fn remove(
     console: &Console,
 ) -> Result<Exit, Failure> {
     let home = Home::change_hq(home)?;
-    let registry = home.registry()?;
+    let mut registry = home.registry()?;
     let mut added = named(officers::all(&registry.sql)?, name)?;
     if added.removed_at.is_some() {
         console.note(format!("officer `{name}` is removed already"));
@@ -447,7 +447,9 @@ fn remove(
         officer: name.clone(),
     };
     clock::at(now, || home.record().note(removed))?;
-    officers::remove(&registry.sql, name, now)?;
+    let transaction = registry.transaction()?;
+    officers::remove(&transaction, name, now)?;
+    registry::commit(transaction)?;
     added.removed_at = Some(now);
     console.note("the officer stays in force until the next trust manifest: run `hq trust draft`");
     say_officer(&home, &added, console)

@@ -333,7 +333,7 @@ impl<'a> Applying<'a> {
     fn untold(&mut self, draft: &Fingerprint, time: u64) -> Result<(), Failure> {
         let sql = self.registry.transaction()?;
         approvals::approved_once(&sql, &self.record, &self.manifests, draft)?;
-        drafts::set_state(&sql, draft, State::Sealed)?;
+        orders::seal_untold(&sql, draft)?;
         orders::set_state(&sql, draft, orders::State::Sent, time)?;
         registry::commit(sql)
     }

@@ -96,11 +96,13 @@ impl<'a> Comparing<'a> {
 
     fn mark(&mut self, name: &str, is: u64, was: u64) {
         let what = format!("{MARK}{name}");
-        let then = if name.contains("officers") {
-            Then::Officers
-        } else {
-            self.forgotten.insert((what.clone(), was.to_string()));
-            Then::Declare
+        let then = match name {
+            "officers" | "changes of officers" => Then::Officers,
+            "refusals" => Then::Evidence,
+            _ => {
+                self.forgotten.insert((what.clone(), was.to_string()));
+                Then::Declare
+            }
         };
         let why = format!("record/reached says that there were {was}, and {is} came back");
         self.push(&what, "NOT-RECOVERED", why, then);
@@ -176,6 +178,9 @@ impl<'a> Comparing<'a> {
             .lost
             .iter_mut()
             .filter(|lost| lost.then == Then::Declare)
+            "changes of officers" => what.starts_with("officers"),
+            "orders that no vault was told of" => what.starts_with("untold/"),
+            "refusals" => what.starts_with("evidence/"),
         {
             let is_noted = self.forgotten.iter().any(|(what, _)| *what == lost.what);
             if !is_noted {

@@ -8,6 +8,7 @@ use mintmark_protocol::identifier::{Fingerprint, Lineage, SiteId, VaultName};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::parsed;
+use super::reached::Counted;
 use crate::failure;
 
 /// A bundle that HQ holds whole.
@@ -73,7 +74,7 @@ pub(crate) fn refuse(
     fingerprint: &Fingerprint,
 ) -> Result<(), Failure> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    sql.execute(
+    let added = sql.execute(
         "INSERT OR IGNORE INTO refused_bundles (site, vault, lineage, sequence, fingerprint, log_size, log_root)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
@@ -85,9 +86,11 @@ pub(crate) fn refuse(
             number(bundle.checkpoint.size),
             bundle.checkpoint.root.to_string(),
         ],
-    )
-    .map_err(failure::sql)?;
-    Ok(())
+    );
+    match added.map_err(failure::sql)? {
+        0 => Ok(()),
+        _ => Counted::Refusals.count(sql),
+    }
 }
 
 /// The fingerprints of the bundles that were refused and are kept.

@@ -9,6 +9,7 @@ use mintmark_protocol::trust::{Officer, Role};
 use p256::PublicKey;
 use rusqlite::{Connection, Row, params};
 
+use super::reached::Counted;
 use super::{key, parsed};
 use crate::failure;
 
@@ -86,7 +87,7 @@ pub(crate) fn add(sql: &Connection, added: &AddedOfficer) -> Result<(), Failure>
         )
         .map_err(failure::sql)?;
     }
-    Ok(())
+    Counted::OfficerChanges.count(sql)
 }
 
 /// Takes an officer off the list for the next manifest.
@@ -96,7 +97,7 @@ pub(crate) fn remove(sql: &Connection, id: &OfficerId, now: u64) -> Result<(), F
         params![id.as_str(), now],
     )
     .map_err(failure::sql)?;
-    Ok(())
+    Counted::OfficerChanges.count(sql)
 }
 
 /// Everybody who was ever added, by name.

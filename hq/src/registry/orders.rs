@@ -11,6 +11,7 @@ use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
 use rusqlite::{Connection, Row, params};
 
 use super::drafts::{self, State as DraftState};
+use super::reached::Counted;
 use super::{dispatches, parsed};
 use crate::failure;
 
@@ -98,6 +99,12 @@ pub(crate) fn set_state(
 }
 
 /// The one that a draft is of.
+/// Notes that the draft of an order is finished, of which its vault is told nothing.
+pub(crate) fn seal_untold(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
+    drafts::set_state(sql, draft, DraftState::Sealed)?;
+    Counted::UntoldOrders.count(sql)
+}
+
 pub(crate) fn by_draft(sql: &Connection, draft: &Fingerprint) -> Result<Option<Listed>, Failure> {
     Ok(select(sql, "WHERE draft = ?1", &[&draft.to_string()])?.pop())
 }

@@ -16,7 +16,7 @@ const FILE: &str = "record/reached";
 const BYTES_MAX: u64 = 4096;
 
 /// What only ever grows, table by table.
-const GROWING: [(&str, &str); 9] = [
+const GROWING: [(&str, &str); 12] = [
     ("dispatches", "SELECT MAX(rowid) FROM dispatches"),
     ("bundles", "SELECT MAX(rowid) FROM bundles"),
     ("restores", "SELECT MAX(number) FROM restores"),
@@ -36,7 +36,49 @@ const GROWING: [(&str, &str); 9] = [
         "granted vaults",
         "SELECT COUNT(*) FROM vaults WHERE granted_at IS NOT NULL",
     ),
+    // What comes and goes again is counted each time.
+    (
+        "changes of officers",
+        "SELECT MAX(CAST(value AS INTEGER)) FROM meta WHERE name = 'officer_changes'",
+    ),
+    (
+        "orders that no vault was told of",
+        "SELECT MAX(CAST(value AS INTEGER)) FROM meta WHERE name = 'untold_orders'",
+    ),
+    (
+        "refusals",
+        "SELECT MAX(CAST(value AS INTEGER)) FROM meta WHERE name = 'refusals'",
+    ),
 ];
+
+/// How many of them the marks of before the last three were counted have.
+const FIRST: usize = 9;
+
+/// What a registry counts in `meta`, as nothing else in it only ever grows with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counted {
+    /// An officer was listed, or taken off the list.
+    OfficerChanges,
+    /// An order was sealed that its vault is not told of.
+    UntoldOrders,
+    /// A bundle was refused.
+    Refusals,
+}
+
+impl Counted {
+    /// Counts one more.
+    pub(crate) fn count(self, sql: &Connection) -> Result<(), Failure> {
+        let name = match self {
+            Self::OfficerChanges => "officer_changes",
+            Self::UntoldOrders => "untold_orders",
+            Self::Refusals => "refusals",
+        };
+        let one_more = "INSERT INTO meta (name, value) VALUES (?1, '1')
+             ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)";
+        sql.execute(one_more, [name]).map_err(failure::sql)?;
+        Ok(())
+    }
+}
 
 /// How much there is of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +105,13 @@ impl Reached {
     fn marked(home: &Path) -> Option<Self> {
         let text = files::read_limited(home.join(FILE), BYTES_MAX).ok()?;
         let text = String::from_utf8(text).ok()?;
-        let counts: Vec<u64> = text
+        let mut counts: Vec<u64> = text
             .split_whitespace()
             .map(|count| count.parse().ok())
             .collect::<Option<_>>()?;
+        if counts.len() == FIRST {
+            counts.resize(GROWING.len(), 0);
+        }
         counts.try_into().ok().map(Self)
     }
 
@@ -112,6 +157,12 @@ impl Reached {
     /// Whether a home has a mark that can be read.
     pub(crate) fn is_marked(home: &Path) -> bool {
         Self::marked(home).is_some()
+    }
+
+    /// How much of something the mark of a home says there was, by its name.
+    pub(crate) fn count_marked(home: &Path, name: &str) -> Option<u64> {
+        let at = GROWING.iter().position(|(known, _)| *known == name)?;
+        Self::marked(home)?.0.get(at).copied()
     }
 
     /// How much there is of each, by its name.

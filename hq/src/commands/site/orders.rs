@@ -383,12 +383,8 @@ pub(crate) fn finish(
     let now = now_unix();
     let transaction = registry.transaction()?;
     let sent = if is_closed {
-        registry::drafts::set_state(
-            &transaction,
-            &draft.fingerprint,
-            registry::drafts::State::Sealed,
-        )?;
         let draft = draft.fingerprint;
+        numbered::seal_untold(&transaction, &draft)?;
         clock::at(now, || record.note(What::Untold { draft }))?;
         None
     } else {
