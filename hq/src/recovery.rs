@@ -93,6 +93,9 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
     let plan = {
         let audit = ring.audit()?;
         Plan::of(&record, &|bytes| applying::signed_at(bytes, audit.opener()))?
+    if !dry_run {
+        placing::settle(home.folder())?;
+    }
     };
     let folder = home.registry_folder().to_owned();
     Registry::create(&folder)?;

@@ -3,16 +3,37 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mintmark_console::{Exit, Failure};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::clock;
 use crate::home::{self, Home};
 use crate::registry::Registry;
 use crate::registry::reached::Reached;
 
+/// How long a command that reads the registry is waited for.
+const BUSY: Duration = Duration::from_secs(10);
 /// What SQLite has beside a registry.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// Has all of the registry that is there stand in its own file: what is beside it is taken away before the new one has its place, and
+/// the old one stays whole until then. One that does not open is kept as it is, with what is beside it.
+pub(super) fn settle(home: &Path) -> Result<(), Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(home.join(Registry::FILE), flags);
+    let Ok(sql) = opened else {
+        return Ok(());
+    };
+    match sql.busy_timeout(BUSY) {
+        Ok(()) => match (Registry { sql }).settle() {
+            Err(failure) if failure.code == "REGISTRY-BUSY" => Err(failure),
+            _ => Ok(()),
+        },
+        Err(_) => Ok(()),
+    }
+}
 
 /// Returns the folder that the registry which was there is in now; none if there was none.
 pub(super) fn place(home: &Home) -> Result<Option<PathBuf>, Failure> {
@@ -22,7 +43,7 @@ pub(super) fn place(home: &Home) -> Result<Option<PathBuf>, Failure> {
         .and_then(|part| part.sync_all())
         .map_err(|error| io(&part, error))?;
     let kept = keep(path)?;
-    // Its pages are not of the new one. Who is killed here finds a registry that lost its newest part, and says so.
+    // Its pages are not of the new one. They are all in its own file too, but where that does not open.
     for beside in BESIDE.map(|suffix| with(&file, suffix)) {
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
