@@ -31,7 +31,8 @@ pub(crate) fn add(
     sql.execute(
         "INSERT INTO entitlements (site, vault, id, version, draft, valid_from, valid_until, credit_units,
              credit_days, state, plaintext)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'draft', ?10)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'draft', ?10)
+         ON CONFLICT DO UPDATE SET state = excluded.state",
         params![
             terms.vault.site.as_str(),
             terms.vault.vault.as_str(),

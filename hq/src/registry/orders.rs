@@ -63,11 +63,12 @@ impl Listed {
     }
 }
 
-/// Notes a draft.
+/// Notes a draft; one that gave way to another may take its place again.
 pub(crate) fn add(sql: &Connection, order: &Listed) -> Result<(), Failure> {
     sql.execute(
         "INSERT INTO orders (draft, site, vault, kind, number, state, plaintext)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET state = excluded.state",
         params![
             order.draft.to_string(),
             order.vault.site.as_str(),
@@ -98,13 +99,13 @@ pub(crate) fn set_state(
     Ok(())
 }
 
-/// The one that a draft is of.
 /// Notes that the draft of an order is finished, of which its vault is told nothing.
 pub(crate) fn seal_untold(sql: &Connection, draft: &Fingerprint) -> Result<(), Failure> {
     drafts::set_state(sql, draft, DraftState::Sealed)?;
     Counted::UntoldOrders.count(sql)
 }
 
+/// The one that a draft is of.
 pub(crate) fn by_draft(sql: &Connection, draft: &Fingerprint) -> Result<Option<Listed>, Failure> {
     Ok(select(sql, "WHERE draft = ?1", &[&draft.to_string()])?.pop())
 }
