@@ -96,6 +96,14 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
     if !dry_run {
         placing::settle(home.folder())?;
     }
+    let ring = Keyring::new(&home.config, console)?;
+    let plan = {
+        let audit = ring.audit()?;
+        let manifests = applying::manifests(&record)?;
+        Plan::of(&record, &|path, bytes| match path.starts_with("sent/") {
+            true => applying::made_at(bytes, &manifests),
+            false => applying::signed_at(bytes, audit.opener()),
+        })?
     };
     let folder = home.registry_folder().to_owned();
     Registry::create(&folder)?;

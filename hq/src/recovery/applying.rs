@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
 use mintmark_protocol::bundle::{BUNDLE_BYTES_MAX, Bundle};
+use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::encryption::Opener;
-use mintmark_protocol::envelope::{Kind, Verified, claim};
+use mintmark_protocol::envelope::{Kind, Party, Verified, claim};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId, VaultName};
 use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order;
@@ -184,14 +185,8 @@ impl<'a> Applying<'a> {
     }
 
     fn manifest(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let fingerprint = claim(bytes, bytes.len())
-            .map_err(records::untrusted)?
-            .fingerprint;
-        let manifest = match self.manifests.last() {
-            None => TrustManifest::pin(bytes, &fingerprint, None),
-            Some(last) => last.successor(bytes),
-        };
-        let manifest = manifest.map_err(records::untrusted)?;
+        let manifest = next(&self.manifests, bytes).map_err(records::untrusted)?;
+        let fingerprint = manifest.fingerprint();
         let is_known = drafts::by_fingerprint(&self.registry.sql, &fingerprint)?.is_some();
         let is_taken_back = !is_known || self.taken_back.contains(&manifest.content().version);
         let sql = self.registry.transaction()?;
@@ -460,6 +455,45 @@ pub(super) fn signed_at(bytes: &[u8], opener: Opener<'_>) -> Option<u64> {
 }
 
 fn drafted_at(content: &Content) -> u64 {
+/// The manifests that are in a record, as far as each follows the one before.
+pub(super) fn manifests(record: &Record) -> Result<Vec<Verified<TrustManifest>>, Failure> {
+    let mut found: Vec<Verified<TrustManifest>> = Vec::new();
+    for version in 1.. {
+        let path = record.trust(version);
+        if path.symlink_metadata().is_err() {
+            break;
+        }
+        match next(&found, &record.read(&path)?) {
+            Ok(manifest) => found.push(manifest),
+            // Why is said when it is taken in.
+            Err(_) => break,
+        }
+    }
+    Ok(found)
+}
+
+/// The first manifest, or the one after those.
+fn next(
+    before: &[Verified<TrustManifest>],
+    bytes: &[u8],
+) -> Result<Verified<TrustManifest>, mintmark_protocol::Error> {
+    match before.last() {
+        None => TrustManifest::pin(bytes, &claim(bytes, bytes.len())?.fingerprint, None),
+        Some(last) => last.successor(bytes),
+    }
+}
+
+/// When a dispatch was made, by its own word, if headquarters signed it.
+pub(super) fn made_at(bytes: &[u8], manifests: &[Verified<TrustManifest>]) -> Option<u64> {
+    let Party::Vault(vault) = claim(bytes, DISPATCH_BYTES_MAX).ok()?.context.recipient else {
+        return None;
+    };
+    let mut opened = manifests
+        .iter()
+        .filter_map(|manifest| Dispatch::open(bytes, manifest, &vault).ok());
+    opened.next().map(|dispatch| dispatch.content().made_at)
+}
+
     match content {
         Content::Trust(next) => next.issued_at,
         Content::Grant(grant) => grant.drafted_at,

@@ -1,7 +1,7 @@
 //! What is taken in again, and in which order: as it was noted when it was kept. Of an object of which nothing was noted, by the
 //! time of its file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -32,10 +32,10 @@ struct Kept {
 }
 
 impl Plan {
-    /// `signed` is the time that a draft says of itself.
+    /// `signed` is the time that a draft, or a dispatch, says of itself.
     pub(super) fn of(
         record: &Record,
-        signed: &dyn Fn(&[u8]) -> Option<u64>,
+        signed: &dyn Fn(&str, &[u8]) -> Option<u64>,
     ) -> Result<Self, Failure> {
         let (entries, damaged) = Times::of(record.folder()).read()?;
         let mut files = BTreeMap::new();
@@ -69,11 +69,9 @@ impl Plan {
         let noted: BTreeSet<String> = last.keys().cloned().chain(of_damaged).collect();
         // A home that noted nothing yet has sent what it has.
         let notes = !entries.is_empty();
-        let unnoted = here
-            .iter()
-            .filter(|path| path.starts_with("sent/") && notes);
+        let unnoted = here.iter().filter(|_| notes);
         let unnoted = unnoted.filter(|path| !noted.contains(*path)).cloned();
-        let unsent = unsent::among(record, &here, &unnoted.collect())?;
+        let unsent = unsent::among(record, &here, &entries, &unnoted.collect())?;
         let mut untimed: Vec<_> = files
             .into_iter()
             .filter(|(path, _)| !last.contains_key(path))
@@ -84,12 +82,20 @@ impl Plan {
         untimed.sort_by(|(path, kept), (other, of)| {
             (kept.modified, rank(path), path).cmp(&(of.modified, rank(other), other))
         });
-        let (count, mut untimed) = (untimed.len() as u64, untimed.into_iter().peekable());
+        let (count, mut untimed) = (untimed.len() as u64, VecDeque::from(untimed));
         let mut events = Vec::new();
         for (at, entry) in entries.into_iter().enumerate() {
-            while let Some((path, kept)) = untimed.next_if(|(_, kept)| kept.modified.0 < entry.time)
+            while let Some((path, kept)) =
+                untimed.pop_front_if(|(_, kept)| kept.modified.0 < entry.time)
             {
                 events.push(of_file(path, &kept));
+            }
+            if let What::Kept { path: next, .. } = &entry.what {
+                // What went to a vault went in the order of its numbers, also within a second.
+                while let Some(at) = untimed.iter().position(|(path, _)| precedes(path, next)) {
+                    let before = untimed.remove(at);
+                    events.extend(before.map(|(path, kept)| of_file(path, &kept)));
+                }
             }
             let counts = match &entry.what {
                 What::Kept { path, .. } if comes_again(path) => !missing.contains(path),
@@ -100,7 +106,7 @@ impl Plan {
                 events.push(entry);
             }
         }
-        events.extend(untimed.map(|(path, kept)| of_file(path, &kept)));
+        events.extend(untimed.into_iter().map(|(path, kept)| of_file(path, &kept)));
         lost.extend(damaged.iter().filter_map(|line| of_line(line, &here)));
         Ok(Self {
             events,
@@ -110,19 +116,24 @@ impl Plan {
     }
 }
 
-/// Drafts of which nothing was noted are of the time that they say themselves, which no copy changes, and so is what approves them:
-/// the newest of them is the one that is open.
+/// Drafts and dispatches of which nothing was noted are of the time that they say themselves, which no copy changes, and so is what
+/// approves a draft: the newest draft is the one that is open, and what was sent before a manifest was judged by the one before.
 fn date(
     record: &Record,
     untimed: &mut [(String, Kept)],
-    signed: &dyn Fn(&[u8]) -> Option<u64>,
+    signed: &dyn Fn(&str, &[u8]) -> Option<u64>,
 ) -> Result<(), Failure> {
     let mut times = BTreeMap::new();
     for (path, kept) in untimed.iter_mut() {
-        if let Some(name) = path.strip_prefix("drafts/draft-")
-            && let Some(time) = signed(&record.read(&record.folder().join(&path))?)
-        {
-            kept.modified = (time, 0);
+        let draft = path.strip_prefix("drafts/draft-");
+        if draft.is_none() && !path.starts_with("sent/") {
+            continue;
+        }
+        let Some(time) = signed(path.as_str(), &record.read(&record.folder().join(&path))?) else {
+            continue;
+        };
+        kept.modified = (time, 0);
+        if let Some(name) = draft {
             times.insert(name.trim_end_matches(".cose").to_owned(), time);
         }
     }
@@ -163,6 +174,19 @@ fn of_line(line: &Damaged, here: &BTreeSet<String>) -> Option<Lost> {
 /// may prove another thing each time that it comes.
 fn comes_again(path: &str) -> bool {
     path.starts_with("drafts/") || path.starts_with("evidence/")
+}
+
+/// Whether a dispatch is of a lower number than another one to the same vault.
+fn precedes(path: &str, next: &str) -> bool {
+    let numbers = |path: &str| {
+        let (folder, name) = path.strip_prefix("sent/")?.split_once("/dispatch-")?;
+        let (epoch, sequence) = name.strip_suffix(".cose")?.split_once('-')?;
+        let number = |text: &str| text.parse::<u64>().ok();
+        Some((folder.to_owned(), number(epoch)?, number(sequence)?))
+    };
+    numbers(path)
+        .zip(numbers(next))
+        .is_some_and(|(one, next)| one.0 == next.0 && (one.1, one.2) < (next.1, next.2))
 }
 
 /// Of one moment, what others build on comes first.
