@@ -11,7 +11,7 @@ use mintmark_protocol::identifier::Fingerprint;
 
 use crate::config::{Config, Role};
 use crate::failure;
-use crate::record::Record;
+use crate::record::{Missed, Record};
 use crate::registry::reached::Reached;
 use crate::registry::{Registry, trust_manifests};
 
@@ -26,6 +26,8 @@ pub(crate) struct Home {
     lock: Option<File>,
     /// Where its registry is being made again.
     recovering: Option<PathBuf>,
+    /// What its record then lacks.
+    missed: Missed,
 }
 
 impl Drop for Home {
@@ -126,6 +128,7 @@ impl Home {
             config,
             lock: None,
             recovering: None,
+            missed: Missed::default(),
         })
     }
 
@@ -174,7 +177,7 @@ impl Home {
     /// The signed objects as received and as sent.
     pub(crate) fn record(&self) -> Record {
         match (&self.recovering, self.config.role) {
-            (Some(_), _) => Record::frozen(&self.path),
+            (Some(_), _) => Record::frozen(&self.path, &self.missed),
             (None, Role::Hq) => Record::new(&self.path),
             (None, Role::Member | Role::Auditor) => Record::unnoted(&self.path),
         }

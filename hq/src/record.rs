@@ -1,8 +1,9 @@
 //! The record: every signed object as it was received or sent, whole. What is written here is never changed.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use mintmark_console::{Failure, files};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, OfficerId, VaultName};
@@ -23,23 +24,30 @@ enum Manner {
     Frozen,
 }
 
-/// Where the objects of a home are kept; and what is to be noted of them once what the registry says of them lasts.
-pub(crate) struct Record(PathBuf, Manner, RefCell<Vec<Entry>>);
+/// What a record to which nothing is added was asked to keep beside what registries are made from, and does not have.
+pub(crate) type Missed = Rc<RefCell<BTreeMap<PathBuf, Vec<u8>>>>;
+
+/// Where the objects of a home are kept; what is to be noted of them once what the registry says of them lasts; and what is missed.
+pub(crate) struct Record(PathBuf, Manner, RefCell<Vec<Entry>>, Missed);
 
 impl Record {
     /// That of headquarters.
     pub(crate) fn new(home: &Path) -> Self {
-        Self(home.join("record"), Manner::Noted, RefCell::default())
+        Self::of(home, Manner::Noted, Missed::default())
     }
 
     /// That of an officer or auditor, who keeps nothing that a registry would have to be made from again.
     pub(crate) fn unnoted(home: &Path) -> Self {
-        Self(home.join("record"), Manner::Unnoted, RefCell::default())
+        Self::of(home, Manner::Unnoted, Missed::default())
     }
 
     /// That of headquarters, to which nothing is added.
-    pub(crate) fn frozen(home: &Path) -> Self {
-        Self(home.join("record"), Manner::Frozen, RefCell::default())
+    pub(crate) fn frozen(home: &Path, missed: &Missed) -> Self {
+        Self::of(home, Manner::Frozen, Missed::clone(missed))
+    }
+
+    fn of(home: &Path, manner: Manner, missed: Missed) -> Self {
+        Self(home.join("record"), manner, RefCell::default(), missed)
     }
 
     /// The folder.
@@ -283,6 +291,7 @@ impl Record {
     /// Writes an object where none is. Returns whether it was not there.
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
         if self.1 == Manner::Frozen {
+            self.miss(path, bytes);
             return Ok(false);
         }
         if let Some(folder) = path.parent() {
@@ -321,12 +330,37 @@ impl Record {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         if self.1 == Manner::Frozen {
+            self.miss(path, bytes);
             return Ok(());
         }
         if let Some(folder) = path.parent() {
             home::make_folder(folder)?;
         }
         Ok(files::write_replace(path, bytes)?)
+    }
+
+    /// What is missed.
+    pub(crate) fn missed(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.3.borrow().clone()
+    }
+
+    /// Takes back what was missed since.
+    pub(crate) fn miss_again(&self, missed: BTreeMap<PathBuf, Vec<u8>>) {
+        self.3.replace(missed);
+    }
+
+    /// Whether this is there is seen at the end, as another may take its place. Of what a registry is made from, nothing is made up.
+    fn miss(&self, path: &Path, bytes: &[u8]) {
+        let within = path.strip_prefix(&self.0).unwrap_or(path);
+        if !within.starts_with("enrolments") && !within.starts_with("ca") {
+            return;
+        }
+        let is_here = self.read(path).is_ok_and(|kept| kept == bytes);
+        let mut missed = self.3.borrow_mut();
+        match is_here {
+            true => missed.remove(path),
+            false => missed.insert(path.to_owned(), bytes.to_vec()),
+        };
     }
 
     /// Reads an object of the record, which must be there: nothing is ever taken out of it.

@@ -11,6 +11,7 @@ use self::comparing::Comparing;
 use self::plan::Plan;
 use crate::home::Home;
 use crate::keyring::Keyring;
+use crate::record::Record;
 use crate::registry::Registry;
 use crate::{approvals, restored};
 
@@ -38,6 +39,8 @@ pub(crate) enum Then {
     Declare,
     /// It is drafted, or approved, again.
     Again,
+    /// It was approved, and is sealed by `hq site grant` as before.
+    Grant,
     /// Officers are listed, or taken off the list, again.
     Officers,
     /// What proved something against a vault is gone: it is asked of whoever else has it.
@@ -51,6 +54,7 @@ impl Then {
         match self {
             Self::Declare => "declare",
             Self::Again => "draft-again",
+            Self::Grant => "grant-again",
             Self::Officers => "list-officers",
             Self::Evidence => "ask-for-evidence",
             Self::Nothing => "nothing",
@@ -89,10 +93,6 @@ const COUNTED: [&str; 11] = [
 /// Makes the registry of a home again. On a dry run it is made and taken away.
 pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recovered, Failure> {
     let record = home.record();
-    let ring = Keyring::new(&home.config, console)?;
-    let plan = {
-        let audit = ring.audit()?;
-        Plan::of(&record, &|bytes| applying::signed_at(bytes, audit.opener()))?
     if !dry_run {
         placing::settle(home.folder())?;
     }
@@ -110,7 +110,7 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
     let mut registry = home.registry()?;
     registry.unsynced()?;
     let untimed = plan.untimed;
-    let (lost, registry) = {
+    let (lost, again, registry) = {
         let progress =
             console.progress("making the registry again", Some(plan.events.len() as u64));
         let mut applying = Applying::new(home, &mut registry, &ring, console, plan.lost)?;
@@ -118,9 +118,9 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
             applying.event(event)?;
             progress.advance(1);
         }
-        let lost = applying.finish()?;
+        let (lost, again) = applying.finish()?;
         progress.finish();
-        (lost, registry)
+        (lost, again, registry)
     };
     let mut rows = Vec::new();
     for table in COUNTED {
@@ -143,6 +143,9 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
         if is_forgetful {
             // First: nothing goes out of such a registry before officers have declared it.
             restored::note_recovery(home.folder(), epoch)?;
+        }
+        for (path, bytes) in again {
+            Record::new(home.folder()).replace(&path, &bytes)?;
         }
         let is_missing = compared.note()?;
         kept = placing::place(home)?;

@@ -102,6 +102,39 @@ pub(crate) fn forgotten_serials(home: &Home, sql: &Connection) -> Result<Vec<For
     Ok(found)
 }
 
+/// Device CAs that a sealed revocation ended, and that the CRL of their root, which was signed before that, does not name: the number
+/// of the root and the serial, in hexadecimal. A CRL that is not here names nothing, and is missed itself.
+pub(crate) fn unnamed_serials(
+    home: &Home,
+    sql: &Connection,
+) -> Result<Vec<(u64, String)>, Failure> {
+    let roots = roots::all(home)?;
+    let mut found = Vec::new();
+    for vault in vaults::all(sql)? {
+        let sealed = numbered::revocations(sql, &vault.name)?;
+        for device_ca in device_cas::granted(sql, &vault.name)? {
+            let target = device_ca.fingerprint().map(Target::DeviceCa);
+            let mut sealed = sealed.iter().map(|sealed| &sealed.revocation.target);
+            let (Some(der), true) = (
+                &device_ca.certificate,
+                sealed.any(|sealed| Some(sealed) == target.as_ref()),
+            ) else {
+                continue;
+            };
+            let certificate = Certificate::from_der(der).map_err(failure::home_corrupt)?;
+            let Some(root) = roots::of(&roots, &certificate) else {
+                continue;
+            };
+            if let Ok(crl) = of(home, root)
+                && crl.entry(certificate.serial()).is_none()
+            {
+                found.push((root.number, hex::encode(certificate.serial())));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Has the root that certified a device CA sign its next CRL, with that one on it. Returns the CRL's number.
 pub(crate) fn sign(
     home: &Home,

@@ -118,6 +118,9 @@ fn next(recovered: &Recovered) -> Vec<&'static str> {
     if is(Then::Again) {
         next.push("draft again, and have approved again, what was not sent yet");
     }
+    if is(Then::Grant) {
+        next.push("run `hq site grant` again for each order that is named with it: whoever ran it before was stopped");
+    }
     if is(Then::Officers) {
         next.push("compare `hq officer list` with who should be listed");
     }

@@ -47,7 +47,8 @@ pub(crate) struct Entry {
     pub(crate) what: What,
 }
 
-/// Whether a registry is made from an object with this path in the record. Segments come with their bundles.
+/// Whether it is noted when an object with this path in the record was kept: a registry is made from it, or would lack it. Segments
+/// come with their bundles.
 pub(crate) fn counts(path: &str) -> bool {
     let folders = [
         "trust/trust-",
@@ -57,9 +58,11 @@ pub(crate) fn counts(path: &str) -> bool {
         "received/",
         "evidence/",
     ];
-    folders.iter().any(|folder| path.starts_with(folder))
+    let is_message = folders.iter().any(|folder| path.starts_with(folder))
         && path.ends_with(".cose")
-        && !path.contains("/tail-")
+        && !path.contains("/tail-");
+    // Nothing else says that it was there, and nothing brings it back.
+    is_message || path.starts_with("ca/root-link-") && path.ends_with(".der")
 }
 
 /// How many digits of its SHA-256 stand behind a line.

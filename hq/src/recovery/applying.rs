@@ -34,7 +34,8 @@ use crate::registry::orders::{self, Listed};
 use crate::registry::{self, Registry, vaults};
 use crate::{failure, vault_restores};
 
-mod finishing;
+pub(super) mod beside;
+pub(super) mod finishing;
 
 /// What is being made, and of what.
 pub(super) struct Applying<'a> {
@@ -180,6 +181,8 @@ impl<'a> Applying<'a> {
             "approvals" => self.approval(path, &bytes),
             "sent" => self.dispatch(path, bytes),
             "received" => self.received(&file, &bytes),
+            // A link from root to root, which is judged when the roots are known.
+            "ca" => Ok(()),
             _ => self.evidence(&file, &bytes),
         }
     }
@@ -244,6 +247,9 @@ impl<'a> Applying<'a> {
                     vault: Some(grant.vault.clone()),
                     ..draft
                 };
+                let request = grant.request_fingerprint.to_string();
+                let path = self.record.enrolment(&grant.vault, &request);
+                self.record.keep(&path, &grant.request)?;
                 match Asking::of(grant, draft.fingerprint, draft.drafted_at)? {
                     Asking::Vault(vault) => drafting::note(&sql, &draft, &Subject::Vault(&vault))?,
                     Asking::DeviceCa(next) => {
@@ -354,6 +360,7 @@ impl<'a> Applying<'a> {
         let run =
             |registry: &Registry, sql: &str| registry.sql.execute_batch(sql).map_err(failure::sql);
         run(self.registry, "SAVEPOINT taking")?;
+        let missed = self.record.missed();
         let taken = self.take(file, bytes);
         let as_before = matches!(
             (&taken, is_in),
@@ -361,6 +368,7 @@ impl<'a> Applying<'a> {
         );
         if !as_before {
             run(self.registry, "ROLLBACK TO taking")?;
+            self.record.miss_again(missed);
         }
         run(self.registry, "RELEASE taking")?;
         taken
@@ -447,14 +455,6 @@ fn segment(bundle: &Path, number: usize) -> PathBuf {
     bundle.with_extension(format!("seg{number:04}"))
 }
 
-/// When a draft was made, by its own word.
-pub(super) fn signed_at(bytes: &[u8], opener: Opener<'_>) -> Option<u64> {
-    let proposal = Proposal::read(bytes, PROPOSAL_BYTES_MAX).ok()?;
-    let content = Content::read(&proposal, Some(opener)).ok()?;
-    Some(drafted_at(&content))
-}
-
-fn drafted_at(content: &Content) -> u64 {
 /// The manifests that are in a record, as far as each follows the one before.
 pub(super) fn manifests(record: &Record) -> Result<Vec<Verified<TrustManifest>>, Failure> {
     let mut found: Vec<Verified<TrustManifest>> = Vec::new();
@@ -494,6 +494,14 @@ pub(super) fn made_at(bytes: &[u8], manifests: &[Verified<TrustManifest>]) -> Op
     opened.next().map(|dispatch| dispatch.content().made_at)
 }
 
+/// When a draft was made, by its own word.
+pub(super) fn signed_at(bytes: &[u8], opener: Opener<'_>) -> Option<u64> {
+    let proposal = Proposal::read(bytes, PROPOSAL_BYTES_MAX).ok()?;
+    let content = Content::read(&proposal, Some(opener)).ok()?;
+    Some(drafted_at(&content))
+}
+
+fn drafted_at(content: &Content) -> u64 {
     match content {
         Content::Trust(next) => next.issued_at,
         Content::Grant(grant) => grant.drafted_at,

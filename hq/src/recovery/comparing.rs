@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use mintmark_console::{Exit, Failure, files};
 use rusqlite::Connection;
 
+use super::applying::finishing::{FOLLOWED, FORGOTTEN, UNSEALED};
+use super::unsent::UNMADE;
 use super::{Lost, Then};
 use crate::failure;
 use crate::home::Home;
@@ -54,7 +56,8 @@ impl<'a> Comparing<'a> {
             forgotten: BTreeSet::new(),
         };
         let here = contents::of(sql);
-        comparing.registries(&here);
+        comparing.weigh(sql)?;
+        comparing.registries(&here, sql)?;
         comparing.marks(sql)?;
         comparing.forgotten_before(&here, sql)?;
         comparing.declared();
@@ -64,8 +67,64 @@ impl<'a> Comparing<'a> {
         Ok(comparing)
     }
 
-    fn registries(&mut self, here: &BTreeSet<Thing>) {
-        for thing in contents::there(self.home.folder()).difference(here) {
+    /// What one witness alone says is held against the mark of how far the registry was. Where there is none, it is believed.
+    fn weigh(&mut self, sql: &Connection) -> Result<(), Failure> {
+        let folder = self.home.folder();
+        let sent = [
+            "dispatches",
+            "sent orders",
+            "orders that no vault was told of",
+        ];
+        let lacking = Reached::lacking(folder, sql)?;
+        let all_sent =
+            Reached::is_marked(folder) && !lacking.iter().any(|(name, ..)| sent.contains(name));
+        let manifests = Reached::count_marked(folder, "trust manifests");
+        let lacks_drafts = lacking.iter().any(|(name, ..)| *name == "drafts");
+        for lost in &mut self.lost {
+            // An earlier recovery missed it, when the mark may have been another.
+            let is_missed = self.before.iter().any(|(what, _)| *what == lost.what);
+            if lost.code == FOLLOWED {
+                let version = lost.what.strip_prefix("trust/trust-");
+                let version = version.and_then(|rest| rest.strip_suffix(".cose"));
+                let version = version.and_then(|version| version.parse::<u64>().ok());
+                let is_unknown = manifests.zip(version).is_some_and(|(known, of)| known < of);
+                // Officers are not asked to declare what a vault makes up.
+                if !is_missed && is_unknown {
+                    lost.then = Then::Nothing;
+                    lost.why = format!(
+                        "{}; it is that vault's word alone, since record/reached says that headquarters never had it",
+                        lost.why
+                    );
+                }
+            }
+            if lost.code == UNMADE && lacks_drafts {
+                // It may have been made, and not noted.
+                lost.then = Then::Again;
+            }
+            if lost.code == UNSEALED && (is_missed || !all_sent) {
+                // It may have been sealed, and that be lost.
+                lost.code = FORGOTTEN.to_owned();
+                lost.then = Then::Declare;
+                lost.why = format!("{}, or what it sealed did not come back", lost.why);
+            }
+        }
+        Ok(())
+    }
+
+    fn registries(&mut self, here: &BTreeSet<Thing>, sql: &Connection) -> Result<(), Failure> {
+        let folder = self.home.folder();
+        let is_whole = Reached::is_marked(folder) && Reached::lacking(folder, sql)?.is_empty();
+        for thing in contents::there(folder).difference(here) {
+            // The registry that is there may be older than what came after.
+            let removed = Thing {
+                which: "removed".to_owned(),
+                ..thing.clone()
+            };
+            let was_removed = thing.group == Group::Listed && here.contains(&removed);
+            let was_reopened = thing.which == "sealed" && is_whole;
+            if was_removed || was_reopened {
+                continue;
+            }
             let then = match thing.group {
                 Group::Told => Then::Declare,
                 Group::Drafted => Then::Again,
@@ -82,6 +141,7 @@ impl<'a> Comparing<'a> {
             );
             self.push(&thing.what, "NOT-RECOVERED", why, then);
         }
+        Ok(())
     }
 
     fn marks(&mut self, sql: &Connection) -> Result<(), Failure> {
@@ -118,6 +178,9 @@ impl<'a> Comparing<'a> {
             "restores" => what.starts_with("received/") && is_restore(what),
             "drafts" => what.starts_with("drafts/"),
             "approvals" => what.starts_with("approvals/"),
+            "changes of officers" => what.starts_with("officers"),
+            "orders that no vault was told of" => what.starts_with("untold/"),
+            "refusals" => what.starts_with("evidence/"),
             _ => false,
         };
         let lost = self.lost.iter().map(|lost| lost.what.as_str());
@@ -178,9 +241,6 @@ impl<'a> Comparing<'a> {
             .lost
             .iter_mut()
             .filter(|lost| lost.then == Then::Declare)
-            "changes of officers" => what.starts_with("officers"),
-            "orders that no vault was told of" => what.starts_with("untold/"),
-            "refusals" => what.starts_with("evidence/"),
         {
             let is_noted = self.forgotten.iter().any(|(what, _)| *what == lost.what);
             if !is_noted {

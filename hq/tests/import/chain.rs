@@ -142,6 +142,7 @@ fn a_segment_that_the_vault_signed_for_and_nobody_can_read() {
     let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
     assert_eq!(found, ["SEGMENT-ROTTEN", "FORK"]);
     expect_an_auditor_finds_the_same(&hq);
+    comes_back(&hq);
 }
 
 /// Hands everything to an auditor, who comes to the same findings, each with the same evidence.

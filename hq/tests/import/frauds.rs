@@ -600,6 +600,30 @@ fn what_a_bundle_says_of_its_manifest_and_its_revocations() {
     assert_eq!(hq.import_one(&stick).0, 1);
     let found: Vec<_> = hq.findings().into_iter().map(|found| found.0).collect();
     assert_eq!(found, ["TRUST-VERSION-MISMATCH", "CRL-INVALID"]);
+    // It is said that a vault speaks of a manifest which never was, and nobody has to declare anything for that.
+    let recovered = comes_back(&hq);
+    assert_eq!(recovered["counts_as_restored"], false);
+    let named = recovered["not_recovered"].as_array().unwrap();
+    assert_eq!(
+        (named.len(), &named[0]["code"]),
+        (1, &json!("TRUST-FORGOTTEN"))
+    );
+    let why = named[0]["why"].as_str().unwrap();
+    assert!(
+        why.starts_with("bundle 1 of berlin/v1 says") && why.contains("word alone"),
+        "{why}"
+    );
+    // Where nothing is left that says how far headquarters was, there is no telling; whose word it is, is said all the same.
+    std::fs::remove_file(hq.path("home/record/reached")).unwrap();
+    let run = hq.run(&["recover"]);
+    let named = &run.json()["not_recovered"][0];
+    assert_eq!((run.exit, &named["then"]), (1, &json!("declare")));
+    assert!(
+        named["why"]
+            .as_str()
+            .unwrap()
+            .starts_with("bundle 1 of berlin/v1 says")
+    );
 }
 
 #[test]

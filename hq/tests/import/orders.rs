@@ -348,4 +348,14 @@ fn an_order_with_the_serial_of_another_device_is_not_sealed() {
     let run = hq.run(&grant);
     assert_eq!(run.error_code(), "HOME-CORRUPT", "{}", run.stderr);
     assert_eq!(hq.run(&["device", "show", "A0"]).json()["status"], "good");
+
+    // A registry that is made again is not this one, which was written to by hand: it has the honest draft too, and of each what
+    // its own content is. The other one is not sealed there either.
+    drop(sql);
+    let run = hq.run(&["recover"]);
+    assert_eq!(run.exit, 0, "{}{}", run.stdout, run.stderr);
+    let run = hq.run(&["site", "grant", &hostile]);
+    let found = (run.exit, run.error_code());
+    assert_eq!(found, (1, "REVOCATION-SERIAL".to_owned()));
+    assert_eq!(hq.run(&["device", "show", "A0"]).json()["status"], "good");
 }

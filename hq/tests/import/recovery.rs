@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::support::{Hq, csr, run_in};
 
+mod beside;
 mod forgotten;
+mod interrupted;
 mod odd;
 
 /// Every table of a registry, row by row, without what SQLite numbers by itself.
@@ -189,6 +191,45 @@ fn a_registry_that_is_broken_or_old_is_noticed_and_the_way_out_is_named() {
         assert_eq!(kept, bytes);
         assert_eq!(differences(&before, &content(&home)), "");
         assert_eq!(said(&hq), said_before);
+    }
+}
+
+#[test]
+fn an_older_registry_is_noticed_though_it_lacks_no_more_than_what_comes_and_goes() {
+    let hq = Hq::new();
+    hq.add_officer("bob");
+    // Two copies of one vault, of which one is refused.
+    let (mut vault, mut forger) = (hq.vault("berlin"), hq.vault("berlin"));
+    vault.issue("TH-200", &csr("A0", 0));
+    assert_eq!(hq.import(&vault.report(&hq.path("one"))).0, 0);
+    forger.issue("TH-200", &csr("A9", 9));
+    let forged = forger.report(&hq.path("forged"));
+    let home = hq.path("home");
+    let bytes = |name: &str| fs::read(home.join(name)).unwrap();
+    let remove = || {
+        hq.run(&["officer", "remove", "bob", "--confirm", "bob"])
+            .exit
+    };
+    let refuse = || hq.import(&forged).0;
+    // What was granted is open again, as it has too few approvals from then on.
+    let reopen = || {
+        hq.publish_trust(2, &["alice"], &["enrol=2"]);
+        0
+    };
+    let steps: [(&dyn Fn() -> i32, i32); 3] = [(&reopen, 0), (&remove, 0), (&refuse, 4)];
+    for (step, exit) in steps {
+        let before = bytes("registry.sqlite");
+        assert_eq!(step(), exit);
+        let whole = content(&home);
+        for name in SQLITE {
+            let _ = fs::remove_file(home.join(name));
+        }
+        fs::write(home.join("registry.sqlite"), before).unwrap();
+        let run = hq.run(&["site", "list"]);
+        assert_eq!((run.exit, run.error_code().as_str()), (4, "REGISTRY-STALE"));
+        let run = hq.run(&["recover"]);
+        assert_eq!(run.exit, 0, "{}{}", run.stdout, run.stderr);
+        assert_eq!(differences(&whole, &content(&home)), "");
     }
 }
 

@@ -3,22 +3,36 @@
 use std::collections::BTreeMap;
 
 use mintmark_console::Failure;
+use mintmark_pki::Certificate;
 use mintmark_protocol::envelope::Verified;
 use mintmark_protocol::identifier::OfficerId;
+use mintmark_protocol::revocation::Target;
 
+use super::beside::Again;
 use super::{Applying, Lost, Then};
 use crate::commands::media::manifests;
-use crate::registry::{officers, restores, trust_manifests, vaults};
-use crate::{applied, root_crl};
+use crate::registry::{device_cas, drafts, officers, orders, restores, trust_manifests, vaults};
+use crate::{applied, failure, own_restore, root_crl};
+
+/// A device CA is on a root's CRL, and no order that came back put it there.
+pub(in crate::recovery) const FORGOTTEN: &str = "REVOCATION-FORGOTTEN";
+
+/// The same, and the order that was to do it is open.
+pub(in crate::recovery) const UNSEALED: &str = "REVOCATION-UNSEALED";
+
+/// A vault says that it follows a manifest which is not here.
+pub(in crate::recovery) const FOLLOWED: &str = "TRUST-FORGOTTEN";
 
 impl Applying<'_> {
     /// What nothing was noted of is taken from the manifests; and what cannot be had from anywhere is named.
-    pub(in crate::recovery) fn finish(mut self) -> Result<Vec<Lost>, Failure> {
+    pub(in crate::recovery) fn finish(mut self) -> Result<(Vec<Lost>, Again), Failure> {
         self.deferred()?;
         self.missing()?;
         self.complete_facts()?;
         self.revoked()?;
         self.officers()?;
+        self.links()?;
+        let again = self.again()?;
         for vault in vaults::all(&self.registry.sql)? {
             if let Some(restore) = restores::pending(&self.registry.sql, &vault.name)? {
                 self.lost.push(Lost {
@@ -32,7 +46,7 @@ impl Applying<'_> {
                 });
             }
         }
-        Ok(self.lost)
+        Ok((self.lost, again))
     }
 
     /// Officers of whom nothing was noted are listed as the newest manifest has them.
@@ -79,23 +93,87 @@ impl Applying<'_> {
                 1 => "ca/crl-root.der".to_owned(),
                 _ => format!("ca/crl-root-{number}.der"),
             };
-            let (what, code, why) = match found {
-                Ok(serial) => (
-                    format!("{what}, serial {serial}"),
-                    "REVOCATION-FORGOTTEN".to_owned(),
-                    "its device CA is revoked, and the order that did it did not come back"
-                        .to_owned(),
+            let (what, code, why, then) = match found {
+                Ok(serial) => {
+                    let what = format!("{what}, serial {serial}");
+                    match self.unsealed(&serial)? {
+                        Some(id) => (
+                            what,
+                            UNSEALED.to_owned(),
+                            format!(
+                                "its device CA is on the CRL, and `{id}`, which revokes it, was not sealed: whoever ran `hq site grant` \
+                                 was stopped before that"
+                            ),
+                            Then::Grant,
+                        ),
+                        None => (
+                            what,
+                            FORGOTTEN.to_owned(),
+                            "its device CA is revoked, and the order that did it did not come back"
+                                .to_owned(),
+                            Then::Declare,
+                        ),
+                    }
+                }
+                Err(failure) => (
+                    what,
+                    failure.code.to_string(),
+                    failure.message,
+                    Then::Declare,
                 ),
-                Err(failure) => (what, failure.code.to_string(), failure.message),
             };
             self.lost.push(Lost {
                 what,
                 code,
                 why,
+                then,
+            });
+        }
+        // Once officers have declared a restore, the CRLs of before are known to be behind: `hq ca export` warns of that.
+        if own_restore::declaration(&self.manifests).is_some() {
+            return Ok(());
+        }
+        for (number, serial) in root_crl::unnamed_serials(self.home, &self.registry.sql)? {
+            let what = self.record.root_crl_of(number);
+            let what = what.strip_prefix(self.record.folder()).unwrap_or(&what);
+            self.lost.push(Lost {
+                what: format!("{}, serial {serial}", what.display()),
+                code: "ROOT-CRL-BEHIND".to_owned(),
+                why: "an order that was sealed revokes its device CA, and it is not on this CRL: a newer one was signed before that"
+                    .to_owned(),
                 then: Then::Declare,
             });
         }
         Ok(())
+    }
+
+    /// The open order that revokes the device CA with this serial, in hexadecimal: the CRL is signed before that is sealed.
+    fn unsealed(&self, serial: &str) -> Result<Option<String>, Failure> {
+        let sql = &self.registry.sql;
+        for vault in vaults::all(sql)? {
+            let mut of_serial = None;
+            for device_ca in device_cas::granted(sql, &vault.name)? {
+                let Some(der) = &device_ca.certificate else {
+                    continue;
+                };
+                let certificate = Certificate::from_der(der).map_err(failure::home_corrupt)?;
+                if hex::encode(certificate.serial()) == serial {
+                    of_serial = device_ca.fingerprint().map(Target::DeviceCa);
+                }
+            }
+            for order in orders::of_vault(sql, &vault.name)? {
+                let target = order.revocation()?.map(|revocation| revocation.target);
+                if of_serial.is_none() || target != of_serial || order.sent_at.is_some() {
+                    continue;
+                }
+                let draft = drafts::by_fingerprint(sql, &order.draft)?;
+                let open = draft.filter(|draft| draft.state == drafts::State::Open);
+                if let Some(draft) = open {
+                    return Ok(Some(draft.id));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The first root, and the key in escrow.
@@ -163,7 +241,7 @@ impl Applying<'_> {
         if let Some((version, bundle)) = self.followed.take().filter(|(of, _)| *of > newest) {
             self.lost.push(Lost {
                 what: format!("trust/trust-{version:06}.cose"),
-                code: "TRUST-FORGOTTEN".to_owned(),
+                code: FOLLOWED.to_owned(),
                 why: format!(
                     "{bundle} says that its vault follows it, and headquarters does not have it"
                 ),

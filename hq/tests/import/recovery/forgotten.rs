@@ -42,7 +42,7 @@ pub(super) fn edit(hq: &Hq, change: impl Fn(&str) -> Option<String>) {
 }
 
 /// Takes the registry away, and the mark of how far it was.
-fn lose_registry(hq: &Hq) {
+pub(super) fn lose_registry(hq: &Hq) {
     for name in SQLITE {
         let _ = fs::remove_file(hq.path("home").join(name));
     }
@@ -50,7 +50,7 @@ fn lose_registry(hq: &Hq) {
 }
 
 /// Copies a folder.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -74,7 +74,7 @@ pub(super) fn lost(json: &Value) -> Vec<(String, String, String)> {
 }
 
 /// Recovers, and headquarters counts as restored: nothing goes out, also when it is done again.
-fn forgetful(hq: &Hq) -> Vec<(String, String, String)> {
+pub(super) fn forgetful(hq: &Hq) -> Vec<(String, String, String)> {
     let mut named = Vec::new();
     for again in 0..2 {
         let run = hq.run(&["recover"]);
@@ -97,7 +97,7 @@ fn forgetful(hq: &Hq) -> Vec<(String, String, String)> {
     named
 }
 
-fn names(lost: &[(String, String, String)], what: &str, code: &str) -> bool {
+pub(super) fn names(lost: &[(String, String, String)], what: &str, code: &str) -> bool {
     lost.iter()
         .any(|(of, is, then)| of.contains(what) && is == code && then == "declare")
 }

@@ -10,7 +10,7 @@ use super::forgotten::{edit, lost, record};
 use super::{SQLITE, comes_back, reported};
 use crate::support::{Hq, csr};
 
-fn only(folder: &Path, has: &str) -> PathBuf {
+pub(super) fn only(folder: &Path, has: &str) -> PathBuf {
     let mut found = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -151,7 +151,7 @@ fn a_dispatch_that_was_kept_and_never_left_is_left_out() {
 }
 
 /// The drafts of orders, and where each stands.
-fn orders(hq: &Hq) -> Vec<(String, String)> {
+pub(super) fn orders(hq: &Hq) -> Vec<(String, String)> {
     let sql = rusqlite::Connection::open(hq.path("home/registry.sqlite")).unwrap();
     let query =
         "SELECT fingerprint, state FROM drafts WHERE kind = 'revocation' ORDER BY fingerprint";
