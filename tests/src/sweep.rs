@@ -154,13 +154,25 @@ impl Scene<'_> {
         fates: impl Fn(&Change) -> Vec<Fate>,
         check: impl Fn(&World, &Run, &str),
     ) -> Tally {
+        self.sweep_ending(0, sample, fates, check)
+    }
+
+    /// The same, of a command that ends with this when nothing happens to it.
+    #[track_caller]
+    pub fn sweep_ending(
+        &self,
+        exit: i32,
+        sample: Sample,
+        fates: impl Fn(&Change) -> Vec<Fate>,
+        check: impl Fn(&World, &Run, &str),
+    ) -> Tally {
         self.save();
         let changes = Changes {
             below: self.world.folder(),
         };
         // The first run makes what later ones find, the second is like all others.
         let (run, _) = changes.of(&(self.command)(self.world));
-        assert_eq!(run.exit, 0, "{run}");
+        assert_eq!(run.exit, exit, "{run}");
         self.restore();
         let tokens = TokenObjects::of(self.world.folder());
         let (_, mut listed) = changes.of(&(self.command)(self.world));
