@@ -20,6 +20,7 @@ mod orders;
 mod restores;
 mod retention;
 mod revoked_devices;
+mod rows;
 mod stations;
 mod vault_model;
 mod withdrawals;
