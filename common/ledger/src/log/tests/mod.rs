@@ -378,3 +378,35 @@ fn a_scan_from_before_a_record_begins_with_its_file_and_misses_nothing() {
     }
     assert_eq!(begun.len(), files);
 }
+
+#[test]
+fn a_log_that_was_surveyed_is_held_to_each_record_that_somebody_knows() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, heads) = sample(temporary.path(), 9, 400);
+    assert!(contents(&folder).len() > 2, "several files");
+    let (log, _) = FileLog::open_read_only(&folder, None).unwrap();
+    let records = log.scan(Position::START).unwrap();
+    let links: Vec<[u8; 32]> = records.map(|record| record.unwrap().link).collect();
+    let found = Unopened::survey(&folder, None).unwrap();
+    let last = heads[9];
+    assert_eq!((found.head(), links.len() as u64), (last, last.size));
+    for (size, link) in (1..).zip(&links) {
+        found.expect_link(size, link).unwrap();
+        let forked = found.expect_link(size, &[7; 32]);
+        assert_eq!(code(forked), "LOG-FORKED", "{size}");
+    }
+    // Nothing has no link.
+    found.expect_link(0, &[0; 32]).unwrap();
+    assert_eq!(code(found.expect_link(0, &[7; 32])), "LOG-FORKED");
+    let longer = found.expect_link(last.size + 1, &last.link);
+    assert_eq!(code(longer), "LOG-ROLLED-BACK");
+    for head in &heads {
+        found.expect(head).unwrap();
+    }
+    let longer = Head {
+        size: last.size + 1,
+        end: Position(last.end.0 + 1),
+        ..last
+    };
+    assert_eq!(code(found.expect(&longer)), "LOG-TRUNCATED");
+}
