@@ -198,7 +198,8 @@ impl Replay {
         let honest = match entry.clock_behind_seconds {
             _ if held => entry.time == mark,
             0 => entry.time >= mark,
-            behind => behind > 0 && entry.time == mark,
+            1.. => entry.time == mark,
+            _ => false,
         };
         if honest {
             return Moment {
