@@ -157,4 +157,23 @@ mod tests {
         prover.append(leaf_hash(b"one"));
         assert!(prover.finish().is_none());
     }
+
+    #[test]
+    fn a_tree_ends_where_it_was_said_to() {
+        let leaves: Vec<Hash> = (0_u8..5).map(|number| leaf_hash(&[number])).collect();
+        let proven = |count: usize| {
+            let mut prover = InclusionProver::new(3, &[1]).unwrap();
+            leaves[..count].iter().for_each(|leaf| prover.append(*leaf));
+            prover.finish()
+        };
+        assert!(proven(3).is_some());
+        assert_eq!(proven(5), proven(3), "what comes after it is left out");
+        let mut tree = Frontier::new();
+        leaves[..3].iter().for_each(|leaf| tree.append(*leaf));
+        let whole = InclusionProver::after(tree.clone(), 3, &[]).unwrap();
+        assert_eq!(whole.finish(), Some((tree.root(), vec![])));
+        assert!(InclusionProver::after(tree, 2, &[]).is_none());
+        assert!(InclusionProver::new(1 << 62, &[0]).is_some());
+        assert!(InclusionProver::new((1 << 62) + 1, &[0]).is_none());
+    }
 }

@@ -143,6 +143,17 @@ mod tests {
         assert_eq!((units.count(), units.runs.len()), (10_000, 1));
     }
 
+    #[test]
+    fn units_of_an_hour_are_as_old_as_its_first_and_later_ones_are_not() {
+        for (later, oldest) in [(RUN_SECONDS_MAX, 1000), (RUN_SECONDS_MAX + 1, 4601)] {
+            let mut units = Unreported::default();
+            units.add(5, 1000);
+            units.add(8, 1000 + later);
+            units.acknowledge(6);
+            assert_eq!((units.count(), units.oldest()), (1, Some(oldest)));
+        }
+    }
+
     proptest! {
         #[test]
         fn runs_count_what_a_plain_list_counts(

@@ -5,7 +5,7 @@ use mintmark_protocol::entitlement::{Entitlement, Interval};
 use mintmark_protocol::revocation::Target;
 
 use super::fixture::*;
-use crate::entry::KeyOutcome;
+use crate::entry::{KeyOutcome, Verdict};
 use crate::replay::Severity;
 use crate::state::account::{Account, DAYS_KEPT_MAX};
 use crate::state::clock::CLOCK_GAP_DAYS_DEFAULT;
@@ -174,6 +174,45 @@ fn a_key_is_in_force_until_its_time_or_its_entitlement_is_over() {
     assert_eq!(vault.revoke(ended), Ok(()));
     assert!(!in_force(&vault, end - 1));
     assert_eq!(labels(&vault), ["service"], "the token has it still");
+}
+
+#[test]
+fn a_label_is_free_for_another_key_with_the_second_in_which_its_own_ends() {
+    let keyed = |id: &str, account, check_value| {
+        until(id, account, NEW_YEAR + 90 * DAY, move |e| {
+            let mut key = device_key("service", None);
+            (key.until, key.check_value) = (Some(NEW_YEAR + 10 * DAY), check_value);
+            e.keys = vec![key];
+        })
+    };
+    let mut vault = Chronicle::entitled(&[keyed("five", 1, [1; 32])]);
+    let mut other = keyed("six", 2, [2; 32]);
+    other.keys[0].until = None;
+    vault.now = NEW_YEAR + 10 * DAY - 1;
+    let refused = Err("ENTITLEMENT-KEY-CHANGED".to_owned());
+    assert_eq!(vault.entitle(&other), refused);
+    vault.now = NEW_YEAR + 10 * DAY;
+    assert_eq!(vault.entitle(&other), Ok(()));
+    assert_eq!(vault.findings(), []);
+}
+
+#[test]
+fn a_corrected_log_stays_where_officers_set_it_unless_the_clock_is_too_far_ahead() {
+    for (ahead, stays) in [
+        (CLOCK_GAP_DAYS_DEFAULT * DAY, true),
+        (CLOCK_GAP_DAYS_DEFAULT * DAY + 1, false),
+    ] {
+        let five = until("five", 1, NEW_YEAR + 90 * DAY, |_| {});
+        let mut vault = Chronicle::entitled(&[five]);
+        vault.now = NEW_YEAR + ahead;
+        let mut correction = clock_correction(1, NEW_YEAR);
+        correction.approve_until = vault.now + 1;
+        let content = Verdict::Authentic(clock_content(&correction));
+        assert_eq!(vault.import(content), Ok(()));
+        let expected = if stays { NEW_YEAR } else { vault.now };
+        assert_eq!(vault.state.mark(), expected, "{ahead}");
+        assert_eq!(vault.findings(), []);
+    }
 }
 
 #[test]
