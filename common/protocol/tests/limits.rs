@@ -6,12 +6,14 @@ mod support;
 
 use ciborium::Value;
 use mintmark_protocol::Error;
+use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal, SIGNATURES_MAX};
 use mintmark_protocol::audit_grant::{
     AuditGrant, LISTED_MAX, SerialKey, trust_from_cbor, trust_to_cbor,
 };
 use mintmark_protocol::backup::{Backup, Entry};
 use mintmark_protocol::bundle::{Bundle, CRL_BYTES_MAX};
 use mintmark_protocol::dossier::Dossier;
+use mintmark_protocol::encryption::RECIPIENTS_MAX;
 use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest, Purpose};
 use mintmark_protocol::entitlement::{
     CLOCK_GAP_DAYS_MAX, DeviceIdSource, Entitlement, INTERVALS_MAX, Interval, RETENTION_DAYS_MAX,
@@ -390,4 +392,28 @@ fn rotation_field(bytes: &[u8]) -> i64 {
     let plain = keys(&grant().to_cbor());
     let own = keys(bytes).into_iter().find(|key| !plain.contains(key));
     i64::try_from(own.unwrap()).unwrap()
+}
+
+#[test]
+fn an_object_bears_so_many_signatures_and_what_is_encrypted_is_for_so_many() {
+    let signed = forge::Parts::of(&entitlement_bytes());
+    let borne = |count: usize| {
+        let bytes = signed.clone().signed(&vec![signing(ALICE); count]);
+        let read = Proposal::read(&bytes, PROPOSAL_BYTES_MAX);
+        code(read.map(|proposal| assert_eq!(proposal.signature_count(), count)))
+    };
+    assert_eq!(borne(SIGNATURES_MAX), Ok(()));
+    assert_eq!(borne(SIGNATURES_MAX + 1), SHAPE);
+    let header = forge::Parts::of(&signed.payload()).protected;
+    let meant_for = |count: usize| {
+        let others = (150..).map(|number| Key::new(number).public);
+        let vault = std::iter::once(vault_agree().public);
+        let recipients: Vec<_> = vault.chain(others).take(count).collect();
+        let encrypted = forge::encrypt(header.clone(), &entitlement().to_cbor(), &recipients);
+        let bytes = signed.clone().with_payload(encrypted.write());
+        let bytes = bytes.signed(&[signing(ALICE), signing(BOB)]);
+        code(open_entitlement(&bytes))
+    };
+    assert_eq!(meant_for(RECIPIENTS_MAX), Ok(()));
+    assert_eq!(meant_for(RECIPIENTS_MAX + 1), SHAPE);
 }
