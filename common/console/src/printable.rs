@@ -63,7 +63,9 @@ pub(crate) fn printable_line(text: &str) -> String {
 ///
 /// RFC 8259 section 7 demands this below U+0020 alone, but terminals also obey U+007F to U+009F.
 pub(crate) fn printable_json(json: String) -> String {
-    if !json.chars().any(steers) {
+    // What is ASCII and shown steers nothing, and of its octets a processor looks at many at once.
+    let is_plain = json.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+    if is_plain || !json.chars().any(steers) {
         return json;
     }
     let mut shown = String::with_capacity(json.len() + 16);

@@ -10,20 +10,57 @@ const DASHES: &[u8] = b"-----";
 /// Labels that are listed in an error before the rest is only counted.
 const LABELS_SHOWN_MAX: usize = 4;
 const LABEL_BYTES_MAX: usize = 64;
+/// RFC 7468 section 2: every line but the last has 64 characters of base64, which stand for 48 octets.
+const LINE_CHARACTERS: usize = 64;
+const LINE_OCTETS: usize = 48;
+/// RFC 4648 section 4.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes `der` as one PEM block, 64 characters a line, each line ended by a line feed. `label` is for instance
-/// `CERTIFICATE`, `X509 CRL` or `CERTIFICATE REQUEST`.
+/// `CERTIFICATE`, `X509 CRL` or `CERTIFICATE REQUEST`. It is for what is public: how long it takes may tell what it wrote.
 pub fn to_pem(label: &str, der: &[u8]) -> String {
-    let base64 = Base64::encode_string(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for line in base64.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|octet| char::from(*octet)));
+    let lines = der.len().div_ceil(LINE_OCTETS) * (LINE_CHARACTERS + 1);
+    // Beside them stand `-----BEGIN -----`, `-----END -----` and their line feeds.
+    let mut pem = String::with_capacity(lines + 2 * label.len() + 32);
+    for text in ["-----BEGIN ", label, "-----\n"] {
+        pem.push_str(text);
+    }
+    for line in der.chunks(LINE_OCTETS) {
+        push_base64(line, &mut pem);
         pem.push('\n');
     }
-    pem.push_str("-----END ");
-    pem.push_str(label);
-    pem.push_str("-----\n");
+    for text in ["-----END ", label, "-----\n"] {
+        pem.push_str(text);
+    }
     pem
+}
+
+/// Appends the base64 of one line. A vault writes a dozen of them for each device, so they are looked up in a table; the library that
+/// reads base64 computes every character, as it has to for secrets.
+fn push_base64(line: &[u8], text: &mut String) {
+    let mut characters = [b'='; LINE_CHARACTERS];
+    let (fours, _) = characters.as_chunks_mut::<4>();
+    let (threes, rest) = line.as_chunks::<3>();
+    let base64 = |bits: u32| {
+        let sixes = [bits >> 18, bits >> 12, bits >> 6, bits];
+        sixes.map(|six| ALPHABET[(six & 0x3f) as usize])
+    };
+    let mut fours = fours.iter_mut();
+    for ([a, b, c], four) in threes.iter().zip(fours.by_ref()) {
+        let bits = u32::from_be_bytes([0, *a, *b, *c]);
+        *four = base64(bits);
+    }
+    if let (false, Some(four)) = (rest.is_empty(), fours.next()) {
+        let octets = rest.iter().chain([&0, &0]).take(3);
+        let bits = octets.fold(0, |bits, octet| bits << 8 | u32::from(*octet));
+        // What stands for no octet stays a `=`.
+        for (place, character) in four.iter_mut().zip(base64(bits)).take(rest.len() + 1) {
+            *place = character;
+        }
+    }
+    let written = line.len().div_ceil(3) * 4;
+    // safe: base64 is ASCII.
+    text.push_str(std::str::from_utf8(&characters[..written]).unwrap_or_default());
 }
 
 /// A line and its offset.
@@ -198,4 +235,25 @@ fn block(
     let base64 =
         std::str::from_utf8(&base64).map_err(|_| malformed(0, "this is not a base64 character"))?;
     Base64::decode_vec(base64).map_err(|_| malformed(0, "the base64 does not come out even"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_base64_as_the_library_writes_it_in_lines_of_64_characters() {
+        let der: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+        for length in 0..der.len() {
+            let der = &der[der.len() - length..];
+            let pem = to_pem("CERTIFICATE", der);
+            let mut lines: Vec<&str> = pem.lines().collect();
+            assert_eq!(lines.remove(0), "-----BEGIN CERTIFICATE-----");
+            assert_eq!(lines.pop(), Some("-----END CERTIFICATE-----"));
+            assert_eq!(lines.concat(), Base64::encode_string(der), "{length}");
+            let (last, whole) = lines.split_last().unwrap_or((&"", &[]));
+            assert!(whole.iter().all(|line| line.len() == 64) && last.len() <= 64);
+            assert!(pem.ends_with('\n'), "{length}");
+        }
+    }
 }
