@@ -1,5 +1,7 @@
 //! The textual encoding of RFC 7468, read leniently in its white space and strictly in everything else.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use base64ct::{Base64, Encoding};
 
 use crate::error::{Error, Object};
@@ -13,11 +15,10 @@ const LABEL_BYTES_MAX: usize = 64;
 /// RFC 7468 section 2: every line but the last has 64 characters of base64, which stand for 48 octets.
 const LINE_CHARACTERS: usize = 64;
 const LINE_OCTETS: usize = 48;
-/// RFC 4648 section 4.
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes `der` as one PEM block, 64 characters a line, each line ended by a line feed. `label` is for instance
-/// `CERTIFICATE`, `X509 CRL` or `CERTIFICATE REQUEST`. It is for what is public: how long it takes may tell what it wrote.
+/// `CERTIFICATE`, `X509 CRL` or `CERTIFICATE REQUEST`. It is for what is public: a table is looked up, and how long that takes may
+/// tell what it wrote. A vault writes a dozen lines for each device, and the reader's base64 computes every character, as for secrets.
 pub fn to_pem(label: &str, der: &[u8]) -> String {
     let lines = der.len().div_ceil(LINE_OCTETS) * (LINE_CHARACTERS + 1);
     // Beside them stand `-----BEGIN -----`, `-----END -----` and their line feeds.
@@ -26,41 +27,13 @@ pub fn to_pem(label: &str, der: &[u8]) -> String {
         pem.push_str(text);
     }
     for line in der.chunks(LINE_OCTETS) {
-        push_base64(line, &mut pem);
+        BASE64_STANDARD.encode_string(line, &mut pem);
         pem.push('\n');
     }
     for text in ["-----END ", label, "-----\n"] {
         pem.push_str(text);
     }
     pem
-}
-
-/// Appends the base64 of one line. A vault writes a dozen of them for each device, so they are looked up in a table; the library that
-/// reads base64 computes every character, as it has to for secrets.
-fn push_base64(line: &[u8], text: &mut String) {
-    let mut characters = [b'='; LINE_CHARACTERS];
-    let (fours, _) = characters.as_chunks_mut::<4>();
-    let (threes, rest) = line.as_chunks::<3>();
-    let base64 = |bits: u32| {
-        let sixes = [bits >> 18, bits >> 12, bits >> 6, bits];
-        sixes.map(|six| ALPHABET[(six & 0x3f) as usize])
-    };
-    let mut fours = fours.iter_mut();
-    for ([a, b, c], four) in threes.iter().zip(fours.by_ref()) {
-        let bits = u32::from_be_bytes([0, *a, *b, *c]);
-        *four = base64(bits);
-    }
-    if let (false, Some(four)) = (rest.is_empty(), fours.next()) {
-        let octets = rest.iter().chain([&0, &0]).take(3);
-        let bits = octets.fold(0, |bits, octet| bits << 8 | u32::from(*octet));
-        // What stands for no octet stays a `=`.
-        for (place, character) in four.iter_mut().zip(base64(bits)).take(rest.len() + 1) {
-            *place = character;
-        }
-    }
-    let written = line.len().div_ceil(3) * 4;
-    // safe: base64 is ASCII.
-    text.push_str(std::str::from_utf8(&characters[..written]).unwrap_or_default());
 }
 
 /// A line and its offset.
