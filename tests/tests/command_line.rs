@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Stores, World};
+use mintmark_tests::{Stores, World, judge};
 
 type Of = for<'w> fn(&'w World, &str) -> mintmark_tests::Tool;
 const TOOLS: [(&str, Of); 2] = [("hq", World::hq), ("site", World::site)];
@@ -465,5 +466,34 @@ fn json_is_one_object_on_one_line_and_everything_else_stands_on_standard_error()
             !text.stdout.trim().is_empty() && !text.stdout.contains('\u{1b}'),
             "{text}"
         );
+    }
+}
+
+/// What a library may do when its process ends: this one takes its exit code.
+const AT_THE_END: &str =
+    "#include <unistd.h>\n__attribute__((destructor)) static void end(void) { _exit(99); }\n";
+
+#[test]
+fn the_exit_code_is_the_tools_own_whatever_a_library_does_when_its_process_ends() {
+    let world = World::ready();
+    world.write("end.c", AT_THE_END);
+    let (source, library) = (world.path("end.c"), world.path("end.so"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    judge::succeed(compiler.arg(&library).arg(&source));
+    let library = library.display().to_string();
+    let other = Command::new("true").env("LD_PRELOAD", &library).status();
+    assert_eq!(other.unwrap().code(), Some(99));
+    for (tool, exit) in [
+        (world.site("status"), 0),
+        (world.site("audit log"), 0),
+        (world.site("device show TH200-00000001"), 1),
+        (world.hq("officer list"), 0),
+        (world.hq("officer lost"), 2),
+    ] {
+        let expected = tool.run().stdout.lines().count();
+        let run = tool.env("LD_PRELOAD", library.as_str()).run().exits(exit);
+        // Nor is anything left unsaid.
+        assert_eq!(run.stdout.lines().count(), expected, "{run}");
     }
 }

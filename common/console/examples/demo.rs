@@ -7,7 +7,6 @@ use mintmark_console::{
     Align, Console, Exit, Failure, GlobalOptions, HasGlobal, Style, Table, files, panics, run,
 };
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Show what the console can do
@@ -69,7 +68,7 @@ impl HasGlobal for CommandLine {
     }
 }
 
-fn main() -> ExitCode {
+fn main() {
     run::<CommandLine>("demo", |parsed, console| parsed.command.execute(console))
 }
 

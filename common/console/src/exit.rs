@@ -1,7 +1,5 @@
 //! The exit codes, which scripts at a site rely on.
 
-use std::process::ExitCode;
-
 /// How a command ended, as the caller of the process sees it.
 ///
 /// The numbers are part of the tools' interface and never change.
@@ -75,12 +73,6 @@ impl Exit {
             Self::Unknown => 4,
             Self::Integrity => 5,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
     }
 }
 

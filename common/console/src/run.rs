@@ -6,9 +6,10 @@ use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 
-/// Parses the command line, runs `body` and turns what it says into the exit code.
+use signal_hook::low_level;
+
+/// Parses the command line, runs `body`, and ends the process with the exit code of what it says.
 ///
 /// Files that the process makes are its own alone (umask 077), it leaves no core file, which could hold keys, and no other
 /// process of the same user reads its memory. A panic anywhere is reported as `INTERNAL` and ends in [`Exit::Unknown`]. A command line that is wrong ends in
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 pub fn run<C: clap::Parser + HasGlobal>(
     tool: &'static str,
     body: impl FnOnce(C, &Console) -> Result<Exit, Failure>,
-) -> ExitCode {
+) -> ! {
     process::harden();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let wanted = Wanted::from(arguments.as_slice());
@@ -50,7 +51,16 @@ pub fn run<C: clap::Parser + HasGlobal>(
     } else {
         exit
     };
-    exit.into()
+    end(exit)
+}
+
+/// Ends the process, and does not run what libraries want done at an exit. A thread that nobody waits for may still be inside a
+/// PKCS#11 module: what OpenSSL, below it, would free at an exit is taken from under that thread, and the process would die of a
+/// signal after all its work was done.
+fn end(exit: Exit) -> ! {
+    // Whoever read it may be gone; what could not be written was judged before.
+    let _ = io::stdout().flush();
+    low_level::exit(exit.code().into())
 }
 
 fn execute<C: HasGlobal>(
