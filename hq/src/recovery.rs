@@ -2,8 +2,9 @@
 //! the code that took it in, in the order and at the times at which headquarters kept it. What a registry says that no object bears
 //! out does not come back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use mintmark_console::files::Folder;
 use mintmark_console::{Console, Failure};
 
 use self::applying::Applying;
@@ -90,6 +91,14 @@ const COUNTED: [&str; 11] = [
     "findings",
 ];
 
+/// Writes a file of the record again, where whoever was killed doing so may have left half of it.
+fn put_back(record: &Record, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
+        Folder::open(folder)?.remove_abandoned_parts()?;
+    }
+    record.replace(path, bytes)
+}
+
 /// Makes the registry of a home again. On a dry run it is made and taken away.
 pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recovered, Failure> {
     let record = home.record();
@@ -145,7 +154,7 @@ pub(crate) fn run(home: &Home, dry_run: bool, console: &Console) -> Result<Recov
             restored::note_recovery(home.folder(), epoch)?;
         }
         for (path, bytes) in again {
-            Record::new(home.folder()).replace(&path, &bytes)?;
+            put_back(&Record::new(home.folder()), &path, &bytes)?;
         }
         let is_missing = compared.note()?;
         kept = placing::place(home)?;
