@@ -1,4 +1,4 @@
-//! What is done at a station can be tried: it is said what would be done, and nothing is.
+//! What an operator does with stations can be tried: it is said what would be done, and nothing is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -8,13 +8,15 @@ use mintmark_tests::shape::column;
 use mintmark_tests::{Run, Service, Stores, Tool, World, files};
 use serde_json::{Value, json};
 
-/// Everything in a world but what follows from a log, and what SoftHSM writes into a token at every login.
+/// Everything in a world but what follows from a log, who had a home open last, and what SoftHSM writes into a token at every
+/// login.
 fn everything(world: &World) -> BTreeMap<String, Vec<u8>> {
     let mut all = files::contents(world.folder());
     all.retain(|name, _| {
         let derived = name.starts_with("berlin/index/") || name == "berlin/state.snapshot";
+        let opener = name == "berlin/lock";
         let login = name.starts_with("tokens/") && name.ends_with("/token.object");
-        !derived && !login
+        !derived && !opener && !login
     });
     all
 }
@@ -59,15 +61,74 @@ fn is_tried_and_done(stores: Stores) {
             (&json!(already), &json!(false))
         );
     }
+
+    // At the vault, before it has a station CA and afterwards.
+    let fingerprint = world.site(request).ok().text("fingerprint");
+    let approve = |name: &str, fingerprint: &str| {
+        world.site(&format!(
+            "station approve --request $D/{name}.csr --fingerprint {fingerprint} --output $D/{name}.papers --valid-days 30"
+        ))
+    };
+    let dry = || approve("line-1", &fingerprint).arg("--dry-run");
+    let first = tried(&world, &dry()).exits(0).json();
+    assert_eq!(first["station"], "line-1");
+    assert_eq!(first["certificate_sha256"], Value::Null);
+    assert_eq!(first["station_ca_sha256"], Value::Null);
+    says_so(dry());
+    let wrong = approve("line-1", &"0".repeat(64)).arg("--dry-run");
+    assert_eq!(
+        tried(&world, &wrong).exits(1).codes(),
+        ["FINGERPRINT-MISMATCH"]
+    );
+    let nowhere = format!(
+        "station approve --request $D/line-1.csr --fingerprint {fingerprint} --output $D/none/x"
+    );
+    for nowhere in [world.site(&nowhere).arg("--dry-run"), world.site(&nowhere)] {
+        assert_eq!(tried(&world, &nowhere).exits(3).codes(), ["OUTPUT-FOLDER"]);
+    }
+    let done = approve("line-1", &fingerprint).ok().json();
+    assert_eq!(done["dry_run"], false);
+    let again = tried(&world, &dry()).exits(0).json();
+    assert_eq!(again["station_ca_sha256"], done["station_ca_sha256"]);
+    // What the rules refuse is refused now.
+    let other = "station request --name line-9 --keys @line-1 --output $D/line-9.csr";
+    let fingerprint = world.site(other).ok().text("fingerprint");
+    let taken = approve("line-9", &fingerprint).arg("--dry-run");
+    assert_eq!(
+        tried(&world, &taken).exits(1).codes(),
+        ["STATION-KEY-TAKEN"]
+    );
+
+    // The service's next key.
+    let rotate = || world.site("station rotate-tls");
+    rotate().arg("--dry-run").fails(2, "SERVE-NEVER-STARTED");
+    // A service that has the vault tries with it, and goes on as before.
+    let service = Service::start(&world, "");
+    let log = world.log("berlin");
+    let fingerprint = world.site(request).ok().text("fingerprint");
+    approve("line-1", &fingerprint).arg("--dry-run").ok();
+    rotate().arg("--dry-run").ok();
+    assert_eq!(world.log("berlin"), log);
+    assert_eq!(service.stop(), 0);
+    let planned = tried(&world, &rotate().arg("--dry-run")).exits(0).json();
+    assert_eq!(planned["certificate_sha256"], Value::Null);
+    assert_eq!(planned["station_ca_sha256"], done["station_ca_sha256"]);
+    says_so(rotate().arg("--dry-run"));
+    let rotated = rotate().ok().json();
+    assert_eq!(planned["key"], "serve-tls-2");
+    assert_eq!(
+        (&rotated["key"], &rotated["names"]),
+        (&planned["key"], &planned["names"])
+    );
 }
 
 #[test]
-fn asking_to_be_let_in_is_tried_with_tokens() {
+fn letting_stations_in_is_tried_with_tokens() {
     is_tried_and_done(Stores::Tokens);
 }
 
 #[test]
-fn asking_to_be_let_in_is_tried_with_key_files() {
+fn letting_stations_in_is_tried_with_key_files() {
     is_tried_and_done(Stores::Files);
 }
 

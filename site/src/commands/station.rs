@@ -48,8 +48,9 @@ impl Command {
         match self {
             Self::List(_) => true,
             Self::Request(arguments) => arguments.dry_run,
+            Self::Approve(arguments) => arguments.dry_run,
             Self::Revoke(arguments) => arguments.dry_run,
-            Self::Approve(_) | Self::RotateTls(_) => false,
+            Self::RotateTls(arguments) => arguments.dry_run,
         }
     }
 }

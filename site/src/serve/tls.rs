@@ -129,13 +129,8 @@ impl Vault<'_> {
         {
             return Ok(Credential::new(&certificate, &station_ca, label, false));
         }
-        let begin = now.saturating_sub(BACKDATED_SECONDS);
-        let validity = Validity {
-            not_before_unix: begin,
-            not_after_unix: begin.saturating_add(VALID_SECONDS),
-        };
         let serial: [u8; 16] = random()?;
-        let tbs = station_server_tbs(&station_ca, names, &public, &serial, validity)?;
+        let tbs = station_server_tbs(&station_ca, names, &public, &serial, validity_at(now))?;
         let certificate = assemble(&tbs, &signer.sign(&tbs)?)?;
         let pem: String = [&*certificate, station_ca.certificate_der()]
             .map(|der| to_pem("CERTIFICATE", der))
@@ -143,6 +138,23 @@ impl Vault<'_> {
         files::write_public_replace(&path, pem.as_bytes())?;
         let certificate = Certificate::from_der(&certificate)?;
         Ok(Credential::new(&certificate, &station_ca, label, true))
+    }
+}
+
+/// The label of the key that `site station rotate-tls` would make, and until when its certificate would be good at this time.
+///
+/// # Errors
+/// What the store fails with.
+pub(crate) fn next_credential(store: &dyn KeyStore, now: u64) -> Result<(String, u64)> {
+    let next = newest(store)?.map_or(1, |(generation, _)| generation + 1);
+    Ok((label(next), validity_at(now).not_after_unix))
+}
+
+fn validity_at(now: u64) -> Validity {
+    let begin = now.saturating_sub(BACKDATED_SECONDS);
+    Validity {
+        not_before_unix: begin,
+        not_after_unix: begin.saturating_add(VALID_SECONDS),
     }
 }
 

@@ -9,6 +9,9 @@ use mintmark_ledger::refusal::Refusal;
 use mintmark_pki::{CertificationRequest, Issuer, Validity, assemble, station_ca_tbs, station_tbs};
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::StationId;
+use p256::PublicKey;
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey};
 use std::sync::Arc;
 
 use super::keyring::expect_same;
@@ -25,6 +28,9 @@ const BACKDATED_SECONDS: u64 = 300;
 /// The bytes of a serial number of the station CA's: random, since nothing is counted by it.
 type Serial = [u8; 16];
 
+/// A private key's one operation.
+type Sign<'s> = &'s dyn Fn(&[u8]) -> Result<Signature>;
+
 /// A station that was let in.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -40,14 +46,8 @@ impl Vault<'_> {
     /// # Errors
     /// NOT-ENROLLED; VAULT-KEY-CHANGED if the token holds another key than the log names; what token and log fail with.
     pub(crate) fn station_ca(&mut self) -> Result<(Issuer, Arc<dyn Signer>)> {
-        if let Some(certificate) = self.state().station_ca() {
-            let issuer = Issuer::from_certificate_der(certificate)?;
-            let signer = self.keyring()?.store().signer(STATION_CA)?;
-            expect_same(STATION_CA, signer.public_key(), issuer.public_key())?;
-            return Ok((issuer, signer));
-        }
-        if !self.state().is_enrolled() {
-            return Err(not_enrolled());
+        if let Some(present) = self.present_station_ca()? {
+            return Ok(present);
         }
         let store = Arc::clone(self.keyring()?.store());
         // An interruption left a key without its certificate.
@@ -56,16 +56,37 @@ impl Vault<'_> {
             None => store.generate(STATION_CA, Purpose::Sign)?,
         };
         let signer = store.signer(STATION_CA)?;
-        let hq_name = &self.trust.newest().content().hq_name;
-        let serial: Serial = random()?;
-        let begin = self.time().saturating_sub(BACKDATED_SECONDS);
-        let (site, vault) = (self.name.site.as_str(), self.name.vault.as_str());
-        let tbs = station_ca_tbs(hq_name, site, vault, &key, &serial, begin)?;
-        let certificate = assemble(&tbs, &signer.sign(&tbs)?)?;
+        let certificate = self.station_ca_certificate(&key, &|tbs| Ok(signer.sign(tbs)?))?;
         let issuer = Issuer::from_certificate_der(&certificate)?;
         self.ledger.record(now(), Fact::StationCa { certificate })?;
         self.ledger.commit()?;
         Ok((issuer, signer))
+    }
+
+    fn station_ca_certificate(&self, key: &PublicKey, sign: Sign<'_>) -> Result<Vec<u8>> {
+        let hq_name = &self.trust.newest().content().hq_name;
+        let serial: Serial = random()?;
+        let begin = self.time().saturating_sub(BACKDATED_SECONDS);
+        let (site, vault) = (self.name.site.as_str(), self.name.vault.as_str());
+        let tbs = station_ca_tbs(hq_name, site, vault, key, &serial, begin)?;
+        Ok(assemble(&tbs, &sign(&tbs)?)?)
+    }
+
+    /// The station CA as it is; none if it is still to be made.
+    ///
+    /// # Errors
+    /// As [`Vault::station_ca`].
+    pub(crate) fn present_station_ca(&self) -> Result<Option<(Issuer, Arc<dyn Signer>)>> {
+        let Some(certificate) = self.state().station_ca() else {
+            return match self.state().is_enrolled() {
+                true => Ok(None),
+                false => Err(not_enrolled()),
+            };
+        };
+        let issuer = Issuer::from_certificate_der(certificate)?;
+        let signer = self.keyring()?.store().signer(STATION_CA)?;
+        expect_same(STATION_CA, signer.public_key(), issuer.public_key())?;
+        Ok(Some((issuer, signer)))
     }
 
     /// Lets a station in, if the rules allow it: its certificate is signed, and the log says so before anybody has it.
@@ -77,20 +98,9 @@ impl Vault<'_> {
     ) -> Result<std::result::Result<Admitted, Refusal>> {
         self.begin()?;
         let (issuer, signer) = self.station_ca()?;
-        let serial: Serial = random()?;
-        let begin = self.time().saturating_sub(BACKDATED_SECONDS);
-        let validity = Validity {
-            not_before_unix: begin.min(terms.until.saturating_sub(1)),
-            not_after_unix: terms.until,
-        };
-        let (name, key) = (station.as_str(), request.spki_der());
-        let tbs = station_tbs(&issuer, name, key, &serial, validity)?;
-        let certificate = assemble(&tbs, &signer.sign(&tbs)?)?;
-        let approval = StationApproval {
-            request: request.der().to_vec(),
-            certificate: certificate.clone(),
-            terms,
-        };
+        let sign = |tbs: &[u8]| Ok(signer.sign(tbs)?);
+        let approval = self.station_approval(station, request, terms, (&issuer, &sign))?;
+        let certificate = approval.certificate.clone();
         let order = StationOrder {
             station: station.clone(),
             change: StationChange::Approve(Box::new(approval)),
@@ -101,6 +111,70 @@ impl Vault<'_> {
                 certificate,
                 station_ca: issuer.certificate_der().to_vec(),
             }),
+        })
+    }
+
+    fn station_approval(
+        &self,
+        station: &StationId,
+        request: &CertificationRequest,
+        terms: StationTerms,
+        (issuer, sign): (&Issuer, Sign<'_>),
+    ) -> Result<StationApproval> {
+        let serial: Serial = random()?;
+        let begin = self.time().saturating_sub(BACKDATED_SECONDS);
+        let validity = Validity {
+            not_before_unix: begin.min(terms.until.saturating_sub(1)),
+            not_after_unix: terms.until,
+        };
+        let (name, key) = (station.as_str(), request.spki_der());
+        let tbs = station_tbs(issuer, name, key, &serial, validity)?;
+        Ok(StationApproval {
+            request: request.der().to_vec(),
+            certificate: assemble(&tbs, &sign(&tbs)?)?,
+            terms,
+        })
+    }
+
+    /// What would be decided of letting a station in, and the certificate of the station CA that would sign for it; none if
+    /// that would be made first. Nothing becomes durable; the vault must not be used for anything else afterwards.
+    ///
+    /// # Errors
+    /// As [`Vault::station_ca`].
+    pub(crate) fn rehearse_station_approval(
+        &mut self,
+        station: &StationId,
+        request: &CertificationRequest,
+        terms: StationTerms,
+    ) -> Result<std::result::Result<Option<Vec<u8>>, Refusal>> {
+        let present = self.present_station_ca()?;
+        let known = present.as_ref().map(|(issuer, _)| issuer.certificate_der());
+        let known = known.map(<[u8]>::to_vec);
+        let approval = match present {
+            Some((issuer, signer)) => {
+                let sign = |tbs: &[u8]| Ok(signer.sign(tbs)?);
+                self.station_approval(station, request, terms, (&issuer, &sign))?
+            }
+            None => {
+                // The token has to be the vault's, as when it makes the key.
+                self.keyring()?;
+                // A key that nobody will ever hear of: the token makes its own when it comes to that.
+                let key = passing_key()?;
+                let sign = |tbs: &[u8]| Ok(key.sign(tbs));
+                let public = PublicKey::from(key.verifying_key());
+                let certificate = self.station_ca_certificate(&public, &sign)?;
+                let issuer = Issuer::from_certificate_der(&certificate)?;
+                self.ledger.record(now(), Fact::StationCa { certificate })?;
+                self.station_approval(station, request, terms, (&issuer, &sign))?
+            }
+        };
+        let order = StationOrder {
+            station: station.clone(),
+            change: StationChange::Approve(Box::new(approval)),
+        };
+        Ok(match self.stage_station(&order)? {
+            Some(refusal) => Err(refusal),
+            None => Ok(known),
         })
     }
 
@@ -139,6 +213,16 @@ impl Vault<'_> {
                     "an order about a station was answered as if it were about a device",
                 ))
             }
+        }
+    }
+}
+
+/// A key that lives for as long as something is tried.
+fn passing_key() -> Result<SigningKey> {
+    loop {
+        // All but about 2^-32 of the candidates are scalars.
+        if let Ok(key) = SigningKey::from_slice(&random::<32>()?) {
+            return Ok(key);
         }
     }
 }

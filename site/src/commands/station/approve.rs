@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     valid_days: u64,
     #[command(flatten)]
     hours: Hours,
+    /// Say whether it would be let in, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -51,8 +54,11 @@ struct Report {
     products: Vec<String>,
     units_per_day: Option<u64>,
     until: String,
-    certificate_sha256: String,
-    station_ca_sha256: String,
+    /// None in a dry run.
+    certificate_sha256: Option<String>,
+    /// None in a dry run before the first station was let in, or the service started.
+    station_ca_sha256: Option<String>,
+    dry_run: bool,
 }
 
 /// Lets it in.
@@ -68,6 +74,16 @@ pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
     }
     expect_place(&arguments.output)?;
     let mut vault = place.open(console)?;
+    if arguments.dry_run {
+        let (until, tried) = vault.rehearse(|vault| {
+            let terms = terms(arguments, vault.time())?;
+            let until = terms.until;
+            let tried = vault.rehearse_station_approval(&station, &request, terms)?;
+            Ok((until, tried))
+        })?;
+        let report = report(arguments, &station, until, None, tried?.as_deref());
+        return show(&report, console);
+    }
     let (until, admitted) = vault.with(|vault| {
         let terms = terms(arguments, vault.time())?;
         Ok((
@@ -86,24 +102,55 @@ pub(super) fn execute(arguments: &Arguments, place: &Place<'_>, console: &Consol
             "put right what is named, then run the same command again: it gets another certificate",
         )
     })?;
-    let report = Report {
+    let (certificate, station_ca) = (&admitted.certificate, &admitted.station_ca);
+    let report = report(
+        arguments,
+        &station,
+        until,
+        Some(certificate),
+        Some(station_ca),
+    );
+    show(&report, console)
+}
+
+fn report(
+    arguments: &Arguments,
+    station: &StationId,
+    until: u64,
+    certificate: Option<&[u8]>,
+    station_ca: Option<&[u8]>,
+) -> Report {
+    let digest = |der: &[u8]| Fingerprint::of(der).to_string();
+    Report {
         schema: "mintmark/station/1",
         station: station.to_string(),
         file: arguments.output.display().to_string(),
         products: arguments.product.iter().map(ToString::to_string).collect(),
         units_per_day: arguments.units_per_day.map(NonZeroU64::get),
         until: rfc3339(until),
-        certificate_sha256: Fingerprint::of(&admitted.certificate).to_string(),
-        station_ca_sha256: Fingerprint::of(&admitted.station_ca).to_string(),
-    };
-    if console.is_json() {
-        return json(console, &report);
+        certificate_sha256: certificate.map(digest),
+        station_ca_sha256: station_ca.map(digest),
+        dry_run: arguments.dry_run,
     }
-    let file = &report.file;
-    console.line(format!(
-        "station {station} is let in until {}",
-        report.until
-    ));
+}
+
+fn show(report: &Report, console: &Console) -> Result<Exit> {
+    if console.is_json() {
+        return json(console, report);
+    }
+    let (station, until, file) = (&report.station, &report.until, &report.file);
+    if report.dry_run {
+        console.line(format!("station {station} would be let in until {until}"));
+        console.line(match report.station_ca_sha256 {
+            Some(_) => format!("its certificate, and that of the station CA, would be written to {file}"),
+            None => format!(
+                "the station CA would be made, and its certificate written to {file} with that of the station"
+            ),
+        });
+        console.note("nothing was changed");
+        return Ok(Exit::Done);
+    }
+    console.line(format!("station {station} is let in until {until}"));
     console.line(format!(
         "{file}: its certificate, and that of the station CA"
     ));
@@ -155,7 +202,14 @@ fn expect_place(path: &Path) -> Result<()> {
     match files::read_limited(path, CERTIFICATE_FILE_BYTES_MAX as u64) {
         Ok(there) if there.starts_with(b"-----BEGIN CERTIFICATE-----") => Ok(()),
         Ok(_) => Err(taken()),
-        Err(error) if error.is_missing() => Ok(()),
+        Err(error) if error.is_missing() => match path.parent() {
+            Some(folder) if folder != Path::new("") && !folder.is_dir() => {
+                let message = format!("there is no folder {}", folder.display());
+                Err(Error::environment("OUTPUT-FOLDER", message)
+                    .hint("nothing was changed; name a file in a folder that exists"))
+            }
+            _ => Ok(()),
+        },
         Err(error) => match error.kind() {
             files::Kind::TooLarge { .. } | files::Kind::NotRegular { .. } => Err(taken()),
             _ => Err(error.into()),
