@@ -378,6 +378,35 @@ fn who_only_looks_is_asked_for_no_pin_where_nothing_is_decrypted() {
 }
 
 #[test]
+fn it_is_said_beforehand_whether_an_auditors_key_would_be_made() {
+    for stores in [Stores::Files, Stores::Tokens] {
+        let world = World::empty(stores);
+        let make = |file: &str| {
+            let line = format!("audit key --keys @auditor --output $D/{file}.pem");
+            world.hq(&line).without("HQ_HOME")
+        };
+        let tried = |key: &Value| {
+            let said = make("tried").arg("--dry-run").ok().json();
+            assert_eq!((&said["key_id"], &said["dry_run"]), (key, &true.into()));
+            assert!(!world.path("tried.pem").exists());
+        };
+        // The folder of key files is made with the first key.
+        world.keys("auditor");
+        let folder = world.path("keys/auditor");
+        let _ = fs::remove_dir(&folder);
+        tried(&Value::Null);
+        tried(&Value::Null);
+        assert!(!folder.exists());
+        let made = make("made").ok().json();
+        assert_eq!(made["dry_run"], false);
+        tried(&made["key_id"]);
+        let text = make("tried").arg("--dry-run").text().ok();
+        assert!(text.stderr.contains("nothing was changed"), "{text}");
+        make("made").arg("--dry-run").fails(3, "FILE-EXISTS");
+    }
+}
+
+#[test]
 fn an_auditors_key_may_be_in_a_token() {
     let world = World::ready_in(Stores::Tokens);
     world.requests("one", 1..=2);

@@ -48,6 +48,9 @@ pub(super) enum Audit {
         /// The file for its public half (PEM).
         #[arg(long, value_name = "F")]
         output: PathBuf,
+        /// Say whether a key would be made, make none and write nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Hand an auditor everything that headquarters holds of some vaults, as it was received and sent, in one file that opens
     /// with the auditor's key alone. `hq audit verify` makes a home of it on the auditor's machine.
@@ -101,7 +104,7 @@ impl Audit {
     /// Whether it changes nothing, whatever becomes of its output.
     pub(super) fn only_looks(&self) -> bool {
         match self {
-            Self::Key { .. } => false,
+            Self::Key { dry_run, .. } => *dry_run,
             Self::Grant(grant) => grant.dry_run,
             Self::Verify { file, .. } => !is_grant(file),
             Self::List { .. } | Self::Show { .. } | Self::Fork { .. } | Self::Log { .. } => true,
@@ -110,7 +113,11 @@ impl Audit {
 
     pub(super) fn run(self, home: Option<&Path>, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::Key { keys, output } => key::run(&keys, &output, console),
+            Self::Key {
+                keys,
+                output,
+                dry_run,
+            } => key::run(&keys, &output, dry_run, console),
             Self::Grant(grant) => grant.run(home, console),
             Self::List { site } => list::run(home, site.as_ref(), console),
             Self::Show { vault, sequence } => show::run(home, &vault, sequence, console),
