@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mintmark_console::{Confirmation, Console, Exit, Failure, files};
-use mintmark_keys::UnparsedKeyUri;
+use mintmark_keys::{KeyStore, UnparsedKeyUri};
 use mintmark_protocol::approval::{PROPOSAL_BYTES_MAX, Proposal};
+use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::trust::TrustManifest;
@@ -19,9 +20,10 @@ use self::import::import;
 use self::list::list;
 use self::show::show;
 use self::sign::sign;
-use crate::approvals::{Content, words};
+use crate::approvals::{Content, amendment, device_ca, words};
 use crate::home::Home;
 use crate::import::records::untrusted;
+use crate::keyring::{self, OFFICER_AGREE};
 use crate::{failure, trust};
 
 /// Approvals of drafts.
@@ -115,6 +117,27 @@ fn read(file: &Path) -> Result<Proposal, Failure> {
 
 /// How an officer's home comes by the newest manifest.
 const NEWEST_TRUST: &str = "import the newest trust manifest: `hq --home ... media import STICK`, with a stick that HQ wrote";
+
+/// What an officer reads of an encrypted draft with the key in this store, and in words what it changes and names that the
+/// officer's home does not have as it is there.
+fn read_by_officer(
+    home: Option<&Path>,
+    file: &Path,
+    proposal: &Proposal,
+    store: &dyn KeyStore,
+) -> Result<(Content, Vec<String>), Failure> {
+    let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
+    let agree = keyring::agree(&*key);
+    let opener = Opener {
+        public_key: key.public_key(),
+        agree: &agree,
+        former: None,
+    };
+    let content = Content::read(proposal, Some(opener)).map_err(not_for_officer)?;
+    let mut differences = amendment::differences(home, file, &content, opener)?;
+    differences.extend(device_ca::unknown_here(&content));
+    Ok((content, differences))
+}
 
 /// Says why an officer may be unable to read a draft.
 fn not_for_officer(failure: Failure) -> Failure {

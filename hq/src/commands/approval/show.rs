@@ -4,16 +4,15 @@ use std::path::Path;
 
 use mintmark_console::{Console, Exit, Failure};
 use mintmark_keys::UnparsedKeyUri;
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::identifier::OfficerId;
 
-use super::{changes, expect_drafted, not_for_officer, read};
+use super::{changes, expect_drafted, read, read_by_officer};
 use crate::approvals::{Content, amendment, device_ca, words};
 use crate::commands::say;
 use crate::config::Role as HomeRole;
 use crate::home::Home;
-use crate::keyring::{self, Keyring, OFFICER_AGREE};
+use crate::keyring::{self, Keyring};
 use crate::{failure, trust};
 
 pub(super) fn show(
@@ -24,22 +23,12 @@ pub(super) fn show(
 ) -> Result<Exit, Failure> {
     let proposal = read(file)?;
     let context = proposal.context();
-    let mut differences = Vec::new();
-    let content = if let Some((_, keys)) = officer {
+    let (content, differences) = if let Some((_, keys)) = officer {
         let store = keyring::open(&keys.parse().map_err(failure::keys)?, console)?;
-        let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
-        let agree = keyring::agree(&*key);
-        let opener = Opener {
-            public_key: key.public_key(),
-            agree: &agree,
-            former: None,
-        };
-        let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
-        differences = amendment::differences(home, file, &content, opener)?;
-        differences.extend(device_ca::unknown_here(&content));
-        Some(content)
+        let (content, differences) = read_by_officer(home, file, &proposal, &*store)?;
+        (Some(content), differences)
     } else if !context.kind.is_encrypted() {
-        Some(Content::read(&proposal, None)?)
+        (Some(Content::read(&proposal, None)?), Vec::new())
     } else {
         match Home::read(home) {
             Ok(home) if home.config.role == HomeRole::Hq => {
@@ -47,13 +36,14 @@ pub(super) fn show(
                 let audit = ring.audit()?;
                 let opener = audit.opener();
                 let content = Content::read(&proposal, Some(opener))?;
-                differences = amendment::differences(Some(home.folder()), file, &content, opener)?;
+                let mut differences =
+                    amendment::differences(Some(home.folder()), file, &content, opener)?;
                 differences.extend(device_ca::known_at_hq(&home.registry()?.sql, &content)?);
-                Some(content)
+                (Some(content), differences)
             }
             _ => {
                 console.warn("the content is encrypted: give --officer and --keys to read it");
-                None
+                (None, Vec::new())
             }
         }
     };

@@ -6,14 +6,13 @@ use std::str::FromStr as _;
 use mintmark_console::{Confirmation, Console, Exit, Failure, files};
 use mintmark_keys::{Purpose, UnparsedKeyUri};
 use mintmark_protocol::approval::Proposal;
-use mintmark_protocol::encryption::Opener;
 use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{Fingerprint, OfficerId};
 use mintmark_protocol::media::MediaName;
 use mintmark_protocol::trust::{Role, TrustManifest};
 
-use super::{NEWEST_TRUST, changes, expect_drafted, not_for_officer, read};
-use crate::approvals::{self, Content, amendment, device_ca, words};
+use super::{NEWEST_TRUST, changes, expect_drafted, read, read_by_officer};
+use crate::approvals::{self, Content, amendment, words};
 use crate::clock::now_unix;
 use crate::commands::{expect_absent, say};
 use crate::home::Home;
@@ -74,8 +73,7 @@ pub(super) fn sign(
             format!("check the key URI and the name; if the key is new, {NEWEST_TRUST}"),
         ));
     }
-    let mut differences = Vec::new();
-    let content = if kind.is_encrypted() {
+    let (content, differences) = if kind.is_encrypted() {
         let store = match agreement_keys {
             Some(keys) => keyring::open(&keys.parse().map_err(failure::keys)?, console)?,
             None => store,
@@ -89,22 +87,13 @@ pub(super) fn sign(
                 "the key `{OFFICER_AGREE}` is missing from this token"
             ));
         }
-        let key = store.agreement(OFFICER_AGREE).map_err(failure::keys)?;
-        let agree = keyring::agree(&*key);
-        let opener = Opener {
-            public_key: key.public_key(),
-            agree: &agree,
-            former: None,
-        };
-        let content = Content::read(&proposal, Some(opener)).map_err(not_for_officer)?;
+        let (content, differences) = read_by_officer(home, file, &proposal, &*store)?;
         if let Content::Grant(grant) = &content {
             approvals::expect_certificates(grant, [&manifest].into_iter())?;
         }
-        differences = amendment::differences(home, file, &content, opener)?;
-        differences.extend(device_ca::unknown_here(&content));
-        content
+        (content, differences)
     } else {
-        Content::read(&proposal, None)?
+        (Content::read(&proposal, None)?, Vec::new())
     };
     content.expect_open(now_unix())?;
     expect_absent(output).map_err(|failure| another_name(failure, output))?;
