@@ -11,11 +11,28 @@ use cddl::ast::{CDDL, Rule};
 use cddl::validator::Validator as _;
 use cddl::validator::cbor::{self, CBORValidator};
 use cddl::validator::cbor_value::decode_cbor;
-use mintmark_protocol::entitlement::AccountTag;
+use mintmark_protocol::Error;
+use mintmark_protocol::acknowledgement::Acknowledgement;
+use mintmark_protocol::backup::Backup;
+use mintmark_protocol::bundle::{Bundle, CRL_BYTES_MAX};
+use mintmark_protocol::clock_correction::ClockCorrection;
+use mintmark_protocol::dispatch::Dispatch;
+use mintmark_protocol::enrolment::{EnrolmentGrant, EnrolmentRequest};
+use mintmark_protocol::entitlement::{AccountTag, Entitlement};
 use mintmark_protocol::envelope::Kind;
 use mintmark_protocol::fork::ForkProof;
+use mintmark_protocol::identifier::Fingerprint;
+use mintmark_protocol::key_delivery::{Delivery, KeyFacts};
+use mintmark_protocol::key_terms::KeyAlgorithm;
+use mintmark_protocol::log_tail::LogTail;
+use mintmark_protocol::officer::OfficerRequest;
 use mintmark_protocol::order::Order as _;
-use mintmark_protocol::revocation::{RevokedDevice, Target};
+use mintmark_protocol::reanchor::Reanchor;
+use mintmark_protocol::receipt::Receipt;
+use mintmark_protocol::report::REPORT_CONTENT_BYTES_MAX;
+use mintmark_protocol::revocation::{Revocation, RevokedDevice, Target};
+use mintmark_protocol::segment::{SEGMENT_RECORD_BYTES_MAX, Segment, SegmentFacts};
+use mintmark_protocol::trust::TrustManifest;
 use support::*;
 
 fn specification() -> String {
@@ -210,11 +227,114 @@ fn every_plaintext_matches_its_rule() {
     matches("receipt", &receipt_bytes()).unwrap();
     let (file, facts) = segment_bytes(7, 3, "x");
     let plaintext = forge::decrypt(&file, &audit_key());
-    assert_eq!(
-        mintmark_protocol::identifier::Fingerprint::of(&plaintext),
-        facts.commitment
-    );
+    assert_eq!(Fingerprint::of(&plaintext), facts.commitment);
     matches("audit-segment", &plaintext).unwrap();
+}
+
+/// The most bytes of what the specification, from its list of them on, calls so.
+fn most_bytes(what: &str) -> usize {
+    let specification = specification();
+    let lines = specification
+        .lines()
+        .skip_while(|line| !line.starts_with("; Most bytes:"));
+    let words = lines.flat_map(|line| line.trim_start_matches(';').split_whitespace());
+    let words: Vec<&str> = words.collect();
+    let words = words.join(" ");
+    let (_, said) = words.split_once(&format!("{what} ")).expect(what);
+    let digits = said.split(|c: char| !c.is_ascii_digit()).next();
+    digits.unwrap().parse().expect(what)
+}
+
+type Reader = fn(&[u8]) -> Result<(), Error>;
+
+/// What reads each message, and what is within one, under the words by which the specification says how long it may be.
+const READERS: &[(&str, Reader)] = &[
+    ("trust manifest", |b| {
+        TrustManifest::pin(b, &Fingerprint::of(b), None).map(drop)
+    }),
+    ("trust manifest", |b| TrustManifest::from_cbor(b).map(drop)),
+    ("officer request", |b| {
+        OfficerRequest::open(b, &Fingerprint::of(b)).map(drop)
+    }),
+    ("enrolment request", |b| {
+        EnrolmentRequest::open(b, &Fingerprint::of(b)).map(drop)
+    }),
+    ("officers order of a vault", |b| {
+        open_entitlement(b).map(drop)
+    }),
+    ("of which plaintext", |b| {
+        EnrolmentGrant::from_cbor(b).map(drop)
+    }),
+    ("of which plaintext", |b| {
+        Entitlement::from_cbor(b).map(drop)
+    }),
+    ("of which plaintext", |b| Revocation::from_cbor(b).map(drop)),
+    ("or a revocation,", |b| {
+        ClockCorrection::from_cbor(b).map(drop)
+    }),
+    ("or a revocation,", |b| Reanchor::from_cbor(b).map(drop)),
+    ("key delivery", |b| {
+        Delivery::read(b, &key_facts()).map(drop)
+    }),
+    ("acknowledgement", |b| open_acknowledgement(b).map(drop)),
+    ("acknowledgement 16384, of which plaintext", |b| {
+        Acknowledgement::from_cbor(b).map(drop)
+    }),
+    ("log tail", |b| open_log_tail(b).map(drop)),
+    ("log tail 8454144, of which plaintext", |b| {
+        LogTail::from_cbor(b).map(drop)
+    }),
+    ("dispatch", |b| {
+        Dispatch::open(b, &pinned(), &vault()).map(drop)
+    }),
+    ("device secret", |b| open_device_secret(b).map(drop)),
+    ("audit bundle", |b| {
+        Bundle::open(b, &vault(), &vault_sign().public).map(drop)
+    }),
+    ("audit segment", open_segment),
+    ("dossier", |b| open_dossier(b).map(drop)),
+    ("status", |b| open_status(b).map(drop)),
+    ("report", |b| open_report(b).map(drop)),
+    ("audit grant", |b| open_audit_grant(b).map(drop)),
+    ("backup", |b| Backup::open(b).map(drop)),
+    ("transcript", |b| open_transcript(b).map(drop)),
+    ("not `mintmark-file`. At most", |b| {
+        ForkProof::from_cbor(b).map(drop)
+    }),
+    ("many records. At most", |b| {
+        open_restore_declaration(b).map(drop)
+    }),
+    ("as the payload. At most", |b| Receipt::read(b).map(drop)),
+];
+
+fn open_segment(bytes: &[u8]) -> Result<(), Error> {
+    let facts = SegmentFacts {
+        file_digest: Fingerprint::of(bytes),
+        ..segment_bytes(7, 3, "x").1
+    };
+    audit_key().open(|opener| Segment::open(bytes, &facts, &vault(), "x", opener).map(drop))
+}
+
+fn key_facts() -> KeyFacts {
+    KeyFacts {
+        vault: vault(),
+        label: "service".parse().unwrap(),
+        algorithm: KeyAlgorithm::HmacSha256,
+    }
+}
+
+#[test]
+fn nothing_is_read_that_is_longer_than_the_specification_says() {
+    for (what, read) in READERS {
+        let bytes_max = most_bytes(what);
+        let bytes = vec![0; bytes_max + 1];
+        let code = |bytes| read(bytes).unwrap_err().code();
+        assert_ne!(code(&bytes[..bytes_max]), "MESSAGE-OVERSIZE", "{what}");
+        assert_eq!(code(&bytes), "MESSAGE-OVERSIZE", "{what}");
+    }
+    assert_eq!(most_bytes("of which CRL"), CRL_BYTES_MAX);
+    assert_eq!(most_bytes("of which records"), SEGMENT_RECORD_BYTES_MAX);
+    assert_eq!(most_bytes("of which key 4"), REPORT_CONTENT_BYTES_MAX);
 }
 
 #[test]
