@@ -108,18 +108,6 @@ impl Body {
         }
     }
 
-    /// Whether this is an input that a decision follows.
-    pub fn wants_decision(&self) -> bool {
-        matches!(
-            self,
-            Self::Dispatch(_)
-                | Self::Request(_)
-                | Self::Device(_)
-                | Self::ClockConfirm { .. }
-                | Self::Station(_)
-        )
-    }
-
     /// The kind's name in reports: `request`, `reserved` and so on.
     pub fn kind(&self) -> &'static str {
         match self {

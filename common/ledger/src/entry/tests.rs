@@ -2,7 +2,7 @@ use cddl::validator::Validator as _;
 use cddl::validator::cbor::{self, CBORValidator};
 use cddl::validator::cbor_value::decode_cbor;
 use mintmark_protocol::cbor::Map;
-use mintmark_protocol::entitlement::{AccountTag, Interval};
+use mintmark_protocol::entitlement::{AccountTag, Interval, UNITS_MAX};
 use mintmark_protocol::identifier::{Fingerprint, Lineage, StationId, VaultName};
 use proptest::prelude::*;
 
@@ -361,6 +361,18 @@ fn an_entry_outside_the_specification_is_refused_with_the_reason() {
     assert!(refused(start("rate-day")).contains("code"));
     assert!(refused(start("")).contains("code"));
     assert!(refused(start(&"A".repeat(65))).contains("code"));
+    let sixteen: Vec<String> = (0..17).map(|n| format!("k{n}")).collect();
+    let sixteen: Vec<&str> = sixteen.iter().map(String::as_str).collect();
+    assert!(Entry::from_cbor(&keys(&sixteen[..16]).encode()).is_ok());
+    assert!(refused(keys(&sixteen)).contains("different key labels"));
+    let crl = |generation: u64| {
+        let crl = Map::new().with(0, 11).with(1, 0).with(3, generation);
+        crl.with(4, 1).with(5, vec![0; 32]).with(6, 5).with(7, 9)
+    };
+    assert!(Entry::from_cbor(&crl(1).encode()).is_ok());
+    for generation in [0, 65_536] {
+        assert!(refused(crl(generation)).contains("generation of 1 to 65535"));
+    }
     let trust = Map::new()
         .with(0, 3)
         .with(1, 0)
@@ -374,14 +386,78 @@ fn an_entry_outside_the_specification_is_refused_with_the_reason() {
     assert!(refused(too_large).contains("larger than"));
 }
 
+/// Whether a record that says this can be read.
+fn reads(body: Body) -> bool {
+    let entry = Entry {
+        time: 100,
+        clock_behind_seconds: 0,
+        body,
+    };
+    match Entry::from_cbor(&entry.to_cbor()) {
+        Ok(read) => read == entry,
+        Err(_) => false,
+    }
+}
+
 #[test]
-fn a_decision_is_an_entry_that_wants_none() {
-    for body in each_body() {
-        assert!(
-            !(body.is_decision() && body.wants_decision()),
-            "{}",
-            body.kind()
-        );
+fn slots_and_files_are_in_order_and_none_is_empty() {
+    let last = UNITS_MAX;
+    for (slots, good) in [
+        (&[(1, 0, 1)][..], true),
+        (&[(1, last - 1, last), (2, 0, 1)], true),
+        (&[], false),
+        (&[(1, 5, 5)], false),
+        (&[(1, 6, 5)], false),
+        (&[(1, 0, last + 1)], false),
+        (&[(1, 0, 1), (1, 1, 2)], false),
+        (&[(2, 0, 1), (1, 0, 1)], false),
+    ] {
+        let slots = slots.iter().map(|(number, first, end)| BurnedSlots {
+            account: AccountTag::new(*number).unwrap(),
+            first: *first,
+            end: *end,
+        });
+        let slots: Vec<_> = slots.collect();
+        let body = Body::Burned(Burned { anchor: 1, slots });
+        assert_eq!(reads(body.clone()), good, "{body:?}");
+    }
+    for (files, good) in [
+        (&[(0, 5), (5, 6)][..], true),
+        (&[(0, 5), (7, 8)], true),
+        (&[], false),
+        (&[(5, 5)], false),
+        (&[(6, 5)], false),
+        (&[(0, 5), (4, 6)], false),
+        (&[(4, 6), (0, 4)], false),
+    ] {
+        let files = files.iter().map(|(first, end)| PrunedRecords {
+            first: *first,
+            end: *end,
+            digest: digest(1),
+        });
+        let files: Vec<_> = files.collect();
+        let body = Body::Pruned(Pruned { newest: 1, files });
+        assert_eq!(reads(body.clone()), good, "{body:?}");
+    }
+}
+
+#[test]
+fn a_text_is_short_and_has_no_control_characters() {
+    for (software, good) in [
+        (String::new(), true),
+        ("x".repeat(TEXT_BYTES_MAX), true),
+        ("x".repeat(TEXT_BYTES_MAX + 1), false),
+        ("site\u{7}0.1.0".to_owned(), false),
+    ] {
+        let start = Body::Start(Start {
+            lineage: Lineage::new([1; 16]),
+            boot: 1,
+            rules_version: 1,
+            software: software.clone(),
+            steady: None,
+            anchor: None,
+        });
+        assert_eq!(reads(start), good, "{software}");
     }
 }
 

@@ -373,7 +373,6 @@ fn reused(state: &State, expected: &Body, found: &Body) -> Option<Verdict> {
     };
     let due = match expected {
         Body::Reserved(expected) => expected.issue > 0,
-        Body::Existing { .. } => true,
         Body::Refused(refused) => {
             matches!(
                 refused.code.as_str(),

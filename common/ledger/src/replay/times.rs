@@ -97,6 +97,21 @@ mod tests {
     }
 
     #[test]
+    fn marks_that_are_out_of_order_too_many_or_half_are_none() {
+        let read = |numbers: Vec<u64>| {
+            let numbers = numbers.into_iter().map(Value::from);
+            Times::from_value(Value::Array(numbers.collect()))
+        };
+        assert!(read(vec![1, 50, 2, 40]).is_some());
+        assert_eq!(read(vec![1, 50, 1, 60]), None);
+        assert_eq!(read(vec![2, 50, 1, 60]), None);
+        assert_eq!(read(vec![1, 50, 2]), None);
+        let marks = |count: usize| (0..count as u64).flat_map(|n| [n, n]).collect();
+        assert!(read(marks(MARKS_MAX)).is_some());
+        assert_eq!(read(marks(MARKS_MAX + 1)), None);
+    }
+
+    #[test]
     fn the_oldest_marks_go_first() {
         let mut times = Times::default();
         let count = MARKS_MAX as u64 + 3;

@@ -1,11 +1,12 @@
 //! What the rules count and time, on either side of where it ends.
 
 use mintmark_protocol::device_ids::{DeviceIdRange, DeviceIds};
-use mintmark_protocol::entitlement::{Entitlement, Interval};
+use mintmark_protocol::entitlement::{DeviceIdSource, Entitlement, Interval};
 use mintmark_protocol::revocation::Target;
 
 use super::fixture::*;
-use crate::entry::{KeyOutcome, Verdict};
+use crate::decide::RULES_VERSION;
+use crate::entry::{Body, KeyOutcome, Start, Verdict};
 use crate::replay::Severity;
 use crate::state::account::{Account, DAYS_KEPT_MAX};
 use crate::state::clock::CLOCK_GAP_DAYS_DEFAULT;
@@ -129,6 +130,57 @@ fn working_hours_begin_with_their_first_second_and_end_before_their_last() {
 }
 
 #[test]
+fn the_next_working_hours_are_told_if_they_begin_before_the_entitlement_ends() {
+    for (first, told) in [(89 * DAY, true), (90 * DAY - 1, true), (90 * DAY, false)] {
+        let from = NEW_YEAR + first;
+        let entitled = until("five", 1, NEW_YEAR + 90 * DAY, |e| {
+            let until = from + DAY;
+            e.products[0].working_hours = Some(vec![Interval { from, until }]);
+        });
+        let vault = Chronicle::entitled(&[entitled]);
+        let (code, message, _) = vault.why("TH-100", &csr("A1", 1));
+        assert_eq!(code, "OUT-OF-HOURS");
+        assert_eq!(
+            message.contains("; the next begin at 2027-"),
+            told,
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_device_id_is_looked_for_where_the_account_says_that_is_spent_next() {
+    let source = |source| move |e: &mut Entitlement| e.products[0].device_id_source = source;
+    let window = |id: &str, account, days: (u64, u64), from| {
+        let mut entitlement = entitlement(id, vec![product(account, "TH-200", 5)]);
+        entitlement.window.from = NEW_YEAR + days.0 * DAY;
+        entitlement.window.until = NEW_YEAR + days.1 * DAY;
+        source(from)(&mut entitlement);
+        entitlement
+    };
+    let vault = Chronicle::entitled(&[
+        window("one", 1, (0, 10), DeviceIdSource::SerialNumber),
+        window("two", 2, (20, 30), DeviceIdSource::CommonName),
+        window("three", 3, (40, 50), DeviceIdSource::SerialNumber),
+    ]);
+    let looked_for = |days, seconds| {
+        let time = NEW_YEAR + days * DAY - seconds;
+        vault.state.device_id_source(&sku("TH-200"), time)
+    };
+    for (days, seconds, source) in [
+        (10, 1, DeviceIdSource::SerialNumber),
+        (10, 0, DeviceIdSource::CommonName),
+        (20, 0, DeviceIdSource::CommonName),
+        (30, 1, DeviceIdSource::CommonName),
+        (30, 0, DeviceIdSource::SerialNumber),
+        (50, 0, DeviceIdSource::SerialNumber),
+    ] {
+        assert_eq!(looked_for(days, seconds), Some(source), "{days} {seconds}");
+    }
+    assert_eq!(vault.state.device_id_source(&sku("TH-300"), NEW_YEAR), None);
+}
+
+#[test]
 fn a_device_is_certified_only_if_it_is_one_of_those_that_are_listed() {
     let listed = until("five", 1, NEW_YEAR + 90 * DAY, |e| {
         let range = DeviceIdRange::new("A10".parse().unwrap(), "A12".parse().unwrap());
@@ -213,6 +265,25 @@ fn a_corrected_log_stays_where_officers_set_it_unless_the_clock_is_too_far_ahead
         assert_eq!(vault.state.mark(), expected, "{ahead}");
         assert_eq!(vault.findings(), []);
     }
+}
+
+#[test]
+fn what_a_log_says_of_itself_is_what_its_records_said() {
+    let mut vault = Chronicle::new();
+    assert_eq!(vault.state.rules_version(), RULES_VERSION);
+    let later = Start {
+        rules_version: RULES_VERSION + 1,
+        ..start(2)
+    };
+    vault.write(Body::Start(later));
+    assert_eq!(vault.state.rules_version(), RULES_VERSION + 1);
+    assert_eq!(vault.state.reanchors(), 0);
+    assert_eq!(vault.state.anchor_stated_at(), None);
+    assert_eq!(vault.state.tree().size(), 3);
+    assert_eq!(vault.state.tree().root(), *vault.state.root().as_bytes());
+    assert!(!vault.state.awaits_decision());
+    vault.write(request("TH-200", &csr("A1", 1)));
+    assert!(vault.state.awaits_decision());
 }
 
 #[test]

@@ -427,3 +427,45 @@ fn a_patched_vault_that_lies_of_its_clocks_is_found() {
     let found = vault.findings();
     assert_eq!(found[0], (size, "TIME-BACK"), "{found:?}");
 }
+
+#[test]
+fn whether_a_clock_can_be_confirmed_is_told_before_it_is_on_record_that_it_is_not_believed() {
+    let vault = issuing();
+    let can = |vault: &Chronicle, now| {
+        let told = vault.state.clock_confirmable(now);
+        told.map_err(|refusal| refusal.code().to_owned())
+    };
+    let (right, jumped) = (
+        reading(NEW_YEAR + HOUR, boot(1, 2 * HOUR)),
+        reading(NEW_YEAR + 2 * DAY, boot(1, 2 * HOUR)),
+    );
+    let believed = Err("CLOCK-BELIEVED".to_owned());
+    assert_eq!(can(&vault, right), believed);
+    assert_eq!(can(&vault, jumped), Ok(()));
+    let mut vault = vault;
+    starts(&mut vault, jumped);
+    assert_eq!(can(&vault, jumped), Ok(()));
+    assert_eq!(can(&vault, right), believed);
+}
+
+#[test]
+fn a_clock_that_stops_the_line_is_told_what_it_should_say_or_the_latest_that_it_may() {
+    let told = |now: Reading, later: u64| {
+        let mut vault = issuing();
+        starts(&mut vault, now);
+        vault.now = later;
+        vault.why("TH-200", &csr("A2", 2)).1
+    };
+    let latest = NEW_YEAR + CLOCK_GAP_DAYS_DEFAULT * DAY;
+    let ahead = reading(latest + 1, boot(2, 5));
+    let may = "should say 2027-01-31T00:00:00Z at the latest: it is too far ahead of the log";
+    let ought = "should say 2027-01-31T00:00:00Z or so: it was set, or stood still";
+    for (clock, words) in [(latest + 1, may), (latest, ought), (latest - 1, ought)] {
+        let told = told(ahead, clock);
+        assert!(told.ends_with(words), "{clock}: {told}");
+    }
+    let jumped = reading(NEW_YEAR + DAY, boot(1, 2 * HOUR));
+    let told = told(jumped, NEW_YEAR + DAY);
+    let words = "should say 2027-01-01T01:00:00Z or so: it was set, or stood still";
+    assert!(told.ends_with(words), "{told}");
+}

@@ -315,6 +315,8 @@ fn only_a_bundle_that_was_sealed_can_be_acknowledged() {
     assert_eq!(vault.state.units_unreported(), 0);
     let acknowledged = vault.state.bundles().acknowledged_log_size;
     assert_eq!(acknowledged, size);
+    let other = Fingerprint::of(b"x");
+    assert_eq!(vault.import(content(sequence, other, size)), unknown);
     // Once more, and overtaken by a newer one: accepted, without effect.
     assert_eq!(vault.import(content(sequence, fingerprint, size)), Ok(()));
     vault.report();

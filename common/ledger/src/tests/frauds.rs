@@ -358,7 +358,11 @@ fn an_edited_refusal_diverges() {
         entitlement: None,
     }));
     goes_on(&mut vault);
-    assert_eq!(the_one(&vault).code, "DECISION-DIVERGES");
+    let found = the_one(&vault);
+    assert_eq!(
+        (found.code, found.severity),
+        ("DECISION-DIVERGES", Severity::Warning)
+    );
 }
 
 #[test]

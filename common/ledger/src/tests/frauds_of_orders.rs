@@ -278,3 +278,74 @@ fn a_manifest_out_of_its_order_is_found_and_the_log_is_judged_from_there() {
         );
     }
 }
+
+#[test]
+fn a_re_issue_that_was_due_and_says_something_else_is_called_by_what_differs() {
+    type Change = fn(&mut Reserved);
+    let differs: [(&str, Change); 5] = [
+        ("CERTIFICATE-DIFFERS", |r| {
+            let last = r.tbs.len() - 1;
+            r.tbs[last] ^= 1;
+        }),
+        ("DECISION-DIVERGES", |r| r.device_id = "B7".parse().unwrap()),
+        ("DECISION-DIVERGES", |r| {
+            r.entitlement = "keyed".parse().unwrap();
+        }),
+        ("DECISION-DIVERGES", |r| {
+            r.spki_sha256 = Fingerprint::of(b"another key");
+        }),
+        ("KEY-USE-MISMATCH", |r| {
+            r.keys = vec!["service".parse().unwrap()];
+        }),
+    ];
+    for (code, change) in differs {
+        let mut vault = vault();
+        vault.rotate();
+        assert_eq!(vault.revoke(first_ca()), Ok(()));
+        let csr = csr("B0", 100);
+        let mut reserved = honest(&vault, "TH-300", &csr);
+        assert_eq!((reserved.slot, reserved.issue), (0, 1));
+        change(&mut reserved);
+        let at = forge(&mut vault, "TH-300", &csr, reserved);
+        goes_on(&mut vault);
+        assert_eq!(vault.findings(), [(at, code)]);
+    }
+}
+
+/// A vault whose units of TH-300 are spent, a request for one more, and what it would reserve had it another slot.
+fn spent_up() -> (Chronicle, CertificationRequest, Reserved) {
+    let mut vault = vault();
+    let one_more = csr("B9", 109);
+    let reserved = honest(&vault, "TH-300", &one_more);
+    for unit in 1..6 {
+        vault.issue("TH-300", &csr(&format!("B{unit}"), 100 + unit));
+    }
+    assert_eq!(
+        vault.decision("TH-300", &one_more).code(),
+        Some("QUOTA-EXHAUSTED")
+    );
+    (vault, one_more, reserved)
+}
+
+#[test]
+fn a_re_issue_in_the_place_of_a_refusal_is_a_slot_reuse() {
+    let (mut vault, csr, mut reserved) = spent_up();
+    (reserved.slot, reserved.issue) = (0, 1);
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "SLOT-REUSE")]);
+    let found = vault.divergences().remove(0);
+    assert_eq!(
+        found.found,
+        "slot 0 (issue 1) of account 2 reserved for device B9 from entitlement plain"
+    );
+}
+
+#[test]
+fn a_unit_beyond_the_quota_is_an_over_issue_under_whatever_account_it_is_written() {
+    let (mut vault, csr, mut reserved) = spent_up();
+    reserved.account = tag(77);
+    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    goes_on(&mut vault);
+    assert_eq!(vault.findings(), [(at, "OVER-ISSUE")]);
+}
