@@ -4,13 +4,13 @@ use std::path::Path;
 
 use mintmark_console::time::rfc3339;
 use mintmark_console::{Align, Console, Exit, Style, Table};
-use mintmark_ledger::ledger::View;
 use mintmark_ledger::state::{State, Station};
 use serde::Serialize;
 
 use super::super::{json, now};
 use crate::failure::Result;
 use crate::home::Home;
+use crate::vault::reading;
 
 /// What `site station list` is told.
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,7 @@ impl Row {
 /// Shows them.
 pub(super) fn execute(_: &Arguments, home: Option<&Path>, console: &Console) -> Result<Exit> {
     let home = Home::open(home)?;
-    let view = View::open(home.path())?;
+    let view = reading::view(&home, console)?;
     let report = Report {
         schema: "mintmark/stations/1",
         stations: rows(view.state()),
