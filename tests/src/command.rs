@@ -17,6 +17,7 @@ pub struct Tool {
     environment: Vec<(String, String)>,
     folder: PathBuf,
     clock_seconds: i64,
+    pace: u64,
     json: bool,
 }
 
@@ -29,6 +30,7 @@ impl Tool {
             environment: Vec::new(),
             folder,
             clock_seconds: 0,
+            pace: 1,
             json: true,
         }
     }
@@ -51,6 +53,13 @@ impl Tool {
     #[must_use]
     pub fn clock(mut self, seconds: i64) -> Self {
         self.clock_seconds = seconds;
+        self
+    }
+
+    /// Has all that it does seem to take so many times as long.
+    #[must_use]
+    pub fn pace(mut self, times: u64) -> Self {
+        self.pace = times;
         self
     }
 
@@ -104,6 +113,9 @@ impl Tool {
         }
         if self.clock_seconds != 0 {
             clock::set(&mut command, self.clock_seconds);
+        }
+        if self.pace != 1 {
+            clock::quicken(&mut command, self.pace);
         }
         command
     }

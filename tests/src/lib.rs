@@ -19,6 +19,7 @@ pub mod liar;
 pub mod memory;
 pub mod once;
 pub mod power;
+pub mod progress;
 pub mod request;
 pub mod rounds;
 pub mod service;

@@ -133,7 +133,7 @@ impl World {
 
     /// A copy of a world that is made once for all tests of a run. Two copies share their keys and their history: what
     /// becomes of them is up to their tests.
-    fn like(
+    pub fn like(
         name: &str,
         stores: Stores,
         before: impl FnOnce() -> Self,
