@@ -468,14 +468,9 @@ fn belongs(index: &SledIndex, log: &FileLog, known: &Head) -> Result<(), Storage
     if *known == log.head() {
         return Ok(());
     }
-    let Some(last) = known.size.checked_sub(1) else {
-        let empty = *known == Head::default();
-        return if empty {
-            Ok(())
-        } else {
-            Err(broken("it was made from another log"))
-        };
-    };
+    // None is written before there are records.
+    let last = known.size.checked_sub(1);
+    let last = last.ok_or_else(|| broken("it was made from another log"))?;
     let (mut at, mut position) = index.position_at_or_before(last)?;
     while at < last {
         let record = log.read(position)?;

@@ -94,6 +94,16 @@ fn more_than_a_lease_others_than_the_next_slots_or_under_an_older_anchor_is_a_fi
 }
 
 #[test]
+fn nothing_is_to_be_skipped_of_an_account_that_has_no_slot_left() {
+    let mut vault = Chronicle::entitled(&[terms("one", 1, 1), terms("six", 2, 3)]);
+    begin(&mut vault, Some(7));
+    vault.issue("TH-200", &csr("A1", 1));
+    begin(&mut vault, None);
+    vouch(&mut vault);
+    assert_eq!(vault.state.leases_unknown(), Some(&[slots(2, 0, 3)][..]));
+}
+
+#[test]
 fn a_token_that_went_back_is_a_finding() {
     let mut vault = anchored();
     begin(&mut vault, Some(6));

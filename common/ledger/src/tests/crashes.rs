@@ -358,6 +358,7 @@ fn after_a_write_of_unknown_outcome_nothing_more_is_done() {
         let mut ledger = Ledger::over(Box::new(log), index, genesis(), NEW_YEAR).unwrap();
         furnish(&mut ledger);
         let reservation = reserve(&mut ledger, "TH-200", &csr("A1", 1));
+        assert!(ledger.is_usable());
         let error = ledger.commit().unwrap_err();
         assert_eq!(error.class(), ErrorClass::OutcomeUnknown);
         let errors = [
@@ -371,6 +372,7 @@ fn after_a_write_of_unknown_outcome_nothing_more_is_done() {
                 ("OUTCOME-UNKNOWN", ErrorClass::OutcomeUnknown)
             );
         }
+        assert!(!ledger.is_usable());
     }
 }
 

@@ -513,4 +513,7 @@ fn units_that_are_about_to_be_signed_for_are_not_called_unresolved() {
     // Whoever comes after has to resolve what this process left.
     let (mut ledger, _) = open(&path).unwrap();
     assert_eq!(unresolved(&mut ledger, 102), 47);
+    // A unit of another product is none of this account.
+    let _ = reserve(&mut ledger, "TH-300", &csr("D-0", 200));
+    assert_eq!(unresolved(&mut ledger, 103), 47);
 }

@@ -9,7 +9,10 @@ use mintmark_protocol::identifier::{Fingerprint, StationId};
 use super::engine::{check, import, issue, open, records, reserve, vault};
 use super::fixture::*;
 use crate::decide::{Input, Submitted};
-use crate::entry::{Body, DeviceAction, DeviceOrder, LogSequence, Pruned, PrunedRecords, Verdict};
+use crate::entry::{
+    Body, DeviceAction, DeviceOrder, LogSequence, Pruned, PrunedRecords, Request, Submission,
+    Verdict,
+};
 use crate::ledger::{Fact, Ledger, Outcome, View};
 use crate::replay::Severity;
 use crate::serial::serial_of;
@@ -86,6 +89,10 @@ fn what_a_pruned_log_adds_up_to_is_the_same_and_it_goes_on() {
 
     // Not yet.
     assert_eq!(ledger.prunable(LATER - 2 * DAY, held).unwrap(), None);
+    let last_second = NEW_YEAR + 7 * DAY - 1;
+    assert_eq!(ledger.prunable(last_second, held).unwrap(), None);
+    let plan = ledger.prunable(last_second + 1, held).unwrap().unwrap();
+    assert_eq!((plan.end, plan.newest), (held, NEW_YEAR));
     assert_eq!(
         ledger.prune(LATER, 0).unwrap(),
         None,
@@ -101,6 +108,27 @@ fn what_a_pruned_log_adds_up_to_is_the_same_and_it_goes_on() {
         bytes_of(&path)
     );
     assert_eq!(ledger.prune(LATER, u64::MAX).unwrap(), None, "it was done");
+
+    // What only fills it is gone: requests, certificates and signatures, but of the unit that is open.
+    for entry in ledger.entries(LogSequence(0)).unwrap() {
+        let (sequence, entry) = entry.unwrap();
+        if sequence.number() >= held {
+            break;
+        }
+        match entry.body {
+            Body::Request(Request { submission, .. }) => match submission {
+                Submission::Csr { .. } => panic!("record {sequence} holds a request"),
+                Submission::Unreadable { .. } => {}
+            },
+            Body::Reserved(reserved) => {
+                let whole = reserved.tbs.len() > 100;
+                assert_eq!(whole, sequence == open_unit.sequence(), "{sequence}");
+                assert!(serial_of(&reserved.tbs).is_some(), "{sequence}");
+            }
+            Body::Signed(signed) => assert_eq!(signed.signature, [0; 64], "{sequence}"),
+            _ => {}
+        }
+    }
 
     // Headquarters, which holds all records, finds nothing, and comes to the same state.
     let mut all = before.clone();
