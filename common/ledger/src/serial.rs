@@ -172,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn a_serial_is_read_behind_a_length_of_one_two_or_three_octets() {
+        let serial = SerialCipher::new(&[7; 32]).serial(tag(1), 5, 0);
+        let behind = |length: &[u8]| {
+            let kept = tbs_of(&serial);
+            serial_of(&[&[0x30], length, &kept[2..]].concat())
+        };
+        for length in [&[0x7f][..], &[0x81, 0x80], &[0x82, 0x01, 0x00]] {
+            assert_eq!(behind(length), Some(serial), "{length:?}");
+        }
+        assert_eq!(behind(&[0x83, 0x01, 0x00, 0x00]), None);
+    }
+
+    #[test]
     fn each_vault_has_a_serial_key_of_its_own() {
         let serial =
             |site, name| SerialCipher::derive(&[9; 32], &vault(site, name)).serial(tag(1), 0, 0);

@@ -189,9 +189,10 @@ pub(super) fn lacks_a_sector(stored: &[u8], whole: &[u8], offset: u64) -> bool {
     let Some(at) = bytes.position(|(is, was)| is != was) else {
         return false;
     };
-    let within = usize::try_from(offset % SECTOR_BYTES as u64).unwrap_or(0) + at;
-    let before = (within % SECTOR_BYTES).min(at);
-    let behind = SECTOR_BYTES - within % SECTOR_BYTES;
+    let within = offset.saturating_add(at as u64) % SECTOR_BYTES as u64;
+    let within = usize::try_from(within).unwrap_or(0);
+    let before = within.min(at);
+    let behind = SECTOR_BYTES - within;
     let end = (at + behind).min(whole.len());
     let sector = stored.get(at - before..end).unwrap_or_default();
     sector.iter().all(|byte| *byte == 0)

@@ -329,3 +329,19 @@ fn a_state_of_another_log_is_not_believed_and_one_of_a_log_that_lost_records_is_
         "nothing is cut off"
     );
 }
+
+#[test]
+fn what_stands_in_the_place_of_the_state_and_is_no_file_is_said() {
+    let (_folder, path, ledger) = vault();
+    ledger.close().unwrap();
+    let snapshot = path.join("state.snapshot");
+    std::fs::remove_file(&snapshot).unwrap();
+    drop(View::open(&path).unwrap());
+    std::fs::create_dir(&snapshot).unwrap();
+    for code in [
+        open(&path).err().map(|error| error.code()),
+        View::open(&path).err().map(|error| error.code()),
+    ] {
+        assert_eq!(code, Some("STORAGE-IO"));
+    }
+}

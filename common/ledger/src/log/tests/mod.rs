@@ -1,5 +1,6 @@
 //! What a log does when nothing goes wrong, and what the other tests need.
 
+mod borders;
 mod damage;
 mod disk;
 mod kill;
