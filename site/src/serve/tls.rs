@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mintmark_console::files;
 use mintmark_keys::{KeyStore, Purpose, Signer};
+use mintmark_ledger::state::STATIONS_MAX;
 use mintmark_pki::{
     CERTIFICATE_FILE_BYTES_MAX, Certificate, Issuer, ServerName, Validity, assemble,
     station_server_tbs, to_pem,
@@ -51,8 +52,11 @@ const SIGNING_THREADS: usize = 2;
 /// How long a handshake waits for the token.
 const SIGNING_TIME: Duration = Duration::from_secs(8);
 
-/// How many sessions may be resumed, without another signature of the token.
-const SESSIONS_MAX: usize = 1024;
+/// How many sessions may be resumed, without another signature of the token: one of each station.
+const SESSIONS_MAX: usize = STATIONS_MAX;
+
+/// How many sessions a connection leaves to be resumed. Each is some 1.5 KB here, resumed or not.
+const SESSIONS_PER_CONNECTION: usize = 1;
 
 /// Whether the key stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,6 +363,7 @@ pub(crate) fn config(
         .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    config.send_tls13_tickets = SESSIONS_PER_CONNECTION;
     Ok(Arc::new(config))
 }
 

@@ -1,5 +1,6 @@
 //! The key of the service.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -90,4 +91,36 @@ fn the_services_key_is_in_the_token_and_so_is_every_other() {
     assert_eq!(service.stop(), 0);
     let report = reconciled(&world);
     assert_eq!(report["accounts"][0]["good"], 1);
+}
+
+#[test]
+fn a_connection_leaves_one_session_and_the_next_one_resumes_it() {
+    let world = World::ready();
+    let_in(&world, "line-1", "");
+    let service = Service::start(&world, "");
+    let shown = |session: [&str; 2]| {
+        let mut client = Command::new("openssl")
+            .current_dir(world.folder())
+            .args(["s_client", "-ign_eof", "-connect", &service.address()])
+            .args(["-CAfile", "station-ca.pem", "-verify_return_error"])
+            .args(["-cert", "line-1.pem", "-key", "line-1.key"])
+            .args(session)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ask = b"GET /healthz HTTP/1.1\r\nHost: vault\r\nConnection: close\r\n\r\n";
+        client.stdin.take().unwrap().write_all(ask).unwrap();
+        let output = client.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let first = shown(["-sess_out", "session"]);
+    assert!(first.contains("New, TLSv1.3"), "{first}");
+    let tickets = first.matches("Post-Handshake New Session Ticket").count();
+    assert_eq!(tickets, 1, "{first}");
+    let second = shown(["-sess_in", "session"]);
+    assert!(second.contains("Reused, TLSv1.3"), "{second}");
+    assert!(second.contains("HTTP/1.1 200"), "{second}");
+    assert_eq!(service.stop(), 0);
 }
