@@ -134,9 +134,10 @@ impl AgreementKey {
         let (kty, _) = (fields.uint(1)?, fields.uint(-1)?);
         let (x, y) = (fields.bytes(-2)?, fields.bytes(-3)?);
         fields.finish()?;
-        if kty != KTY_EC2 || x.len() != 48 || y.len() != 48 {
+        if kty != KTY_EC2 || x.len() != 48 {
             return Err(Error::Key { what });
         }
+        // Where y is not as long, this is no point.
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
         let key = p384::PublicKey::from_sec1_bytes(&point).map_err(|_| Error::Key { what })?;
         Ok(Self::P384(key))
@@ -184,5 +185,26 @@ mod tests {
             from_cose_key("test", off.value()),
             Err(Error::Key { .. })
         ));
+    }
+
+    #[test]
+    fn a_key_on_the_other_curve_is_read_in_its_one_form() {
+        let secret = p384::SecretKey::from_slice(&[7; 48]).unwrap();
+        let key = AgreementKey::P384(secret.public_key());
+        let point = secret.public_key().to_sec1_point(false);
+        let read = |kty: u64, split: usize| {
+            let (x, y) = point.as_bytes()[1..].split_at(split);
+            let value = Map::new().with(1, kty).with(-1, 2);
+            let value = value.with(-2, x.to_vec()).with(-3, y.to_vec());
+            AgreementKey::from_cose_key("test", value.value()).ok()
+        };
+        assert_eq!(read(2, 48), Some(key));
+        for (kty, split) in [(1, 48), (3, 48), (2, 47), (2, 49)] {
+            assert_eq!(read(kty, split), None, "{kty} {split}");
+        }
+        assert_eq!(
+            AgreementKey::from_cose_key("test", key.cose_key()).unwrap(),
+            key
+        );
     }
 }

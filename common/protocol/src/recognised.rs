@@ -225,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_larger_than_anything_that_is_known_is_not_looked_at() {
+        let mut text = String::from("-----BEGIN PUBLIC KEY-----\n");
+        text.push_str(&" ".repeat(RECOGNISED_BYTES_MAX - text.len()));
+        assert_eq!(Recognised::of(text.as_bytes()), Some(Recognised::PublicKey));
+        text.push(' ');
+        assert_eq!(Recognised::of(text.as_bytes()), None);
+    }
+
+    #[test]
     fn noise_is_nothing() {
         for bytes in [&[0xff, 0xfe][..], &[0xd2, 0x84], &[0xd8, 0x62, 0x84, 0xff]] {
             assert_eq!(Recognised::of(bytes), None);

@@ -22,7 +22,7 @@ use mintmark_protocol::entitlement::{
 use mintmark_protocol::receipt::{InclusionProof, Receipt};
 use mintmark_protocol::report::{REPORT_CONTENT_BYTES_MAX, Report};
 use mintmark_protocol::segment::{SEGMENT_RECORD_BYTES_MAX, SegmentBuilder};
-use mintmark_protocol::transcript::{ENTRIES_MAX, Transcript};
+use mintmark_protocol::transcript::{ENTRIES_MAX, TRANSCRIPT_BYTES_MAX, Transcript};
 use mintmark_protocol::trust::{HQ_NAME_BYTES_MAX, TrustManifest, UNIX_TIME_MAX, VERSION_MAX};
 use support::*;
 
@@ -236,6 +236,25 @@ fn a_transcript_has_entries_up_to_their_ceilings() {
     // 130 of 64 KiB are more than 8 MiB.
     assert_eq!(seal(130, 65_536), Err("MESSAGE-OVERSIZE"));
     assert_eq!(seal(1, 65_536), Ok(()));
+    // With 4 KiB for what is around it, it fills a message to the octet.
+    let mut full = transcript();
+    let mut entry = full.entries[0].clone();
+    entry.text = "x".repeat(65_000);
+    full.entries = vec![entry; 128];
+    let mut left = TRANSCRIPT_BYTES_MAX - 4096 - full.to_cbor().len();
+    for entry in &mut full.entries {
+        let more = left.min(500);
+        entry.text.push_str(&"x".repeat(more));
+        left -= more;
+    }
+    assert_eq!(full.to_cbor().len() + 4096, TRANSCRIPT_BYTES_MAX);
+    let sealed = |transcript: &Transcript| {
+        let key = report_key();
+        code(transcript.seal(&key.public, &|m| key.sign(m)))
+    };
+    assert_eq!(sealed(&full), Ok(()));
+    full.entries[0].text.push('x');
+    assert_eq!(sealed(&full), Err("MESSAGE-OVERSIZE"));
     let too_long = |command: usize, text: usize| {
         let mut transcript = transcript();
         transcript.entries[0].command = "x".repeat(command);
