@@ -191,3 +191,70 @@ pub(super) fn shown(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_far_apart_as_typing_errors_lie_between_them() {
+        for (one, other, errors) in [
+            ("", "", 0),
+            ("", "units", 5),
+            ("units", "", 5),
+            ("units", "units", 0),
+            ("unit", "units", 1),
+            ("xunits", "units", 1),
+            ("untis", "units", 2),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+            ("abcdef", "azced", 3),
+        ] {
+            assert_eq!(distance(one, other), errors, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_meant_that_is_near_enough_or_within_the_other() {
+        let known = ["id", "units", "units_per_day", "stations"].map(str::to_owned);
+        for (field, meant) in [
+            ("unit", Some("units")),
+            ("ids", Some("id")),
+            // Two errors away, and no longer than that.
+            ("xy", None),
+            ("iy", Some("id")),
+            ("per_day", Some("units_per_day")),
+            ("all_stations_here", Some("stations")),
+            // Within another, and too short to tell.
+            ("day", None),
+            ("_day", Some("units_per_day")),
+            ("colour", None),
+        ] {
+            assert_eq!(nearest(field, &known).as_deref(), meant, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_in_words() {
+        for (message, told) in [
+            (
+                "invalid type: integer `5`, expected struct Credit",
+                "the number `5` stands where a table belongs",
+            ),
+            (
+                "invalid type: map, expected a sequence",
+                "a table stands where a list belongs",
+            ),
+            (
+                "invalid type: string \"x\", expected i64",
+                "the text \"x\" stands where a whole number of at most 63 bits belongs",
+            ),
+            (
+                "invalid type: integer `5`, expected something",
+                "the number `5` stands where something belongs",
+            ),
+        ] {
+            assert_eq!(plain(message), told);
+        }
+    }
+}

@@ -272,6 +272,10 @@ fn hours_are_described_as_they_are_written() {
         "22:00 to 06:00 of the day after Europe/Berlin every day"
     );
     assert_eq!(
+        text(&["sun"], "06:00", "06:00"),
+        "06:00 to 06:00 of the day after Europe/Berlin on sun"
+    );
+    assert_eq!(
         text(&["sun"], "00:00", "24:00"),
         "00:00 to 24:00 Europe/Berlin on sun"
     );

@@ -1,5 +1,6 @@
 //! Policies good and bad, each bad one with a single fault and the message that names it.
 
+mod borders;
 mod difference;
 mod hours;
 mod refusals;
