@@ -455,6 +455,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_up_to_its_ceiling() {
+        let many = |count: usize| {
+            let range = |n: usize| Value::Array(vec![Value::from(format!("A{:06}", 2 * n))]);
+            DeviceIds::from_value(Value::Array((0..count).map(range).collect()))
+        };
+        let ranges = many(DEVICE_ID_RANGES_MAX).map(|list| list.ranges().len());
+        assert_eq!(ranges.ok(), Some(DEVICE_ID_RANGES_MAX));
+        assert!(many(DEVICE_ID_RANGES_MAX + 1).is_err());
+    }
+
+    #[test]
     fn a_range_names_its_devices() {
         let range: DeviceIdRange = "A-098..A-101".parse().unwrap();
         let all: Vec<String> = (0..5)

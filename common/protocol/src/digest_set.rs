@@ -195,13 +195,14 @@ impl Values<'_> {
         while self.reader.bit()? {
             quotient = quotient.checked_add(1)?;
         }
-        if self.parameter > 0 && quotient.leading_zeros() < self.parameter {
+        if quotient.leading_zeros() < self.parameter {
             return None;
         }
         let whole = quotient.checked_shl(self.parameter).unwrap_or_default();
         let above = whole.checked_add(self.reader.bits(self.parameter)?)?;
         let value = self.next?.checked_add(above)?;
-        if self.bits < BITS_MAX && value.checked_shr(self.bits).unwrap_or_default() > 0 {
+        // Of 128 bits, nothing lies above.
+        if value.checked_shr(self.bits).unwrap_or_default() > 0 {
             return None;
         }
         self.next = value.checked_add(1);

@@ -258,10 +258,8 @@ impl TrustManifest {
     /// [`Error::Shape`].
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |why: String| Err(Error::Shape { what: WHAT, why });
-        if self.version > VERSION_MAX
-            || self.issued_at > UNIX_TIME_MAX
-            || self.expires_at > UNIX_TIME_MAX
-        {
+        // It is issued before it expires, as is asked below.
+        if self.version > VERSION_MAX || self.expires_at > UNIX_TIME_MAX {
             return wrong(format!(
                 "its version is above {VERSION_MAX}, or a time of it after the year 9999"
             ));

@@ -9,10 +9,11 @@ use crate::decide::Input;
 use crate::entry::{
     BURNED_MAX, Body, Burned, BurnedSlots, Content, CrlIssued, DeviceAction, DeviceOrder,
     ENTRY_BYTES_MAX, Entry, KeyOutcome, KeyReceipt, LogSequence, StationApproval, StationChange,
-    StationOrder, StationTerms, TEXT_BYTES_MAX, Verdict,
+    StationOrder, StationTerms, TEXT_BYTES_MAX, Trust, Verdict,
 };
+use crate::index::MemoryIndex;
 use crate::ledger::{Fact, Floor, Ledger, Outcome, View};
-use crate::log::FileLog;
+use crate::log::{FileLog, GROUP_RECORDS_MAX, MemoryLog};
 
 fn refused(ledger: &mut Ledger, fact: Fact) -> String {
     let size = ledger.size();
@@ -328,6 +329,36 @@ fn a_state_of_another_log_is_not_believed_and_one_of_a_log_that_lost_records_is_
         bytes,
         "nothing is cut off"
     );
+}
+
+#[test]
+fn what_is_staged_is_committed_before_it_is_more_than_a_group_can_be() {
+    let (log, index) = (MemoryLog::new(), MemoryIndex::new());
+    let mut ledger = Ledger::over(Box::new(log), Box::new(index), genesis(), NEW_YEAR).unwrap();
+    let trust = |version| {
+        Fact::Trust(Trust {
+            version,
+            fingerprint: Fingerprint::of(b"manifest"),
+            dispatch_epoch: 0,
+        })
+    };
+    // The start is one of them.
+    let half = GROUP_RECORDS_MAX / 2;
+    for version in 2..half as u64 + 1 {
+        ledger.record(NEW_YEAR, trust(version)).unwrap();
+    }
+    assert_eq!((ledger.staged(), ledger.size()), (half, 1));
+    ledger.record(NEW_YEAR, trust(half as u64 + 1)).unwrap();
+    assert_eq!((ledger.staged(), ledger.size()), (1, half as u64 + 1));
+}
+
+#[test]
+fn the_state_is_kept_at_a_stop_and_after_so_many_records_only() {
+    let (_folder, path, mut ledger) = vault();
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    assert!(!path.join("state.snapshot").exists());
+    ledger.close().unwrap();
+    assert!(path.join("state.snapshot").exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mintmark_pki::CertificationRequest;
 use mintmark_protocol::identifier::{Fingerprint, StationId};
+use sha2::{Digest as _, Sha256};
 
 use super::engine::{check, import, issue, open, records, reserve, vault};
 use super::fixture::*;
@@ -228,6 +229,30 @@ fn nothing_is_pruned_that_is_not_acknowledged_or_that_an_entitlement_keeps() {
     retain(&mut ledger, None);
     report(&mut ledger);
     assert_eq!(ledger.prune(LATER + 20 * DAY, u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_pruned_file_that_is_another_than_the_log_names_is_refused() {
+    let (_folder, path, mut ledger) = vault();
+    retain(&mut ledger, Some(7));
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    report(&mut ledger);
+    ledger.prune(LATER, u64::MAX).unwrap().unwrap();
+    ledger.close().unwrap();
+    let pruned = path.join("log").join(format!("{:016x}.pruned", 0));
+    let kept = fs::read(&pruned).unwrap();
+    // The same records, with more room to unpack them: it can be read, and is not what was kept.
+    let mut other = kept.clone();
+    let header = 48 + 96;
+    other[48 + 61] ^= 1;
+    let digest = Sha256::digest(&other[..header]);
+    other[header..header + 32].copy_from_slice(&digest);
+    for (bytes, code) in [(other, Some("LOG-CORRUPT")), (kept, None)] {
+        fs::write(&pruned, bytes).unwrap();
+        let viewed = View::open(&path).err().map(|error| error.code());
+        let opened = open(&path).err().map(|error| error.code());
+        assert_eq!((viewed, opened), (code, code));
+    }
 }
 
 #[test]
