@@ -96,3 +96,30 @@ pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_known_by_what_sled_says_of_it() {
+        let failed = |error: io::Error| -> &'static str {
+            match guarded::<()>(|| Err(sled::Error::Io(error))) {
+                Ok(()) => "none",
+                Err(failure) => failure.into_error(Path::new("index")).code(),
+            }
+        };
+        assert_eq!(failed(io::ErrorKind::StorageFull.into()), "DISK-FULL");
+        let locked = io::Error::other("could not acquire lock on \"db\"");
+        assert_eq!(failed(locked), "INDEX-LOCKED");
+        assert_eq!(failed(io::Error::other("no")), "INDEX-BROKEN");
+    }
+
+    #[test]
+    fn a_panic_is_caught_within_and_nowhere_else() {
+        assert!(!panics_are_caught());
+        let within = guarded(|| Ok(panics_are_caught()));
+        assert!(matches!(within, Ok(true)));
+        assert!(!panics_are_caught());
+    }
+}

@@ -183,8 +183,18 @@ mod tests {
 
     #[test]
     fn places_are_what_they_were() {
-        let place = Place::of(b"dTH-200\0TH200-00000001");
-        let rows = [31095, 47930, 64766, 81601, 98436, 115_271, 1034];
-        assert_eq!((place.bucket, place.rows), (418, rows));
+        // Of which the numbers that they are made of are even and odd.
+        for (number, bucket, rows) in [
+            (0, 347, [21876, 71740, 121_605, 40398, 90263, 9056, 58921]),
+            (1, 418, [31095, 47930, 64766, 81601, 98436, 115_271, 1034]),
+            (
+                2,
+                425,
+                [62964, 94923, 126_883, 27771, 59730, 91690, 123_650],
+            ),
+        ] {
+            let place = Place::of(&key(number));
+            assert_eq!((place.bucket, place.rows), (bucket, rows), "{number}");
+        }
     }
 }

@@ -317,6 +317,60 @@ fn an_index_that_was_contradicted_is_made_again_the_next_time() {
 }
 
 #[test]
+fn what_is_held_beside_an_index_passes_on_that_it_was_contradicted() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = sample(temporary.path());
+    let index = GatheredIndex::new(SledIndex::open(&folder).unwrap());
+    index.distrust();
+    drop(index);
+    assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN");
+}
+
+#[test]
+fn whoever_only_looks_is_told_why_an_index_would_be_made_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let none = temporary.path().join("none");
+    let complaint = |folder: &Path| SledIndex::complaint(folder);
+    assert_eq!(complaint(&none).unwrap(), Some("there is none"));
+    let folder = sample(temporary.path());
+    assert_eq!(complaint(&folder).unwrap(), None);
+    let lock = fs::read(folder.join("lock")).unwrap();
+    fs::write(folder.join("lock"), "closed 7 2000").unwrap();
+    let changed = "it is not as it was when it was closed";
+    assert_eq!(complaint(&folder).unwrap(), Some(changed));
+    fs::write(folder.join("lock"), lock).unwrap();
+    assert_eq!(complaint(&folder).unwrap(), None);
+    fs::remove_dir_all(folder.join("sled")).unwrap();
+    assert_eq!(complaint(&folder).unwrap(), Some("there is none"));
+    fs::remove_file(folder.join("lock")).unwrap();
+    fs::create_dir(folder.join("lock")).unwrap();
+    assert_eq!(code(complaint(&folder)), "STORAGE-IO");
+    assert_eq!(code(SledIndex::open(&folder)), "STORAGE-IO");
+}
+
+#[test]
+fn an_index_is_made_in_a_folder_that_can_be_made_or_is_there() {
+    let temporary = tempfile::tempdir().unwrap();
+    drop(SledIndex::rebuild(temporary.path()).unwrap());
+    let nowhere = temporary.path().join("no").join("where");
+    match SledIndex::rebuild(&nowhere) {
+        Err(StorageError::Io { action, path, .. }) => {
+            assert_eq!((action, path), ("create", nowhere));
+        }
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn a_batch_without_changes_is_empty() {
+    assert!(Batch::new().is_empty());
+    assert!(!put("a", "b").is_empty());
+    let mut removed = Batch::new();
+    removed.remove("a".into());
+    assert!(!removed.is_empty(), "that a key goes is a change");
+}
+
+#[test]
 fn an_index_in_use_is_locked_and_stays_as_it_is() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = sample(temporary.path());

@@ -125,6 +125,13 @@ fn a_unit_beyond_the_quota_is_an_over_issue() {
         (found.code, found.sequence, found.severity),
         ("OVER-ISSUE", LogSequence(at), Severity::Critical)
     );
+    assert_eq!(
+        found.to_string(),
+        format!(
+            "OVER-ISSUE at record {at}: expected a slot below 6 of account 1; found slot 6 (issue 0) of account 1 reserved \
+             for device A9 from entitlement both"
+        )
+    );
     assert_eq!(found.serials, [serial]);
 }
 

@@ -154,6 +154,8 @@ fn a_unit_that_came_to_nothing_is_voided_with_or_without_its_certificate() {
     let _ = vault.request("TH-200", &csr("A3", 3));
     let open = LogSequence(vault.state.size() - 1);
     assert_eq!(counts(&vault), [3, 0, 0, 1, 2]);
+    let unsettled: Vec<_> = vault.state.unsettled().map(|(at, _)| *at).collect();
+    assert_eq!(unsettled, [open]);
     // Nothing but voiding fits a unit without a certificate.
     assert_eq!(scrap(&mut vault, "A3"), refused("DEVICE-UNRESOLVED"));
     assert_eq!(rework(&mut vault, "A3"), refused("DEVICE-UNRESOLVED"));
