@@ -33,7 +33,8 @@ macro_rules! with_softhsm {
         $(
             #[test]
             fn $name() {
-                $crate::softhsm::isolate(stringify!($name), |$hsm: &$crate::softhsm::SoftHsm| $body);
+                let name = $crate::softhsm::known_as(module_path!(), stringify!($name));
+                $crate::softhsm::isolate(&name, |$hsm: &$crate::softhsm::SoftHsm| $body);
             }
         )*
     };
@@ -98,6 +99,14 @@ pub(crate) fn kryoptic_module() -> PathBuf {
 /// Runs `body` in a process of its own, with an empty SoftHSM.
 pub(crate) fn isolate(name: &str, body: impl Fn(&SoftHsm)) {
     isolate_with(name, &[], body);
+}
+
+/// What the harness calls a test of this name in this module, whose path begins with the binary's.
+pub(crate) fn known_as(module: &str, name: &str) -> String {
+    match module.split_once("::") {
+        Some((_, within)) => format!("{within}::{name}"),
+        None => name.to_owned(),
+    }
 }
 
 /// The same for a test that is ignored, and whose words are to be seen.
