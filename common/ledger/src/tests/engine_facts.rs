@@ -315,8 +315,9 @@ fn a_state_of_another_log_is_not_believed_and_one_of_a_log_that_lost_records_is_
         .find(|file| file.extension().is_some_and(|name| name == "log"))
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
+    // As if it had never been written whole.
+    let end = bytes.len();
+    bytes[end - 40..].fill(0xaa);
     std::fs::write(&segment, &bytes).unwrap();
     for code in [
         open(&path_a).err().map(|error| error.code()),
@@ -359,6 +360,33 @@ fn the_state_is_kept_at_a_stop_and_after_so_many_records_only() {
     assert!(!path.join("state.snapshot").exists());
     ledger.close().unwrap();
     assert!(path.join("state.snapshot").exists());
+}
+
+#[test]
+fn a_log_that_is_changed_beneath_its_ledger_does_not_verify() {
+    let (_folder, path, mut ledger) = vault();
+    issue(&mut ledger, "TH-200", &csr("A1", 1));
+    ledger.verify_from(LogSequence(0)).unwrap();
+    let segment = std::fs::read_dir(path.join("log")).unwrap();
+    let segment = segment
+        .map(|file| file.unwrap().path())
+        .find(|file| file.extension().is_some_and(|name| name == "log"))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.len() - 1;
+    bytes[end] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let error = ledger.verify_from(LogSequence(0)).unwrap_err();
+    assert_eq!(error.code(), "LOG-CORRUPT");
+}
+
+#[test]
+fn whoever_reads_a_ledger_without_its_index_is_told_that_there_is_none() {
+    let (_folder, path, ledger) = vault();
+    ledger.close().unwrap();
+    std::fs::remove_dir_all(path.join("index")).unwrap();
+    let view = View::open(&path).unwrap();
+    assert_eq!(view.index_complaint().unwrap(), Some("there is none"));
 }
 
 #[test]

@@ -67,6 +67,29 @@ fn what_officers_ended_is_not_completed_any_more() {
 }
 
 #[test]
+fn a_signature_is_that_of_the_issue_it_was_made_for_whoever_looks() {
+    let (_folder, path, mut ledger) = vault();
+    let first = reserve(&mut ledger, "TH-200", &csr("A1", 1)).sequence();
+    ledger.commit().unwrap();
+    rotate(&mut ledger);
+    order(&mut ledger, first_ca());
+    // The first issue was never signed; the next one is.
+    let next = reserve(&mut ledger, "TH-200", &csr("A1", 1));
+    ledger.commit().unwrap();
+    let signature = sign(&authorities().next_device_ca_key, next.tbs());
+    let signed = ledger.signed(NEW_YEAR, next, signature).unwrap();
+    ledger.commit().unwrap();
+    let device = "A1".parse().unwrap();
+    let by_index = ledger.device(None, &device).unwrap();
+    ledger.close().unwrap();
+    let by_log = View::open(&path).unwrap().device(None, &device).unwrap();
+    assert_eq!(by_log, by_index);
+    let issues: Vec<_> = by_log.iter().map(|d| (d.issue, d.signed)).collect();
+    assert_eq!(issues, [(0, None), (1, Some(signed))]);
+    assert_eq!(by_log[0].reservation, first);
+}
+
+#[test]
 fn what_a_disabled_vault_left_open_is_completed_once_it_has_another_device_ca() {
     let (_folder, _path, mut ledger) = vault();
     let reservation = reserve(&mut ledger, "TH-200", &csr("A1", 1));

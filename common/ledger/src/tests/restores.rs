@@ -328,6 +328,14 @@ fn records_that_are_not_those_of_this_log_change_nothing() {
         assert_eq!(records(&ledger), before, "{at}");
         assert_eq!(ledger.state().size(), before.len() as u64, "{at}");
     }
+    let refused = ledger.adopt_tail(&wrong[6]).unwrap_err().to_string();
+    let other = Fingerprint::of(b"another");
+    let held = format!("and headquarters holds {other}");
+    let size = format!("{} records of this log have the root", tail.size());
+    assert!(
+        refused.contains(&size) && refused.contains(&held),
+        "{refused}"
+    );
     // What HQ holds of a log that is longer is its beginning, or it is another one.
     let held = before.len() - 2;
     let mut tree = crate::merkle::Frontier::new();

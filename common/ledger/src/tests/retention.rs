@@ -232,6 +232,25 @@ fn nothing_is_pruned_that_is_not_acknowledged_or_that_an_entitlement_keeps() {
 }
 
 #[test]
+fn a_certificate_of_which_the_reservation_alone_is_pruned_is_pruned() {
+    let (_folder, path, mut ledger) = vault();
+    retain(&mut ledger, Some(7));
+    let reservation = issue(&mut ledger, "TH-200", &csr("A1", 1));
+    report(&mut ledger);
+    let cut = reservation.number() + 1;
+    assert_eq!(ledger.prune(LATER, cut).unwrap().unwrap().end, cut);
+    let device = "A1".parse().unwrap();
+    let by_index = ledger.device(None, &device).unwrap();
+    ledger.close().unwrap();
+    let by_log = View::open(&path).unwrap().device(None, &device).unwrap();
+    for found in [by_index, by_log] {
+        assert_eq!(found.len(), 1);
+        assert!(found[0].pruned && found[0].signed.is_some(), "{found:?}");
+        assert_eq!(found[0].certificate, None);
+    }
+}
+
+#[test]
 fn a_pruned_file_that_is_another_than_the_log_names_is_refused() {
     let (_folder, path, mut ledger) = vault();
     retain(&mut ledger, Some(7));
