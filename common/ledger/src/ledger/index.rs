@@ -314,3 +314,44 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Signed;
+    use crate::index::MemoryIndex;
+    use crate::log::Head;
+
+    #[test]
+    fn a_signature_is_known_where_the_first_one_of_its_reservation_is() {
+        let reservation = LogSequence(5);
+        let known = |places: Option<Option<(u64, u64)>>| {
+            let mut batch = Batch::new();
+            if let Some(signed) = places {
+                let signed = signed.map(|(at, n)| (Position::from_u64(at), LogSequence(n)));
+                let reserved = Position::from_u64(10);
+                let places = Places { reserved, signed };
+                batch.put(places_key(reservation), places.to_bytes());
+            }
+            let mut index = MemoryIndex::new();
+            index.write(batch, Head::default()).unwrap();
+            let signature = [0; 64];
+            let body = Body::Signed(Signed {
+                reservation,
+                signature,
+            });
+            let entry = Entry {
+                time: 1,
+                clock_behind_seconds: 0,
+                body,
+            };
+            let (sequence, position) = (LogSequence(8), Position::from_u64(30));
+            expect(&index, &State::new(), sequence, position, &entry).is_ok()
+        };
+        assert!(known(Some(Some((30, 8)))));
+        assert!(known(Some(Some((20, 7)))), "this one is the second");
+        assert!(known(None), "of an account that nobody granted");
+        assert!(!known(Some(None)), "it was missed");
+        assert!(!known(Some(Some((40, 9)))), "a later one is not the first");
+    }
+}
