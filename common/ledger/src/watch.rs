@@ -46,3 +46,24 @@ impl<'a> Watched<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn whoever_watches_is_told_now_and_then_and_at_the_end() {
+        let told = RefCell::new(Vec::new());
+        let watch = |work, done, total| told.borrow_mut().push((work, done, total));
+        let total = 2 * RECORDS_BETWEEN + 5;
+        let mut watched = Watched::begin(&watch, Work::Indexing, total);
+        for _ in 0..total {
+            watched.advance();
+        }
+        let looks = [RECORDS_BETWEEN, 2 * RECORDS_BETWEEN, total];
+        let looks = looks.map(|done| (Work::Indexing, done, total));
+        assert_eq!(*told.borrow(), looks);
+    }
+}

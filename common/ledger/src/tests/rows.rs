@@ -1,6 +1,6 @@
 //! What `site audit log` and `hq audit log` print of each kind of record.
 
-use mintmark_protocol::identifier::{Fingerprint, Lineage, StationId};
+use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
 use super::fixture::*;
 use crate::entry::{
@@ -233,13 +233,15 @@ fn a_device_is_told_by_its_name_and_its_serial_from_the_request_to_its_end() {
     let existing = |reservation| Body::Existing {
         reservation: LogSequence(reservation),
     };
-    let scrap = Body::Device(DeviceOrder {
-        action: DeviceAction::Scrap,
-        product: sku("TH-200"),
-        device_id: "A1".parse().unwrap(),
-        reason: "it fell".to_owned(),
-        station: StationId::console(),
-    });
+    let scrap = |station: &str| {
+        Body::Device(DeviceOrder {
+            action: DeviceAction::Scrap,
+            product: sku("TH-200"),
+            device_id: "A1".parse().unwrap(),
+            reason: "it fell".to_owned(),
+            station: station.parse().unwrap(),
+        })
+    };
     let scrapped = |reservation| {
         Body::DeviceChanged(DeviceChanged {
             reservation: LogSequence(reservation),
@@ -258,12 +260,12 @@ fn a_device_is_told_by_its_name_and_its_serial_from_the_request_to_its_end() {
             signed,
             asks("console"),
             existing(3),
-            scrap.clone(),
+            scrap("console"),
             scrapped(3),
             // What was reserved before the first record here.
             asks("line-1"),
             existing(1),
-            scrap,
+            scrap("line-1"),
             scrapped(1),
         ]),
         [
@@ -273,7 +275,7 @@ fn a_device_is_told_by_its_name_and_its_serial_from_the_request_to_its_end() {
             format!("request existing TH-200 A1 {own} record 3"),
             format!("scrap accepted TH-200 A1 {own} it fell"),
             format!("request existing TH-200 A1 {known} line-1 record 1"),
-            format!("scrap accepted TH-200 A1 {known} it fell"),
+            format!("scrap accepted TH-200 A1 {known} line-1 it fell"),
         ]
     );
 }
