@@ -9,9 +9,12 @@ use mintmark_protocol::identifier::{Fingerprint, Lineage};
 
 use super::engine::{check, issue, open, records, vault};
 use super::fixture::*;
-use crate::entry::{Body, Burned, BurnedSlots, Entry, LogSequence, Restored, Verdict};
+use crate::decide::Input;
+use crate::entry::{Body, Burned, BurnedSlots, Entry, LogSequence, Restored, Trust, Verdict};
 use crate::error::Error;
+use crate::index::MemoryIndex;
 use crate::ledger::{Fact, Ledger, Tail};
+use crate::log::{Fault, FaultyLog, GROUP_RECORDS_MAX, MemoryLog};
 
 const ANOTHER: Lineage = Lineage::new([0x99; 16]);
 
@@ -360,4 +363,50 @@ fn records_that_are_not_those_of_this_log_change_nothing() {
         ledger.entries(LogSequence(0)).unwrap().count(),
         before.len()
     );
+}
+
+#[test]
+fn a_long_tail_comes_back_in_groups_that_part_no_input_from_its_decision() {
+    let over = |log: FaultyLog<MemoryLog>| {
+        let index = Box::new(MemoryIndex::new());
+        Ledger::over(Box::new(log), index, genesis(), NEW_YEAR).unwrap()
+    };
+    let mut whole = over(FaultyLog::new(MemoryLog::new()));
+    // The start, manifests, and an input where a group is full.
+    let half = GROUP_RECORDS_MAX / 2;
+    for version in 2..half as u64 {
+        let trust = Trust {
+            version,
+            fingerprint: Fingerprint::of(b"manifest"),
+            dispatch_epoch: 0,
+        };
+        whole.record(NEW_YEAR, Fact::Trust(trust)).unwrap();
+    }
+    let code = "CONTENT-UNKNOWN".to_owned();
+    for sequence in 1..3 {
+        let refused = dispatch(sequence, Verdict::Rejected { code: code.clone() });
+        let outcome = whole.submit(None, NEW_YEAR, Input::Dispatch(&refused));
+        let _ = outcome.unwrap();
+    }
+    whole.commit().unwrap();
+    let records = records(&whole).split_off(1);
+    assert!(matches!(
+        Entry::from_cbor(&records[half - 1]).unwrap().body,
+        Body::Dispatch(_)
+    ));
+    let tail = Tail {
+        first: 1,
+        records,
+        root: whole.state().root(),
+    };
+    // The second group of it does not arrive.
+    let mut log = FaultyLog::new(MemoryLog::new());
+    log.fail_append(2, Fault::Before);
+    let mut ledger = over(log);
+    assert!(ledger.adopt_tail(&tail).is_err());
+    assert_eq!(ledger.size(), 1 + half as u64 + 1);
+    let mut ledger = over(FaultyLog::new(MemoryLog::new()));
+    ledger.adopt_tail(&tail).unwrap();
+    assert_eq!(ledger.state().root(), tail.root);
+    assert_eq!(ledger.size(), tail.size());
 }
