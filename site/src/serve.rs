@@ -157,6 +157,7 @@ pub(crate) fn execute(
             setup: &setup,
             desk: &desk,
             wall: &wall,
+            engine: &engine,
             console,
         };
         service.run(arguments, listeners, (&credential, store), &stop)
@@ -291,6 +292,7 @@ struct Service<'a> {
     setup: &'a Setup,
     desk: &'a Arc<Desk>,
     wall: &'a Arc<Wall>,
+    engine: &'a Engine,
     console: &'a Console,
 }
 
@@ -374,7 +376,7 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// What is done beside answering, until somebody asks to stop: gives who.
+    /// What is done beside answering, until somebody asks to stop, or the vault ends by itself: says which.
     async fn work(
         &self,
         (floor, shown): (&Arc<Floor>, &Arc<Shown>),
@@ -391,9 +393,14 @@ impl Service<'_> {
         let mut alive = every(Notify::watchdog().unwrap_or(SAMPLE_TIME));
         loop {
             tokio::select! {
-                _ = look.tick() => if let Some(signal) = stop.asked() {
-                    return signal;
-                },
+                _ = look.tick() => {
+                    if let Some(signal) = stop.asked() {
+                        return signal;
+                    }
+                    if self.engine.is_over() {
+                        return "the vault has ended";
+                    }
+                }
                 _ = reload.tick() => {
                     let shown = Arc::clone(shown);
                     // Where the token does not answer, the next look waits, and nobody else.

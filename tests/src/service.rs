@@ -63,7 +63,7 @@ impl Service {
     pub fn start_halting(world: &World, call: &str, path: &Path) -> Self {
         Self::run(
             world,
-            strace::halting(&Self::command(world, "127.0.0.1:0"), call, path),
+            strace::halting(&Self::command(world, "127.0.0.1:0"), call, path, 600),
         )
     }
 

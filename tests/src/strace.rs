@@ -132,14 +132,33 @@ impl Stick<'_> {
     }
 }
 
-/// The same command, that stands still at its first call of one system call on this very path, until its tracer is gone.
-pub(crate) fn halting(inner: &Command, call: &str, path: &Path) -> Command {
+/// Runs a command of which each thread stands still for so many seconds at its first call of one system call on this very path.
+/// The tracer goes no sooner than that.
+pub fn standing_still(tool: &Tool, call: &str, path: &Path, seconds: u32) -> Run {
+    let inner = tool.command();
+    let mut output = halting(&inner, call, path, seconds).output().unwrap();
+    // strace remarks that a thread is gone which it still holds.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said.split_inclusive('\n');
+    let said = said.filter(|line| !line.starts_with("strace: dispatch_event: "));
+    output.stderr = said.collect::<String>().into_bytes();
+    let run = tool.ended(&output);
+    assert!(!run.stderr.contains("strace: "), "{run}");
+    run
+}
+
+/// The same command, of which each thread stands still for so many seconds at its first call of one system call on this very
+/// path, or until its tracer is gone.
+pub(crate) fn halting(inner: &Command, call: &str, path: &Path, seconds: u32) -> Command {
     let mut strace = Command::new("strace");
     strace
         .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"])
         .arg(path)
         .args(["-e", &format!("trace={call}")])
-        .args(["-e", &format!("inject={call}:delay_enter=600s:when=1")])
+        .args([
+            "-e",
+            &format!("inject={call}:delay_enter={seconds}s:when=1"),
+        ])
         .arg(inner.get_program())
         .args(inner.get_args());
     in_place_of(inner, &mut strace);

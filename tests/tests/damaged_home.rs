@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mintmark_tests::strace::standing_still;
 use mintmark_tests::strike::{Change, Changes, Fate};
-use mintmark_tests::{World, files};
+use mintmark_tests::{Run, World, files};
 
 const DEVICES: u32 = 3;
 
@@ -241,6 +242,25 @@ fn what_a_crash_tore_is_cut_off_and_kept_and_said() {
     assert!(fs::read(kept).unwrap() == torn);
     assert_eq!(world.issue("mass").ok().lines().len(), DEVICES as usize);
     world.site("audit verify").ok();
+}
+
+#[test]
+fn an_index_that_comes_to_a_standstill_is_not_waited_for_and_is_made_again() {
+    let world = ready();
+    world.requests("more", DEVICES..DEVICES + 2);
+    let database = world.path("berlin/index/sled/db");
+    let outcomes = |run: &Run, outcome: &str| {
+        let rows = run.lines();
+        assert_eq!(rows.len(), 2, "{run}");
+        assert!(rows.iter().all(|row| row["outcome"] == outcome), "{run}");
+    };
+    // It is written as the command ends, and nothing depends on it: the log has all of it.
+    let run = standing_still(&world.issue("more"), "sync_file_range", &database, 50);
+    outcomes(&run.exits(0), "issued");
+    let run = world.issue("more").ok();
+    outcomes(&run, "existing");
+    let again = "the index was made again from the log";
+    assert!(run.stderr.contains(again), "{run}");
 }
 
 #[test]

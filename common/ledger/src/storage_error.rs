@@ -165,6 +165,15 @@ pub enum StorageError {
         /// The folder of the index.
         path: PathBuf,
     },
+    /// The index's database does not get done what it was to write. Nothing is lost: once this process is gone, it is rebuilt
+    /// from the log.
+    #[error("the index in {} has not answered for {seconds} seconds", path.display())]
+    IndexSilent {
+        /// The folder of the index.
+        path: PathBuf,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+    },
     /// The index cannot be read. Nothing is lost: it is rebuilt from the log.
     #[error("the index{} cannot be used: {reason}",
         .path.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default())]
@@ -198,6 +207,7 @@ impl StorageError {
             Self::OutcomeUnknown { .. } => "OUTCOME-UNKNOWN",
             Self::IndexMissing { .. } => "INDEX-MISSING",
             Self::IndexLocked { .. } => "INDEX-LOCKED",
+            Self::IndexSilent { .. } => "INDEX-SILENT",
             Self::IndexBroken { .. } => "INDEX-BROKEN",
         }
     }
@@ -212,6 +222,7 @@ impl StorageError {
             | Self::LogExists { .. }
             | Self::IndexMissing { .. }
             | Self::IndexLocked { .. }
+            | Self::IndexSilent { .. }
             | Self::IndexBroken { .. } => StorageErrorClass::Environment,
             Self::LogCorrupt { .. }
             | Self::LogTruncated { .. }
@@ -256,6 +267,9 @@ impl StorageError {
             }
             Self::NoRecord { .. } | Self::IndexMissing { .. } | Self::IndexBroken { .. } => {
                 Some("Rebuild the index from the log.")
+            }
+            Self::IndexSilent { .. } => {
+                Some("End this process, check the disk, and start again: the index is made again.")
             }
             Self::HeadMoved { .. }
             | Self::LogReadOnly

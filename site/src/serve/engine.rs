@@ -8,6 +8,8 @@
 //! - The token is away, or the disk is full: no round is begun, what waits goes on waiting, and the vault is tried again and
 //!   again, with pauses that grow.
 //! - Nobody knows what the log holds: the vault is dropped and opened anew, which finds out.
+//! - The index's database has come to a standstill, which only another process gets out of: the engine ends, and with it the
+//!   service, for systemd to start it again.
 //! - What is stored contradicts what is known (exit code 4): nothing is tried again; the service stays, says so, and issues
 //!   nothing.
 
@@ -32,6 +34,9 @@ use crate::vault::Vault;
 
 /// How many wants make a round at most.
 const ROUND_MAX: usize = 512;
+
+/// The index of this process has come to a standstill.
+const INDEX_SILENT: &str = "INDEX-SILENT";
 
 /// How long nothing happens before a new board is put up.
 const TICK: Duration = Duration::from_secs(1);
@@ -177,8 +182,12 @@ impl Work {
             if self.posted.elapsed() >= TICK {
                 self.post(true);
             }
-            if self.broken.is_some() {
+            if let Some(failure) = &self.broken {
                 self.desk.turn_away(&self.unavailable());
+                // Only another process can go on.
+                if failure.code == INDEX_SILENT {
+                    break;
+                }
             }
         }
         self.desk.turn_away(&self.unavailable());
@@ -260,7 +269,8 @@ impl Work {
             drop(vault);
         }
         // A PIN that was refused once is never tried again: the token would lock itself.
-        if failure.exit == Exit::Integrity || failure.code.starts_with("PIN-") {
+        let given_up = failure.code.starts_with("PIN-") || failure.code == INDEX_SILENT;
+        if failure.exit == Exit::Integrity || given_up {
             tracing::error!(code = %failure.code, message = %failure.message, "the vault has stopped");
             self.vault = None;
             self.hindrance = None;

@@ -16,6 +16,9 @@ const FLUSH_WAIT: Duration = Duration::from_millis(100);
 /// How long at most.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long sled may take for what it writes. It takes milliseconds, or seconds where a disk is slow.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
@@ -46,10 +49,32 @@ pub(super) fn flush(db: &sled::Db) -> sled::Result<usize> {
     })
 }
 
+/// Runs what has sled write, and gives it up when there is no answer in time: where sled gives back the end of its file, threads
+/// of its own can come to wait for each other. Whoever runs it waits with them, until the process ends.
+pub(super) fn answered<T: Send + 'static>(
+    wait: Duration,
+    operation: impl FnOnce() -> sled::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let (over, waiting) = mpsc::channel();
+    let run = move || {
+        // Nobody hears it who has given up.
+        let _ = over.send(guarded(operation));
+    };
+    thread::Builder::new()
+        .name("index".to_owned())
+        .spawn(run)
+        .map_err(|error| Failure::Broken(format!("no thread can be made for it: {error}")))?;
+    waiting
+        .recv_timeout(wait)
+        .unwrap_or(Err(Failure::Silent { wait }))
+}
+
 /// What sled can do to us.
+#[derive(Clone)]
 pub(super) enum Failure {
     Locked,
     Full,
+    Silent { wait: Duration },
     Broken(String),
 }
 
@@ -59,6 +84,10 @@ impl Failure {
         match self {
             Self::Locked => StorageError::IndexLocked { path },
             Self::Full => StorageError::DiskFull { path, bytes: 0 },
+            Self::Silent { wait } => StorageError::IndexSilent {
+                path,
+                seconds: wait.as_secs(),
+            },
             Self::Broken(reason) => StorageError::IndexBroken {
                 path: Some(path),
                 reason,

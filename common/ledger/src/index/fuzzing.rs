@@ -1,7 +1,7 @@
 //! What the fuzz targets call of the index: the values of its database, apart from the database.
 
 use super::bucket::Bucket;
-use super::sled::{decode_head, encode_head};
+use super::layout::{decode_head, encode_head};
 
 /// Reads a bucket of entries and writes it again; none if it is none.
 pub fn bucket(bytes: &[u8]) -> Option<Vec<u8>> {

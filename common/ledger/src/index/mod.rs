@@ -23,6 +23,7 @@ mod caught;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gathered;
+mod layout;
 mod left;
 #[cfg(any(test, feature = "testing"))]
 mod memory;

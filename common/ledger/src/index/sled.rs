@@ -10,11 +10,6 @@
 //! FOLDER/sled/    the database
 //! ```
 //!
-//! | key in the database | value |
-//! |---|---|
-//! | 0 | the format; the head: size, link, end; how many entries there are |
-//! | 1, run (4 bytes, big-endian), bucket (2 bytes) | [entries](super::bucket) |
-//!
 //! sled's own cache holds some thousands of its nodes whatever it is told, and has something to remember of every node that
 //! it ever wrote, of which one holds 16 keys at most. So what it is given is [packed and in the order of time](super::runs):
 //! few keys, and hardly one that is touched again.
@@ -30,14 +25,15 @@ use std::thread;
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use super::caught::{Failure, flush, guarded};
+use super::caught::{ANSWER_WAIT, Failure, answered, flush, guarded};
+use super::layout::{BUCKET, HEAD_KEY, bucket_key, decode_head, encode_head, parse_bucket_key};
 use super::left::{CLOSED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
 use super::runs::{Place, Runs};
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
+use crate::log::Head;
 use crate::log::lock::Locked;
 use crate::log::regular::{is_regular, open_regular};
-use crate::log::{Head, Position};
 use crate::storage_error::io_error;
 
 /// The memory that sled may use for its cache, in bytes. What is read again soon is the last run; and sled keeps a node in
@@ -55,15 +51,6 @@ const NODE_KEYS_MIN: usize = 8;
 /// In what pieces sled writes its file, in bytes; it holds some of them.
 const SEGMENT_BYTES: usize = 64 << 10;
 
-/// Where the head is stored.
-const HEAD_KEY: &[u8] = &[0];
-
-/// What the key of a bucket begins with.
-const BUCKET: u8 = 1;
-
-/// The layout of the keys and values, stored with the head.
-const FORMAT: u8 = 2;
-
 /// How often opening is tried while threads of a database that this process closed still hold it.
 const LOCK_TRIES: u32 = 40;
 
@@ -80,7 +67,9 @@ pub struct SledIndex {
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
     /// What that was, as far as it is known.
-    why: OnceLock<String>,
+    why: OnceLock<Failure>,
+    /// How long the database may take for what it writes.
+    answer_wait: Duration,
     #[cfg(test)]
     buckets_read: std::sync::atomic::AtomicU64,
     lock: Locked,
@@ -204,6 +193,7 @@ impl SledIndex {
             runs: Box::default(),
             broken: AtomicBool::new(false),
             why: OnceLock::new(),
+            answer_wait: ANSWER_WAIT,
             #[cfg(test)]
             buckets_read: std::sync::atomic::AtomicU64::new(0),
             lock,
@@ -276,6 +266,19 @@ impl SledIndex {
         Ok(())
     }
 
+    /// Has the database write until nobody holds the other end.
+    #[cfg(test)]
+    pub(super) fn write_until(
+        &mut self,
+        released: std::sync::mpsc::Receiver<()>,
+    ) -> Result<(), StorageError> {
+        self.answer_wait = Duration::from_millis(20);
+        self.written(move |_| {
+            let _ = released.recv();
+            Ok(())
+        })
+    }
+
     /// How many keys the database has.
     #[cfg(test)]
     pub(super) fn database_keys(&self) -> usize {
@@ -341,24 +344,43 @@ impl SledIndex {
         &self,
         operation: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> Result<T, StorageError> {
+        self.trusted(|db| guarded(|| operation(db)))
+    }
+
+    /// Has the database write, which it may not get done.
+    fn written<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&sled::Db) -> sled::Result<T> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        self.trusted(|db| {
+            let db = db.clone();
+            answered(self.answer_wait, move || operation(&db))
+        })
+    }
+
+    fn trusted<T>(
+        &self,
+        operation: impl FnOnce(&sled::Db) -> Result<T, Failure>,
+    ) -> Result<T, StorageError> {
         let db = match &self.db {
             Some(db) if !self.broken.load(Ordering::Relaxed) => db,
             _ => return Err(self.failed_before()),
         };
-        guarded(|| operation(db)).map_err(|failure| {
+        operation(db).map_err(|failure| {
             self.broken.store(true, Ordering::Relaxed);
-            let error = failure.into_error(&self.folder);
-            if let StorageError::IndexBroken { reason, .. } = &error {
-                let _ = self.why.set(reason.clone());
+            if let Failure::Broken(_) | Failure::Silent { .. } = &failure {
+                let _ = self.why.set(failure.clone());
             }
-            error
+            failure.into_error(&self.folder)
         })
     }
 
     /// The failure after which it is not used any more.
     fn failed_before(&self) -> StorageError {
-        let why = self.why.get().cloned();
-        self.break_with(why.unwrap_or_else(|| "it failed before".to_owned()))
+        match self.why.get() {
+            Some(failure) => failure.clone().into_error(&self.folder),
+            None => self.break_with("it failed before".to_owned()),
+        }
     }
 
     fn break_with(&self, reason: String) -> StorageError {
@@ -442,14 +464,14 @@ impl IndexStore for SledIndex {
             pack(run, &bucket);
         }
         changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
-        self.sled(|db| db.apply_batch(changes))?;
+        self.written(|db| db.apply_batch(changes))?;
         self.let_go(&written)?;
         self.head = Some(head);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        self.sled(flush)?;
+        self.written(flush)?;
         // sled's own flush does not wait for the disk.
         sync_database(&self.folder).inspect_err(|_| self.broken.store(true, Ordering::Relaxed))
     }
@@ -536,45 +558,6 @@ fn take_lock(file: File, folder: &Path) -> Result<Locked, StorageError> {
         .ok_or_else(|| StorageError::IndexLocked {
             path: folder.to_owned(),
         })
-}
-
-fn bucket_key(run: u32, bucket: u16) -> [u8; 7] {
-    let [a, b, c, d] = run.to_be_bytes();
-    let [e, f] = bucket.to_be_bytes();
-    [BUCKET, a, b, c, d, e, f]
-}
-
-fn parse_bucket_key(key: &[u8]) -> Option<(u32, u16)> {
-    match *key {
-        [BUCKET, a, b, c, d, e, f] => {
-            Some((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f])))
-        }
-        _ => None,
-    }
-}
-
-/// The head, and how many entries there are.
-pub(super) fn encode_head(head: &Head, entries: u64) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
-    bytes.extend_from_slice(&head.size.to_be_bytes());
-    bytes.extend_from_slice(&head.link);
-    bytes.extend_from_slice(&head.end.to_u64().to_be_bytes());
-    bytes.extend_from_slice(&entries.to_be_bytes());
-    bytes
-}
-
-pub(super) fn decode_head(bytes: &[u8]) -> Option<(Head, u64)> {
-    let (format, bytes) = bytes.split_first()?;
-    let (size, bytes) = bytes.split_first_chunk()?;
-    let (link, bytes) = bytes.split_first_chunk()?;
-    let (end, bytes) = bytes.split_first_chunk()?;
-    let entries: &[u8; 8] = bytes.try_into().ok()?;
-    let head = Head {
-        size: u64::from_be_bytes(*size),
-        link: *link,
-        end: Position::from_u64(u64::from_be_bytes(*end)),
-    };
-    (*format == FORMAT).then_some((head, u64::from_be_bytes(*entries)))
 }
 
 /// Loses the first entry of this kind, and says so nowhere. The index is closed.
