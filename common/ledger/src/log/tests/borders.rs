@@ -76,6 +76,34 @@ fn the_record_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn a_group_that_is_damaged_before_others_is_never_taken_for_one_that_was_torn() {
+    let temporary = tempfile::tempdir().unwrap();
+    const GROUPS: usize = 6;
+    let (folder, heads) = sample(temporary.path(), GROUPS as u64, 1 << 20);
+    let (path, whole) = contents(&folder).pop_first().unwrap();
+    // No mark tells how long it was, and more than a bit is wrong: in a header, in a record.
+    for (group, begin) in heads[..GROUPS].iter().enumerate() {
+        for at in [2, HEADER_BYTES + 3] {
+            let at = usize::try_from(begin.end.to_u64()).unwrap() + at;
+            let mut bytes = whole.clone();
+            bytes[at..at + 8].fill(0xaa);
+            fs::write(&path, &bytes).unwrap();
+            forget(&folder);
+            if group + 1 < GROUPS {
+                assert_eq!(code(open(&folder, None)), "LOG-CORRUPT", "{group}");
+                let read = FileLog::open_read_only(&folder, None);
+                assert_eq!(code(read), "LOG-CORRUPT", "{group}");
+                assert_eq!(fs::read(&path).unwrap(), bytes, "nothing is cut off");
+            } else {
+                let (log, opened) = open(&folder, None).unwrap();
+                assert_eq!(log.head(), *begin, "nothing stands behind it");
+                assert_eq!(opened.torn_bytes, (whole.len() as u64) - begin.end.to_u64());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_mark_is_as_long_as_it_is_and_no_longer() {
     let temporary = tempfile::tempdir().unwrap();
     let (folder, heads) = sample(temporary.path(), 3, 1 << 20);
