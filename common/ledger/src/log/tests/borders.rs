@@ -104,6 +104,30 @@ fn a_group_that_is_damaged_before_others_is_never_taken_for_one_that_was_torn() 
 }
 
 #[test]
+fn what_has_no_place_among_the_files_of_a_log_is_said() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (folder, _) = sample(temporary.path(), 8, 400);
+    let why = || match open(&folder, None) {
+        Err(StorageError::LogCorrupt { reason, .. }) => reason,
+        other => panic!("{:?}", other.err()),
+    };
+    let stray = folder.join(format!("{:016x}.log", 7));
+    fs::write(&stray, b"stray").unwrap();
+    assert_eq!(why(), "two files hold the same part of the log");
+    fs::remove_file(stray).unwrap();
+    let (last, bytes) = contents(&folder).pop_last().unwrap();
+    fs::remove_file(&last).unwrap();
+    fs::create_dir(&last).unwrap();
+    assert_eq!(
+        why(),
+        "a link, a folder, a pipe or a device stands in the place of a file"
+    );
+    fs::remove_dir(&last).unwrap();
+    fs::write(&last, bytes).unwrap();
+    drop(open(&folder, None).unwrap());
+}
+
+#[test]
 fn a_mark_is_as_long_as_it_is_and_no_longer() {
     let temporary = tempfile::tempdir().unwrap();
     let (folder, heads) = sample(temporary.path(), 3, 1 << 20);
