@@ -13,7 +13,7 @@ use crate::log::Head;
 
 /// What the index may be behind the log while it is open, in records: some milliseconds of work when it is opened the next
 /// time, or when it is written, which holds up whoever waits for an answer then.
-const RECORDS_MAX: u64 = 4096;
+const RECORDS_MAX: u64 = 2048;
 
 /// How many answers of the store are remembered at most.
 const REMEMBERED_MAX: usize = 4096;

@@ -19,13 +19,13 @@ fn what_is_held_of_many_keys_is_little_and_what_is_new_costs_the_database_nothin
     }
     // A key by itself is ten times the memory of one among ten.
     let nodes = index.database_keys();
-    assert!(nodes <= 1 + 4 * 512, "{nodes}");
-    assert_eq!(index.memory_bytes(), 1 << 20);
+    assert!(nodes <= 1 + 7 * 256, "{nodes}");
+    assert_eq!(index.memory_bytes(), 2 << 20);
 
     // Of an index that is opened again nothing was read yet but all of it once.
     index.close().unwrap();
     let index = SledIndex::open(&folder).unwrap();
-    assert_eq!(index.memory_bytes(), 1 << 20);
+    assert_eq!(index.memory_bytes(), 2 << 20);
     let before = index.buckets_read();
     for n in count..2 * count {
         assert_eq!(index.get(&key(n)).unwrap(), None);
