@@ -395,6 +395,8 @@ fn it_is_said_beforehand_whether_an_auditors_key_would_be_made() {
         let folder = world.path("keys/auditor");
         let _ = fs::remove_dir(&folder);
         tried(&Value::Null);
+        make("no/where").arg("--dry-run").fails(3, "FILE-MISSING");
+        make("no/where").fails(3, "FILE-MISSING");
         tried(&Value::Null);
         assert!(!folder.exists());
         let made = make("made").ok().json();
