@@ -298,6 +298,14 @@ impl<'c> Vault<'c> {
         self.ledger.is_usable()
     }
 
+    /// Whether its index still answers.
+    ///
+    /// # Errors
+    /// INDEX-SILENT: only another process gets on.
+    pub(crate) fn expect_index_answers(&self) -> Result<()> {
+        Ok(self.ledger.expect_answers()?)
+    }
+
     /// What was only tried is forgotten, as if nobody had asked.
     ///
     /// # Errors

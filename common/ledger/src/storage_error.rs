@@ -269,7 +269,7 @@ impl StorageError {
                 Some("Rebuild the index from the log.")
             }
             Self::IndexSilent { .. } => {
-                Some("End this process, check the disk, and start again: the index is made again.")
+                Some("Check the disk, and start again: the index is made again from the log.")
             }
             Self::HeadMoved { .. }
             | Self::LogReadOnly

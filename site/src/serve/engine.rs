@@ -193,7 +193,11 @@ impl Work {
         self.desk.turn_away(&self.unavailable());
         self.post(true);
         match (self.vault.take(), self.broken.take()) {
-            (_, Some(broken)) => Err(broken.into()),
+            (vault, Some(broken)) => {
+                // Why it ends is said already.
+                let _ = vault.map(Vault::close);
+                Err(broken.into())
+            }
             (Some(vault), None) => vault.close(),
             (None, None) => Err(self.failure().into()),
         }
@@ -272,7 +276,8 @@ impl Work {
         let given_up = failure.code.starts_with("PIN-") || failure.code == INDEX_SILENT;
         if failure.exit == Exit::Integrity || given_up {
             tracing::error!(code = %failure.code, message = %failure.message, "the vault has stopped");
-            self.vault = None;
+            // One of which the index alone stands still is closed in order: its lease goes back.
+            self.vault.take_if(|_| failure.code != INDEX_SILENT);
             self.hindrance = None;
             self.broken = Some(failure);
         } else {
@@ -319,7 +324,8 @@ impl Work {
                         "a command failed, and the log has to be read again",
                     )),
                 };
-                if let Err(error) = newest.and(usable) {
+                let answers = vault.expect_index_answers();
+                if let Err(error) = answers.and(newest).and(usable) {
                     self.hinder(error);
                 }
             }

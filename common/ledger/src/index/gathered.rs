@@ -107,6 +107,10 @@ impl<S: IndexStore> IndexStore for GatheredIndex<S> {
     fn distrust(&self) {
         self.store.distrust();
     }
+
+    fn silence(&self) -> Option<StorageError> {
+        self.store.silence()
+    }
 }
 
 #[cfg(test)]

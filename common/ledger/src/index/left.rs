@@ -27,6 +27,12 @@ pub(super) fn mark(lock: &File, left: &str) -> io::Result<()> {
 /// and the number of records that it was written up to follow.
 pub(super) const CLOSED: &str = "closed ";
 
+/// What the lock file says when the index failed, or could not be closed.
+pub(super) const FAILED: &str = "broken";
+
+/// Why such an index is not believed.
+const HAD_FAILED: &str = "it had failed, or could not be closed";
+
 /// How an index was left, by what its lock file says of who had it open last.
 pub(super) enum Left {
     /// Everything in it is durable, as far as this many records.
@@ -52,6 +58,9 @@ pub(super) fn left(mut lock: &File, folder: &Path) -> Left {
             }
             _ => Left::Unknown(NOT_AS_CLOSED),
         };
+    }
+    if text == FAILED {
+        return Left::Unknown(HAD_FAILED);
     }
     if incarnation(folder).is_some_and(|incarnation| incarnation == text) {
         Left::Killed

@@ -89,6 +89,11 @@ pub trait IndexStore: Send {
     /// opened the next time.
     fn distrust(&self) {}
 
+    /// Says so where the index has come to a standstill, which only another process gets out of.
+    fn silence(&self) -> Option<StorageError> {
+        None
+    }
+
     /// The positions of the records about a device, in the order they were added.
     ///
     /// # Errors

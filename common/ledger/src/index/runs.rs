@@ -36,7 +36,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// What is written depends on it: it never changes within a [format](super::sled).
+    /// What is written depends on it: it never changes within a [format](super::layout).
     pub(super) fn of(key: &[u8]) -> Self {
         // FNV-1a, and the end of MurmurHash3 so that all bits depend on all; then every row is another step (Kirsch and
         // Mitzenmacher, "Less hashing, same performance").

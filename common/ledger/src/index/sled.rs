@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::bucket::Bucket;
 use super::caught::{ANSWER_WAIT, Failure, answered, flush, guarded};
 use super::layout::{BUCKET, HEAD_KEY, bucket_key, decode_head, encode_head, parse_bucket_key};
-use super::left::{CLOSED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
+use super::left::{CLOSED, FAILED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
 use super::runs::{Place, Runs};
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
@@ -333,7 +333,7 @@ impl SledIndex {
         let records = self.head.map_or(0, |head| head.size);
         let left = match (&result, database_bytes(&self.folder)) {
             (Ok(()), Some(bytes)) => format!("{CLOSED}{bytes} {records}"),
-            _ => "broken".to_owned(),
+            _ => FAILED.to_owned(),
         };
         mark(&self.lock, &left).map_err(io_error("write", &lock_path(&self.folder)))?;
         result
@@ -431,6 +431,12 @@ impl IndexStore for SledIndex {
 
     fn distrust(&self) {
         self.broken.store(true, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Option<StorageError> {
+        let silent = |failure: &&Failure| matches!(failure, Failure::Silent { .. });
+        let failure = self.why.get().filter(silent)?;
+        Some(failure.clone().into_error(&self.folder))
     }
 
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {

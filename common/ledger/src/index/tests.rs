@@ -379,17 +379,22 @@ fn a_database_that_does_not_answer_is_given_up_and_made_again() {
     let folder = sample(folder.path());
     let mut index = SledIndex::open(&folder).unwrap();
     let (release, released) = mpsc::channel();
+    assert!(index.silence().is_none());
     let errors = [
         index.write_until(released),
+        // It is not waited for again.
         index.write(put("key", "value"), head(2001)),
         index.get(b"key 00000007").map(drop),
-        // It is not waited for again.
-        index.close(),
     ];
     for error in errors {
         assert_eq!(code(error), "INDEX-SILENT");
     }
-    assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN");
+    let index = GatheredIndex::new(index);
+    assert_eq!(index.silence().unwrap().code(), "INDEX-SILENT");
+    drop(index);
+    let error = SledIndex::open(&folder).unwrap_err();
+    assert_eq!(error.code(), "INDEX-BROKEN");
+    assert!(error.to_string().contains("it had failed"), "{error}");
     drop(release);
     SledIndex::rebuild(&folder).unwrap().close().unwrap();
 }

@@ -107,8 +107,20 @@ impl Ledger {
         Ok(all)
     }
 
+    /// Whether the index still answers. Once it does not, only another process gets on.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] with [`StorageError::IndexSilent`](crate::StorageError::IndexSilent).
+    pub fn expect_answers(&self) -> Result<(), Error> {
+        match self.index.silence() {
+            Some(silent) => Err(silent.into()),
+            None => Ok(()),
+        }
+    }
+
     /// What an index does not know that missed a group cannot be told from what never was.
     fn expect_index(&self) -> Result<(), Error> {
+        self.expect_answers()?;
         if self.index_behind {
             return Err(broken(
                 "it missed the newest records, and could not be brought up to them",
