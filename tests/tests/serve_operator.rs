@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Service, World, stores};
+use mintmark_tests::{Service, World, judge, stores};
 use serde_json::json;
 
 /// What the control socket says to this user, who asks for something that it does not understand.
@@ -195,4 +195,57 @@ fn a_pin_that_was_typed_when_the_service_was_started_is_asked_for_by_no_command_
     // Ctrl-C.
     keyboard.write_all(&[3]).unwrap();
     assert_eq!(service.wait().unwrap().code(), Some(0));
+}
+
+/// Threads that are given the name `index`, which are those that have the index's database write, go no further while this file
+/// is there.
+const STANDSTILL: &str = "#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int pthread_setname_np(pthread_t thread, const char *name) {
+    int (*next)(pthread_t, const char *) = dlsym(RTLD_NEXT, \"pthread_setname_np\");
+    int result = next(thread, name);
+    const char *file = getenv(\"STANDSTILL\");
+    while (file && !strcmp(name, \"index\") && !access(file, F_OK))
+        usleep(10000);
+    return result;
+}
+";
+
+#[test]
+fn a_service_whose_index_stands_still_ends_and_the_next_one_goes_on_with_all_of_it() {
+    const DEVICES: u32 = 900;
+    let world = World::ready();
+    world.write("standstill.c", STANDSTILL);
+    let (source, library) = (world.path("standstill.c"), world.path("standstill.so"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    judge::succeed(compiler.arg(&library).arg(&source).arg("-ldl"));
+    let file = world.path("standstill");
+    let environment = [
+        ("LD_PRELOAD", library.to_str().unwrap()),
+        ("STANDSTILL", file.to_str().unwrap()),
+    ];
+    let mut service = Service::start_with(&world, "", &environment);
+    world.write("standstill", "");
+    // More than the index is behind by before it is written.
+    world.requests("many", 0..DEVICES);
+    let run = world.issue("many").run();
+    assert_ne!(run.exit, 0, "{run}");
+    assert_eq!(service.wait(), 3, "{}", service.log());
+    assert!(service.log().contains("INDEX-SILENT"), "{}", service.log());
+
+    fs::remove_file(&file).unwrap();
+    let run = world.issue("many").ok();
+    let again = "the index was made again from the log: it had failed";
+    assert!(run.stderr.contains(again), "{run}");
+    // It gave its lease back.
+    assert!(!run.stderr.contains("LEASE-BURNED"), "{run}");
+    assert_eq!(run.lines().len(), DEVICES as usize);
+    let account = &world.status("berlin")["accounts"][0];
+    assert_eq!(account["good"], json!(DEVICES), "{account}");
+    assert_eq!(account["unspent"], json!(1000 - DEVICES), "{account}");
 }
