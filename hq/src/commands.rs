@@ -266,16 +266,6 @@ pub(crate) fn expect_absent(output: &std::path::Path) -> Result<(), Failure> {
         .hint("choose another name, or move it away"))
 }
 
-/// Refuses a name in a folder that is not there, before anything is made for it.
-pub(crate) fn expect_folder(output: &std::path::Path) -> Result<(), Failure> {
-    let parent = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => std::path::Path::new("."),
-    };
-    mintmark_console::files::Folder::open(parent)?;
-    Ok(())
-}
-
 /// Says what was drafted, in the form that every draft has.
 fn say_draft(
     console: &Console,

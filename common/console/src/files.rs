@@ -84,6 +84,14 @@ pub fn read_limited(path: impl AsRef<Path>, bytes_max: u64) -> Result<Vec<u8>, E
     folder.read_limited(&name, bytes_max)
 }
 
+/// Refuses a path in a folder that is not there or cannot be opened, before anything is made that is to be written to it.
+///
+/// # Errors
+/// [`Kind::NameInvalid`] for a path without a name; else as the operating system refuses.
+pub fn expect_folder(path: impl AsRef<Path>) -> Result<(), Error> {
+    split(path.as_ref(), Operation::Write).map(drop)
+}
+
 /// The opened folder and the name in it that `path` means.
 fn split(path: &Path, operation: Operation) -> Result<(Folder, OsString), Error> {
     let name = path

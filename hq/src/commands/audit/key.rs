@@ -10,7 +10,7 @@ use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::json;
 
 use crate::audit_grant::AUDITOR;
-use crate::commands::{expect_absent, expect_folder, say};
+use crate::commands::{expect_absent, say};
 use crate::{failure, keyring};
 
 pub(super) fn run(
@@ -20,7 +20,7 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<Exit, Failure> {
     expect_absent(output)?;
-    expect_folder(output)?;
+    files::expect_folder(output)?;
     let uri = keys.parse().map_err(failure::keys)?;
     if dry_run {
         let present = present(&uri, console)?;
