@@ -247,6 +247,14 @@ impl World {
         judge::openssl(self.folder(), "pkey -in escrow.key -pubout -out escrow.pem");
     }
 
+    /// The founding of backups: a recovery key, whose words are in `$D/words`, and a folder for what is sealed.
+    pub fn make_recovery_key(&self) {
+        self.hq("backup key --output $D/recovery.pub --words $D/words")
+            .without("HQ_HOME")
+            .ok();
+        fs::create_dir_all(self.path("backups")).unwrap();
+    }
+
     /// The key ceremony: headquarters with a root apart, officers, the first trust manifest, which every officer pins.
     /// Gives the manifest's fingerprint.
     pub fn ceremony(&self, officers: &[&str], draft_options: &str) -> String {

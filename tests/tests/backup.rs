@@ -19,15 +19,6 @@ use mintmark_tests::world::POLICY;
 use mintmark_tests::{Run, Service, Terminal, Tool, World, files};
 use serde_json::Value;
 
-/// The founding of backups: a recovery key, whose words are in `$D/words`, and a folder for what is sealed.
-fn recovery_key(world: &World) {
-    world
-        .hq("backup key --output $D/recovery.pub --words $D/words")
-        .without("HQ_HOME")
-        .ok();
-    fs::create_dir_all(world.path("backups")).unwrap();
-}
-
 fn hq_backup(world: &World, name: &str) -> Tool {
     world.hq(&format!(
         "backup --recovery-key $D/recovery.pub --output $D/backups/{name}"
@@ -82,7 +73,7 @@ fn codes(report: &Value) -> Vec<&str> {
 #[test]
 fn headquarters_is_put_back_and_nothing_goes_out_before_officers_have_declared_it() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     world.carry_home("berlin").exits_done();
     world.carry_out("berlin").exits_done();
@@ -139,7 +130,7 @@ fn headquarters_is_put_back_and_nothing_goes_out_before_officers_have_declared_i
 #[test]
 fn a_manifest_that_was_forgotten_is_taken_back_and_declares_no_restore() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let said = hq_backup(&world, "hq").ok();
     // An epoch that officers opened for another reason, or for a restore before this one.
     let draft = "$D/officers/epoch.draft";
@@ -176,7 +167,7 @@ fn a_manifest_that_was_forgotten_is_taken_back_and_declares_no_restore() {
 #[test]
 fn a_vault_that_is_put_back_from_its_newest_backup_goes_on_at_once() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     let status = world.status("berlin");
     let said = site_backup(&world, "berlin").ok();
@@ -200,7 +191,7 @@ fn a_vault_that_is_put_back_from_its_newest_backup_goes_on_at_once() {
 #[test]
 fn a_vault_that_is_put_back_from_an_older_backup_is_stopped_by_its_anchor_and_declares_it() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     world.carry_home("berlin").exits_done();
     world.carry_out("berlin").exits_done();
@@ -236,7 +227,7 @@ fn a_vault_that_is_put_back_from_an_older_backup_is_stopped_by_its_anchor_and_de
 #[test]
 fn a_backup_beside_the_service_is_the_home_of_one_moment_and_nobody_waits_for_it() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "");
     for number in 1..=3 {
@@ -279,7 +270,7 @@ fn a_backup_beside_the_service_is_the_home_of_one_moment_and_nobody_waits_for_it
 #[test]
 fn a_home_is_held_no_longer_than_until_its_moment_is_taken() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "before", 1..=2);
     let then = world.status("berlin")["log_root"].clone();
     // A backup that asks for the PIN with which it signs: its moment is over, and nothing is sealed yet.
@@ -318,7 +309,7 @@ fn a_home_is_held_no_longer_than_until_its_moment_is_taken() {
 #[test]
 fn everything_that_a_home_has_is_in_its_backup_but_what_is_made_again_and_no_key() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     world.site("crl issue --output $D/crl.pem").ok();
     world.carry_home("berlin").exits_done();

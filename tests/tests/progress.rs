@@ -156,15 +156,6 @@ fn log_size(world: &World) -> u64 {
     world.status("berlin")["log_size"].as_u64().unwrap()
 }
 
-/// The founding of backups.
-fn recovery_key(world: &World) {
-    world
-        .hq("backup key --output $D/recovery.pub --words $D/words")
-        .without("HQ_HOME")
-        .ok();
-    fs::create_dir_all(world.path("backups")).unwrap();
-}
-
 /// Backups of the home of a tool, read, compared and put back.
 fn backups(tried: &mut Tried, world: &World, name: &str) {
     let tool = |line: &str| match name {
@@ -405,7 +396,7 @@ fn whoever_hands_on_or_makes_again_what_headquarters_has_sees_how_far_that_is() 
 #[test]
 fn whoever_makes_or_reads_a_backup_sees_how_far_that_is() {
     let world = busy();
-    recovery_key(&world);
+    world.make_recovery_key();
     for tool in ["hq", "site"] {
         let mut tried = Tried::none();
         backups(&mut tried, &world, tool);

@@ -8,11 +8,11 @@ use mintmark_tests::strike::{Change, Changes, Fate};
 use mintmark_tests::sweep::{Sample, Scene, failing, killed};
 use mintmark_tests::{Run, Tool, World, files};
 
-use super::{hq_backup, issue, names, options, recovery_key, site_backup};
+use super::{hq_backup, issue, names, options, site_backup};
 
 fn ready() -> World {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     fs::create_dir_all(world.path("fresh")).unwrap();
     world

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use mintmark_tests::{World, files};
 
-use super::{hq_backup, options, recovery_key, site_backup};
+use super::{hq_backup, options, site_backup};
 
 #[test]
 fn what_is_not_the_backup_of_this_home_makes_no_home() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let said = site_backup(&world, "berlin").ok();
     let hq_said = hq_backup(&world, "hq").ok();
     let put_back = options(&said, "berlin");
@@ -111,7 +111,7 @@ fn what_is_not_the_backup_of_this_home_makes_no_home() {
 #[test]
 fn a_backup_is_looked_at_without_the_words_and_read_whole_with_them() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let said = site_backup(&world, "berlin").ok().json();
     let looked = world
         .hq("backup inspect $D/backups/berlin")
@@ -137,7 +137,7 @@ fn a_backup_is_looked_at_without_the_words_and_read_whole_with_them() {
 #[test]
 fn nothing_is_sealed_over_a_file_or_to_what_is_no_key() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let planned = site_backup(&world, "berlin").arg("--dry-run").ok();
     assert_eq!(planned.json()["dry_run"], true);
     assert!(!world.path("backups/berlin").exists());

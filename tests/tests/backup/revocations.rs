@@ -4,7 +4,7 @@ use mintmark_pki::{Crl, Issuer};
 use mintmark_tests::world::OFFICERS;
 use mintmark_tests::{World, judge};
 
-use super::{hq_backup, lose, options, recovery_key, wipe_stick};
+use super::{hq_backup, lose, options, wipe_stick};
 
 /// Puts headquarters back from this backup; nothing that was on the stick is left.
 fn put_back(world: &World, options: &str) {
@@ -56,7 +56,7 @@ fn exported(world: &World, warnings: &[&str]) -> (u64, usize) {
 #[test]
 fn a_revocation_that_is_forgotten_is_spoken_of_and_no_number_of_a_crl_comes_twice() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let id = revocation(&world, "revoke");
     let said = hq_backup(&world, "hq").ok();
     let grant = format!("site grant {id}");
@@ -85,7 +85,7 @@ fn a_revocation_that_is_forgotten_is_spoken_of_and_no_number_of_a_crl_comes_twic
 #[test]
 fn what_a_vault_tells_of_a_forgotten_revocation_is_revoked_again_for_the_root() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let said = hq_backup(&world, "hq").ok();
     let id = revocation(&world, "revoke");
     world.hq(&format!("site grant {id}")).ok();
@@ -113,7 +113,7 @@ fn what_a_vault_tells_of_a_forgotten_revocation_is_revoked_again_for_the_root() 
 #[test]
 fn an_epoch_that_was_drafted_before_the_backup_declares_no_restore() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let draft = "$D/officers/before.draft";
     world.hq(&format!("trust epoch --output {draft}")).ok();
     world.approve(draft);

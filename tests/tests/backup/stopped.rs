@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mintmark_tests::{Service, Terminal, Tool, World, judge};
 
-use super::{hq_backup, issue, names, options, recovery_key, site_backup};
+use super::{hq_backup, issue, names, options, site_backup};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So much is never sealed before somebody stops it; on the disk such a file has not a single octet.
@@ -61,7 +61,7 @@ fn worked(pid: u32) -> u64 {
 #[test]
 fn a_backup_that_is_stopped_with_ctrl_c_leaves_nothing() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     for (tool, large) in [
         (hq_backup(&world, "one"), "hq/record/large"),
         (site_backup(&world, "one"), "berlin/outbox/large"),
@@ -90,7 +90,7 @@ fn a_backup_that_is_stopped_with_ctrl_c_leaves_nothing() {
 #[test]
 fn the_service_stops_sealing_once_whoever_asked_for_a_backup_has_gone() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     let service = Service::start(&world, "");
     let large = Large::new(world.path("berlin/outbox/large"), ENDLESS_BYTES);
     let child = start(&site_backup(&world, "one"));
@@ -113,7 +113,7 @@ fn the_service_stops_sealing_once_whoever_asked_for_a_backup_has_gone() {
 #[test]
 fn a_restore_that_is_stopped_leaves_nothing_and_what_a_kill_leaves_is_cleared() {
     let world = World::ready();
-    recovery_key(&world);
+    world.make_recovery_key();
     issue(&world, "two", 1..=2);
     fs::create_dir(world.path("fresh")).unwrap();
     let parts =

@@ -28,20 +28,6 @@ fn honest(vault: &Chronicle, product: &str, csr: &CertificationRequest) -> Reser
     }
 }
 
-/// Reserves as told, and signs it: what a changed program of a vault would do. The reservation.
-fn forge(
-    vault: &mut Chronicle,
-    product: &str,
-    csr: &CertificationRequest,
-    reserved: Reserved,
-) -> u64 {
-    vault.write(request(product, csr));
-    let (reservation, tbs) = (LogSequence(vault.state.size()), reserved.tbs.clone());
-    vault.write(Body::Reserved(reserved));
-    vault.sign(reservation, &tbs);
-    reservation.number()
-}
-
 /// Everything that an honest vault still does afterwards.
 fn goes_on(vault: &mut Chronicle) {
     vault.now += HOUR;
@@ -66,7 +52,7 @@ fn a_unit_of_a_revoked_entitlement_is_a_breach() {
     let csr = csr("B1", 101);
     let reserved = honest(&vault, "TH-300", &csr);
     assert_eq!(vault.revoke(of("plain")), Ok(()));
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
     let breach = &vault.divergences()[0];
@@ -100,7 +86,7 @@ fn a_device_certificate_after_the_vault_was_disabled_is_found() {
     let csr = csr("B1", 101);
     let reserved = honest(&vault, "TH-300", &csr);
     assert_eq!(vault.revoke(Target::Vault), Ok(()));
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
 }
@@ -111,7 +97,7 @@ fn a_device_certificate_under_a_revoked_device_ca_is_found() {
     let csr = csr("B1", 101);
     let reserved = honest(&vault, "TH-300", &csr);
     assert_eq!(vault.revoke(first_ca()), Ok(()));
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "POLICY-BREACH")]);
 }
@@ -168,7 +154,7 @@ fn a_secret_beyond_the_uses_of_its_key_is_found() {
     assert_eq!(honest_vault.entitle(&amended), Ok(()));
     over = honest(&honest_vault, "TH-200", &csr_of(3));
     assert_eq!(crate::serial::serial_of(&over.tbs), Some(serial));
-    let at = forge(&mut vault, "TH-200", &csr_of(3), over);
+    let at = vault.forge("TH-200", &csr_of(3), over);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "KEY-USES-EXCEEDED")]);
     let found = &vault.divergences()[0];
@@ -187,7 +173,7 @@ fn a_secret_that_the_terms_do_not_give_or_that_is_left_out_is_found() {
         let csr = csr("A1", 1);
         let mut reserved = honest(&vault, "TH-200", &csr);
         reserved.keys = keys;
-        let at = forge(&mut vault, "TH-200", &csr, reserved);
+        let at = vault.forge("TH-200", &csr, reserved);
         goes_on(&mut vault);
         assert_eq!(vault.findings(), [(at, "KEY-USE-MISMATCH")]);
     }
@@ -204,7 +190,7 @@ fn a_re_issue_under_a_device_ca_that_is_not_revoked_is_a_duplicate() {
     let reserved = honest(&revoked, "TH-300", &csr);
     assert_eq!((reserved.slot, reserved.issue), (0, 1));
     vault.rotate();
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "DEVICE-DUPLICATE")]);
     // It spent nothing: one unit, as before.
@@ -219,7 +205,7 @@ fn a_re_issue_to_a_device_that_never_had_a_certificate_is_a_slot_reuse() {
     let csr = csr("B1", 101);
     let mut reserved = honest(&vault, "TH-300", &csr);
     (reserved.slot, reserved.issue) = (0, 1);
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "SLOT-REUSE")]);
 }
@@ -230,7 +216,7 @@ fn a_re_issue_of_a_slot_that_was_never_spent_is_found() {
     let csr = csr("B1", 101);
     let mut reserved = honest(&vault, "TH-300", &csr);
     reserved.issue = 1;
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     assert_eq!(vault.findings(), [(at, "SLOT-MISMATCH")]);
 }
 
@@ -242,7 +228,7 @@ fn a_re_issue_of_the_same_device_twice_is_a_duplicate() {
     let csr = csr("B0", 100);
     let first = honest(&vault, "TH-300", &csr);
     vault.issue("TH-300", &csr);
-    let at = forge(&mut vault, "TH-300", &csr, first);
+    let at = vault.forge("TH-300", &csr, first);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "DEVICE-DUPLICATE")]);
 }
@@ -306,7 +292,7 @@ fn a_re_issue_that_was_due_and_says_something_else_is_called_by_what_differs() {
         let mut reserved = honest(&vault, "TH-300", &csr);
         assert_eq!((reserved.slot, reserved.issue), (0, 1));
         change(&mut reserved);
-        let at = forge(&mut vault, "TH-300", &csr, reserved);
+        let at = vault.forge("TH-300", &csr, reserved);
         goes_on(&mut vault);
         assert_eq!(vault.findings(), [(at, code)]);
     }
@@ -331,7 +317,7 @@ fn spent_up() -> (Chronicle, CertificationRequest, Reserved) {
 fn a_re_issue_in_the_place_of_a_refusal_is_a_slot_reuse() {
     let (mut vault, csr, mut reserved) = spent_up();
     (reserved.slot, reserved.issue) = (0, 1);
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "SLOT-REUSE")]);
     let found = vault.divergences().remove(0);
@@ -345,7 +331,7 @@ fn a_re_issue_in_the_place_of_a_refusal_is_a_slot_reuse() {
 fn a_unit_beyond_the_quota_is_an_over_issue_under_whatever_account_it_is_written() {
     let (mut vault, csr, mut reserved) = spent_up();
     reserved.account = tag(77);
-    let at = forge(&mut vault, "TH-300", &csr, reserved);
+    let at = vault.forge("TH-300", &csr, reserved);
     goes_on(&mut vault);
     assert_eq!(vault.findings(), [(at, "OVER-ISSUE")]);
 }

@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// The least policy, which raises no doubt, with some texts in place of others.
-#[track_caller]
-fn text(changes: &[(&str, &str)]) -> String {
-    let mut text = LEAST.replace(
-        "units = 100",
-        "units = 100\ndevice_id_pattern = \"TH200-[0-9]{8}\"",
-    );
-    text.push_str("extended_key_usage = [\"clientAuth\"]\n");
-    for (from, to) in changes {
-        assert!(text.contains(from), "the fixture lacks {from}");
-        text = text.replacen(from, to, 1);
-    }
-    text
-}
-
 /// What reviewers of it are told.
 #[track_caller]
 fn doubts(changes: &[(&str, &str)]) -> Vec<String> {

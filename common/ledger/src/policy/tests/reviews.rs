@@ -5,16 +5,7 @@ use super::*;
 /// The codes of the warnings of the least policy with some texts in place of others.
 #[track_caller]
 fn warnings(changes: &[(&str, &str)]) -> Vec<&'static str> {
-    let mut text = LEAST.replace(
-        "units = 100",
-        "units = 100\ndevice_id_pattern = \"TH200-[0-9]{8}\"",
-    );
-    text.push_str("extended_key_usage = [\"clientAuth\"]\n");
-    for (from, to) in changes {
-        assert!(text.contains(from), "the fixture lacks {from}");
-        text = text.replacen(from, to, 1);
-    }
-    Policy::parse(&text)
+    Policy::parse(&text(changes))
         .unwrap()
         .warnings(Q1.from)
         .iter()

@@ -1,21 +1,11 @@
 //! Frauds with what was taken back, made again or voided.
 
-use mintmark_pki::CertificationRequest;
 use mintmark_protocol::revocation::Target;
 
 use super::super::fixture::*;
 use super::{counts, device_order, reserved, rework, scrap, vault, void};
-use crate::entry::{Body, DeviceAction, DeviceChanged, LogSequence, Refused, Reserved};
+use crate::entry::{Body, DeviceAction, DeviceChanged, LogSequence, Refused};
 use crate::replay::Severity;
-
-/// Reserves as told, and signs it: what a changed program of a vault would do. The reservation.
-fn forge(vault: &mut Chronicle, csr: &CertificationRequest, reserved: Reserved) -> u64 {
-    vault.write(request("TH-200", csr));
-    let (reservation, tbs) = (LogSequence(vault.state.size()), reserved.tbs.clone());
-    vault.write(Body::Reserved(reserved));
-    vault.sign(reservation, &tbs);
-    reservation.number()
-}
 
 /// Everything that an honest vault still does afterwards.
 fn goes_on(vault: &mut Chronicle) {
@@ -46,7 +36,7 @@ fn the_unit_of_a_scrapped_device_that_is_spent_again_on_another_one_is_a_slot_re
         let csr = csr("A3", 3);
         let mut again = reserved(vault.decision("TH-200", &csr));
         (again.slot, again.issue) = (0, issue);
-        let at = forge(&mut vault, &csr, again);
+        let at = vault.forge("TH-200", &csr, again);
         finds(&mut vault, at, "SLOT-REUSE", "");
     }
 }
@@ -61,7 +51,7 @@ fn a_certificate_for_a_device_that_was_scrapped_is_a_breach() {
         let csr = csr("A0", key);
         let again = reserved(reworked.decision("TH-200", &csr));
         assert_eq!(scrap(&mut vault, "A0"), Ok(()));
-        let at = forge(&mut vault, &csr, again);
+        let at = vault.forge("TH-200", &csr, again);
         finds(&mut vault, at, "DEVICE-RETURNED", "DEVICE-SCRAPPED");
         // It is counted as what it is: scrapped, and on the CRL.
         assert_eq!(counts(&vault), [2, 2, 0, 0, 2]);
@@ -75,7 +65,7 @@ fn a_certificate_without_the_rework_that_it_needs_is_a_duplicate() {
     assert_eq!(rework(&mut reworked, "A0"), Ok(()));
     let csr = csr("A0", 10);
     let again = reserved(reworked.decision("TH-200", &csr));
-    let at = forge(&mut vault, &csr, again);
+    let at = vault.forge("TH-200", &csr, again);
     finds(&mut vault, at, "DEVICE-DUPLICATE", "DEVICE-KEY-CHANGED");
 }
 
@@ -108,7 +98,7 @@ fn a_rework_that_a_rule_forbids_is_a_breach_that_names_the_rule() {
     let csr = csr("A0", 10);
     let again = reserved(vault.decision("TH-200", &csr));
     assert_eq!(vault.revoke(Target::Vault), Ok(()));
-    let at = forge(&mut vault, &csr, again);
+    let at = vault.forge("TH-200", &csr, again);
     let found = vault.divergences();
     assert_eq!(
         (found[0].sequence.number(), found[0].code),
