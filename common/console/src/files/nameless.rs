@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// process may have open: a token's module that waits with select(2) cannot deal with descriptors above 1,023.
 const OPEN_MAX: u64 = 512;
 
+/// The bits of a file's mode that say who may do what with it.
+const PERMISSIONS: u32 = 0o7777;
+
 /// How many are open.
 static OPEN: AtomicU64 = AtomicU64::new(0);
 
@@ -74,8 +77,9 @@ impl Nameless {
             file: File::from(descriptor),
         };
         if !taken.as_made.load(Ordering::Relaxed) {
-            let made = Mode::from_raw_mode(fstat(&nameless.file)?.st_mode);
-            if made == permissions {
+            // The kind of the file is in the number too.
+            let made = fstat(&nameless.file)?.st_mode & PERMISSIONS;
+            if made == mode {
                 taken.as_made.store(true, Ordering::Relaxed);
             } else {
                 fchmod(&nameless.file, permissions)?;
@@ -114,4 +118,26 @@ fn open_max() -> u64 {
         let limit = getrlimit(Resource::Nofile).current;
         limit.map_or(OPEN_MAX, |limit| OPEN_MAX.min(limit / 2))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_set_again_only_where_the_file_was_not_made_with_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        for (mode, open_to_all) in [(0o600, false), (0o666, true)] {
+            let folder = Folder::open(temporary.path()).unwrap();
+            let nameless = Nameless::begin(&folder, mode).unwrap();
+            let Some(nameless) = nameless else {
+                return;
+            };
+            let made = fstat(nameless.file()).unwrap().st_mode & PERMISSIONS;
+            assert_eq!(made, mode);
+            // No mask takes from its owner what the first one gives; that of the second most do.
+            let as_made = folder.nameless().as_made.load(Ordering::Relaxed);
+            assert!(as_made || open_to_all);
+        }
+    }
 }
