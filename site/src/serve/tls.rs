@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use mintmark_console::files;
 use mintmark_keys::{KeyStore, Purpose, Signer};
-use mintmark_ledger::state::STATIONS_MAX;
 use mintmark_pki::{
     CERTIFICATE_FILE_BYTES_MAX, Certificate, Issuer, ServerName, Validity, assemble,
     station_server_tbs, to_pem,
 };
 use mintmark_protocol::encryption::random;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{
-    ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, version};
@@ -52,10 +52,7 @@ const SIGNING_THREADS: usize = 2;
 /// How long a handshake waits for the token.
 const SIGNING_TIME: Duration = Duration::from_secs(8);
 
-/// How many sessions may be resumed, without another signature of the token: one of each station.
-const SESSIONS_MAX: usize = STATIONS_MAX;
-
-/// How many sessions a connection leaves to be resumed. Each is some 1.5 KB here, resumed or not.
+/// How many sessions a connection leaves to be resumed, without another signature of the token.
 const SESSIONS_PER_CONNECTION: usize = 1;
 
 /// Whether the key stays as it is.
@@ -362,7 +359,9 @@ pub(crate) fn config(
         .with_client_cert_verifier(stations)
         .with_cert_resolver(shown);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    // What is to be resumed the station keeps, sealed: here it would be a kilobyte and a half for each.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Ticketer::new().map_err(|error| broken(error.to_string()))?;
     config.send_tls13_tickets = SESSIONS_PER_CONNECTION;
     Ok(Arc::new(config))
 }
