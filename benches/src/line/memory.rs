@@ -42,13 +42,14 @@ pub(crate) fn measure(most: u32) -> Memory {
     let scene = Scene::new();
     scene.vault("berlin");
     let mut floor = Floor::open(&scene);
-    floor.closed(CLIENTS, FEW);
-    let mut after = vec![sample(&floor)];
-    while floor.devices < most {
-        let count = PART.min(most - floor.devices);
+    let mut after = Vec::new();
+    let mut count = FEW;
+    while count > 0 {
         let rate = floor.closed(CLIENTS, count).rate();
-        after.push(sample(&floor));
-        eprintln!("mintmark-benches: memory {:?}, {rate:.0}/s", after.last());
+        let sample = sample(&floor);
+        eprintln!("mintmark-benches: memory {sample:?}, {rate:.0}/s");
+        after.push(sample);
+        count = PART.min(most.saturating_sub(floor.devices));
     }
     floor.close(&scene);
     let ratio = |of: fn(&Sample) -> u64| {
