@@ -40,10 +40,13 @@ use crate::storage_error::io_error;
 /// each of 256 parts of its cache at least, and forgets nothing in a part before it was asked for 64 nodes of it.
 const CACHE_BYTES: u64 = 256 << 10;
 
-/// How often the nodes that were written are asked for afterwards. sled has its nodes in 256 parts, and finds out what a part
-/// may forget once it was asked for 64 of them: what was written would stay in memory until then, and it is hardly ever
-/// needed again.
-const ASKED_AFTER_WRITING: usize = 16;
+/// How often a node that was written, or from which something was read, is asked for afterwards. sled has its nodes in 256 parts,
+/// and finds out what a part may forget once it was asked for 64 of them: what was touched would stay in memory until then, and
+/// it is hardly ever needed again.
+const ASKED_AFTERWARDS: usize = 16;
+
+/// The same of a node that a filter named by mistake, which is seldom, and which nobody needs.
+const ASKED_IN_VAIN: usize = 64;
 
 /// How many keys a node of sled has that is one of several.
 const NODE_KEYS_MIN: usize = 8;
@@ -256,10 +259,10 @@ impl SledIndex {
         }
     }
 
-    /// Has sled forget the nodes of these buckets, all but a few: see [`ASKED_AFTER_WRITING`].
-    fn let_go(&self, written: &[[u8; 7]]) -> Result<(), StorageError> {
-        for _ in 0..ASKED_AFTER_WRITING {
-            for key in written.iter().step_by(NODE_KEYS_MIN) {
+    /// Has sled forget the nodes of these buckets, all but a few, by asking for them so often: see [`ASKED_AFTERWARDS`].
+    fn let_go(&self, touched: &[[u8; 7]], times: usize) -> Result<(), StorageError> {
+        for _ in 0..times {
+            for key in touched.iter().step_by(NODE_KEYS_MIN) {
                 self.sled(|db| db.get(key))?;
             }
         }
@@ -409,7 +412,10 @@ impl IndexStore for SledIndex {
         self.sled(|_| Ok(()))?;
         let place = Place::of(key);
         for run in self.runs.having(place) {
-            if let Some(value) = self.bucket(run, place.bucket)?.0.remove(key) {
+            let found = self.bucket(run, place.bucket)?.0.remove(key);
+            let times = found.as_ref().map_or(ASKED_IN_VAIN, |_| ASKED_AFTERWARDS);
+            self.let_go(&[bucket_key(run, place.bucket)], times)?;
+            if let Some(value) = found {
                 return Ok(value);
             }
         }
@@ -447,31 +453,22 @@ impl IndexStore for SledIndex {
             entries.push((place, key, change));
         }
         let (mut changes, mut written) = (sled::Batch::default(), Vec::new());
+        let run = self.runs.open();
         // One bucket is unpacked at a time.
         for (at, entries) in by_bucket {
-            let mut run = self.runs.open();
             let mut bucket = self.bucket(run, at)?;
-            let mut pack = |run, bucket: &Bucket| {
-                let key = bucket_key(run, at);
-                changes.insert(&key, bucket.to_bytes());
-                written.push(key);
-            };
             for (place, key, change) in entries {
-                let open = self.runs.open();
-                if open != run {
-                    pack(run, &bucket);
-                    run = open;
-                    bucket = self.bucket(run, at)?;
-                }
                 if bucket.0.insert(key, change).is_none() {
                     self.runs.add(run, &place);
                 }
             }
-            pack(run, &bucket);
+            let key = bucket_key(run, at);
+            changes.insert(&key, bucket.to_bytes());
+            written.push(key);
         }
         changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
         self.written(|db| db.apply_batch(changes))?;
-        self.let_go(&written)?;
+        self.let_go(&written, ASKED_AFTERWARDS)?;
         self.head = Some(head);
         Ok(())
     }
