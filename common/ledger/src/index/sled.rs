@@ -28,7 +28,7 @@ use super::bucket::Bucket;
 use super::caught::{ANSWER_WAIT, Failure, answered, flush, guarded};
 use super::layout::{BUCKET, HEAD_KEY, bucket_key, decode_head, encode_head, parse_bucket_key};
 use super::left::{CLOSED, FAILED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
-use super::runs::{Place, Runs};
+use super::runs::Runs;
 use super::{Batch, Entries, IndexStore};
 use crate::StorageError;
 use crate::log::Head;
@@ -220,8 +220,8 @@ impl SledIndex {
     fn survey(&mut self) -> Result<(), StorageError> {
         let mut runs = Box::<Runs>::default();
         self.each_bucket(|run, bucket, entries| {
-            let places = entries.keys().map(|key| Place::of(key));
-            for place in places {
+            for key in entries.keys() {
+                let place = runs.place(key);
                 if place.bucket != bucket || !runs.may_have(run) {
                     return false;
                 }
@@ -410,7 +410,7 @@ impl IndexStore for SledIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         // One that was contradicted is not asked, even where it has nothing to say.
         self.sled(|_| Ok(()))?;
-        let place = Place::of(key);
+        let place = self.runs.place(key);
         for run in self.runs.having(place) {
             let found = self.bucket(run, place.bucket)?.0.remove(key);
             let times = found.as_ref().map_or(ASKED_IN_VAIN, |_| ASKED_AFTERWARDS);
@@ -448,7 +448,7 @@ impl IndexStore for SledIndex {
     fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
         let mut by_bucket: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for (key, change) in batch.changes {
-            let place = Place::of(&key);
+            let place = self.runs.place(&key);
             let entries = by_bucket.entry(place.bucket).or_default();
             entries.push((place, key, change));
         }

@@ -20,7 +20,7 @@ use crate::storage_error::StorageError;
 use crate::watch::{NOBODY, Watch, Watched, Work};
 
 /// Records that are indexed in one batch while the index is brought up to the log.
-const CATCH_UP_RECORDS: u64 = 4096;
+const CATCH_UP_RECORDS: u64 = 2048;
 
 /// In how many places the index is tried when it is opened.
 const TRIED_PLACES: u8 = 32;
