@@ -20,7 +20,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, version};
@@ -243,6 +243,9 @@ pub(crate) struct Shown {
     store: Arc<dyn KeyStore>,
     workers: Workers,
     now: RwLock<(Arc<CertifiedKey>, Look)>,
+    /// What seals the sessions that stations keep: with another certificate it is another one, so that nobody resumes a session
+    /// that an earlier key began.
+    tickets: RwLock<Arc<dyn ProducesTickets>>,
     /// From when the certificate is to be renewed, Unix seconds.
     renewal: AtomicU64,
 }
@@ -266,6 +269,7 @@ impl Shown {
             store,
             workers,
             now: RwLock::new((Arc::new(certified), seen)),
+            tickets: RwLock::new(tickets()?),
             renewal: AtomicU64::new(credential.renewal),
         }))
     }
@@ -310,6 +314,8 @@ impl Shown {
         };
         let chain = vec![CertificateDer::from(certificate.der().to_vec())];
         let certified = CertifiedKey::new(chain, Arc::new(key));
+        let tickets = tickets()?;
+        *self.tickets.write().unwrap_or_else(PoisonError::into_inner) = tickets;
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         *now = (Arc::new(certified), seen);
         self.renewal.store(renewal(&certificate), Ordering::Relaxed);
@@ -324,6 +330,42 @@ impl ResolvesServerCert for Shown {
     }
 }
 
+impl Shown {
+    fn tickets(&self) -> Arc<dyn ProducesTickets> {
+        let tickets = self.tickets.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&tickets)
+    }
+}
+
+impl ProducesTickets for Shown {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.tickets().lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.tickets().encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.tickets().decrypt(cipher)
+    }
+}
+
+/// Keys of their own, which are in memory alone and good for half a day.
+fn tickets() -> Result<Arc<dyn ProducesTickets>> {
+    Ticketer::new().map_err(|error| broken(&error))
+}
+
+fn broken(why: &dyn std::fmt::Display) -> Error {
+    Error::environment("SERVE-TLS", "TLS cannot be set up")
+        .cause(why.to_string())
+        .hint("report it")
+}
+
 /// How TLS is spoken: 1.3, and 1.2 where that is allowed. A client may show a certificate of the station CA; what it may do
 /// without one is up to what it asks for.
 ///
@@ -334,34 +376,29 @@ pub(crate) fn config(
     station_ca: &[u8],
     tls12: bool,
 ) -> Result<Arc<ServerConfig>> {
-    let broken = |why: String| {
-        Error::environment("SERVE-TLS", "TLS cannot be set up")
-            .cause(why)
-            .hint("report it")
-    };
     let provider = Arc::new(provider());
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from(station_ca.to_vec()))
-        .map_err(|error| broken(error.to_string()))?;
+        .map_err(|error| broken(&error))?;
     let stations =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .allow_unauthenticated()
             .build()
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| broken(&error))?;
     let versions: &[&rustls::SupportedProtocolVersion] = match tls12 {
         true => &[&version::TLS13, &version::TLS12],
         false => &[&version::TLS13],
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
-        .map_err(|error| broken(error.to_string()))?
+        .map_err(|error| broken(&error))?
         .with_client_cert_verifier(stations)
-        .with_cert_resolver(shown);
+        .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // What is to be resumed the station keeps, sealed: here it would be a kilobyte and a half for each.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Ticketer::new().map_err(|error| broken(error.to_string()))?;
+    config.ticketer = shown;
     config.send_tls13_tickets = SESSIONS_PER_CONNECTION;
     Ok(Arc::new(config))
 }

@@ -94,7 +94,7 @@ fn the_services_key_is_in_the_token_and_so_is_every_other() {
 }
 
 #[test]
-fn a_connection_leaves_one_session_and_the_next_one_resumes_it() {
+fn a_connection_leaves_one_session_and_the_next_one_resumes_it_until_the_key_is_another() {
     let world = World::ready();
     let_in(&world, "line-1", "");
     let service = Service::start(&world, "");
@@ -122,5 +122,16 @@ fn a_connection_leaves_one_session_and_the_next_one_resumes_it() {
     let second = shown(["-sess_in", "session"]);
     assert!(second.contains("Reused, TLSv1.3"), "{second}");
     assert!(second.contains("HTTP/1.1 200"), "{second}");
+    world.site("station rotate-tls").ok();
+    let mut third = shown(["-sess_in", "session"]);
+    for _ in 0..200 {
+        if !third.contains("Reused, TLSv1.3") {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+        third = shown(["-sess_in", "session"]);
+    }
+    assert!(third.contains("New, TLSv1.3"), "{third}");
+    assert!(third.contains("HTTP/1.1 200"), "{third}");
     assert_eq!(service.stop(), 0);
 }
