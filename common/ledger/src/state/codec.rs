@@ -2,9 +2,9 @@
 //! a vault checks them against the log, HQ keeps them beside what it verified.
 //!
 //! ```cddl
-//! state = { 0: 1, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint,
+//! state = { 0: 2, 1: uint, 2: bstr, 3: unix-time, 4: entry / null, 5: bstr / null, 6: uint, 7: uint,
 //!           8: [uint, bstr, uint] / null, 9: enrolment / null, 10: dispatches, 11: bundles, 12: [* entitlement],
-//!           13: [* account], 14: [* reservation], 15: uint, 16: [* run], 17: uint, 18: uint, 19: uint / null,
+//!           13: [* account], 14: [* reservation], 15: uint, 16: [* units], 17: uint, 18: uint, 19: uint / null,
 //!           20: entry / [sku, identifier] / null, 21: orders, 22: orders, 23: orders, 24: revoked / null, 25: [uint, digest] / null,
 //!           26: [* received], 27: [* uses], 28: [* { 1: label, 2: sku }],
 //!           29: [* [tag: uint, slot: uint, issue: uint, why: 0..2, reservation: uint, at: uint, unix-time]],
@@ -31,7 +31,7 @@
 //! ; version, fingerprint, terms, accepted at; every version accepted
 //! account = { 1: uint, 2: identifier, 3: sku, 4: [11 uint], 5: [* [day: uint, units: uint]] }
 //! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr, 8: [* label], 9: bool }
-//! run = [first: uint, stride: uint, count: uint, unix-time]
+//! units = [first: uint, unix-time, bits: bstr]    ; of each record from the first, 64 a number, the lowest bit first: whether HQ is to learn of a unit by it
 //! received = { 1: label, 2: bstr .size 32, 3: tstr, 4: tstr / null, 5: uint }  ; label, check value, how, code, record
 //! uses = { 1: identifier, 2: label, 3: uint }
 //! ```
@@ -63,7 +63,7 @@ use crate::merkle::Frontier;
 pub(crate) const STATE_BYTES_MAX: usize = 1 << 30;
 const COUNT_MAX: usize = 1 << 24;
 const WHAT: &str = "ledger snapshot";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Why bytes are no state.
 #[derive(Debug, thiserror::Error)]
@@ -358,7 +358,7 @@ fn read(bytes: &[u8]) -> Result<State, Error> {
     }
     state.units = fields.uint(15)?;
     let unreported = Unreported::from_value(fields.array(16, COUNT_MAX)?);
-    state.unreported = unreported.ok_or_else(|| fields.wrong(16, "not runs of units"))?;
+    state.unreported = unreported.ok_or_else(|| fields.wrong(16, "not units by their records"))?;
     state.answers_logged = fields.uint(17)?;
     state.units_since_bundle = fields.uint(18)?;
     if let Some(noteworthy) = fields.nullable(19)? {
