@@ -14,7 +14,7 @@ pub(super) const HEAD_KEY: &[u8] = &[0];
 pub(super) const BUCKET: u8 = 1;
 
 /// The layout of the keys and values, stored with the head.
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 
 /// The key of a bucket.
 pub(super) fn bucket_key(run: u32, bucket: u16) -> [u8; 7] {

@@ -20,6 +20,7 @@
 
 mod bucket;
 mod caught;
+mod forgotten;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gathered;

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::caught::{ANSWER_WAIT, Failure, answered, flush, guarded};
+use super::forgotten::{Forgotten, WRITTEN};
 use super::layout::{BUCKET, HEAD_KEY, bucket_key, decode_head, encode_head, parse_bucket_key};
 use super::left::{CLOSED, FAILED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
 use super::runs::Runs;
@@ -36,20 +37,9 @@ use crate::log::lock::Locked;
 use crate::log::regular::{is_regular, open_regular};
 use crate::storage_error::io_error;
 
-/// The memory that sled may use for its cache, in bytes. What is read again soon is the last run; and sled keeps a node in
-/// each of 256 parts of its cache at least, and forgets nothing in a part before it was asked for 64 nodes of it.
+/// The memory that sled may use for its cache, in bytes: for each of its 256 parts, less than one node of buckets takes. [What sled
+/// forgets](super::forgotten) depends on that.
 const CACHE_BYTES: u64 = 256 << 10;
-
-/// How often a node that was written, or from which something was read, is asked for afterwards. sled has its nodes in 256 parts,
-/// and finds out what a part may forget once it was asked for 64 of them: what was touched would stay in memory until then, and
-/// it is hardly ever needed again.
-const ASKED_AFTERWARDS: usize = 16;
-
-/// The same of a node that a filter named by mistake, which is seldom, and which nobody needs.
-const ASKED_IN_VAIN: usize = 64;
-
-/// How many keys a node of sled has that is one of several.
-const NODE_KEYS_MIN: usize = 8;
 
 /// In what pieces sled writes its file, in bytes; it holds some of them.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -67,6 +57,7 @@ pub struct SledIndex {
     db: Option<sled::Db>,
     head: Option<Head>,
     runs: Box<Runs>,
+    forgotten: Box<Forgotten>,
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
     /// What that was, as far as it is known.
@@ -194,6 +185,7 @@ impl SledIndex {
             db: Some(db),
             head: None,
             runs: Box::default(),
+            forgotten: Box::new(Forgotten::nothing()),
             broken: AtomicBool::new(false),
             why: OnceLock::new(),
             answer_wait: ANSWER_WAIT,
@@ -201,6 +193,7 @@ impl SledIndex {
             buckets_read: std::sync::atomic::AtomicU64::new(0),
             lock,
         };
+        index.forgotten = Box::new(index.written(Forgotten::open)?);
         let mut entries = 0;
         if let Some(value) = index.sled(|db| db.get(HEAD_KEY))? {
             let Some((head, known)) = decode_head(&value) else {
@@ -259,16 +252,6 @@ impl SledIndex {
         }
     }
 
-    /// Has sled forget the nodes of these buckets, all but a few, by asking for them so often: see [`ASKED_AFTERWARDS`].
-    fn let_go(&self, touched: &[[u8; 7]], times: usize) -> Result<(), StorageError> {
-        for _ in 0..times {
-            for key in touched.iter().step_by(NODE_KEYS_MIN) {
-                self.sled(|db| db.get(key))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Has the database write until nobody holds the other end.
     #[cfg(test)]
     pub(super) fn write_until(
@@ -325,8 +308,10 @@ impl SledIndex {
         };
         let flushed = sound.and_then(|()| self.flush());
         let db = self.db.take();
+        let trees = std::mem::replace(&mut *self.forgotten, Forgotten::nothing());
         // sled writes once more when it is dropped, hence the sync behind it.
         let dropped = guarded(|| {
+            drop(trees);
             drop(db);
             Ok(())
         });
@@ -413,8 +398,7 @@ impl IndexStore for SledIndex {
         let place = self.runs.place(key);
         for run in self.runs.having(place) {
             let found = self.bucket(run, place.bucket)?.0.remove(key);
-            let times = found.as_ref().map_or(ASKED_IN_VAIN, |_| ASKED_AFTERWARDS);
-            self.let_go(&[bucket_key(run, place.bucket)], times)?;
+            self.sled(|_| self.forgotten.touch(1))?;
             if let Some(value) = found {
                 return Ok(value);
             }
@@ -452,7 +436,7 @@ impl IndexStore for SledIndex {
             let entries = by_bucket.entry(place.bucket).or_default();
             entries.push((place, key, change));
         }
-        let (mut changes, mut written) = (sled::Batch::default(), Vec::new());
+        let mut changes = sled::Batch::default();
         let run = self.runs.open();
         // One bucket is unpacked at a time.
         for (at, entries) in by_bucket {
@@ -462,13 +446,11 @@ impl IndexStore for SledIndex {
                     self.runs.add(run, &place);
                 }
             }
-            let key = bucket_key(run, at);
-            changes.insert(&key, bucket.to_bytes());
-            written.push(key);
+            changes.insert(&bucket_key(run, at), bucket.to_bytes());
         }
         changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
         self.written(|db| db.apply_batch(changes))?;
-        self.let_go(&written, ASKED_AFTERWARDS)?;
+        self.sled(|_| self.forgotten.touch(WRITTEN))?;
         self.head = Some(head);
         Ok(())
     }

@@ -19,7 +19,7 @@ fn what_is_held_of_many_keys_is_little_and_what_is_new_costs_the_database_nothin
     }
     // A key by itself is ten times the memory of one among ten.
     let nodes = index.database_keys();
-    assert!(nodes <= 1 + 10 * 128, "{nodes}");
+    assert!(nodes <= 1 + 10 * 64, "{nodes}");
     assert_eq!(index.memory_bytes(), 2 << 20);
 
     // Of an index that is opened again nothing was read yet but all of it once.
@@ -49,8 +49,8 @@ fn what_is_written_at_once_is_one_run_and_few_entries_are_added_to_the_last() {
         }
         written += count;
         index.write(batch, head(written)).unwrap();
-        // A run of so many has all 128 buckets, and one key is the head's.
-        (index.database_keys() - 1) / 128
+        // A run of so many has all 64 buckets, and one key is the head's.
+        (index.database_keys() - 1) / 64
     };
     assert_eq!(write(&mut index, 1023), 1);
     assert_eq!(write(&mut index, 3000), 1);
@@ -156,4 +156,38 @@ fn an_index_of_which_a_part_is_lost_is_broken() {
         fs::write(folder.join("lock"), format!("closed {bytes} {records}")).unwrap();
         assert_eq!(code(SledIndex::open(&folder)), "INDEX-BROKEN");
     }
+}
+
+/// How often this thread had something read.
+fn reads() -> u64 {
+    let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = counts.lines().find_map(|line| line.strip_prefix("syscr: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_was_read_is_forgotten_when_enough_else_was() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut index = SledIndex::rebuild(&temporary.path().join("index")).unwrap();
+    let key = |n: u64| format!("k{n:08}").into_bytes();
+    for from in (0..20_000).step_by(1000) {
+        let mut batch = Batch::new();
+        for n in from..from + 1000 {
+            batch.put(key(n), vec![b'x'; 20]);
+        }
+        index.write(batch, head(from + 1000)).unwrap();
+    }
+    let read = |n: u64| {
+        let before = reads();
+        index.get(&key(n)).unwrap().unwrap();
+        // Asking how many they are reads, too.
+        reads() - before
+    };
+    read(0);
+    let known = read(0);
+    for _ in 0..255 {
+        index.get(&key(10_000)).unwrap().unwrap();
+    }
+    assert!(read(0) > known);
+    assert_eq!(read(0), known);
 }
