@@ -279,6 +279,14 @@ impl StorageError {
     }
 }
 
+/// Whether there was no room: on the disk, or of what whoever writes may take of it.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
 /// Makes a [`StorageError::Io`] of what the operating system said.
 pub(crate) fn io_error(
     action: &'static str,

@@ -1,6 +1,6 @@
 //! The state machine of each vault, as it stood after the newest bundle.
 
-use mintmark_console::Failure;
+use mintmark_console::{Exit, Failure};
 use mintmark_ledger::decide::DeviceRecord;
 use mintmark_ledger::entry::LogSequence;
 use mintmark_ledger::replay::Replay;
@@ -24,7 +24,9 @@ pub(crate) fn load(sql: &Connection, vault: &VaultName) -> Result<Replay, Failur
     match snapshot {
         None => Ok(Replay::new()),
         Some(bytes) => Replay::from_snapshot(&bytes).map_err(|error| {
-            failure::home_corrupt(format!("registry, replay of {vault}: {error}"))
+            let message =
+                format!("the registry's replay of {vault} cannot be gone on with: {error}");
+            Failure::new(Exit::Integrity, "REGISTRY-CORRUPT", message).hint(failure::RECOVER)
         }),
     }
 }

@@ -1,7 +1,6 @@
 //! What sled can do to who calls it: it panics, and it keeps somebody waiting for ever.
 
 use std::cell::Cell;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::StorageError;
+use crate::storage_error::is_disk_full;
 
 /// How long sled is waited for before it is asked again; each time twice as long.
 const FLUSH_WAIT: Duration = Duration::from_millis(100);
@@ -104,9 +104,7 @@ pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<
     CATCHING.set(before);
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
-            Err(Failure::Full)
-        }
+        Ok(Err(sled::Error::Io(error))) if is_disk_full(&error) => Err(Failure::Full),
         // sled gives no other sign of this one than its words.
         Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
             Err(Failure::Locked)
@@ -128,6 +126,8 @@ pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -138,7 +138,13 @@ mod tests {
                 Err(failure) => failure.into_error(Path::new("index")).code(),
             }
         };
-        assert_eq!(failed(io::ErrorKind::StorageFull.into()), "DISK-FULL");
+        for full in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::FileTooLarge,
+        ] {
+            assert_eq!(failed(full.into()), "DISK-FULL");
+        }
         let locked = io::Error::other("could not acquire lock on \"db\"");
         assert_eq!(failed(locked), "INDEX-LOCKED");
         assert_eq!(failed(io::Error::other("no")), "INDEX-BROKEN");

@@ -18,7 +18,7 @@ use super::segment::{self, Frames, Segment, Segments, Source, Stop, read_up_to};
 use super::unopened::{Unopened, look};
 use super::{Head, LogStore, Position, Record, Records, link, link_of};
 use crate::StorageError;
-use crate::storage_error::io_error;
+use crate::storage_error::{io_error, is_disk_full};
 
 /// How large a file of the log grows before the next one is begun, in bytes, unless
 /// [`FileLog::with_segment_bytes_max`] says otherwise. A group is never divided: a file goes
@@ -522,13 +522,6 @@ fn parent(folder: &Path) -> Option<&Path> {
         Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
         other => other,
     }
-}
-
-pub(super) fn is_disk_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }
 
 /// The error of a write that left nothing behind.

@@ -10,12 +10,12 @@ use std::io;
 use std::path::Path;
 
 use super::disk::Disk;
-use super::file::{FileLog, Writer, is_disk_full};
+use super::file::{FileLog, Writer};
 use super::pruned::{self, PrunedFile, Pruning, part_of, write_part};
 use super::segment::{self, Frames, Segment, Segments, Source, Stop};
 use super::{Position, Record, link_of};
 use crate::StorageError;
-use crate::storage_error::io_error;
+use crate::storage_error::{io_error, is_disk_full};
 
 /// What is to be kept of a record; none: all of it.
 pub type Shorten<'a> = &'a mut dyn FnMut(&Record) -> Result<Option<Vec<u8>>, StorageError>;

@@ -29,7 +29,7 @@ use super::segment::{Stop, read_up_to};
 use super::{Hashes, Position, RECORD_BYTES_MAX, Record, link_of};
 use crate::StorageError;
 use crate::merkle::leaf_hash;
-use crate::storage_error::io_error;
+use crate::storage_error::{io_error, is_disk_full};
 
 const MAGIC: &[u8; 8] = b"MMPRUN1\0";
 const FACTS_BYTES: usize = 48;
@@ -443,7 +443,7 @@ pub(super) fn write_part(
     written.map_err(|error| {
         // Half of it helps nobody, and takes room on a full disk.
         let _ = fs::remove_file(part);
-        if super::file::is_disk_full(&error) {
+        if is_disk_full(&error) {
             StorageError::DiskFull {
                 path: part.to_owned(),
                 bytes: 0,

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk::{Disk, OperatingSystem};
-use super::file::{FileLog, Opened, SEGMENT_BYTES_MAX, Writer, is_disk_full, lock};
+use super::file::{FileLog, Opened, SEGMENT_BYTES_MAX, Writer, lock};
 use super::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
 use super::lock::Locked;
 use super::mark::{self, Mark};
@@ -15,7 +15,7 @@ use super::regular::open_regular;
 use super::segment::{self, Frames, Segments, Stop, read_up_to};
 use super::{Head, link_of, torn};
 use crate::StorageError;
-use crate::storage_error::io_error;
+use crate::storage_error::{io_error, is_disk_full};
 
 /// A log that is locked for writing and surveyed. Nothing of it is changed yet: who knows how long it once was says so
 /// first, and then [`Unopened::open`] cuts off what a crash left incomplete.
