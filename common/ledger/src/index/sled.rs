@@ -10,23 +10,23 @@
 //! FOLDER/sled/    the database
 //! ```
 //!
-//! sled's own cache holds some thousands of its nodes whatever it is told, and has something to remember of every node that
-//! it ever wrote, of which one holds 16 keys at most. So what it is given is [packed and in the order of time](super::runs):
-//! few keys, and hardly one that is touched again.
+//! sled keeps some of its nodes in memory whatever it is told, unless it is [had to forget them](super::forgotten), and has
+//! something to remember of every node that it ever wrote, of which one holds 16 keys at most. So what it is given is
+//! [packed and in the order of time](super::runs): few keys, and hardly one that is touched again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::caught::{ANSWER_WAIT, Failure, answered, flush, guarded};
-use super::forgotten::{Forgotten, WRITTEN};
+use super::forgotten::{Forgotten, READ_MAX, WRITTEN};
 use super::layout::{BUCKET, HEAD_KEY, bucket_key, decode_head, encode_head, parse_bucket_key};
 use super::left::{CLOSED, FAILED, Left, NOT_AS_CLOSED, database_bytes, left, mark, mark_open};
 use super::runs::Runs;
@@ -40,6 +40,9 @@ use crate::storage_error::io_error;
 /// The memory that sled may use for its cache, in bytes: for each of its 256 parts, less than one node of buckets takes. [What sled
 /// forgets](super::forgotten) depends on that.
 const CACHE_BYTES: u64 = 256 << 10;
+
+/// After how many buckets that were gone through they are forgotten.
+const SCANNED_MAX: u64 = 4096;
 
 /// In what pieces sled writes its file, in bytes; it holds some of them.
 const SEGMENT_BYTES: usize = 64 << 10;
@@ -57,7 +60,7 @@ pub struct SledIndex {
     db: Option<sled::Db>,
     head: Option<Head>,
     runs: Box<Runs>,
-    forgotten: Box<Forgotten>,
+    forgotten: Arc<Forgotten>,
     /// Set by the first failure: from then on the index is not believed.
     broken: AtomicBool,
     /// What that was, as far as it is known.
@@ -185,7 +188,7 @@ impl SledIndex {
             db: Some(db),
             head: None,
             runs: Box::default(),
-            forgotten: Box::new(Forgotten::nothing()),
+            forgotten: Arc::new(Forgotten::nothing()),
             broken: AtomicBool::new(false),
             why: OnceLock::new(),
             answer_wait: ANSWER_WAIT,
@@ -193,7 +196,7 @@ impl SledIndex {
             buckets_read: std::sync::atomic::AtomicU64::new(0),
             lock,
         };
-        index.forgotten = Box::new(index.written(Forgotten::open)?);
+        index.forgotten = Arc::new(index.written(Forgotten::open)?);
         let mut entries = 0;
         if let Some(value) = index.sled(|db| db.get(HEAD_KEY))? {
             let Some((head, known)) = decode_head(&value) else {
@@ -232,11 +235,16 @@ impl SledIndex {
         mut visit: impl FnMut(u32, u16, BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> bool,
     ) -> Result<(), StorageError> {
         let mut buckets = self.sled(|db| Ok(db.scan_prefix([BUCKET])))?;
+        let mut seen = 0;
         while let Some((key, value)) = self.sled(|_| buckets.next().transpose())? {
             let bucket = parse_bucket_key(&key).zip(Bucket::from_bytes(&value));
             let sound = bucket.is_some_and(|((run, at), bucket)| visit(run, at, bucket.0));
             if !sound {
                 return Err(self.unreadable());
+            }
+            seen += 1;
+            if seen % SCANNED_MAX == 0 {
+                self.sled(|_| self.forgotten.touch(READ_MAX))?;
             }
         }
         Ok(())
@@ -308,7 +316,7 @@ impl SledIndex {
         };
         let flushed = sound.and_then(|()| self.flush());
         let db = self.db.take();
-        let trees = std::mem::replace(&mut *self.forgotten, Forgotten::nothing());
+        let trees = std::mem::replace(&mut self.forgotten, Arc::new(Forgotten::nothing()));
         // sled writes once more when it is dropped, hence the sync behind it.
         let dropped = guarded(|| {
             drop(trees);
@@ -449,8 +457,12 @@ impl IndexStore for SledIndex {
             changes.insert(&bucket_key(run, at), bucket.to_bytes());
         }
         changes.insert(HEAD_KEY, encode_head(&head, self.runs.entries()));
-        self.written(|db| db.apply_batch(changes))?;
-        self.sled(|_| self.forgotten.touch(WRITTEN))?;
+        let forgotten = Arc::clone(&self.forgotten);
+        self.written(move |db| {
+            db.apply_batch(changes)?;
+            // What is read of what was just written may have to be written first.
+            forgotten.touch(WRITTEN)
+        })?;
         self.head = Some(head);
         Ok(())
     }

@@ -31,7 +31,7 @@
 //! ; version, fingerprint, terms, accepted at; every version accepted
 //! account = { 1: uint, 2: identifier, 3: sku, 4: [11 uint], 5: [* [day: uint, units: uint]] }
 //! reservation = { 1: uint, 2: uint, 3: uint, 4: uint, 5: tstr, 6: digest, 7: bstr, 8: [* label], 9: bool }
-//! units = [first: uint, unix-time, bits: bstr]    ; of each record from the first, 64 a number, the lowest bit first: whether HQ is to learn of a unit by it
+//! units = [first: uint, unix-time, bits: bstr]    ; of each record from the first, 64 a number (big-endian), the lowest bit first: whether HQ is to learn of a unit by it
 //! received = { 1: label, 2: bstr .size 32, 3: tstr, 4: tstr / null, 5: uint }  ; label, check value, how, code, record
 //! uses = { 1: identifier, 2: label, 3: uint }
 //! ```
