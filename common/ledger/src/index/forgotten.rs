@@ -20,7 +20,8 @@ pub(super) const READ_MAX: u32 = 256;
 /// As how many nodes read a run counts that was written.
 pub(super) const WRITTEN: u32 = 64;
 
-/// What sled is asked for in place of what it is to forget.
+/// What sled is asked for in place of what it is to forget; by default there is nothing.
+#[derive(Default)]
 pub(super) struct Forgotten {
     trees: Vec<sled::Tree>,
     /// How many nodes were touched since it was asked.
@@ -28,20 +29,12 @@ pub(super) struct Forgotten {
 }
 
 impl Forgotten {
-    /// Nothing to ask for, and nothing touched.
-    pub(super) fn nothing() -> Self {
-        Self {
-            trees: Vec::new(),
-            touched: AtomicU32::new(0),
-        }
-    }
-
     /// Makes the trees where they are missing.
     pub(super) fn open(db: &sled::Db) -> sled::Result<Self> {
         let trees = (0..TREES).map(|tree| db.open_tree([tree]));
         Ok(Self {
             trees: trees.collect::<sled::Result<_>>()?,
-            ..Self::nothing()
+            ..Self::default()
         })
     }
 

@@ -188,7 +188,7 @@ impl SledIndex {
             db: Some(db),
             head: None,
             runs: Box::default(),
-            forgotten: Arc::new(Forgotten::nothing()),
+            forgotten: Arc::default(),
             broken: AtomicBool::new(false),
             why: OnceLock::new(),
             answer_wait: ANSWER_WAIT,
@@ -196,7 +196,6 @@ impl SledIndex {
             buckets_read: std::sync::atomic::AtomicU64::new(0),
             lock,
         };
-        index.forgotten = Arc::new(index.written(Forgotten::open)?);
         let mut entries = 0;
         if let Some(value) = index.sled(|db| db.get(HEAD_KEY))? {
             let Some((head, known)) = decode_head(&value) else {
@@ -205,6 +204,8 @@ impl SledIndex {
             index.head = Some(head);
             entries = known;
         }
+        // Not before it is known to be of this version.
+        index.forgotten = Arc::new(index.written(Forgotten::open)?);
         index.survey()?;
         if index.runs.entries() != entries {
             return Err(index.break_with("not all of its entries are there".to_owned()));
@@ -316,7 +317,7 @@ impl SledIndex {
         };
         let flushed = sound.and_then(|()| self.flush());
         let db = self.db.take();
-        let trees = std::mem::replace(&mut self.forgotten, Arc::new(Forgotten::nothing()));
+        let trees = std::mem::take(&mut self.forgotten);
         // sled writes once more when it is dropped, hence the sync behind it.
         let dropped = guarded(|| {
             drop(trees);
