@@ -26,7 +26,7 @@ use mintmark_protocol::identifier::KeyLabel;
 
 pub use self::commit::RECORDS_PER_SNAPSHOT;
 pub use self::facts::Fact;
-use self::index::Overlay;
+use self::index::{Overlay, Underway};
 use self::input::{body_of, text_fits, too_large};
 pub use self::open::{Floor, Opened};
 pub use self::prune::Prunable;
@@ -93,6 +93,7 @@ pub struct Ledger {
     anchor: Option<u64>,
     /// Reservations that this process made and has not signed for yet: nobody has to resolve them but itself.
     in_hand: BTreeMap<LogSequence, AccountTag>,
+    underway: Underway,
     requests_unlogged: u64,
     /// An append failed, and what it stored is unknown.
     poisoned: bool,

@@ -162,6 +162,11 @@ impl Runs {
         }
     }
 
+    /// Whether nothing is in this run yet.
+    pub(super) fn is_new(&self, run: u32) -> bool {
+        run >= self.count
+    }
+
     /// Whether an entry may be in this run, given that all of the runs before it were noted: runs follow one another, and one
     /// begins when the one before it is full. What an index says of it is not believed for a number alone, as filters are
     /// made for all runs up to it.
@@ -183,7 +188,7 @@ impl Runs {
                 }
             }
         }
-        if run >= self.count {
+        if self.is_new(run) {
             self.count = run.saturating_add(1);
             self.in_last = 0;
         }

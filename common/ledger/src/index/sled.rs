@@ -447,9 +447,13 @@ impl IndexStore for SledIndex {
         }
         let mut changes = sled::Batch::default();
         let run = self.runs.open();
+        let is_new = self.runs.is_new(run);
         // One bucket is unpacked at a time.
         for (at, entries) in by_bucket {
-            let mut bucket = self.bucket(run, at)?;
+            let mut bucket = match is_new {
+                true => Bucket::default(),
+                false => self.bucket(run, at)?,
+            };
             for (place, key, change) in entries {
                 if bucket.0.insert(key, change).is_none() {
                     self.runs.add(run, &place);

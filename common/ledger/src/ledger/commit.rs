@@ -43,6 +43,7 @@ impl Ledger {
             indexed = index::add(
                 &mut batch,
                 &*self.index,
+                &mut self.underway,
                 &self.state,
                 LogSequence(at),
                 position,
@@ -136,6 +137,7 @@ impl Ledger {
         let head = self.log.head();
         if self.state.size() == head.size && self.checkpoint.1 != head {
             self.checkpoint = (self.state.clone(), head);
+            self.underway.keep_open(&self.state);
         }
         if let Some(path) = &self.snapshot
             && self.checkpoint.1 == head

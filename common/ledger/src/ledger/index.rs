@@ -38,6 +38,28 @@ impl Overlay {
     }
 }
 
+/// Where reservations stand that are durable and not signed for. Most signatures come moments later, when the index would have
+/// to look on disk for what it wrote last.
+#[derive(Default)]
+pub(super) struct Underway(HashMap<LogSequence, Position>);
+
+impl Underway {
+    fn begin(&mut self, reservation: LogSequence, at: Position) {
+        self.0.insert(reservation, at);
+    }
+
+    /// Where a reservation stands whose first signature this is; none where the index knows.
+    fn end(&mut self, reservation: LogSequence) -> Option<Position> {
+        self.0.remove(&reservation)
+    }
+
+    /// Lets go of reservations that nobody will sign for.
+    pub(super) fn keep_open(&mut self, state: &State) {
+        self.0
+            .retain(|reservation, _| state.reservations().contains_key(reservation));
+    }
+}
+
 /// Where a reservation and its signature stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Places {
@@ -103,6 +125,7 @@ pub(super) fn broken(reason: &str) -> StorageError {
 pub(super) fn add(
     batch: &mut Batch,
     index: &dyn IndexStore,
+    underway: &mut Underway,
     state: &State,
     sequence: LogSequence,
     position: Position,
@@ -121,15 +144,25 @@ pub(super) fn add(
                 signed: None,
             };
             batch.put(places_key(sequence), places.to_bytes());
+            underway.begin(sequence, position);
         }
         Body::Signed(signed) => {
             let key = places_key(signed.reservation);
-            if let Some(bytes) = batch.read(index, &key)? {
-                let mut places = Places::from_bytes(&bytes)?;
-                if places.signed.is_none() {
-                    places.signed = Some((position, sequence));
-                    batch.put(key, places.to_bytes());
-                }
+            let places = match underway.end(signed.reservation) {
+                Some(reserved) => Some(Places {
+                    reserved,
+                    signed: None,
+                }),
+                None => batch
+                    .read(index, &key)?
+                    .map(|bytes| Places::from_bytes(&bytes))
+                    .transpose()?,
+            };
+            if let Some(mut places) = places
+                && places.signed.is_none()
+            {
+                places.signed = Some((position, sequence));
+                batch.put(key, places.to_bytes());
             }
         }
         _ => {}
@@ -353,5 +386,83 @@ mod tests {
         assert!(known(None), "of an account that nobody granted");
         assert!(!known(Some(None)), "it was missed");
         assert!(!known(Some(Some((40, 9)))), "a later one is not the first");
+    }
+
+    /// An index that is asked for nothing.
+    struct Unasked(MemoryIndex);
+
+    impl IndexStore for Unasked {
+        fn head(&self) -> Option<Head> {
+            self.0.head()
+        }
+
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+            panic!("asked for {key:?}")
+        }
+
+        fn scan_prefix(&self, prefix: &[u8]) -> Result<crate::index::Entries<'_>, StorageError> {
+            self.0.scan_prefix(prefix)
+        }
+
+        fn write(&mut self, batch: Batch, head: Head) -> Result<(), StorageError> {
+            self.0.write(batch, head)
+        }
+
+        fn flush(&mut self) -> Result<(), StorageError> {
+            self.0.flush()
+        }
+    }
+
+    #[test]
+    fn the_index_is_not_asked_where_a_reservation_stands_that_was_just_written() {
+        let signed = |reservation: u64| Entry {
+            time: 1,
+            clock_behind_seconds: 0,
+            body: Body::Signed(Signed {
+                reservation: LogSequence(reservation),
+                signature: [0; 64],
+            }),
+        };
+        let state = State::new();
+        let mut underway = Underway::default();
+        underway.begin(LogSequence(3), Position::from_u64(30));
+        underway.begin(LogSequence(4), Position::from_u64(40));
+        let mut batch = Batch::new();
+        add(
+            &mut batch,
+            &Unasked(MemoryIndex::new()),
+            &mut underway,
+            &state,
+            LogSequence(7),
+            Position::from_u64(70),
+            &signed(3),
+        )
+        .unwrap();
+        let mut index = MemoryIndex::new();
+        index.write(batch, Head::default()).unwrap();
+        let first = Places {
+            reserved: Position::from_u64(30),
+            signed: Some((Position::from_u64(70), LogSequence(7))),
+        };
+        assert_eq!(Places::find(&index, LogSequence(3)).unwrap(), Some(first));
+
+        // A second one changes nothing, and of that the index is asked.
+        let mut batch = Batch::new();
+        let (sequence, position) = (LogSequence(8), Position::from_u64(80));
+        add(
+            &mut batch,
+            &index,
+            &mut underway,
+            &state,
+            sequence,
+            position,
+            &signed(3),
+        )
+        .unwrap();
+        assert!(batch.is_empty());
+
+        // Nobody signs for what is not open any more.
+        underway.keep_open(&state);
+        assert!(underway.0.is_empty());
     }
 }

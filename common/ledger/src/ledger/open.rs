@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::index::{Overlay, broken, decode};
+use super::index::{Overlay, Underway, broken, decode};
 use super::prune::expect_pruned;
 use super::{Ledger, text_fits};
 use crate::apply::apply_leaf;
@@ -289,6 +289,7 @@ impl Ledger {
             anchor: None,
             started: false,
             in_hand: BTreeMap::new(),
+            underway: Underway::default(),
             requests_unlogged: 0,
             poisoned: false,
             index_behind: false,
@@ -315,6 +316,7 @@ impl Ledger {
             super::index::add(
                 &mut batch,
                 &*self.index,
+                &mut self.underway,
                 &self.state,
                 LogSequence(record.sequence),
                 record.position,
