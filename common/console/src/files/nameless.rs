@@ -2,18 +2,23 @@
 
 use super::Folder;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, fstat, linkat, openat};
-use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Such files stay open until they have their names. No more than so many at once, and no more than half of what the
-/// process may have open: a token's module that waits with select(2) cannot deal with descriptors above 1,023.
-const OPEN_MAX: u64 = 512;
+/// Such files stay open until they have their names; no more than so many at once.
+const OPEN_MAX: u64 = 4096;
+
+/// Descriptors below this one are for others: a token's module that waits with select(2) cannot deal with any above.
+const SELECTABLE: RawFd = 1024;
+
+/// Where the process may have none above, so many of those below are taken, and no more than half.
+const OPEN_BELOW_MAX: u64 = 512;
 
 /// The bits of a file's mode that say who may do what with it.
 const PERMISSIONS: u32 = 0o7777;
@@ -26,8 +31,27 @@ static OPEN: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Taken {
     /// Its file system has none.
     never: AtomicBool,
-    /// They get the mode that they are made with: no umask or default ACL narrows it.
-    as_made: AtomicBool,
+    /// With which mode one was last begun, and above that, which one it got: a umask or a default ACL may narrow it.
+    made: AtomicU32,
+}
+
+impl Taken {
+    /// Gives a file the mode that it was to be made with, if it was not.
+    fn settle(&self, file: &File, mode: u32) -> io::Result<()> {
+        let (last, mut got) = {
+            let made = self.made.load(Ordering::Relaxed);
+            (made & PERMISSIONS, made >> 16)
+        };
+        if last != mode {
+            // The kind of the file is in the number too.
+            got = fstat(file)?.st_mode & PERMISSIONS;
+            self.made.store(got << 16 | mode, Ordering::Relaxed);
+        }
+        if got != mode {
+            fchmod(file, Mode::from_raw_mode(mode))?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +84,8 @@ impl Nameless {
         if taken.never.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        if OPEN.fetch_add(1, Ordering::Relaxed) >= open_max() {
+        let room = Room::of_process();
+        if OPEN.fetch_add(1, Ordering::Relaxed) >= room.open_max {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             return Ok(None);
         }
@@ -74,17 +99,9 @@ impl Nameless {
             return Ok(None);
         };
         let nameless = Self {
-            file: File::from(descriptor),
+            file: File::from(room.put(descriptor)),
         };
-        if !taken.as_made.load(Ordering::Relaxed) {
-            // The kind of the file is in the number too.
-            let made = fstat(&nameless.file)?.st_mode & PERMISSIONS;
-            if made == mode {
-                taken.as_made.store(true, Ordering::Relaxed);
-            } else {
-                fchmod(&nameless.file, permissions)?;
-            }
-        }
+        taken.settle(&nameless.file, mode)?;
         Ok(Some(nameless))
     }
 
@@ -112,12 +129,57 @@ impl Drop for Nameless {
     }
 }
 
-fn open_max() -> u64 {
-    static MAX: OnceLock<u64> = OnceLock::new();
-    *MAX.get_or_init(|| {
-        let limit = getrlimit(Resource::Nofile).current;
-        limit.map_or(OPEN_MAX, |limit| OPEN_MAX.min(limit / 2))
-    })
+/// Which descriptors such files may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    open_max: u64,
+    /// Whether they go above those that select(2) can deal with.
+    above: bool,
+}
+
+impl Room {
+    /// For this process, whose limit (RLIMIT_NOFILE) is raised as far as this needs and its administrator allows.
+    fn of_process() -> Self {
+        static ROOM: OnceLock<Room> = OnceLock::new();
+        *ROOM.get_or_init(|| {
+            let limit = getrlimit(Resource::Nofile);
+            let wanted = SELECTABLE as u64 + OPEN_MAX;
+            let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+            if limit.current.is_some_and(|current| current < allowed) {
+                let raised = Rlimit {
+                    current: Some(allowed),
+                    ..limit
+                };
+                // Where that is refused, what there is has to do.
+                let _ = setrlimit(Resource::Nofile, raised);
+            }
+            Self::within(getrlimit(Resource::Nofile).current)
+        })
+    }
+
+    /// Of so many descriptors; none in the place of a number stands for any.
+    fn within(limit: Option<u64>) -> Self {
+        let above = limit.map_or(OPEN_MAX, |limit| limit.saturating_sub(SELECTABLE as u64));
+        match above {
+            0..OPEN_BELOW_MAX => Self {
+                open_max: limit.map_or(OPEN_BELOW_MAX, |limit| OPEN_BELOW_MAX.min(limit / 2)),
+                above: false,
+            },
+            _ => Self {
+                open_max: OPEN_MAX.min(above),
+                above: true,
+            },
+        }
+    }
+
+    /// The descriptor of the same file that it is to have.
+    fn put(self, descriptor: OwnedFd) -> OwnedFd {
+        if !self.above || descriptor.as_raw_fd() >= SELECTABLE {
+            return descriptor;
+        }
+        // Should none be free there, it stays where it is.
+        fcntl_dupfd_cloexec(&descriptor, SELECTABLE).unwrap_or(descriptor)
+    }
 }
 
 #[cfg(test)]
@@ -125,19 +187,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mode_is_set_again_only_where_the_file_was_not_made_with_it() {
+    fn a_file_has_the_mode_that_it_was_to_have_whatever_the_one_before_it_had() {
         let temporary = tempfile::tempdir().unwrap();
-        for (mode, open_to_all) in [(0o600, false), (0o666, true)] {
-            let folder = Folder::open(temporary.path()).unwrap();
-            let nameless = Nameless::begin(&folder, mode).unwrap();
-            let Some(nameless) = nameless else {
+        let folder = Folder::open(temporary.path()).unwrap();
+        // No mask takes from its owner what the first one gives; that of the second most do.
+        for mode in [0o600, 0o666, 0o666, 0o600, 0o600] {
+            let Some(nameless) = Nameless::begin(&folder, mode).unwrap() else {
                 return;
             };
             let made = fstat(nameless.file()).unwrap().st_mode & PERMISSIONS;
             assert_eq!(made, mode);
-            // No mask takes from its owner what the first one gives; that of the second most do.
-            let as_made = folder.nameless().as_made.load(Ordering::Relaxed);
-            assert!(as_made || open_to_all);
+        }
+    }
+
+    #[test]
+    fn descriptors_that_select_can_deal_with_are_left_to_others_where_there_are_more() {
+        let below = |open_max| Room {
+            open_max,
+            above: false,
+        };
+        let above = |open_max| Room {
+            open_max,
+            above: true,
+        };
+        assert_eq!(Room::within(Some(256)), below(128));
+        assert_eq!(Room::within(Some(1024)), below(512));
+        assert_eq!(Room::within(Some(1500)), below(512));
+        assert_eq!(Room::within(Some(2048)), above(1024));
+        assert_eq!(Room::within(Some(1 << 20)), above(OPEN_MAX));
+        assert_eq!(Room::within(None), above(OPEN_MAX));
+
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        assert!(below(512).put(null()).as_raw_fd() < SELECTABLE);
+        if Room::of_process().above {
+            let put = above(OPEN_MAX).put(null());
+            assert!(put.as_raw_fd() >= SELECTABLE);
+            let put_again = above(OPEN_MAX).put(put.try_clone().unwrap());
+            assert!(put_again.as_raw_fd() >= SELECTABLE);
         }
     }
 }
