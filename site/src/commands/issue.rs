@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
 
 use mintmark_console::{Console, Exit, Stop, files};
 use mintmark_ledger::ledger::Outcome;
@@ -32,6 +33,12 @@ const REHEARSAL_OVERHEAD_BYTES: usize = 4096;
 
 /// How many batches are written and wait for the sync that is under way.
 const CONSIGNMENTS_MAX: usize = 64;
+
+/// As many certificates share a sync: each sync has the file system write down more than what is new.
+const CERTIFICATES_PER_SYNC: usize = 1024;
+
+/// How long certificates that are written wait for others to share a sync with.
+const SHARING_WAIT: Duration = Duration::from_millis(250);
 
 /// What `site issue` is told.
 #[derive(Debug, clap::Args)]
@@ -245,6 +252,8 @@ enum Told {
 /// A batch whose certificates are to be written.
 struct Released<'a> {
     batch: usize,
+    /// None comes after it for now.
+    is_last: bool,
     told: Vec<Told>,
     certified: Vec<Certified>,
     delivered: Promise<Row<'a>, Landed>,
@@ -319,6 +328,7 @@ impl<'a> Outlet<Row<'a>> for Counter<'a, '_> {
         }
         let released = Released {
             batch,
+            is_last: batch_of(self.names, batch + 1).is_empty(),
             told,
             certified,
             delivered,
@@ -372,15 +382,17 @@ impl Released<'_> {
     }
 }
 
+/// A batch whose certificates are written and do not last yet.
+type Written<'a, 'env> = (Released<'a>, Consignment<'env>);
+
 /// Begins the round of certificates: one thread writes their files, another makes them last and gives them their names.
-/// Whatever waits there shares a sync.
 fn round<'scope, 'env, 'a: 'scope>(
     threads: &'scope Scope<'scope, 'env>,
     output: &'env Output,
     issuers: &'env BTreeMap<u16, String>,
 ) -> Sender<Released<'a>> {
     let (round, released) = channel::<Released<'a>>();
-    let (written, consigned) = sync_channel::<(Released<'a>, Consignment<'env>)>(CONSIGNMENTS_MAX);
+    let (written, consigned) = sync_channel::<Written<'a, 'env>>(CONSIGNMENTS_MAX);
     threads.spawn(move || {
         for mut released in released {
             let consignment = output.consign(parcels(&mut released.certified, issuers));
@@ -391,14 +403,41 @@ fn round<'scope, 'env, 'a: 'scope>(
     });
     threads.spawn(move || {
         while let Ok(first) = consigned.recv() {
-            let waiting = std::iter::once(first).chain(consigned.try_iter());
-            let (released, consignments): (Vec<_>, Vec<_>) = waiting.unzip();
+            let sharing = sharing_a_sync(first, &consigned, |(batch, _): &Written<'_, '_>| {
+                (batch.certified.len(), batch.is_last)
+            });
+            let (released, consignments): (Vec<_>, Vec<_>) = sharing.into_iter().unzip();
             for (released, results) in released.into_iter().zip(output.land(consignments)) {
                 released.landed(results);
             }
         }
     });
     round
+}
+
+/// What shares a sync with this batch: whatever waits, and what comes soon, until it is enough certificates or the last batch.
+fn sharing_a_sync<B>(
+    first: B,
+    others: &Receiver<B>,
+    certificates_and_is_last: impl Fn(&B) -> (usize, bool),
+) -> Vec<B> {
+    let until = Instant::now() + SHARING_WAIT;
+    let mut sharing = vec![first];
+    loop {
+        sharing.extend(others.try_iter());
+        let batches = sharing.iter().map(&certificates_and_is_last);
+        let (certificates, is_last) = batches.fold((0, false), |(sum, _), (certificates, last)| {
+            (sum + certificates, last)
+        });
+        if is_last || certificates >= CERTIFICATES_PER_SYNC {
+            return sharing;
+        }
+        match others.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(next) => sharing.push(next),
+            // Nothing came, or nothing will.
+            Err(_) => return sharing,
+        }
+    }
 }
 
 /// The certificates of a batch, and the secrets that go with them, as they are written.
@@ -497,4 +536,46 @@ fn rehearse(
         tally.print()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch: so many certificates, and whether it is the last.
+    type Batch = (usize, bool);
+
+    fn sharing(first: Batch, others: &[Batch], more_may_come: bool) -> Vec<Batch> {
+        let (sender, receiver) = channel();
+        for batch in others {
+            sender.send(*batch).unwrap();
+        }
+        let kept = more_may_come.then_some(sender);
+        let sharing = sharing_a_sync(first, &receiver, |batch| *batch);
+        drop(kept);
+        sharing
+    }
+
+    #[test]
+    fn batches_wait_for_others_to_share_a_sync_with_and_the_last_one_waits_for_none() {
+        let (some, all) = ((64, false), (CERTIFICATES_PER_SYNC, false));
+        // Whatever is there shares it, be it more than enough.
+        assert_eq!(sharing(all, &[all, some], true), [all, all, some]);
+        assert_eq!(sharing((3, true), &[], true), [(3, true)]);
+        assert_eq!(sharing(some, &[some, (1, true)], true).len(), 3);
+        // Nobody waits for what cannot come, nor for ever for what may.
+        assert_eq!(sharing(some, &[some], false), [some, some]);
+        assert_eq!(sharing(some, &[], true), [some]);
+
+        // One that comes meanwhile is waited for.
+        let (sender, receiver) = channel();
+        let sharing = thread::scope(|threads| {
+            threads.spawn(move || {
+                thread::sleep(SHARING_WAIT / 25);
+                sender.send((1, true)).unwrap();
+            });
+            sharing_a_sync(some, &receiver, |batch| *batch)
+        });
+        assert_eq!(sharing, [some, (1, true)]);
+    }
 }
