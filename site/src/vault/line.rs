@@ -32,7 +32,7 @@ const BATCHES_MAX: usize = 160;
 const BATCHES_RESERVED_MAX: usize = 16;
 
 /// As many records are worth a sync of their own while the other processors have work.
-const GROUP_RECORDS: usize = 512;
+const GROUP_RECORDS: usize = 1024;
 
 /// How many batches keep the other processors busy while a group is made durable.
 const BATCHES_AHEAD: usize = 4;
