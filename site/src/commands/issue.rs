@@ -567,14 +567,14 @@ mod tests {
         assert_eq!(sharing(some, &[some], false), [some, some]);
         assert_eq!(sharing(some, &[], true), [some]);
 
-        // One that comes meanwhile is waited for.
+        // One that comes once all that was there is counted is waited for.
         let (sender, receiver) = channel();
-        let sharing = thread::scope(|threads| {
-            threads.spawn(move || {
-                thread::sleep(SHARING_WAIT / 25);
+        let sender = std::cell::Cell::new(Some(sender));
+        let sharing = sharing_a_sync(some, &receiver, |batch| {
+            if let Some(sender) = sender.take() {
                 sender.send((1, true)).unwrap();
-            });
-            sharing_a_sync(some, &receiver, |batch| *batch)
+            }
+            *batch
         });
         assert_eq!(sharing, [some, (1, true)]);
     }
