@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use mintmark_console::files::{self, Folder, Unplaced};
@@ -42,6 +43,8 @@ type Digest = u64;
 struct OnTheWay {
     names: Mutex<HashSet<Digest>>,
     landed: Condvar,
+    /// Whether somebody waits for one of them.
+    awaited: AtomicBool,
 }
 
 impl OnTheWay {
@@ -62,11 +65,13 @@ impl OnTheWay {
     fn wait_for(&self, name: Digest) {
         let mut names = self.names();
         while names.contains(&name) {
+            self.awaited.store(true, Ordering::Relaxed);
             names = self
                 .landed
                 .wait(names)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        self.awaited.store(false, Ordering::Relaxed);
     }
 }
 
@@ -202,6 +207,11 @@ impl Output {
     pub(crate) fn deliver(&self, parcels: Vec<Parcel<'_>>) -> Vec<Result<Delivered>> {
         let mut landed = self.land(vec![self.consign(parcels)]);
         landed.pop().unwrap_or_default()
+    }
+
+    /// Whether [`Output::consign`] waits for a consignment that has not landed.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.on_the_way.awaited.load(Ordering::Relaxed)
     }
 
     /// Decides on the names of certificates and secrets, and writes what is new beside them. One thread at a time does

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ const CERTIFICATES_PER_SYNC: usize = 1024;
 
 /// How long certificates that are written wait for others to share a sync with.
 const SHARING_WAIT: Duration = Duration::from_millis(250);
+
+/// How often one who waits looks whether somebody waits for him.
+const AWAITED_LOOK: Duration = Duration::from_millis(10);
 
 /// What `site issue` is told.
 #[derive(Debug, clap::Args)]
@@ -403,9 +406,12 @@ fn round<'scope, 'env, 'a: 'scope>(
     });
     threads.spawn(move || {
         while let Ok(first) = consigned.recv() {
-            let sharing = sharing_a_sync(first, &consigned, |(batch, _): &Written<'_, '_>| {
-                (batch.certified.len(), batch.is_last)
-            });
+            let sharing = sharing_a_sync(
+                first,
+                &consigned,
+                |(batch, _): &Written<'_, '_>| (batch.certified.len(), batch.is_last),
+                || output.is_awaited(),
+            );
             let (released, consignments): (Vec<_>, Vec<_>) = sharing.into_iter().unzip();
             for (released, results) in released.into_iter().zip(output.land(consignments)) {
                 released.landed(results);
@@ -415,11 +421,13 @@ fn round<'scope, 'env, 'a: 'scope>(
     round
 }
 
-/// What shares a sync with this batch: whatever waits, and what comes soon, until it is enough certificates or the last batch.
+/// What shares a sync with this batch: whatever waits, and what comes soon, until it is enough certificates or the last batch,
+/// or what comes next waits for one of these.
 fn sharing_a_sync<B>(
     first: B,
     others: &Receiver<B>,
     certificates_and_is_last: impl Fn(&B) -> (usize, bool),
+    is_awaited: impl Fn() -> bool,
 ) -> Vec<B> {
     let until = Instant::now() + SHARING_WAIT;
     let mut sharing = vec![first];
@@ -429,13 +437,14 @@ fn sharing_a_sync<B>(
         let (certificates, is_last) = batches.fold((0, false), |(sum, _), (certificates, last)| {
             (sum + certificates, last)
         });
-        if is_last || certificates >= CERTIFICATES_PER_SYNC {
+        let left = until.saturating_duration_since(Instant::now());
+        if is_last || certificates >= CERTIFICATES_PER_SYNC || left.is_zero() || is_awaited() {
             return sharing;
         }
-        match others.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match others.recv_timeout(left.min(AWAITED_LOOK)) {
             Ok(next) => sharing.push(next),
-            // Nothing came, or nothing will.
-            Err(_) => return sharing,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return sharing,
         }
     }
 }
@@ -551,7 +560,7 @@ mod tests {
             sender.send(*batch).unwrap();
         }
         let kept = more_may_come.then_some(sender);
-        let sharing = sharing_a_sync(first, &receiver, |batch| *batch);
+        let sharing = sharing_a_sync(first, &receiver, |batch| *batch, || false);
         drop(kept);
         sharing
     }
@@ -570,12 +579,23 @@ mod tests {
         // One that comes once all that was there is counted is waited for.
         let (sender, receiver) = channel();
         let sender = std::cell::Cell::new(Some(sender));
-        let sharing = sharing_a_sync(some, &receiver, |batch| {
+        let counted = |batch: &Batch| {
             if let Some(sender) = sender.take() {
                 sender.send((1, true)).unwrap();
             }
             *batch
-        });
+        };
+        let sharing = sharing_a_sync(some, &receiver, counted, || false);
         assert_eq!(sharing, [some, (1, true)]);
+
+        // Where what comes next waits for this one, nothing will come.
+        let looks = std::cell::Cell::new(0);
+        let is_awaited = || looks.replace(looks.get() + 1) > 0;
+        let (_sender, receiver) = channel();
+        assert_eq!(
+            sharing_a_sync(some, &receiver, |batch| *batch, is_awaited),
+            [some]
+        );
+        assert_eq!(looks.get(), 2);
     }
 }

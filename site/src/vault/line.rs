@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use mintmark_protocol::identifier::{Sku, StationId};
 use rayon::ScopeFifo;
@@ -33,6 +34,9 @@ const BATCHES_RESERVED_MAX: usize = 16;
 
 /// As many records are worth a sync of their own while the other processors have work.
 const GROUP_RECORDS: usize = 1024;
+
+/// How long a certificate that is signed waits for a group to become worth a sync: where a token is slow, that takes seconds.
+const GROUP_WAIT: Duration = Duration::from_millis(250);
 
 /// How many batches keep the other processors busy while a group is made durable.
 const BATCHES_AHEAD: usize = 4;
@@ -184,6 +188,8 @@ struct Line<'l, 't, I: Inlet, D> {
     sender: &'l Sender<Event<I, D>>,
     receiver: &'l Receiver<Event<I, D>>,
     renewing: Option<Renewing<'t>>,
+    /// When something was last made durable.
+    committed: Instant,
     /// The first failure of the token, or that somebody asked to stop. Nothing new is reserved after it.
     failed: Option<Error>,
 }
@@ -218,6 +224,7 @@ impl Vault<'_> {
                     sender: &sender,
                     receiver: &receiver,
                     renewing: None,
+                    committed: Instant::now(),
                     failed: None,
                 };
                 let ended = line.run(self, inlet, outlet, (threads, scope));
@@ -393,8 +400,8 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         Ok(())
     }
 
-    /// Whether to sync now: there is a group's worth, or the others will soon have nothing to do, or an anchor has to be
-    /// begun. Never, where nothing waits for it.
+    /// Whether to sync now: there is a group's worth, or a certificate has waited long enough, or the others will soon have
+    /// nothing to do, or nothing to sign, or an anchor has to be begun. Never, where nothing waits for it.
     fn is_group_worth_it(&self, vault: &Vault<'_>) -> bool {
         let lacks_anchor = |stage: &Stage<I>| {
             let by = stage.covered().map(|covered| covered.by);
@@ -407,11 +414,16 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         if !self.stages.iter().any(waiting) {
             return false;
         }
-        let busy = self
-            .stages
-            .iter()
-            .filter(|stage| matches!(stage, Stage::Reading | Stage::Signing(..)));
-        vault.staged() >= GROUP_RECORDS || busy.count() < BATCHES_AHEAD
+        let count =
+            |of: fn(&Stage<I>) -> bool| self.stages.iter().filter(|stage| of(stage)).count();
+        let signing = count(|stage| matches!(stage, Stage::Signing(..)));
+        let reading = count(|stage| matches!(stage, Stage::Reading));
+        let reserved = count(|stage| matches!(stage, Stage::Reserved(..)));
+        let recorded = count(|stage| matches!(stage, Stage::Recorded(..)));
+        vault.staged() >= GROUP_RECORDS
+            || recorded > 0 && self.committed.elapsed() >= GROUP_WAIT
+            || reading + signing < BATCHES_AHEAD
+            || signing == 0 && reserved >= BATCHES_RESERVED_MAX
     }
 
     /// Makes durable what is staged, and has signed what is reserved, and the anchor written that covers it.
@@ -426,6 +438,7 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         D: 'scope + 't,
     {
         vault.commit().map_err(|error| self.grave(error))?;
+        self.committed = Instant::now();
         for stage in &self.stages {
             if let Stage::Reserved(_, reserving) = stage {
                 vault.expose(reserving);
