@@ -9,7 +9,7 @@ const SIGNING_MICROSECONDS: [u64; 12] = [
 ];
 
 /// The upper ends of the buckets of groups, in records.
-const GROUP_RECORDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
+const GROUP_RECORDS: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
 
 /// What a vault measures.
 #[derive(Debug)]
