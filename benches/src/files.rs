@@ -10,7 +10,7 @@ use crate::requests;
 use crate::scene::processor_seconds;
 
 /// How many certificates share their syncs; about as many as wait for one while the line works.
-const GROUP: u32 = 256;
+const GROUP: u32 = 1024;
 
 /// About as long as a certificate, and as one with that of its issuer behind it, PEM.
 const BYTES: [usize; 2] = [700, 1_500];
