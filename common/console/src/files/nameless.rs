@@ -17,7 +17,7 @@ const OPEN_MAX: u64 = 4096;
 /// Descriptors below this one are for others: a token's module that waits with select(2) cannot deal with any above.
 const SELECTABLE: RawFd = 1024;
 
-/// Where the process may have none above, so many of those below are taken, and no more than half.
+/// Where the process may have fewer than this above, so many of those below are taken, and no more than half.
 const OPEN_BELOW_MAX: u64 = 512;
 
 /// The bits of a file's mode that say who may do what with it.

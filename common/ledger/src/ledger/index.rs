@@ -38,8 +38,8 @@ impl Overlay {
     }
 }
 
-/// Where reservations stand that are durable and not signed for. Most signatures come moments later, when the index would have
-/// to look on disk for what it wrote last.
+/// Where reservations stand that this process wrote to the index and saw no signature of; of others the index knows. Most
+/// signatures come moments later, when the index would have to look on disk for what it wrote last.
 #[derive(Default)]
 pub(super) struct Underway(HashMap<LogSequence, Position>);
 
