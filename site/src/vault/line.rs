@@ -26,8 +26,10 @@ use crate::submission::Submission;
 /// How many requests make a batch: one job of one processor.
 pub(crate) const BATCH_MAX: usize = 64;
 
-/// How many batches are on the line, between reading a request and reporting its certificate.
-const BATCHES_MAX: usize = 160;
+/// How many batches are on the line, between reading a request and reporting its certificate: what is being signed, what waits
+/// for a sync of the log, and what waits for one of files. Many more would have thousands of requests checked before any is
+/// signed, and a folder would take longer.
+const BATCHES_MAX: usize = 96;
 
 /// How many batches are decided and not recorded yet: after a crash, so many have to be signed for before anything else.
 const BATCHES_RESERVED_MAX: usize = 16;
