@@ -181,3 +181,21 @@ fn many_certificates_arrive_as_few_do() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 200);
 }
+
+#[test]
+fn who_waits_for_a_name_that_is_on_the_way_is_seen_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = output(folder.path());
+    let first = output.consign(vec![parcel("a.csr", "01", b"one")]);
+    assert!(!output.is_awaited());
+    std::thread::scope(|threads| {
+        let second = threads.spawn(|| output.deliver(vec![parcel("a.der", "02", b"two")]));
+        while !output.is_awaited() {
+            assert!(!second.is_finished(), "nobody waited");
+            std::thread::yield_now();
+        }
+        assert_eq!(name(&output.land(vec![first])[0][0]).0, "a.pem");
+        assert_eq!(name(&second.join().unwrap()[0]).0, "a-02.pem");
+    });
+    assert!(!output.is_awaited());
+}

@@ -293,7 +293,7 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         }
     }
 
-    /// Takes what other threads have done; waits for the first of it if told to.
+    /// Takes what other threads have done; waits for the first of it if told to, until a group is due.
     fn take_events(
         &mut self,
         vault: &mut Vault<'_>,
@@ -301,9 +301,12 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         mut wait: bool,
     ) -> Result<()> {
         loop {
-            let event = match self.receiver.try_recv() {
-                Err(TryRecvError::Empty) if wait => self.receiver.recv().ok(),
-                other => other.ok(),
+            let event = match (self.receiver.try_recv(), self.group_due()) {
+                (Err(TryRecvError::Empty), None) if wait => self.receiver.recv().ok(),
+                (Err(TryRecvError::Empty), Some(due)) if wait => {
+                    self.receiver.recv_timeout(due).ok()
+                }
+                (event, _) => event.ok(),
             };
             let Some(event) = event else {
                 return Ok(());
@@ -402,6 +405,13 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         Ok(())
     }
 
+    /// In what time there is to be a group whatever comes, if a certificate waits for one.
+    fn group_due(&self) -> Option<Duration> {
+        let is_recorded = |stage: &Stage<I>| matches!(stage, Stage::Recorded(..));
+        let waits = self.stages.iter().any(is_recorded);
+        waits.then(|| GROUP_WAIT.saturating_sub(self.committed.elapsed()))
+    }
+
     /// Whether to sync now: there is a group's worth, or a certificate has waited long enough, or the others will soon have
     /// nothing to do, or nothing to sign, or an anchor has to be begun. Never, where nothing waits for it.
     fn is_group_worth_it(&self, vault: &Vault<'_>) -> bool {
@@ -421,9 +431,8 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         let signing = count(|stage| matches!(stage, Stage::Signing(..)));
         let reading = count(|stage| matches!(stage, Stage::Reading));
         let reserved = count(|stage| matches!(stage, Stage::Reserved(..)));
-        let recorded = count(|stage| matches!(stage, Stage::Recorded(..)));
         vault.staged() >= GROUP_RECORDS
-            || recorded > 0 && self.committed.elapsed() >= GROUP_WAIT
+            || self.group_due().is_some_and(|due| due.is_zero())
             || reading + signing < BATCHES_AHEAD
             || signing == 0 && reserved >= BATCHES_RESERVED_MAX
     }
