@@ -1,11 +1,12 @@
 //! Certificates on their way out: only what the log durably holds comes here.
 
+mod on_the_way;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use mintmark_console::files::{self, Folder, Unplaced};
 use mintmark_pki::{CERTIFICATE_FILE_BYTES_MAX, to_pem};
@@ -13,6 +14,7 @@ use mintmark_protocol::device_secret::{DEVICE_SECRET_BYTES_MAX, object_id};
 use mintmark_protocol::envelope::{self, Kind};
 use mintmark_protocol::identifier::{Fingerprint, KeyLabel};
 
+use self::on_the_way::OnTheWay;
 use crate::failure::{Error, Result};
 use crate::vault::SealedSecret;
 
@@ -37,43 +39,6 @@ pub(crate) struct Output {
 
 /// A name, in short: two names that have the same one are taken for each other, which costs a look at the folder.
 type Digest = u64;
-
-/// Digests of names that files get.
-#[derive(Default)]
-struct OnTheWay {
-    names: Mutex<HashSet<Digest>>,
-    landed: Condvar,
-    /// Whether somebody waits for one of them.
-    awaited: AtomicBool,
-}
-
-impl OnTheWay {
-    fn names(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn remove(&self, names: &[Digest]) {
-        let mut known = self.names();
-        for name in names {
-            known.remove(name);
-        }
-        drop(known);
-        self.landed.notify_all();
-    }
-
-    /// Waits until what is being written under a name stands there, or never will.
-    fn wait_for(&self, name: Digest) {
-        let mut names = self.names();
-        while names.contains(&name) {
-            self.awaited.store(true, Ordering::Relaxed);
-            names = self
-                .landed
-                .wait(names)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        self.awaited.store(false, Ordering::Relaxed);
-    }
-}
 
 /// Certificates whose names are decided on and whose files are written, but do not last yet. Dropped, they are gone.
 pub(crate) struct Consignment<'a> {
@@ -211,7 +176,7 @@ impl Output {
 
     /// Whether [`Output::consign`] waits for a consignment that has not landed.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.on_the_way.awaited.load(Ordering::Relaxed)
+        self.on_the_way.is_awaited()
     }
 
     /// Decides on the names of certificates and secrets, and writes what is new beside them. One thread at a time does
@@ -223,7 +188,7 @@ impl Output {
             .map(|parcel| self.place(&mut plan, parcel))
             .collect();
         let names: Vec<Digest> = plan.names().map(|name| self.digest(name)).collect();
-        self.on_the_way.names().extend(&names);
+        self.on_the_way.extend(&names);
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         there.extend(&names);
         drop(there);

@@ -293,7 +293,7 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         }
     }
 
-    /// Takes what other threads have done; waits for the first of it if told to, until a group is due.
+    /// Takes what other threads have done; waits for the first of it if told to.
     fn take_events(
         &mut self,
         vault: &mut Vault<'_>,
@@ -301,18 +301,23 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         mut wait: bool,
     ) -> Result<()> {
         loop {
-            let event = match (self.receiver.try_recv(), self.group_due()) {
-                (Err(TryRecvError::Empty), None) if wait => self.receiver.recv().ok(),
-                (Err(TryRecvError::Empty), Some(due)) if wait => {
-                    self.receiver.recv_timeout(due).ok()
-                }
-                (event, _) => event.ok(),
+            let event = match self.receiver.try_recv() {
+                Err(TryRecvError::Empty) if wait => self.next_event(),
+                other => other.ok(),
             };
             let Some(event) = event else {
                 return Ok(());
             };
             wait = false;
             self.take(event, vault, outlet)?;
+        }
+    }
+
+    /// Waits for what another thread has done, until a group is due.
+    fn next_event(&self) -> Option<Event<I, D>> {
+        match self.group_due() {
+            Some(due) => self.receiver.recv_timeout(due).ok(),
+            None => self.receiver.recv().ok(),
         }
     }
 
