@@ -32,6 +32,12 @@ pub fn failing(tool: &Tool, calls: &str, path: &str, error: &str, nth: u32) -> R
     )
 }
 
+/// Runs a tool whose threads open every eleventh of their files late: whatever it does at a token of files takes its time.
+pub fn dawdling(tool: &Tool) -> Run {
+    let inject = "inject=openat:delay_enter=40000:when=11+11";
+    run(tool, &["-e", "trace=openat", "-e", inject])
+}
+
 /// The system calls that touch what is on a medium, the closing of files aside.
 const ON_MEDIA: &str = "openat,mkdirat,fchmod,read,pread64,write,fsync,syncfs,fadvise64,getdents64,newfstatat,fstat,\
                         renameat,renameat2,linkat,unlinkat";

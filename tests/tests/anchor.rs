@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 
 use mintmark_pki::Certificate;
 use mintmark_tests::strike::{Changes, Fate};
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, Stores, World, files, judge, stores};
+use mintmark_tests::{Run, Stores, World, files, judge, stores, strace};
 use serde_json::Value;
 
 /// More than one group of requests at once: with the second, slots are leased beyond those that are spent.
@@ -285,6 +286,37 @@ fn two_copies_that_issue_at_the_same_time_with_key_files_give_no_slot_away_twice
 #[test]
 fn two_copies_that_issue_at_the_same_time_with_a_token_give_no_slot_away_twice() {
     copies_at_the_same_time(Stores::Tokens, 2);
+}
+
+/// SoftHSM does not show a program what another made while it made something itself, and here it has the time to.
+#[test]
+fn of_two_copies_that_issue_at_the_same_time_with_a_slow_token_one_goes_on_and_the_other_gives_nothing_away()
+ {
+    let world = vault(Stores::Tokens, POLICY);
+    files::copy(&world.path("berlin"), &world.path("clone"));
+    world.requests("here", 0..20);
+    world.requests("there", 20..40);
+    let issue = |home: &str, name: &str| {
+        world.site(&format!(
+            "--home $D/{home} issue --product TH-200 --csr $D/csr/{name} --output $D/out-{name}"
+        ))
+    };
+    let (here, there) = (issue("berlin", "here"), issue("clone", "there"));
+    let (here, there) = thread::scope(|scope| {
+        let there = scope.spawn(|| strace::dawdling(&there));
+        (strace::dawdling(&here), there.join().unwrap())
+    });
+    // SoftHSM does not always find a token while another process writes to it.
+    let busy = |run: &Run| run.codes().iter().any(|code| code.starts_with("TOKEN-"));
+    let went_on = [&here, &there].map(|run| run.exit == 0);
+    assert!(
+        went_on[0] != went_on[1] || busy(&here) || busy(&there),
+        "{here}\n{there}"
+    );
+    for (run, name) in [(&here, "out-here"), (&there, "out-there")] {
+        let made = serials(&world, &[name]).len();
+        assert_eq!(made, if run.exit == 0 { 20 } else { 0 }, "{run}");
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@
 //!
 //! What this cannot do: a store that is put back to an older state as a whole has a valid, older value. And no token
 //! offers to compare and set at once: of two programs that write at the same time, at least one is refused, but after its
-//! object was made; both objects then have the same counter, and every later read and write is refused.
+//! object was made; both objects then have the same counter, and every later read and write is refused. That takes a store
+//! that shows each program what the others made. For one that does not, [`KeyStore::lock_data`] keeps the others out
+//! from the first look to the last.
 
 use crate::error::Error;
 use crate::store::KeyStore;
@@ -46,6 +48,7 @@ impl<'a> Alternating<'a> {
         &self,
         valid: impl Fn(&[u8]) -> Option<u64>,
     ) -> Result<Option<(u64, Vec<u8>)>, Error> {
+        let _alone = self.store.lock_data()?;
         let current = self.held(valid)?.current;
         if let Some((_, value)) = &current {
             self.store.add_data(self.label, value)?;
@@ -68,6 +71,7 @@ impl<'a> Alternating<'a> {
         valid: impl Fn(&[u8]) -> Option<u64>,
     ) -> Result<(), Error> {
         let counter = self.counter_of(new, &valid)?;
+        let _alone = self.store.lock_data()?;
         let held = self.held(&valid)?;
         let current = held.current.as_ref().map(|(_, value)| value.as_slice());
         if current != Some(new) {
@@ -105,6 +109,7 @@ impl<'a> Alternating<'a> {
     /// `DATA-CHANGED` if a counter is not below that of `new`; otherwise as [`Alternating::write`].
     pub fn replace(&self, new: &[u8], valid: impl Fn(&[u8]) -> Option<u64>) -> Result<(), Error> {
         let counter = self.counter_of(new, &valid)?;
+        let _alone = self.store.lock_data()?;
         let mut rivals = self.store.data(self.label)?;
         rivals.retain(|value| value != new);
         if let Some(is) = rivals.iter().filter_map(|value| valid(value)).max()

@@ -57,8 +57,8 @@ pub use pin_source::PinSource;
 pub use return_value::{RETURN_VALUES, ReturnValue};
 pub use secret::{SecretAlgorithm, SecretKey, counter_kdf};
 pub use store::{
-    Agreement, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer, StoreFacts,
-    create, open,
+    Agreement, DataLock, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer,
+    StoreFacts, create, open,
 };
 pub use transport::{OaepHash, TransportKey, oaep_wrap};
 pub use uri::{FileUri, KeyUri, Pkcs11Uri, UnparsedKeyUri};

@@ -1,6 +1,7 @@
 //! The interface of every store, and the way to one.
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,21 @@ use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::transport::{OaepHash, TransportKey};
 use crate::uri::KeyUri;
 use crate::{file, token};
+
+/// While it is there, no other program of this kind changes the store's data.
+#[derive(Debug, Default)]
+#[must_use = "it ends where it is dropped"]
+pub struct DataLock {
+    /// Its lock ends with it.
+    _locked: Option<File>,
+}
+
+impl DataLock {
+    /// By the lock that somebody has on a file or a folder, if there is such a thing.
+    pub(crate) fn new(locked: Option<File>) -> Self {
+        Self { _locked: locked }
+    }
+}
 
 /// What a key pair may do. It serves one purpose; the curve is P-256 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -323,6 +339,16 @@ pub trait KeyStore: Send + Sync {
     /// # Errors
     /// `TOKEN-WRITE-PROTECTED`; store failures. The objects may be there or not then.
     fn remove_data(&self, label: &str, value: &[u8]) -> Result<(), Error>;
+
+    /// Keeps other programs of this kind from changing the store's data until what is given is dropped: for a store that
+    /// does not always show one program what another has just made. Where each sees at once what the others did, nothing
+    /// is needed, and this does nothing.
+    ///
+    /// # Errors
+    /// `TOKEN-FAILED` if another program has it for 30 seconds.
+    fn lock_data(&self) -> Result<DataLock, Error> {
+        Ok(DataLock::default())
+    }
 
     /// Performs what the product needs of a store, instead of believing lists: login, random numbers, a signature that
     /// is verified, an agreement that is compared; and what it may need: unwrapping, HMAC, CMAC. Leaves nothing behind.

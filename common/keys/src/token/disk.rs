@@ -1,18 +1,33 @@
-//! Getting to the disk what SoftHSM wrote: it syncs none of its files, so that a loss of power soon after can take an
-//! object that it made, and one that it removed before is gone as well.
+//! What SoftHSM leaves to its callers.
+//!
+//! It syncs none of its files, so that a loss of power soon after can take an object that it made, and one that it removed
+//! before is gone as well: they are synced here.
+//!
+//! And it looks for what other programs did only if they did it last. A program that makes or destroys an object counts
+//! that as the newest change (SoftHSM 2.6.1, `Generation::commit`), and no longer looks for what others changed between its
+//! own last look and that. Two programs that do this in turn never see each other's objects. So whoever first looks and
+//! then makes something of what it saw locks the token's folder for as long as that takes.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::store::StoreFacts;
 
 /// What names SoftHSM's token folder in its configuration.
 const TOKEN_FOLDER: &str = "directories.tokendir";
 
-/// Whether the token keeps its objects in files of this machine and does not sync them.
-pub(super) fn is_unsynced(facts: &StoreFacts) -> bool {
+/// How long another program may have the folder.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it is tried.
+const LOCK_LOOK: Duration = Duration::from_millis(2);
+
+/// Whether the token keeps its objects in files of this machine, as SoftHSM does.
+pub(super) fn is_softhsm(facts: &StoreFacts) -> bool {
     facts.manufacturer.starts_with("SoftHSM")
 }
 
@@ -24,6 +39,30 @@ pub(super) fn sync() -> io::Result<()> {
         _ => {
             rustix::fs::sync();
             Ok(())
+        }
+    }
+}
+
+/// Locks the folder against other programs of this kind, until the file is closed. None where SoftHSM's configuration does
+/// not tell which folder that is, or where its file system knows no locks.
+pub(super) fn lock() -> io::Result<Option<File>> {
+    let Some(Ok(folder)) = token_folder().map(File::open) else {
+        return Ok(None);
+    };
+    lock_within(folder, LOCK_WAIT)
+}
+
+fn lock_within(folder: File, wait: Duration) -> io::Result<Option<File>> {
+    let until = Instant::now() + wait;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) => {
+                let reason = format!("it has had the token's folder for {} ms", wait.as_millis());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+            }
         }
     }
 }
@@ -61,6 +100,22 @@ fn folder_of(text: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_at_a_time_has_the_folder_and_nobody_waits_for_ever() {
+        let place = tempfile::tempdir().unwrap();
+        let open = || File::open(place.path()).unwrap();
+        let first = lock_within(open(), Duration::ZERO).unwrap().unwrap();
+        let wait = Duration::from_millis(20);
+        let error = lock_within(open(), wait).unwrap_err();
+        assert_eq!(error.to_string(), "it has had the token's folder for 20 ms");
+        let waiting = thread::spawn({
+            let folder = open();
+            move || lock_within(folder, LOCK_WAIT)
+        });
+        drop(first);
+        assert!(waiting.join().unwrap().unwrap().is_some());
+    }
 
     #[test]
     fn the_token_folder_is_read_as_softhsm_writes_it() {

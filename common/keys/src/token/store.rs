@@ -23,7 +23,8 @@ use crate::label::Label;
 use crate::random;
 use crate::secret::{SecretAlgorithm, SecretKey};
 use crate::store::{
-    Agreement, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer, StoreFacts,
+    Agreement, DataLock, KeyDescription, KeyKind, KeyStore, Liveness, Probe, Purpose, Signer,
+    StoreFacts,
 };
 use crate::transport::{OaepHash, TransportKey};
 
@@ -347,7 +348,7 @@ impl KeyStore for TokenStore {
         let label = self.chosen.admit(label)?.as_str();
         self.pool
             .call(|session, _| data::add(session, self.pool.store(), label, value))?;
-        if disk::is_unsynced(&self.facts) {
+        if disk::is_softhsm(&self.facts) {
             disk::sync().map_err(|cause| Error::TokenFailed {
                 store: self.pool.store().into(),
                 action: "bring a data object to the disk",
@@ -362,6 +363,19 @@ impl KeyStore for TokenStore {
         let label = self.chosen.admit(label)?.as_str();
         self.pool
             .call(|session, _| data::remove(session, self.pool.store(), label, value))
+    }
+
+    fn lock_data(&self) -> Result<DataLock, Error> {
+        if !disk::is_softhsm(&self.facts) {
+            return Ok(DataLock::default());
+        }
+        let locked = disk::lock().map_err(|cause| Error::TokenFailed {
+            store: self.pool.store().into(),
+            action: "wait for another program that changes its data objects",
+            reason: cause.to_string(),
+            returned: None,
+        })?;
+        Ok(DataLock::new(locked))
     }
 
     fn self_test(&self) -> Result<Vec<Probe>, Error> {
