@@ -173,6 +173,50 @@ fn a_home_from_before_its_last_report_gets_the_rest_of_its_log_back() {
 }
 
 #[test]
+fn a_crl_after_a_restore_is_newer_than_those_of_the_history_that_was_lost() {
+    let world = World::ready();
+    reported(&world);
+    copy(&world);
+    issue(&world, "lost", 3..=4);
+    let scrap = |number: u32| {
+        let device = format!("TH200-{number:08}");
+        let line = format!("device scrap {device} --reason burnt --confirm {device}");
+        world.site(&line).ok();
+    };
+    let crl = |name: &str| {
+        let said = world.site(&format!("crl issue --output $D/{name}"));
+        said.ok().json()["number"].as_u64().unwrap()
+    };
+    scrap(3);
+    assert_eq!(crl("crl.pem"), 1);
+    scrap(1);
+    assert_eq!(crl("crl.pem"), 2);
+    put_back(&world);
+    wipe_stick(&world);
+    declare(&world);
+    ends_well(&world, 2, 3..=4);
+    // Where the last CRL of the lost history stands: none of those is followed by one that seems older.
+    scrap(2);
+    let planned = world.site("crl issue --output $D/crl.pem --dry-run").ok();
+    let number = crl("crl.pem");
+    assert!(number > 1_700_000_000, "{number}: Unix seconds");
+    assert!(planned.json()["number"].as_u64().unwrap() <= number);
+    let line = format!(
+        "crl -noout -crlnumber -in {}",
+        world.path("crl.pem").display()
+    );
+    let shown = judge::openssl(world.folder(), &line);
+    assert_eq!(shown.trim(), format!("crlNumber=0x{number:X}"));
+    let next = crl("crl.pem");
+    assert!(next > number);
+    world.carry_home("berlin").exits_done();
+    assert_eq!(codes(&world.reconcile()), ["RESTORE-DECLARED"]);
+    // What was scrapped in the lost history was forgotten with it, and can be said again.
+    scrap(1);
+    assert!(crl("crl.pem") > next);
+}
+
+#[test]
 fn an_answer_of_several_parts_is_taken_in_whole() {
     let world = World::ready();
     reported(&world);

@@ -57,10 +57,9 @@ impl Vault<'_> {
     pub(crate) fn next_crl(&self, generation: u16) -> (CrlIssued, usize) {
         let state = self.state();
         let this_update = self.crl_time();
-        let last = state.crl(generation).map_or(0, |(_, last)| last.number);
         let next = CrlIssued {
             generation,
-            number: last.saturating_add(1),
+            number: state.next_crl_number(generation, this_update),
             sha256: Fingerprint::new([0; 32]),
             this_update,
             next_update: state.crl_next_update(this_update),

@@ -13,8 +13,7 @@ impl State {
         if !known {
             return Err(format!("the vault has no device CA {}", crl.generation));
         }
-        let last = self.crl(crl.generation).map(|(_, last)| last);
-        let next = last.map_or(0, |last| last.number).saturating_add(1);
+        let next = self.next_crl_number(crl.generation, crl.this_update);
         if crl.number != next {
             return Err(format!(
                 "CRL {} is not the next one, which is {next}",

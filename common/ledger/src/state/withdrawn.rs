@@ -216,6 +216,15 @@ impl State {
         time.saturating_add(days.saturating_mul(SECONDS_PER_DAY))
     }
 
+    /// The number of the next CRL of a device CA, signed at `this_update`, Unix seconds: one more than that of the last.
+    /// Since a restore it is at least that time, so that none is given again that a history which was lost may have
+    /// given, and whoever holds one of those takes this one for newer (RFC 5280 section 5.2.3).
+    pub fn next_crl_number(&self, generation: u16, this_update: u64) -> u64 {
+        let last = self.crl(generation).map_or(0, |(_, last)| last.number);
+        let forgotten = self.parent().map_or(0, |_| this_update);
+        last.saturating_add(1).max(forgotten)
+    }
+
     /// The newest CRL that a device CA of the vault signed, and its record.
     pub fn crl(&self, generation: u16) -> Option<&(LogSequence, CrlIssued)> {
         self.crls.get(&generation)

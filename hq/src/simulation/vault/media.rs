@@ -74,10 +74,9 @@ impl Vault {
     pub(super) fn sign_crl(&mut self, reading: Reading, time: u64) {
         self.serials();
         let state = self.state();
-        let last = state.crl(1).map_or(0, |(_, last)| last.number);
         let stated = CrlIssued {
             generation: 1,
-            number: last + 1,
+            number: state.next_crl_number(1, time),
             sha256: Fingerprint::new([0; 32]),
             this_update: time,
             next_update: state.crl_next_update(time),
