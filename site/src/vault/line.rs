@@ -9,14 +9,17 @@
 //! The line is bounded: where one step is slow, those before it wait. What effects follow which is said in
 //! [`issue`](super::issue).
 
+mod group;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mintmark_protocol::identifier::{Sku, StationId};
 use rayon::ScopeFifo;
 
+use self::group::{BATCHES_RESERVED_MAX, Traffic};
 use super::Vault;
 use super::anchor::{CoveredBy, Renewal};
 use super::issue::{Answer, Reserving, Signature, Signing};
@@ -30,18 +33,6 @@ pub(crate) const BATCH_MAX: usize = 64;
 /// for a sync of the log, and what waits for one of files. Many more would have thousands of requests checked before any is
 /// signed, and a folder would take longer.
 const BATCHES_MAX: usize = 96;
-
-/// How many batches are decided and not recorded yet: after a crash, so many have to be signed for before anything else.
-const BATCHES_RESERVED_MAX: usize = 16;
-
-/// As many records are worth a sync of their own while the other processors have work.
-const GROUP_RECORDS: usize = 1024;
-
-/// How long a certificate that is signed waits for a group to become worth a sync: where a token is slow, that takes seconds.
-const GROUP_WAIT: Duration = Duration::from_millis(250);
-
-/// How many batches keep the other processors busy while a group is made durable.
-const BATCHES_AHEAD: usize = 4;
 
 /// Requests on their way in; [`None`] where there is none to read.
 pub(crate) type Requests<R> = Vec<std::result::Result<Submission, R>>;
@@ -315,7 +306,7 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
 
     /// Waits for what another thread has done, until a group is due.
     fn next_event(&self) -> Option<Event<I, D>> {
-        match self.group_due() {
+        match self.traffic(0).group_due() {
             Some(due) => self.receiver.recv_timeout(due).ok(),
             None => self.receiver.recv().ok(),
         }
@@ -410,36 +401,33 @@ impl<'t, I: Inlet, D: Send> Line<'_, 't, I, D> {
         Ok(())
     }
 
-    /// In what time there is to be a group whatever comes, if a certificate waits for one.
-    fn group_due(&self) -> Option<Duration> {
-        let is_recorded = |stage: &Stage<I>| matches!(stage, Stage::Recorded(..));
-        let waits = self.stages.iter().any(is_recorded);
-        waits.then(|| GROUP_WAIT.saturating_sub(self.committed.elapsed()))
-    }
-
-    /// Whether to sync now: there is a group's worth, or a certificate has waited long enough, or the others will soon have
-    /// nothing to do, or nothing to sign, or an anchor has to be begun. Never, where nothing waits for it.
+    /// Whether to sync now: somebody is served by it, or an anchor has to be begun.
     fn is_group_worth_it(&self, vault: &Vault<'_>) -> bool {
         let lacks_anchor = |stage: &Stage<I>| {
             let by = stage.covered().map(|covered| covered.by);
             by.is_some_and(|by| vault.lacks_anchor(by))
         };
-        if self.renewing.is_none() && self.stages.iter().any(lacks_anchor) {
-            return true;
+        let begins_anchor = self.renewing.is_none() && self.stages.iter().any(lacks_anchor);
+        begins_anchor || self.traffic(vault.staged()).is_group_worth_it()
+    }
+
+    /// What is on the line beside so many staged records.
+    fn traffic(&self, staged: usize) -> Traffic {
+        let mut traffic = Traffic {
+            staged,
+            passed: self.committed.elapsed(),
+            ..Traffic::default()
+        };
+        for stage in &self.stages {
+            match stage {
+                Stage::Reading => traffic.reading += 1,
+                Stage::Reserved(..) => traffic.reserved += 1,
+                Stage::Signing(..) => traffic.signing += 1,
+                Stage::Recorded(..) => traffic.recorded += 1,
+                Stage::Read(_) | Stage::Signed(..) | Stage::Done(_) | Stage::Moving => {}
+            }
         }
-        let waiting = |stage: &Stage<I>| matches!(stage, Stage::Reserved(..) | Stage::Recorded(..));
-        if !self.stages.iter().any(waiting) {
-            return false;
-        }
-        let count =
-            |of: fn(&Stage<I>) -> bool| self.stages.iter().filter(|stage| of(stage)).count();
-        let signing = count(|stage| matches!(stage, Stage::Signing(..)));
-        let reading = count(|stage| matches!(stage, Stage::Reading));
-        let reserved = count(|stage| matches!(stage, Stage::Reserved(..)));
-        vault.staged() >= GROUP_RECORDS
-            || self.group_due().is_some_and(|due| due.is_zero())
-            || reading + signing < BATCHES_AHEAD
-            || signing == 0 && reserved >= BATCHES_RESERVED_MAX
+        traffic
     }
 
     /// Makes durable what is staged, and has signed what is reserved, and the anchor written that covers it.
