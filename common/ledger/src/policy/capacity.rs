@@ -1,16 +1,42 @@
 //! How many units the rates of a product leave room for within some intervals.
 
+use std::collections::BTreeMap;
+
 use mintmark_protocol::entitlement::Interval;
 
 use super::{day_window, hour_window};
 
-/// What rates leave room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Room {
-    /// The most units in all the intervals.
-    pub(super) units: u64,
-    /// The most units of any one UTC day.
-    pub(super) units_of_a_day: u64,
+/// What rates leave room for: the most units of each UTC day, as [`day_window`] counts them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Room(BTreeMap<u64, u64>);
+
+impl Room {
+    /// The most units in all.
+    pub(super) fn units(&self) -> u64 {
+        let days = self.0.values();
+        days.fold(0, |sum, units| sum.saturating_add(*units))
+    }
+
+    /// The most units of any one day.
+    pub(super) fn units_of_a_day(&self) -> u64 {
+        self.0.values().copied().max().unwrap_or_default()
+    }
+
+    /// No day has room for more than this.
+    pub(super) fn limited_to(mut self, units_of_a_day: u64) -> Self {
+        for units in self.0.values_mut() {
+            *units = units_of_a_day.min(*units);
+        }
+        self
+    }
+
+    /// Room for this too, day by day.
+    pub(super) fn add(&mut self, more: Self) {
+        for (day, units) in more.0 {
+            let of_day = self.0.entry(day).or_default();
+            *of_day = of_day.saturating_add(units);
+        }
+    }
 }
 
 /// The room within ordered intervals under rates that count in UTC hours and UTC days; none where no rate limits it.
@@ -22,28 +48,22 @@ pub(super) fn room(
     if per_hour.is_none() && per_day.is_none() {
         return None;
     }
-    let mut room = Room::default();
-    // The day that is being counted, and the hour counted last: two intervals may lie within one hour.
-    let (mut day, mut of_day, mut hour_before) = (None, 0_u64, None);
+    let mut days = BTreeMap::new();
+    // The hour counted last: two intervals may lie within one hour.
+    let mut hour_before = None;
     for interval in intervals {
         for hour in hour_window(interval.from)..=hour_window(interval.until.saturating_sub(1)) {
             if hour_before == Some(hour) {
                 continue;
             }
             hour_before = Some(hour);
-            if day != Some(day_window(hour * 3600)) {
-                day = Some(day_window(hour * 3600));
-                room.units = room.units.saturating_add(of_day);
-                of_day = 0;
-            }
+            let of_day = days.entry(day_window(hour * 3600)).or_insert(0_u64);
             // Without a rate per hour the day's units may all be made in its first hour.
             let more = of_day.saturating_add(per_hour.unwrap_or(u64::MAX));
-            of_day = more.min(per_day.unwrap_or(u64::MAX));
-            room.units_of_a_day = room.units_of_a_day.max(of_day);
+            *of_day = more.min(per_day.unwrap_or(u64::MAX));
         }
     }
-    room.units = room.units.saturating_add(of_day);
-    Some(room)
+    Some(Room(days))
 }
 
 #[cfg(test)]
@@ -62,7 +82,7 @@ mod tests {
             .iter()
             .map(|&(from, until)| Interval { from, until })
             .collect();
-        room(&intervals, per_hour, per_day).map(|room| (room.units, room.units_of_a_day))
+        room(&intervals, per_hour, per_day).map(|room| (room.units(), room.units_of_a_day()))
     }
 
     #[test]

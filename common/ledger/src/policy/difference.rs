@@ -10,7 +10,7 @@ use mintmark_protocol::identifier::Sku;
 use mintmark_protocol::key_terms::KeyTerms;
 use serde::Serialize;
 
-use super::explain::{counted, grouped, moment};
+use super::explain::{self, counted, grouped, moment};
 use crate::state::clock::CLOCK_GAP_DAYS_DEFAULT;
 
 /// One thing in which two versions of an entitlement differ.
@@ -21,7 +21,7 @@ pub struct Change {
     pub of: Option<String>,
     /// Which of its terms; none: the whole product or key came or went.
     pub field: Option<&'static str>,
-    /// What it was; none: it was not there.
+    /// What it was; none: it was not there, or the field names all of what came or went.
     pub before: Option<String>,
     /// What it is to be; none: it is not there any more.
     pub after: Option<String>,
@@ -39,6 +39,8 @@ impl fmt::Display for Change {
         let (before, after) = (self.before.as_deref(), self.after.as_deref());
         match (before, after) {
             (Some(before), Some(after)) => write!(f, "{after} instead of {before}"),
+            // What came into a list, or left it.
+            (None, Some(after)) if self.field.is_some() => f.write_str(after),
             (None, after) => write!(f, "new, {}", after.unwrap_or_default()),
             (Some(before), None) => write!(f, "no longer there, which was {before}"),
         }
@@ -356,12 +358,11 @@ fn listed(all: &mut Changes, before: Option<&DeviceIds>, after: Option<&DeviceId
     };
     let count = |listed: &u128| grouped(*listed);
     all.compare(field, &known.devices(), &next.devices(), count);
-    let none = || Some("none".to_owned());
     if let Some(came) = next.without(known) {
-        all.add(Some("newly listed"), none(), Some(ranges(&came)));
+        all.add(Some("newly listed"), None, Some(ranges(&came)));
     }
     if let Some(gone) = known.without(next) {
-        all.add(Some("no longer listed"), none(), Some(ranges(&gone)));
+        all.add(Some("no longer listed"), None, Some(ranges(&gone)));
     }
 }
 
@@ -377,7 +378,7 @@ fn hours(all: &mut Changes, before: Option<&[Interval]>, after: Option<&[Interva
         format!(
             "{} of {} in all, from {} to {}",
             counted(hours.len() as u64, "interval"),
-            counted(seconds / 3600, "hour"),
+            explain::in_hours(seconds),
             moment(first.from),
             moment(last.until)
         )

@@ -115,7 +115,7 @@ impl ProductPolicy {
                         .iter()
                         .map(|interval| interval.until - interval.from)
                         .sum();
-                    format!(": {} within the window", counted(seconds / 3600, "hour"))
+                    format!(": {} within the window", in_hours(seconds))
                 }
                 _ => ": never within the window".to_owned(),
             };
@@ -251,6 +251,17 @@ pub(super) fn grouped(number: impl ToString) -> String {
 pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(number))
+}
+
+/// `416 hours`, `44 hours 30 minutes`.
+pub(super) fn in_hours(seconds: u64) -> String {
+    match (seconds / 3600, seconds % 3600 / 60) {
+        (hours, 0) => counted(hours, "hour"),
+        (0, minutes) => counted(minutes, "minute"),
+        (hours, minutes) => {
+            format!("{} {}", counted(hours, "hour"), counted(minutes, "minute"))
+        }
+    }
 }
 
 /// `1 entry`, `7,000 entries`.

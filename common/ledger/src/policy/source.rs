@@ -48,6 +48,19 @@ impl Source<'_> {
         }
     }
 
+    /// What serde says of a wrong type. It takes a date or a time for a table of its own.
+    fn plain_at(self, offset: usize, message: &str) -> String {
+        let value = self.0.get(offset..).unwrap_or_default();
+        match message.strip_prefix("invalid type: map") {
+            Some(rest) if value.starts_with(|c: char| c.is_ascii_digit()) => {
+                let is_of_it = |c: &char| c.is_ascii_alphanumeric() || ":-+.".contains(*c);
+                let time: String = value.chars().take_while(is_of_it).collect();
+                plain(&format!("invalid type: the time `{time}`{rest}"))
+            }
+            _ => plain(message),
+        }
+    }
+
     /// Why the TOML reader could not make a document of it.
     pub(super) fn shape(self, error: &toml::de::Error) -> PolicyError {
         let offset = error.span().map_or(0, |span| span.start);
@@ -78,7 +91,7 @@ impl Source<'_> {
             return PolicyError::Value {
                 line,
                 field: self.field_at(offset),
-                reason: plain(message),
+                reason: self.plain_at(offset, message),
             };
         }
         PolicyError::Syntax {

@@ -61,8 +61,8 @@ pub struct ProductSummary {
     pub device_id_example: Option<String>,
     /// The device identifiers that it may have, single ones and ranges `first..last`, in order; null: any.
     pub device_ids: Option<Vec<String>>,
-    /// How many of them there are, as a text, since there may be more than a number of JSON can hold; null without a list.
-    pub device_ids_listed: Option<String>,
+    /// How many of them there are, 2^64 - 1 where there are more; null without a list.
+    pub device_ids_listed: Option<u64>,
     /// `serialNumber` or `commonName`.
     pub device_id_source: &'static str,
     /// The keys that devices may have.
@@ -192,7 +192,7 @@ impl Policy {
             device_ids_listed: product
                 .device_ids
                 .as_ref()
-                .map(|listed| listed.devices().to_string()),
+                .map(|listed| u64::try_from(listed.devices()).unwrap_or(u64::MAX)),
             device_id_source: product.device_id_source.as_str(),
             key_algorithms: product
                 .key_algorithms

@@ -58,12 +58,35 @@ impl Policy {
         for key in &self.keys {
             self.doubt_key(key, left, &mut warnings);
         }
+        // What the products that have a rate may make of each day, all of them together: the vault has one credit.
+        let (mut together, mut rated) = (Room::default(), Vec::new());
         for product in &self.products {
-            product.doubt_rates(left, self.credit.unreported_units_max, &mut warnings);
+            if let Some(room) = product.doubt_rates(left, &mut warnings) {
+                rated.push(product.sku.as_str());
+                // A day makes no more than there is, whatever its rate.
+                together.add(room.limited_to(product.units));
+            }
             product.doubt_identifiers(&mut warnings);
             product.doubt_certificate(&mut warnings);
         }
+        self.doubt_day(together.units_of_a_day(), &rated, &mut warnings);
         warnings.0
+    }
+
+    fn doubt_day(&self, day: u64, rated: &[&str], warnings: &mut Warnings) {
+        let credit = self.credit.unreported_units_max;
+        if credit >= day {
+            return;
+        }
+        let together = if rated.len() > 1 { " together" } else { "" };
+        let text = format!(
+            "{}: max_unreported_units = {} is less than the {} that one day allows{together}, so the vault stops within \
+             the day unless headquarters answers on it.",
+            rated.join(", "),
+            grouped(credit),
+            counted(day, "unit")
+        );
+        warnings.add("CREDIT-BELOW-DAY", text);
     }
 
     fn doubt_credit(&self, warnings: &mut Warnings) {
@@ -146,49 +169,34 @@ impl Policy {
 }
 
 impl ProductPolicy {
-    fn doubt_rates(&self, left: Option<Interval>, credit: u64, warnings: &mut Warnings) {
+    /// Doubts the rates, and gives the room that they leave; none where there is no rate.
+    fn doubt_rates(&self, left: Option<Interval>, warnings: &mut Warnings) -> Option<Room> {
         let sku = &self.sku;
         let intervals = match (left, &self.working_hours) {
             (None, _) => Vec::new(),
             (Some(left), None) => vec![left],
             (Some(left), Some(hours)) => hours.compile(left).unwrap_or_else(|error| {
-                warnings.add(
-                    "HOURS-EMPTY",
-                    format!("{sku}: of the window that is left from now, {error}."),
-                );
+                warnings.add("HOURS-EMPTY", format!("{sku}: from now on, {error}."));
                 Vec::new()
             }),
         };
-        let room = room_of(&intervals, self.units_per_hour, self.units_per_day).unwrap_or(Room {
-            units: self.units,
-            units_of_a_day: 0,
-        });
-        if room.units < self.units && !intervals.is_empty() {
+        let room = room_of(&intervals, self.units_per_hour, self.units_per_day);
+        let units = room.as_ref().map_or(self.units, Room::units);
+        if units < self.units && !intervals.is_empty() {
             let left = match self.working_hours {
                 Some(_) => "the working hours that are left of the window",
                 None => "what is left of the window",
             };
             let text = format!(
                 "{sku}: the rates leave room for {} in {left}, and {} are granted.",
-                counted(room.units, "unit"),
+                counted(units, "unit"),
                 grouped(self.units)
             );
             warnings.add("RATE-TOO-LOW", text);
         }
-        // A day makes no more than there is, whatever its rate.
-        let day = room.units_of_a_day.min(self.units);
-        if credit < day {
-            let text = format!(
-                "{sku}: max_unreported_units = {} is less than the {} that one day allows, so the vault stops within \
-                 the day unless headquarters answers on it.",
-                grouped(credit),
-                counted(day, "unit")
-            );
-            warnings.add("CREDIT-BELOW-DAY", text);
-        }
         // What the hours of any one day leave room for.
         let most_of_day = room_of(&intervals, self.units_per_hour, None)
-            .map_or(u64::MAX, |room| room.units_of_a_day);
+            .map_or(u64::MAX, |room| room.units_of_a_day());
         let never = match (self.units_per_day, self.units_per_hour) {
             (Some(day), Some(hour)) if hour >= day => {
                 Some(("units_per_hour", "units_per_day is no higher"))
@@ -214,6 +222,7 @@ impl ProductPolicy {
                 format!("{sku}: {rate} limits nothing: {why}."),
             );
         }
+        room
     }
 
     fn doubt_identifiers(&self, warnings: &mut Warnings) {

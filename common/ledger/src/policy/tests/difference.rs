@@ -228,8 +228,8 @@ fn a_list_that_changes_is_told_by_what_came_and_what_went() {
         lines(&before, &after),
         [
             "TH-200: listed device identifiers 8 instead of 6",
-            "TH-200: newly listed A-6..A-9 instead of none",
-            "TH-200: no longer listed A-1, B instead of none",
+            "TH-200: newly listed A-6..A-9",
+            "TH-200: no longer listed A-1, B",
         ]
     );
     assert_eq!(lines(&before, &before), [] as [&str; 0]);

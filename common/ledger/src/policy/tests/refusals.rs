@@ -42,6 +42,9 @@ refused! {
     an_unknown_field_of_working_hours_is_refused:
         UNITS => "units = 100\nworking_hours = { zone = \"UTC\", day = [] }", "POLICY-UNKNOWN-FIELD",
         "policy line 10, column 33: unknown field `day`; did you mean `days`?";
+    a_time_that_is_no_text_is_refused_by_what_it_is:
+        UNITS => "units = 100\nworking_hours = { zone = \"UTC\", days = [\"mon\"], from = 06:00:00, to = \"07:00\" }", "POLICY-VALUE",
+        "policy line 10: from: the time `06:00:00` stands where a text in quotes belongs";
     an_unknown_field_cannot_reach_the_terminal: "id = " => "\"\\u001b[2J\" = 5\nid = ", "POLICY-UNKNOWN-FIELD",
         "policy line 2, column 1: unknown field `\\u{1b}[2J`";
     a_policy_without_schema_is_refused: "schema = 1" => "", "POLICY-FIELD-MISSING",

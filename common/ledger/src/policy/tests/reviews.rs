@@ -68,7 +68,7 @@ fn a_list_is_explained_and_summed_up() {
         summary["device_ids"],
         serde_json::json!(["A", "TH200-00000100..TH200-00000199"])
     );
-    assert_eq!(summary["device_ids_listed"], "101");
+    assert_eq!(summary["device_ids_listed"], 101);
     let pattern = format!("device_id_pattern = \"TH200-[0-9]{{8}}\"\n{list}");
     assert_eq!(
         explained(&pattern).0,
@@ -151,6 +151,63 @@ fn each_doubt_has_its_code() {
             warnings(&[(from, to)])
         );
     }
+}
+
+/// The vault has one credit, and all its products spend it.
+#[test]
+fn what_the_products_make_of_a_day_together_is_held_against_the_credit() {
+    let told = |first: &str, second: &str| -> Vec<String> {
+        let (head, product) = LEAST.split_once("[[product]]").unwrap();
+        let of = |sku: &str, lines: &str| {
+            let product = product.replace("TH-200", sku);
+            product.replace("units = 100", &format!("units = 100\n{lines}"))
+        };
+        let (first, second) = (of("TH-200", first), of("GW-7", second));
+        let text = format!("{head}[[product]]{first}[[product]]{second}");
+        let doubts = Policy::parse(&text).unwrap().warnings(Q1.from);
+        let of_day = doubts.into_iter().filter(|d| d.code == "CREDIT-BELOW-DAY");
+        of_day.map(|doubt| doubt.text).collect()
+    };
+    let hours = |day: &str| {
+        format!(
+            "units_per_day = 6\nworking_hours = {{ zone = \"UTC\", days = [\"{day}\"], from = \"08:00\", to = \"18:00\" }}"
+        )
+    };
+    assert_eq!(
+        told("units_per_day = 6", "units_per_hour = 5"),
+        [
+            "TH-200, GW-7: max_unreported_units = 10 is less than the 106 units that one day allows together, so the vault \
+             stops within the day unless headquarters answers on it."
+        ]
+    );
+    assert_eq!(
+        told("", "units_per_day = 200"),
+        [
+            "GW-7: max_unreported_units = 10 is less than the 100 units that one day allows, so the vault stops within the \
+             day unless headquarters answers on it."
+        ]
+    );
+    assert_eq!(told(&hours("mon"), &hours("mon")).len(), 1);
+    // Each on days of its own; and a rate that nobody stated is nobody's plan of a day.
+    assert_eq!(told(&hours("mon"), &hours("tue")), [""; 0]);
+    assert_eq!(told("units_per_day = 6", ""), [""; 0]);
+    assert_eq!(told("units_per_day = 5", "units_per_day = 5"), [""; 0]);
+}
+
+#[test]
+fn hours_that_are_not_whole_are_told_with_their_minutes() {
+    let told = |to: &str| {
+        let hours = format!(
+            "units = 100\nworking_hours = {{ zone = \"UTC\", days = [\"mon\"], from = \"09:30\", to = \"{to}\" }}"
+        );
+        let text = LEAST
+            .replace("units = 100", &hours)
+            .replace("valid_for_days = 90", "valid_for_days = 7");
+        Policy::parse(&text).unwrap().explain(Q1.from).concat()
+    };
+    assert!(told("12:00").contains("on mon: 2 hours 30 minutes within the window."));
+    assert!(told("10:15").contains("on mon: 45 minutes within the window."));
+    assert!(told("11:30").contains("on mon: 2 hours within the window."));
 }
 
 #[test]
