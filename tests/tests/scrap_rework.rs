@@ -118,7 +118,11 @@ fn lives(world: &World) {
     let wrong = format!("device void {} --reason x --confirm TH200", device(1));
     world.site(&wrong).fails(3, "CONFIRMATION-MISMATCH");
     let reasonless = format!("device rework {} --reason", device(1));
-    world.site(&reasonless).arg("").fails(2, "REASON-INVALID");
+    for blank in ["", "  ", "\u{a0}"] {
+        let run = world.site(&reasonless).arg(blank);
+        let run = run.fails(2, "REASON-INVALID");
+        assert!(run.stderr.contains("not blanks alone"), "{run}");
+    }
     let before = world.log("berlin").len();
     let planned = order(world, "scrap", 1).arg("--dry-run").ok().json();
     assert_eq!(

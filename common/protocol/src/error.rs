@@ -5,12 +5,21 @@ use crate::cbor::Rule;
 /// What a private-key operation, done by the caller for us, failed with.
 pub type KeyFailure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The article that a noun has: an entitlement id, a SKU.
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
+
 /// Why a message could not be read, verified or made. Every variant has a stable code.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Text that is no identifier of its kind.
-    #[error("`{found}` is not a {what}: it must match {alphabet}")]
+    #[error("`{found}` is not {} {what}: it must match {alphabet}", article(what))]
     Identifier {
         /// The kind of identifier.
         what: &'static str,

@@ -243,6 +243,14 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_identifier_has_its_article() {
+        let error = "X".parse::<EntitlementId>().unwrap_err().to_string();
+        assert!(error.starts_with("`X` is not an entitlement id"), "{error}");
+        let error = "".parse::<Sku>().unwrap_err().to_string();
+        assert!(error.starts_with("`` is not a SKU"), "{error}");
+    }
+
+    #[test]
     fn hostile_text_in_an_error_message_cannot_reach_the_terminal() {
         let error = "\u{1b}[2J".parse::<SiteId>().unwrap_err().to_string();
         assert!(!error.contains('\u{1b}'), "{error}");

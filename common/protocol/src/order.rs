@@ -132,6 +132,16 @@ pub fn is_reason(text: &str) -> bool {
         && !text.chars().any(char::is_control)
 }
 
+/// What a reason is, for whoever gave something else.
+pub const REASON_RULE: &str =
+    "a reason is 1 to 200 characters of plain text, in one line and not blanks alone";
+
+/// Whether somebody can give this as a reason: [`is_reason`], and blanks alone are none. It is asked where a reason is given, and not
+/// where one is read, since logs hold what was given before.
+pub fn may_give_reason(text: &str) -> bool {
+    is_reason(text) && !text.trim().is_empty()
+}
+
 /// Refuses what is no reason.
 pub(crate) fn expect_reason(what: &'static str, reason: &str) -> Result<(), Error> {
     if !is_reason(reason) {

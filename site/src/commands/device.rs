@@ -25,6 +25,8 @@ pub(crate) enum Command {
     /// Say that a unit never became a device: what it has is revoked or never completed, and it stays spent
     Void(order::Arguments),
     /// Allow a device one more certificate for the unit that it has, for whatever key; the one before is revoked then
+    // It undoes nothing, so it does not ask; what was given for an answer counts all the same.
+    #[command(mut_arg("confirm", |confirm| confirm.hide(true)))]
     Rework(order::Arguments),
 }
 

@@ -16,7 +16,7 @@ use mintmark_ledger::entry::{DeviceAction, DeviceOrder};
 use mintmark_ledger::ledger::DeviceHistory;
 use mintmark_pki::{CSR_DER_BYTES_MAX, Object, est, to_pem};
 use mintmark_protocol::identifier::{DeviceId, Sku};
-use mintmark_protocol::order::is_reason;
+use mintmark_protocol::order::{REASON_RULE, may_give_reason};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -288,11 +288,10 @@ async fn order(
         expect_type(request.headers(), JSON)?;
         let body = whole(request.into_body()).await?;
         let order: Order = parse(&body)?;
-        if !is_reason(&order.reason) {
-            let message = "a reason is 1 to 200 characters of plain text, in one line";
-            let hint = "shorten it, or leave out line breaks";
+        if !may_give_reason(&order.reason) {
+            let hint = "say in one line why, without line breaks";
             let status = StatusCode::BAD_REQUEST;
-            return Err(Problem::new(status, "REASON-INVALID", message, hint));
+            return Err(Problem::new(status, "REASON-INVALID", REASON_RULE, hint));
         }
         let order = DeviceOrder {
             action,

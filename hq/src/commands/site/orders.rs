@@ -7,7 +7,7 @@ use mintmark_console::{Confirmation, Console, Exit, Failure};
 use mintmark_protocol::clock_correction::ClockCorrection;
 use mintmark_protocol::encryption::random;
 use mintmark_protocol::identifier::Fingerprint;
-use mintmark_protocol::order::{Order, REASON_CHARACTERS_MAX, is_reason};
+use mintmark_protocol::order::{Order, REASON_RULE, may_give_reason};
 use mintmark_protocol::reanchor::Reanchor;
 use mintmark_protocol::revocation::{Revocation, Target};
 use rusqlite::Connection;
@@ -223,12 +223,12 @@ pub(super) fn reanchor(
 
 /// A reason as orders can state it.
 fn reason_of(text: &str) -> Result<String, Failure> {
-    if is_reason(text) {
+    if may_give_reason(text) {
         return Ok(text.to_owned());
     }
     Err(failure::usage(
         "REASON-INVALID",
-        format!("a reason is 1 to {REASON_CHARACTERS_MAX} characters of plain text"),
+        REASON_RULE,
         "say in one line why; officers and the vault's log will show it",
     ))
 }

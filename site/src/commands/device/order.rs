@@ -4,7 +4,7 @@ use mintmark_console::{Console, Exit};
 use mintmark_ledger::entry::{DeviceAction, DeviceOrder};
 use mintmark_ledger::ledger::DeviceHistory;
 use mintmark_protocol::identifier::{DeviceId, Sku, StationId};
-use mintmark_protocol::order::is_reason;
+use mintmark_protocol::order::{REASON_RULE, may_give_reason};
 use serde::Serialize;
 
 use super::super::json;
@@ -56,11 +56,9 @@ pub(super) fn execute(
     place: &Place<'_>,
     console: &Console,
 ) -> Result<Exit> {
-    if !is_reason(&arguments.reason) {
-        let message = "a reason is 1 to 200 characters of plain text, in one line";
-        return Err(
-            Error::usage("REASON-INVALID", message).hint("shorten it, or leave out line breaks")
-        );
+    if !may_give_reason(&arguments.reason) {
+        return Err(Error::usage("REASON-INVALID", REASON_RULE)
+            .hint("say in one line why, without line breaks"));
     }
     let mut vault = place.open(console)?;
     let product = vault.with(|vault| product(vault, arguments))?;
