@@ -119,6 +119,12 @@ fn two_copies_of_a_home_make_a_fork_that_a_third_party_can_verify() {
     world
         .hq("--home $D/officers/alice audit verify $D/fork.proof")
         .ok();
+    // Without either it is said what would do.
+    let run = world
+        .hq("audit verify $D/fork.proof")
+        .without("HQ_HOME")
+        .fails(2, "HOME-UNSET");
+    assert!(run.stderr.contains("--fingerprint HEX"), "{run}");
     // Another headquarters has not said so.
     let other = "00".repeat(32);
     let run = elsewhere(&world, &proof, &other).exits(1);

@@ -149,9 +149,9 @@ impl Error {
                 "Nothing was added. Have headquarters export again; if it stays so, this vault and headquarters hold two \
                  histories, and only another vault that takes its place helps.",
             ),
-            Self::Poisoned => {
-                Some("Check the disk, then start again: what was stored is found out on opening.")
-            }
+            Self::Poisoned => Some(
+                "Check the disk, then run `site recover`: what was stored is found out on opening.",
+            ),
             Self::Decide(DecideError::SerialKeyMissing)
             | Self::ReservationUnknown { .. }
             | Self::ReservationNotDurable { .. }

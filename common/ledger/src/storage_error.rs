@@ -262,9 +262,9 @@ impl StorageError {
                 "Nothing was changed. Keep a copy of the folder as it is, and tell headquarters \
                  before restoring anything.",
             ),
-            Self::OutcomeUnknown { .. } => {
-                Some("Check the disk, then start again: what was stored is found out on opening.")
-            }
+            Self::OutcomeUnknown { .. } => Some(
+                "Check the disk, then run `site recover`: what was stored is found out on opening.",
+            ),
             Self::NoRecord { .. } | Self::IndexMissing { .. } | Self::IndexBroken { .. } => {
                 Some("Rebuild the index from the log.")
             }

@@ -401,9 +401,15 @@ impl Error {
             Self::KeyUnsupported {
                 object: Request, ..
             } => {
-                "make the device key P-256 (named curve, uncompressed point), P-384, Ed25519 or RSA of 2048, 3072 or 4096 bits"
+                "make the device key P-256 (named curve, uncompressed point), P-384, Ed25519 or RSA of 2048 to 8192 bits"
             }
             Self::KeyUnsupported { .. } => "certificates that issue others here have P-256 keys",
+            Self::SignatureAlgorithm {
+                object: Request,
+                found,
+            } if found == crate::oid::RSASSA_PSS => {
+                "RSASSA-PSS is not taken: sign the request with PKCS #1 v1.5 padding and SHA-2, which is what `openssl req -new -sha256` does of itself"
+            }
             Self::SignatureAlgorithm {
                 object: Request, ..
             } => {

@@ -184,6 +184,8 @@ fn weak_or_unusual_signature_algorithms_are_refused_by_name() {
         let error = CertificationRequest::from_der(&der).unwrap_err();
         assert_eq!(error.code(), "CSR-SIGNATURE-ALGORITHM", "{request_options}");
         assert!(error.to_string().contains(named), "{error}");
+        let is_padding = error.hint().unwrap().contains("PKCS #1 v1.5");
+        assert_eq!(is_padding, named == "RSASSA-PSS", "{error}");
     }
 }
 

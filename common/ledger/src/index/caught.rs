@@ -69,6 +69,9 @@ pub(super) fn answered<T: Send + 'static>(
         .unwrap_or(Err(Failure::Silent { wait }))
 }
 
+/// What is said where sled names a place, or none, and a backtrace.
+const DAMAGED: &str = "its database read something damaged";
+
 /// What sled can do to us.
 #[derive(Clone)]
 pub(super) enum Failure {
@@ -109,6 +112,7 @@ pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<
         Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
             Err(Failure::Locked)
         }
+        Ok(Err(sled::Error::Corruption { .. })) => Err(Failure::Broken(DAMAGED.to_owned())),
         Ok(Err(error)) => Err(Failure::Broken(error.to_string())),
         Err(panic) => {
             let text = panic
@@ -118,6 +122,9 @@ pub(super) fn guarded<T>(operation: impl FnOnce() -> sled::Result<T>) -> Result<
                 .unwrap_or("no reason given");
             // The first line says it; sled prints whole structures behind it.
             let line = text.lines().next().unwrap_or_default();
+            if line.contains("Corruption {") || line.contains("backtrace") {
+                return Err(Failure::Broken(DAMAGED.to_owned()));
+            }
             let line: String = line.chars().take(200).collect();
             Err(Failure::Broken(format!("the database gave up: {line}")))
         }
@@ -148,6 +155,14 @@ mod tests {
         let locked = io::Error::other("could not acquire lock on \"db\"");
         assert_eq!(failed(locked), "INDEX-LOCKED");
         assert_eq!(failed(io::Error::other("no")), "INDEX-BROKEN");
+        let words = |failure: Result<(), Failure>| match failure {
+            Err(Failure::Broken(words)) => words,
+            _ => "none".to_owned(),
+        };
+        let damaged = || sled::Error::Corruption { at: None, bt: () };
+        assert_eq!(words(guarded(|| Err(damaged()))), DAMAGED);
+        assert_eq!(words(guarded(|| panic!("{:?}", damaged()))), DAMAGED);
+        assert_eq!(words(guarded(|| panic!("{}", damaged()))), DAMAGED);
     }
 
     #[test]

@@ -336,7 +336,15 @@ pub(super) fn verify(
             }
             fingerprint
         }
-        None => known_at_home(&Home::read(home)?, &bytes)?,
+        None => {
+            let read = Home::read(home).map_err(|failure| match home {
+                Some(_) => failure,
+                None => failure.hint(
+                    "give --fingerprint HEX, of a trust manifest in the proof, which needs no home; or --home DIR, or set HQ_HOME",
+                ),
+            });
+            known_at_home(&read?, &bytes)?
+        }
     };
     let proven = forks::judge(&bytes, &known)?;
     let words = in_words(&proven);
