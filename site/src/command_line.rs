@@ -151,7 +151,7 @@ pub fn execute(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
 fn perform(line: CommandLine, console: &Console) -> Result<Exit, Failure> {
     let home: Option<PathBuf> = line.home.clone();
     if line.needs_vault()
-        && let Some(exit) = control::forward(home.as_deref(), &line.global, console)?
+        && let Some(exit) = control::forward(home.as_deref(), &line, console)?
     {
         return Ok(exit);
     }
@@ -221,6 +221,11 @@ impl CommandLine {
             | Command::Completion { .. }
             | Command::Manual { .. } => false,
         }
+    }
+
+    /// Whether a signal has it finish what is begun and go no further, wherever the vault is.
+    pub(crate) fn heeds_signals(&self) -> bool {
+        matches!(&self.command, Command::Issue(arguments) if !arguments.dry_run)
     }
 
     /// What it is, for whoever keeps a record.

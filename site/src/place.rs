@@ -36,6 +36,8 @@ pub(crate) struct Service {
     pub(crate) console: Arc<Console>,
     /// Whether whoever asked has gone.
     pub(crate) is_gone: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Waits until whoever asked has taken most of what they were told, or has gone.
+    pub(crate) wait_until_taken: Box<dyn Fn() + Send + Sync>,
     /// Held by the command that writes to a medium.
     pub(crate) media: Arc<Mutex<()>>,
 }
@@ -148,6 +150,13 @@ impl<'p> Session<'p> {
             vault.heed(stop()?);
         }
         Ok(())
+    }
+
+    /// Waits, without the vault, until whoever asked has taken most of what they were told: nothing new is begun before.
+    pub(crate) fn wait_for_asker(&self) {
+        if let Held::Lent(service) = &self.0 {
+            (service.wait_until_taken)();
+        }
     }
 
     /// Whether whoever asked has gone: nothing new is begun then.

@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::process::{Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::shape::column;
-use mintmark_tests::world::rework_policy;
-use mintmark_tests::{Service, Stores, TokenServer, World, judge, through_server};
+use mintmark_tests::world::{POLICY, rework_policy};
+use mintmark_tests::{Service, Stores, TokenServer, Tool, World, judge, through_server};
 use serde_json::Value;
 
 /// What headquarters counts, after a stick went home.
@@ -250,6 +252,140 @@ fn a_command_whose_service_is_stopped_meanwhile_says_what_it_knows() {
     assert!(matches!(run.exit, 0 | 3), "{run}");
     world.issue("many").ok();
     assert_eq!(counted(&world)["good"], 600);
+}
+
+/// So many that what is said of them fits into no pipe and no socket.
+const MANY: u32 = 1200;
+
+/// A vault whose service is asked by `line-1` while an operator issues.
+fn busy_line() -> (World, Service) {
+    let world = World::with_policy(&POLICY.replace("units = 1000", "units = 10000"));
+    let_in(&world, "line-1", "");
+    world.requests("many", 1..=MANY);
+    let service = Service::start(&world, "");
+    (world, service)
+}
+
+fn begin(tool: &Tool) -> Child {
+    let mut command = tool.command();
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped.spawn().unwrap()
+}
+
+/// Waits, much longer than it takes, and does this meanwhile.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool, mut meanwhile: impl FnMut()) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{what}");
+        meanwhile();
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The certificates that are written.
+fn written(world: &World) -> usize {
+    fs::read_dir(world.path("out")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_command_whose_output_nobody_reads_is_done_all_the_same_and_stations_do_not_wait_for_it() {
+    let (world, service) = busy_line();
+    let issue = world.issue("many");
+    let running = begin(&issue);
+    let mut device = 5000;
+    until(
+        "it is not done",
+        || service.log().contains(r#""message":"done""#),
+        || {
+            device += 1;
+            assert_eq!(service.enrol(&format!("TH200-{device:08}")), 200);
+        },
+    );
+    let run = issue.ended(&running.wait_with_output().unwrap());
+    assert_eq!((run.exit, run.stderr.as_str()), (0, ""), "{run}");
+    assert_eq!(
+        column(&run.lines(), "outcome"),
+        vec!["issued"; MANY as usize]
+    );
+    assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn a_command_that_is_halted_goes_on_where_it_was_and_stations_do_not_wait_for_it() {
+    let (world, service) = busy_line();
+    let issue = world.issue("many");
+    let running = begin(&issue);
+    let signal = |signal| {
+        let process = running.id().to_string();
+        judge::succeed(Command::new("kill").args(["-s", signal, &process]));
+    };
+    until("nothing is issued", || written(&world) > 0, || {});
+    signal("STOP");
+    for device in 5000..5022 {
+        assert_eq!(service.enrol(&format!("TH200-{device:08}")), 200);
+        thread::sleep(Duration::from_millis(500));
+    }
+    signal("CONT");
+    let run = issue.ended(&running.wait_with_output().unwrap());
+    assert_eq!((run.exit, run.stderr.as_str()), (0, ""), "{run}");
+    assert_eq!(
+        column(&run.lines(), "outcome"),
+        vec!["issued"; MANY as usize]
+    );
+    assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn a_command_that_is_told_to_stop_has_the_service_stop_and_says_how_far_it_came() {
+    let (world, service) = busy_line();
+    let issue = world.issue("many");
+    let running = begin(&issue);
+    until("nothing is issued", || written(&world) > 0, || {});
+    judge::succeed(Command::new("kill").args(["-s", "INT", &running.id().to_string()]));
+    let run = issue.ended(&running.wait_with_output().unwrap());
+    assert_eq!(run.exit, 3, "{run}");
+    assert_eq!(run.codes(), ["INTERRUPTED"], "{run}");
+    let answered = run.lines().len();
+    assert!(answered < MANY as usize, "it was not interrupted");
+    for said in [
+        "SIGINT: the service finishes what is begun".to_owned(),
+        format!("{answered} of {MANY} are, and nothing is left open"),
+    ] {
+        assert!(run.stderr.contains(&said), "{said}: {run}");
+    }
+    assert_eq!(account(&world)["good"], answered);
+    let rows = world.issue("many").ok().lines();
+    let existing = rows.iter().filter(|row| row["outcome"] == "existing");
+    assert_eq!((existing.count(), rows.len()), (answered, MANY as usize));
+    assert_eq!(service.stop(), 0);
+}
+
+#[test]
+fn a_conversation_is_over_when_the_command_is_done_even_if_whoever_asked_stays() {
+    let world = World::ready();
+    let service = Service::start(&world, "");
+    let words = ["crl", "issue", "--output", "devices.crl"];
+    let hex = |text: &str| -> String { text.bytes().map(|byte| format!("{byte:02x}")).collect() };
+    let request = serde_json::json!({
+        "version": 1,
+        "words": words.map(hex),
+        "folder": hex(world.folder().to_str().unwrap()),
+        "color": false,
+    });
+    let request = request.to_string();
+    let mut stream = UnixStream::connect(world.path("berlin/control.sock")).unwrap();
+    let patience = Some(Duration::from_secs(60));
+    stream.set_read_timeout(patience).unwrap();
+    let length = u32::try_from(request.len()).unwrap();
+    stream.write_all(&length.to_be_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    // It ends, and not because of the time.
+    stream.read_to_end(&mut said).unwrap();
+    assert_eq!(said[said.len() - 6..], [3, 0, 0, 0, 1, 0], "{said:?}");
+    assert!(world.path("devices.crl").is_file());
+    assert_eq!(service.stop(), 0);
 }
 
 #[test]

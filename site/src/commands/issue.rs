@@ -116,7 +116,7 @@ fn other_case(state: &State, product: &Sku) -> Option<Sku> {
     skus.iter().find(is_it).map(|sku| (*sku).clone())
 }
 
-pub(super) fn unheard(error: io::Error) -> Error {
+pub(crate) fn unheard(error: io::Error) -> Error {
     let message = "signals that ask this command to stop cannot be listened to";
     Error::environment("SIGNALS-UNAVAILABLE", message)
         .cause(error)
@@ -162,6 +162,7 @@ fn issue(
         };
         let stretch = vault.stretch_batches().saturating_mul(BATCH_MAX);
         for names in submissions.names().chunks(stretch.max(1)) {
+            vault.wait_for_asker();
             if vault.is_asker_gone() {
                 return Err(abandoned());
             }
@@ -187,7 +188,8 @@ fn issue(
 }
 
 fn abandoned() -> Error {
-    let message = "stopped before every request was answered: whoever asked has gone";
+    let message =
+        "stopped, as whoever asked has gone or wanted it, before every request was answered";
     Error::environment(INTERRUPTED, message)
         .hint("run the same command again: it goes on with what is left, and asking twice is free")
 }

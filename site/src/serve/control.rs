@@ -13,12 +13,20 @@
 //!   from the service: 1 standard output, 2 standard error, 3 exit code (1 octet), 4 a question
 //!   from the command: 5 what was typed, 6 there is nobody to ask
 //! ```
+//!
+//! Nobody reads what the command writes, for a while: a pager, a terminal that was halted. That holds up that command and
+//! nothing else. A command that shuts its half of the socket has gone or wants no more done, and is still told what there is to
+//! tell. Whoever has the vault never waits for it, and the service ends the conversation, whatever became of it.
+
+mod asking;
+mod outbox;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -33,10 +41,11 @@ use mintmark_console::{ColorChoice, Console, Exit, GlobalOptions, HasGlobal as _
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::asking::forward;
+use self::outbox::{Ending, Outbox};
 use super::desk::Desk;
 use crate::command_line::CommandLine;
 use crate::failure::{Error, Result};
-use crate::home::Home;
 use crate::place::{Place, Service};
 
 /// The name of the socket in the home.
@@ -49,8 +58,10 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How many commands are at work at the same time.
 const COMMANDS_MAX: usize = 16;
-/// How long a command may take to say what it wants, and to take what it is told.
+/// How long a command may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command may take nothing of what it is told before it is taken for one that has gone.
+const TAKING_PATIENCE: Duration = Duration::from_secs(600);
 
 const OUTPUT: u8 = 1;
 const DIAGNOSTICS: u8 = 2;
@@ -167,7 +178,7 @@ impl Hall {
             };
             if hall.at_work.fetch_add(1, Ordering::SeqCst) >= COMMANDS_MAX {
                 hall.at_work.fetch_sub(1, Ordering::SeqCst);
-                tell(stream, &busy());
+                tell(&stream, &busy());
                 continue;
             }
             let visited = Arc::clone(&hall);
@@ -175,8 +186,9 @@ impl Hall {
                 .name("command".to_owned())
                 .spawn(move || {
                     let _place = Seat(&visited.at_work);
-                    if let Err(error) = visited.serve(&stream) {
-                        tell(stream, &error);
+                    let conversation = Conversation(stream);
+                    if let Err(error) = visited.serve(&conversation.0) {
+                        tell(&conversation.0, &error);
                     }
                 });
             if spawned.is_err() {
@@ -202,18 +214,37 @@ impl Hall {
         };
         let timed = stream.set_read_timeout(Some(PATIENCE));
         timed
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.set_write_timeout(Some(TAKING_PATIENCE)))
             .map_err(lost)?;
         let request = receive(&mut &*stream).map_err(lost)?;
         stream.set_read_timeout(None).map_err(lost)?;
         let (line, global) = parse(&request)?;
         let command = line.name();
         tracing::info!(user, process, command, "a command of the operator");
-        let exit = self.execute(line, global, stream)?;
-        tracing::info!(user, process, command, exit = exit.code(), "done");
-        // Whoever has gone does not need it.
-        let _ = send(&mut &*stream, EXIT, &[exit.code()]);
-        Ok(())
+        let outbox = Arc::new(Outbox::default());
+        let carry = || {
+            let carried = outbox.carry(stream);
+            if carried.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                let seconds = TAKING_PATIENCE.as_secs();
+                tracing::warn!(
+                    user,
+                    process,
+                    command,
+                    seconds,
+                    "whoever asked takes nothing of what they are told, and is taken for gone"
+                );
+            }
+        };
+        thread::scope(|threads| {
+            let _ending = Ending(&outbox);
+            let out = thread::Builder::new().name("command-out".to_owned());
+            out.spawn_scoped(threads, carry).map_err(unanswerable)?;
+            let exit = self.execute(line, global, stream, &outbox)?;
+            tracing::info!(user, process, command, exit = exit.code(), "done");
+            // Whoever has gone does not need it.
+            let _ = outbox.put(EXIT, &[exit.code()]);
+            Ok(())
+        })
     }
 
     fn execute(
@@ -221,33 +252,27 @@ impl Hall {
         line: CommandLine,
         global: GlobalOptions,
         stream: &UnixStream,
+        outbox: &Arc<Outbox>,
     ) -> Result<Exit> {
-        let lost = |error: io::Error| {
-            Error::environment("CONTROL-REQUEST", "the command cannot be answered").cause(error)
-        };
-        let writer = Arc::new(Mutex::new(stream.try_clone().map_err(lost)?));
-        let gone = Arc::new(AtomicBool::new(false));
         let (typed, answers) = channel();
-        let (reader, has_gone) = (stream.try_clone().map_err(lost)?, Arc::clone(&gone));
+        let reader = stream.try_clone().map_err(unanswerable)?;
+        let visitor = Arc::clone(outbox);
         thread::Builder::new()
             .name("command-in".to_owned())
-            .spawn(move || listen(&reader, &typed, &has_gone))
-            .map_err(lost)?;
-        let stream_of = |kind| {
-            Box::new(Frames {
-                kind,
-                writer: Arc::clone(&writer),
-            })
-        };
+            .spawn(move || listen(&reader, &typed, &visitor))
+            .map_err(unanswerable)?;
+        let stream_of = |kind| Box::new(frames(kind, outbox));
         let console =
             Console::into_streams("site", &global, stream_of(OUTPUT), stream_of(DIAGNOSTICS))
-                .asking(asker(Arc::clone(&writer), answers));
+                .asking(asker(Arc::clone(outbox), answers));
         let console = Arc::new(console);
+        let (gone, taken) = (Arc::clone(outbox), Arc::clone(outbox));
         let service = Service {
             home: self.home.clone(),
             desk: Arc::clone(&self.desk),
             console: Arc::clone(&console),
-            is_gone: Box::new(move || gone.load(Ordering::SeqCst)),
+            is_gone: Box::new(move || gone.is_gone()),
+            wait_until_taken: Box::new(move || taken.wait_until_taken()),
             media: Arc::clone(&self.media),
         };
         let done = line.execute_at(&Place::Service(&service), &console);
@@ -267,25 +292,39 @@ impl Drop for Seat<'_> {
     }
 }
 
+/// A conversation, which is over for both sides when this is dropped: whoever still listens finds its end.
+struct Conversation(UnixStream);
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        // Whoever has gone has ended it already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+fn unanswerable(error: io::Error) -> Error {
+    Error::environment("CONTROL-REQUEST", "the command cannot be answered").cause(error)
+}
+
 /// What the command types, until it has gone.
-fn listen(mut stream: &UnixStream, typed: &Sender<Option<String>>, gone: &AtomicBool) {
+fn listen(mut stream: &UnixStream, typed: &Sender<Option<String>>, outbox: &Outbox) {
     while let Ok((kind, bytes)) = frame(&mut stream) {
         let answer = (kind == ANSWER).then(|| String::from_utf8_lossy(&bytes).into_owned());
         if typed.send(answer).is_err() {
             break;
         }
     }
-    gone.store(true, Ordering::SeqCst);
+    outbox.leave();
 }
 
 /// Asks at the terminal that the command was started at.
 fn asker(
-    writer: Arc<Mutex<UnixStream>>,
+    outbox: Arc<Outbox>,
     answers: Receiver<Option<String>>,
 ) -> impl Fn(&str) -> io::Result<String> + Send + Sync + 'static {
     let answers = Mutex::new(answers);
     move |question| {
-        send(&mut *lock(&writer), QUESTION, question.as_bytes())?;
+        outbox.put(QUESTION, question.as_bytes())?;
         let answer = lock(&answers).recv();
         answer
             .ok()
@@ -297,13 +336,20 @@ fn asker(
 /// A stream of the command's.
 struct Frames {
     kind: u8,
-    writer: Arc<Mutex<UnixStream>>,
+    outbox: Arc<Outbox>,
+}
+
+fn frames(kind: u8, outbox: &Arc<Outbox>) -> Frames {
+    Frames {
+        kind,
+        outbox: Arc::clone(outbox),
+    }
 }
 
 impl Write for Frames {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = bytes.get(..FRAME_BYTES_MAX).unwrap_or(bytes);
-        send(&mut *lock(&self.writer), self.kind, piece)?;
+        self.outbox.put(self.kind, piece)?;
         Ok(piece.len())
     }
 
@@ -350,116 +396,25 @@ fn parse(request: &Request) -> Result<(CommandLine, GlobalOptions)> {
 }
 
 /// Tells somebody why nothing is done.
-fn tell(mut stream: UnixStream, error: &Error) {
+fn tell(stream: &UnixStream, error: &Error) {
     let failure = error.failure();
+    let outbox = Arc::new(Outbox::default());
     let words = Console::into_streams(
         "site",
         &GlobalOptions::default(),
         Box::new(io::sink()),
-        match stream.try_clone() {
-            Ok(writer) => Box::new(Frames {
-                kind: DIAGNOSTICS,
-                writer: Arc::new(Mutex::new(writer)),
-            }),
-            Err(_) => return,
-        },
+        Box::new(frames(DIAGNOSTICS, &outbox)),
     );
     words.report(failure);
-    let _ = send(&mut stream, EXIT, &[failure.exit.code()]);
+    let _ = outbox.put(EXIT, &[failure.exit.code()]);
+    outbox.end();
+    // Whoever has gone does not need it.
+    let _ = outbox.carry(stream);
 }
 
 fn busy() -> Error {
     let message = format!("the service does {COMMANDS_MAX} commands already");
     Error::environment("SERVICE-BUSY", message).hint("nothing was changed; run it again later")
-}
-
-/// Has the service do the command of this process, if a service holds the home; none if there is no service.
-///
-/// # Errors
-/// SERVICE-LOST if the service went away before the command was done.
-pub(crate) fn forward(
-    home: Option<&Path>,
-    global: &GlobalOptions,
-    console: &Console,
-) -> Result<Option<Exit>> {
-    // What is wrong with the home, the command itself says.
-    let Ok(home) = Home::open(home) else {
-        return Ok(None);
-    };
-    let Some(stream) = connect(&home) else {
-        return Ok(None);
-    };
-    let folder = std::env::current_dir().map_err(|error| {
-        Error::environment("HOME-UNREADABLE", "the current folder cannot be told").cause(error)
-    })?;
-    let words = std::env::args_os().skip(1);
-    let request = Request {
-        version: VERSION,
-        words: words.map(|word| hex::encode(word.as_bytes())).collect(),
-        folder: hex::encode(folder.as_os_str().as_bytes()),
-        color: !global.json && console.is_colored(),
-    };
-    follow(stream, &request, console).map(Some)
-}
-
-/// Somebody behind the socket of a home whose lock is taken.
-fn connect(home: &Home) -> Option<UnixStream> {
-    let door = Door::of(home.path()).ok()?;
-    let found = fs::symlink_metadata(&door.path).ok()?;
-    if !found.file_type().is_socket() || !home.is_locked() {
-        return None;
-    }
-    UnixStream::connect(&door.path).ok()
-}
-
-/// Sends the request, and does what comes back.
-fn follow(mut stream: UnixStream, request: &Request, console: &Console) -> Result<Exit> {
-    let lost = |error: io::Error| {
-        Error::unknown("SERVICE-LOST", "the service went away before this was done")
-            .cause(error)
-            .hint("look at `site status`, and at what the service says of itself, before running it again")
-    };
-    let request = serde_json::to_vec(request).map_err(|error| lost(error.into()))?;
-    let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
-    // Where it is not even taken, what the service says of it comes next.
-    let _ = stream
-        .write_all(&length.to_be_bytes())
-        .and_then(|()| stream.write_all(&request));
-    loop {
-        let (kind, bytes) = frame(&mut stream).map_err(lost)?;
-        match kind {
-            OUTPUT => {
-                // A reader that has gone changes nothing of what is done.
-                console
-                    .write_data(&bytes)
-                    .map_err(|error| mintmark_console::Failure::output(&error))?;
-            }
-            DIAGNOSTICS => {
-                let _ = io::stderr().write_all(&bytes);
-            }
-            QUESTION => {
-                let question = String::from_utf8_lossy(&bytes);
-                match console.ask_line(&question) {
-                    Ok(typed) => send(&mut stream, ANSWER, typed.as_bytes()),
-                    Err(_) => send(&mut stream, NOBODY, &[]),
-                }
-                .map_err(lost)?;
-            }
-            EXIT => {
-                let code = bytes.first().copied();
-                let all = [
-                    Exit::Done,
-                    Exit::Negative,
-                    Exit::Usage,
-                    Exit::Environment,
-                    Exit::Integrity,
-                ];
-                let exit = all.into_iter().find(|exit| Some(exit.code()) == code);
-                return Ok(exit.unwrap_or(Exit::Unknown));
-            }
-            _ => return Err(lost(io::ErrorKind::InvalidData.into())),
-        }
-    }
 }
 
 /// Whether these bytes are a command that the service does.
@@ -478,12 +433,16 @@ fn receive(stream: &mut impl Read) -> io::Result<Request> {
 }
 
 fn send(stream: &mut impl Write, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(&framed(kind, bytes)?)
+}
+
+fn framed(kind: u8, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     let mut frame = Vec::with_capacity(bytes.len().saturating_add(5));
     frame.push(kind);
     frame.extend(length.to_be_bytes());
     frame.extend(bytes);
-    stream.write_all(&frame)
+    Ok(frame)
 }
 
 fn frame(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {

@@ -322,7 +322,8 @@ impl Work {
                     false => Err(Error::unknown(
                         "OUTCOME-UNKNOWN",
                         "a command failed, and the log has to be read again",
-                    )),
+                    )
+                    .hint("it is opened anew; should that fail, check the disk and run `site recover`")),
                 };
                 let answers = vault.expect_index_answers();
                 if let Err(error) = answers.and(newest).and(usable) {
