@@ -87,9 +87,10 @@ impl Submissions {
         }
         let parts = unfinished(path);
         if parts > 0 {
-            console.warn(format!(
-                "{parts} unfinished files (*.part) were passed over"
-            ));
+            console.warn(match parts {
+                1 => "1 unfinished file (*.part) was passed over".to_owned(),
+                _ => format!("{parts} unfinished files (*.part) were passed over"),
+            });
         }
         Ok(Self { folder, names })
     }

@@ -273,6 +273,11 @@ fn a_clock_correction_and_a_re_anchor_go_the_same_way() {
         .arg("--reason")
         .arg("two\nlines")
         .fails(2, "REASON-INVALID");
+    world
+        .hq("site clock berlin/v1")
+        .arg("--reason")
+        .arg("  ")
+        .fails(2, "REASON-INVALID");
 }
 
 /// Drafts the succession of `berlin/v1` by a vault `berlin/v2`, whose home is `$D/second`.

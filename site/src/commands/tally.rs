@@ -266,8 +266,8 @@ impl<'a> Tally<'a> {
         if !self.console.is_json() {
             let (file, failure) = (file.display(), error.failure());
             let (code, message) = (&failure.code, &failure.message);
-            self.console
-                .line(format!("{file} secret {key} missing: [{code}] {message}"));
+            let line = format!("{file} secret {key} missing: [{code}] {message}");
+            self.console.line(in_one_row(&line));
         }
         self.secrets_missing_because.get_or_insert(error);
         SecretRow {
@@ -368,7 +368,7 @@ impl<'a> Tally<'a> {
                 row.outcome,
                 cause.unwrap_or_default()
             );
-            self.console.line(line);
+            self.console.line(in_one_row(&line));
         }
         if let Some(hint) = &failure.hint
             && self.hinted.insert(failure.code.to_string())
@@ -453,7 +453,25 @@ impl<'a> Tally<'a> {
     }
 }
 
+/// A row as it is shown: a line break in the name of a file begins no row of its own.
+fn in_one_row(line: &str) -> String {
+    line.replace('\n', "\\u{a}")
+}
+
 /// The serial number of a unit's certificate, as people write it.
 pub(super) fn serial(unit: &Unit) -> Option<String> {
     unit.serial.map(hex::encode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_the_name_of_a_file_begins_no_row() {
+        let row =
+            "n/a.csr\n9 issued, 0 existing, 0 refused\nx.csr refused: [CSR-EMPTY] it is empty";
+        let shown = r"n/a.csr\u{a}9 issued, 0 existing, 0 refused\u{a}x.csr refused: [CSR-EMPTY] it is empty";
+        assert_eq!(in_one_row(row), shown);
+    }
 }
