@@ -190,7 +190,8 @@ fn a_device_is_traced_by_id_by_serial_and_by_certificate() {
         run.stderr
     );
 
-    assert_eq!(hq.import_one(&stick).0, 0);
+    assert_eq!(hq.import_one(&stick), (0, "imported".to_owned(), None));
+    assert_eq!(hq.findings(), []);
     let by_id = hq.run(&["device", "show", "A0"]);
     assert_eq!(by_id.exit, 0, "{}", by_id.stderr);
     let by_id = by_id.json();

@@ -446,8 +446,13 @@ impl Vault {
 
     /// Writes a record, whatever it says.
     pub(crate) fn write(&mut self, body: Body) {
+        // A decision is of the time of what it answers, even where a second has ended since.
+        let time = match body.is_decision() {
+            true => self.state.mark().max(self.time_min),
+            false => self.now(),
+        };
         let entry = Entry {
-            time: self.now(),
+            time,
             clock_behind_seconds: 0,
             body,
         };
