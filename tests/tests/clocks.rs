@@ -271,3 +271,30 @@ fn a_vault_that_was_made_by_a_wrong_clock_is_let_in_all_the_same() {
     let issue = "--home $D/rome issue --product TH-200 --csr $D/csr/one --output $D/out";
     assert_eq!(code(world.site(issue)), "issued");
 }
+
+#[test]
+fn a_clock_past_the_grant_keeps_nobody_out_once_it_is_right() {
+    let world = World::with_headquarters();
+    world.site_init("berlin");
+    world.admit("berlin", &OFFICERS);
+    world.mint("berlin", POLICY);
+    world.hq("media export $D/media").ok();
+    for days in [60, 400] {
+        let wrong = Machine::new().jumped(days * DAY);
+        let import = world.site("media import $D/media").machine(&wrong);
+        let run = import.exits(3);
+        let item = |number| run.item(&format!("to-berlin_v1/dispatch-1-00000{number}.cose"));
+        let (grant, entitlement) = (item(1), item(2));
+        assert_eq!(grant["outcome"], "held", "{run}");
+        assert_eq!(grant["code"], "GRANT-OVERDUE", "{run}");
+        assert_eq!(entitlement["code"], "DISPATCH-GAP", "{run}");
+        assert!(run.stderr.contains("set the clock right"), "{run}");
+        let status = world.status("berlin");
+        assert_eq!(status["enrolled"], false, "{status}");
+        assert_eq!(status["dispatch"]["sequence"], 0, "{status}");
+    }
+    world.site("media import $D/media").ok();
+    world.requests("1", [1]);
+    assert_eq!(code(world.issue("1")), "issued");
+    reported(&world);
+}

@@ -13,6 +13,8 @@ use mintmark_pki::CertificationRequest;
 use mintmark_protocol::entitlement::AccountTag;
 use mintmark_protocol::identifier::{DeviceId, Fingerprint, Sku, StationId};
 
+pub use dispatch::grant_outlived;
+
 use crate::entry::{
     Body, DeviceChanged, DeviceOrder, Dispatch, LogSequence, Refused, Reserved, StationOrder,
 };

@@ -1,7 +1,8 @@
 //! What is carried here from HQ: verified, kept as it was received, decided on, and only then in force.
 
 use mintmark_console::files::{self, Folder};
-use mintmark_ledger::decide::Input;
+use mintmark_console::time::rfc3339;
+use mintmark_ledger::decide::{Input, grant_outlived};
 use mintmark_ledger::entry::Trust;
 use mintmark_ledger::ledger::{Fact, Outcome};
 use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
@@ -192,13 +193,18 @@ impl Vault<'_> {
         {
             return self.stop_here(incoming, error, bytes, effort);
         }
+        let reading = now();
+        if let Some(until) = grant_outlived(self.state(), reading.clock, &input) {
+            incoming.arrival = Arrival::Held(overdue(reading.clock, until));
+            return Ok(incoming);
+        }
         if effort == Effort::Import
             && let Err(fork) = keep(&received, &dispatch.content().object_id(), bytes)?
         {
             incoming.arrival = Arrival::Refused(fork);
             return Ok(incoming);
         }
-        let outcome = self.ledger.submit(None, now(), Input::Dispatch(&input))?;
+        let outcome = self.ledger.submit(None, reading, Input::Dispatch(&input))?;
         if effort == Effort::Import {
             self.ledger.commit()?;
             // Where officers vouched for the log, before anything else comes.
@@ -294,4 +300,18 @@ pub(super) fn trust_expired(error: mintmark_protocol::Error) -> Error {
     )
     .cause(error)
     .hint("import the newest trust manifest from headquarters, then this again")
+}
+
+fn overdue(clock: u64, until: u64) -> Error {
+    Error::environment(
+        "GRANT-OVERDUE",
+        format!(
+            "this machine's clock says {}, and the grant that lets this vault in had to be imported before {}; nothing was changed",
+            rfc3339(clock),
+            rfc3339(until)
+        ),
+    )
+    .hint(
+        "set the clock right and import this again; if the clock is right, tell headquarters that the grant came too late",
+    )
 }

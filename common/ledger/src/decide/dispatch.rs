@@ -94,6 +94,22 @@ fn malformed(error: mintmark_protocol::Error) -> DispatchRefusal {
     }
 }
 
+/// Until when the grant that would let a vault in had to be imported, Unix seconds, if nothing else is wrong with it than
+/// that the clock is past that.
+///
+/// Nothing is known of that clock yet: not even a time of the log's own is believed before the vault is let in. A refusal
+/// would be for good, and the vault could never be let in once its clock is right; so a vault waits, and puts nothing on
+/// record.
+pub fn grant_outlived(state: &State, clock: u64, dispatch: &Dispatch) -> Option<u64> {
+    if state.is_enrolled() {
+        return None;
+    }
+    match judge(state, Moment::at(state, clock), dispatch) {
+        Err(Refusal::Dispatch(DispatchRefusal::GrantExpired { until })) => Some(until),
+        _ => None,
+    }
+}
+
 /// The vault imports dispatches in order, so nothing that fails here gets here; it is asked again all the same.
 fn in_order(state: &State, dispatch: &Dispatch) -> Result<(), DispatchRefusal> {
     let next = state.next_dispatch();
