@@ -305,7 +305,12 @@ impl Service<'_> {
         stop: &Stop,
     ) -> Result<()> {
         let shown = Shown::new(self.place, store, credential)?;
-        let config = tls::config(Arc::clone(&shown), &credential.station_ca, arguments.tls12)?;
+        let config = tls::config(
+            Arc::clone(&shown),
+            &credential.station_ca,
+            self.wall,
+            arguments.tls12,
+        )?;
         let runtime = runtime()?;
         let served = runtime.block_on(async {
             let (stopped, stopping) = watch::channel(false);

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use mintmark_tests::clock::{DAY, Machine};
 use mintmark_tests::shape::column;
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Service, Stores, Tool, World, files, judge};
@@ -209,4 +210,28 @@ fn a_station_talks_to_its_own_vault_alone() {
         ))
         .fails(2, "VAULT-URL-INVALID");
     }
+}
+
+#[test]
+fn a_clock_that_the_vault_does_not_believe_keeps_no_station_out() {
+    let world = World::ready();
+    world.requests("before", [1]);
+    world.issue("before").ok();
+    station(&world, "line-1", "");
+    world.requests("first", [2]);
+    let papers = "--station $D/line-1.papers";
+    for days in [-2, 3650] {
+        let machine = Machine::new().jumped(days * DAY);
+        let environment: Vec<_> = machine.environment().collect();
+        let service = Service::start_with(&world, "", &environment);
+        let run = ask(&world, &service, "line-1", "first", papers).exits(1);
+        assert_eq!(
+            column(&run.lines(), "code"),
+            ["CLOCK-JUMPED"],
+            "{days}: {run}"
+        );
+    }
+    let service = Service::start(&world, "");
+    let run = ask(&world, &service, "line-1", "first", papers).ok();
+    assert_eq!(column(&run.lines(), "outcome"), ["issued"], "{run}");
 }

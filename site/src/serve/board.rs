@@ -99,6 +99,8 @@ pub(crate) struct Wall {
     begun: Instant,
     /// When the engine was seen at work last, in milliseconds since the beginning.
     beat: AtomicU64,
+    /// When the newest board was put up, in milliseconds since the beginning.
+    posted: AtomicU64,
 }
 
 impl Wall {
@@ -109,6 +111,7 @@ impl Wall {
             meters: Arc::default(),
             begun: Instant::now(),
             beat: AtomicU64::new(0),
+            posted: AtomicU64::new(0),
         }
     }
 
@@ -133,8 +136,21 @@ impl Wall {
 
     /// The engine is at work.
     pub(super) fn beat(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.beat.store(now, Ordering::Relaxed);
+        self.beat.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the beginning.
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time by which the vault judges, Unix seconds: what it was when the newest board was put up, and what has passed
+    /// since, by what nobody can set. None before the vault said anything.
+    pub(crate) fn time(&self) -> Option<u64> {
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        let posted = self.posted.load(Ordering::Relaxed);
+        let passed = self.elapsed().saturating_sub(posted) / 1000;
+        (newest.time > 0).then(|| newest.time.saturating_add(passed))
     }
 
     /// For how long the engine was not seen at work.
@@ -147,6 +163,7 @@ impl Wall {
     pub(crate) fn post(&self, board: Board) {
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         *newest = Arc::new(board);
+        self.posted.store(self.elapsed(), Ordering::Relaxed);
     }
 
     /// What is measured all the time: how long the token takes, and how much shares a sync.

@@ -18,13 +18,16 @@ use mintmark_pki::{
 use mintmark_protocol::encryption::random;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme, version};
 
+use super::board::Wall;
+use super::floor::now_unix;
 use crate::failure::{Error, Result};
 use crate::vault::Vault;
 
@@ -366,6 +369,23 @@ fn broken(why: &dyn std::fmt::Display) -> Error {
         .hint("report it")
 }
 
+/// The time by which stations' certificates are judged: the vault's. A clock that the vault does not believe keeps no station
+/// out, so that whoever asks is told what is wrong.
+struct VaultTime(Arc<Wall>);
+
+impl std::fmt::Debug for VaultTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VaultTime")
+    }
+}
+
+impl TimeProvider for VaultTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = self.0.time().unwrap_or_else(now_unix);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
 /// How TLS is spoken: 1.3, and 1.2 where that is allowed. A client may show a certificate of the station CA; what it may do
 /// without one is up to what it asks for.
 ///
@@ -374,6 +394,7 @@ fn broken(why: &dyn std::fmt::Display) -> Error {
 pub(crate) fn config(
     shown: Arc<Shown>,
     station_ca: &[u8],
+    wall: &Arc<Wall>,
     tls12: bool,
 ) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(provider());
@@ -390,11 +411,12 @@ pub(crate) fn config(
         true => &[&version::TLS13, &version::TLS12],
         false => &[&version::TLS13],
     };
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .map_err(|error| broken(&error))?
-        .with_client_cert_verifier(stations)
-        .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
+    let mut config =
+        ServerConfig::builder_with_details(provider, Arc::new(VaultTime(Arc::clone(wall))))
+            .with_protocol_versions(versions)
+            .map_err(|error| broken(&error))?
+            .with_client_cert_verifier(stations)
+            .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // What is to be resumed the station keeps, sealed: here it would be a kilobyte and a half for each.
     config.session_storage = Arc::new(NoServerSessionStorage {});
