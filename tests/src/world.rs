@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -192,6 +193,16 @@ impl World {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// A library of this C source, to be put in front of the C library's own functions.
+    pub fn preload(&self, name: &str, source: &str) -> PathBuf {
+        let source = self.write(&format!("{name}.c"), source);
+        let library = self.path(&format!("{name}.so"));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]);
+        judge::succeed(compiler.arg(&library).arg(&source).arg("-ldl"));
+        library
     }
 
     /// From now on every clock is that far ahead, or behind.

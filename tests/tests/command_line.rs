@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Stores, World, judge};
+use mintmark_tests::{Stores, World};
 
 type Of = for<'w> fn(&'w World, &str) -> mintmark_tests::Tool;
 const TOOLS: [(&str, Of); 2] = [("hq", World::hq), ("site", World::site)];
@@ -476,12 +476,7 @@ const AT_THE_END: &str =
 #[test]
 fn the_exit_code_is_the_tools_own_whatever_a_library_does_when_its_process_ends() {
     let world = World::ready();
-    world.write("end.c", AT_THE_END);
-    let (source, library) = (world.path("end.c"), world.path("end.so"));
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]);
-    judge::succeed(compiler.arg(&library).arg(&source));
-    let library = library.display().to_string();
+    let library = world.preload("end", AT_THE_END).display().to_string();
     let other = Command::new("true").env("LD_PRELOAD", &library).status();
     assert_eq!(other.unwrap().code(), Some(99));
     for (tool, exit) in [

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mintmark_tests::service::let_in;
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Service, World, judge, stores};
+use mintmark_tests::{Service, World, stores};
 use serde_json::json;
 
 /// What the control socket says to this user, who asks for something that it does not understand.
@@ -219,11 +219,7 @@ int pthread_setname_np(pthread_t thread, const char *name) {
 fn a_service_whose_index_stands_still_ends_and_the_next_one_goes_on_with_all_of_it() {
     const DEVICES: u32 = 900;
     let world = World::ready();
-    world.write("standstill.c", STANDSTILL);
-    let (source, library) = (world.path("standstill.c"), world.path("standstill.so"));
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]);
-    judge::succeed(compiler.arg(&library).arg(&source).arg("-ldl"));
+    let library = world.preload("standstill", STANDSTILL);
     let file = world.path("standstill");
     let environment = [
         ("LD_PRELOAD", library.to_str().unwrap()),
@@ -248,4 +244,62 @@ fn a_service_whose_index_stands_still_ends_and_the_next_one_goes_on_with_all_of_
     let account = &world.status("berlin")["accounts"][0];
     assert_eq!(account["good"], json!(DEVICES), "{account}");
     assert_eq!(account["unspent"], json!(1000 - DEVICES), "{account}");
+}
+
+/// Nothing of the vault's log is synced while this file is there.
+const UNSYNCED: &str = "#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int fails(int fd) {
+    const char *file = getenv(\"UNSYNCED\");
+    char link[64], path[4096];
+    if (!file || access(file, F_OK))
+        return 0;
+    snprintf(link, sizeof link, \"/proc/self/fd/%d\", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = 0;
+    errno = EIO;
+    return strstr(path, \"/log/\") != NULL;
+}
+int fsync(int fd) {
+    return fails(fd) ? -1 : ((int (*)(int))dlsym(RTLD_NEXT, \"fsync\"))(fd);
+}
+int fdatasync(int fd) {
+    return fails(fd) ? -1 : ((int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\"))(fd);
+}
+";
+
+#[test]
+fn a_service_whose_log_cannot_be_synced_ends_and_the_next_one_loses_nothing() {
+    let world = World::ready();
+    let library = world.preload("unsynced", UNSYNCED);
+    let file = world.path("unsynced");
+    let environment = [
+        ("LD_PRELOAD", library.to_str().unwrap()),
+        ("UNSYNCED", file.to_str().unwrap()),
+    ];
+    let mut service = Service::start_with(&world, "", &environment);
+    world.requests("one", [1]);
+    world.issue("one").ok();
+    world.write("unsynced", "");
+    world.requests("two", [2]);
+    world.issue("two").fails(5, "OUTCOME-UNKNOWN");
+    assert_eq!(service.wait(), 5, "{}", service.log());
+    assert!(
+        service.log().contains("OUTCOME-UNKNOWN"),
+        "{}",
+        service.log()
+    );
+
+    fs::remove_file(&file).unwrap();
+    let service = Service::start_with(&world, "", &environment);
+    assert_eq!(world.issue("one").ok().lines()[0]["outcome"], "existing");
+    world.issue("two").ok();
+    let account = &world.status("berlin")["accounts"][0];
+    assert_eq!(account["good"], json!(2), "{account}");
+    drop(service);
 }

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use mintmark_console::{ColorChoice, Console, Exit, GlobalOptions, HasGlobal as _};
@@ -62,6 +62,9 @@ const COMMANDS_MAX: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a command may take nothing of what it is told before it is taken for one that has gone.
 const TAKING_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long the end of the service waits for commands to hear how they ended.
+const PARTING_TIME: Duration = Duration::from_secs(2);
 
 const OUTPUT: u8 = 1;
 const DIAGNOSTICS: u8 = 2;
@@ -104,6 +107,7 @@ impl Door {
 pub(crate) struct Control {
     door: Door,
     over: Arc<AtomicBool>,
+    at_work: Arc<AtomicUsize>,
 }
 
 impl Control {
@@ -131,18 +135,23 @@ impl Control {
         let listener = UnixListener::bind(&door.path).map_err(failed)?;
         fs::set_permissions(&door.path, Permissions::from_mode(0o600)).map_err(failed)?;
         let over = Arc::new(AtomicBool::new(false));
+        let at_work = Arc::default();
         let hall = Hall {
             home: home.into(),
             desk: Arc::clone(desk),
             over: Arc::clone(&over),
-            at_work: Arc::default(),
+            at_work: Arc::clone(&at_work),
             media: Arc::default(),
         };
         thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || hall.receive(&listener))
             .map_err(failed)?;
-        Ok(Self { door, over })
+        Ok(Self {
+            door,
+            over,
+            at_work,
+        })
     }
 }
 
@@ -152,6 +161,11 @@ impl Drop for Control {
         // Whoever waits there finds that it is over.
         let _ = UnixStream::connect(&self.door.path);
         let _ = fs::remove_file(&self.door.path);
+        // Whoever asked is still told what became of it.
+        let begin = Instant::now();
+        while self.at_work.load(Ordering::SeqCst) > 0 && begin.elapsed() < PARTING_TIME {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

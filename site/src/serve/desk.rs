@@ -265,6 +265,17 @@ impl Desk {
         self.arrived.notify_all();
     }
 
+    /// Nobody answers any more: whoever waits to borrow the vault is told why, and nothing new is taken.
+    pub(crate) fn close(&self, why: &Failure) {
+        let mut queues = self.queues();
+        queues.draining = true;
+        let borrowers = std::mem::take(&mut queues.borrowers);
+        drop(queues);
+        for borrower in borrowers {
+            let _ = borrower.send(Err(why.clone()));
+        }
+    }
+
     /// How many wants wait.
     pub(crate) fn waiting(&self) -> usize {
         self.queues().waiting

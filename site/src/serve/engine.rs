@@ -7,9 +7,9 @@
 //! What the engine meets, and what it does:
 //! - The token is away, or the disk is full: no round is begun, what waits goes on waiting, and the vault is tried again and
 //!   again, with pauses that grow.
-//! - Nobody knows what the log holds: the vault is dropped and opened anew, which finds out.
-//! - The index's database has come to a standstill, which only another process gets out of: the engine ends, and with it the
-//!   service, for systemd to start it again.
+//! - A command ended before it gave the vault back: the vault is opened anew.
+//! - Nobody knows what the log holds, since a sync failed, say; or the index's database has come to a standstill. Only another
+//!   process gets out of either: the engine ends, and with it the service, for systemd to start it again.
 //! - What is stored contradicts what is known (exit code 4): nothing is tried again; the service stays, says so, and issues
 //!   nothing.
 
@@ -37,6 +37,14 @@ const ROUND_MAX: usize = 512;
 
 /// The index of this process has come to a standstill.
 const INDEX_SILENT: &str = "INDEX-SILENT";
+
+/// A write failed, and what the log holds is unknown: what this process still reads of it may never reach the disk.
+const OUTCOME_UNKNOWN: &str = "OUTCOME-UNKNOWN";
+
+/// Whether only another process can go on.
+fn ends_service(code: &str) -> bool {
+    [INDEX_SILENT, OUTCOME_UNKNOWN].contains(&code)
+}
 
 /// How long nothing happens before a new board is put up.
 const TICK: Duration = Duration::from_secs(1);
@@ -184,12 +192,12 @@ impl Work {
             }
             if let Some(failure) = &self.broken {
                 self.desk.turn_away(&self.unavailable());
-                // Only another process can go on.
-                if failure.code == INDEX_SILENT {
+                if ends_service(&failure.code) {
                     break;
                 }
             }
         }
+        self.desk.close(&self.failure());
         self.desk.turn_away(&self.unavailable());
         self.post(true);
         match (self.vault.take(), self.broken.take()) {
@@ -273,7 +281,7 @@ impl Work {
             drop(vault);
         }
         // A PIN that was refused once is never tried again: the token would lock itself.
-        let given_up = failure.code.starts_with("PIN-") || failure.code == INDEX_SILENT;
+        let given_up = failure.code.starts_with("PIN-") || ends_service(&failure.code);
         if failure.exit == Exit::Integrity || given_up {
             tracing::error!(code = %failure.code, message = %failure.message, "the vault has stopped");
             // One of which the index alone stands still is closed in order: its lease goes back.
@@ -320,10 +328,10 @@ impl Work {
                 let usable = match vault.is_usable() {
                     true => Ok(()),
                     false => Err(Error::unknown(
-                        "OUTCOME-UNKNOWN",
-                        "a command failed, and the log has to be read again",
+                        OUTCOME_UNKNOWN,
+                        "a command failed, and what the log holds is unknown",
                     )
-                    .hint("it is opened anew; should that fail, check the disk and run `site recover`")),
+                    .hint("check the disk and start the service again: it completes what is open")),
                 };
                 let answers = vault.expect_index_answers();
                 if let Err(error) = answers.and(newest).and(usable) {
