@@ -13,6 +13,7 @@ pub mod command;
 pub mod errors;
 pub mod fat;
 pub mod files;
+pub mod full_disk;
 pub mod guide;
 pub mod judge;
 pub mod liar;

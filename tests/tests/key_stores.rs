@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use mintmark_tests::{Stores, World, judge, stores};
+use mintmark_tests::full_disk::without_room;
+use mintmark_tests::{Stores, World, files, judge, stores};
 
 /// A vault on a token, set up and not let in; and its store's URI.
 fn on_token() -> (World, String) {
@@ -313,4 +314,27 @@ fn headquarters_tells_what_is_wrong_with_its_keys_too() {
     .unwrap();
     world.hq(&export).ok();
     world.carry_out("berlin").exits_done();
+}
+
+#[test]
+fn a_full_disk_under_softhsm_is_told_as_that_and_costs_nothing() {
+    let world = World::ready_in(Stores::Tokens);
+    world.requests("one", [1]);
+    let Some(run) = without_room(&world.issue("one"), &world.path("tokens")) else {
+        eprintln!("skipped: nothing may be mounted here");
+        return;
+    };
+    // A unit is reserved.
+    assert_eq!(
+        (run.exit, run.codes()),
+        (5, vec!["TOKEN-FULL".to_owned()]),
+        "{run}"
+    );
+    let told = "is full: it did not make a data object: the disk that its files are on has no room";
+    assert!(run.stderr.contains(told), "{run}");
+    assert!(files::contents(&world.path("out")).is_empty(), "{run}");
+    world.issue("one").ok();
+    let account = &world.status("berlin")["accounts"][0];
+    assert_eq!(account["good"], 1, "{account}");
+    assert_eq!(account["unspent"], 999, "{account}");
 }

@@ -565,7 +565,7 @@ impl Error {
             }
             Self::TransportKeyInvalid => "the request or the record that it came from is damaged or false: ask for a new request".into(),
             Self::TokenWriteProtected { .. } => "take the write protection off, or use another token".into(),
-            Self::TokenFull { .. } => "remove what the token does not need with its own tool, or use a larger one".into(),
+            Self::TokenFull { .. } => "make room: on the disk, where the token keeps files there as SoftHSM does; else remove what it does not need with its own tool, or use a larger one".into(),
             Self::DataLimit { .. } => {
                 "find out which program made them, and remove what is not needed with the store's own tool".into()
             }

@@ -43,6 +43,13 @@ pub(super) fn sync() -> io::Result<()> {
     }
 }
 
+/// Whether the token's files have no room for another one. SoftHSM says of that what it says of anything, or nothing.
+pub(super) fn is_full() -> bool {
+    let found = token_folder().and_then(|folder| rustix::fs::statvfs(&folder).ok());
+    // A file system that counts no inodes says that there are none at all.
+    found.is_some_and(|found| found.f_bavail == 0 || (found.f_files > 0 && found.f_favail == 0))
+}
+
 /// Locks the folder against other programs of this kind, until the file is closed. None where SoftHSM's configuration does
 /// not tell which folder that is, or where its file system knows no locks.
 pub(super) fn lock() -> io::Result<Option<File>> {

@@ -346,8 +346,20 @@ impl KeyStore for TokenStore {
 
     fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
         let label = self.chosen.admit(label)?.as_str();
-        self.pool
-            .call(|session, _| data::add(session, self.pool.store(), label, value))?;
+        let added = self
+            .pool
+            .call(|session, _| data::add(session, self.pool.store(), label, value));
+        added.map_err(|error| match error {
+            Error::DataNotKept { store, .. } | Error::TokenFailed { store, .. }
+                if disk::is_softhsm(&self.facts) && disk::is_full() =>
+            {
+                Error::TokenFull {
+                    store,
+                    action: "make a data object: the disk that its files are on has no room",
+                }
+            }
+            error => error,
+        })?;
         if disk::is_softhsm(&self.facts) {
             disk::sync().map_err(|cause| Error::TokenFailed {
                 store: self.pool.store().into(),

@@ -1,0 +1,40 @@
+//! A folder on a file system that has no room left, while one tool runs.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::command::{Run, Tool};
+use crate::strace::finished;
+
+/// Puts a small file system over a folder, copies there what the folder held, fills it, and runs what is given.
+const SCRIPT: &str = r#"set -e
+folder=$1; shift
+mkdir "$folder.before"
+cp -a "$folder/." "$folder.before/"
+mount -t tmpfs -o size=2m,mode=700 tmpfs "$folder"
+cp -a "$folder.before/." "$folder/"
+rm -rf "$folder.before"
+head -c 4m /dev/zero >"$folder/fill" 2>/dev/null || true
+exec "$@""#;
+
+/// Runs a tool for which a folder has no room left; what it changes there is lost. None where nobody may mount anything.
+pub fn without_room(tool: &Tool, folder: &Path) -> Option<Run> {
+    let namespace = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--map-root-user", "--mount"]);
+        unshare
+    };
+    let trial = "mount -t tmpfs tmpfs /mnt";
+    let allowed = namespace()
+        .args(["sh", "-c", trial])
+        .stderr(Stdio::null())
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let inner = tool.command();
+    let mut outer = namespace();
+    outer.args(["sh", "-c", SCRIPT, "sh"]).arg(folder);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    Some(finished(tool, &inner, &mut outer))
+}
