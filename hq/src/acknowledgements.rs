@@ -32,7 +32,18 @@ pub(crate) fn seal_owed(
     let manifest = trust::in_force(home)?;
     let signer = Keyring::new(&home.config, console)?.signer(DISPATCH)?;
     let record = home.record();
+    let epoch = manifest.content().dispatch_epoch;
     for (vault, bundle) in owed {
+        if let Some(taken) = outbox::taken(&registry.sql, &vault.name, epoch)? {
+            console.warn_coded(
+                "DISPATCH-TAKEN",
+                format!(
+                    "{} is not told of its bundle: {}",
+                    vault.name, taken.message
+                ),
+            );
+            continue;
+        }
         let acknowledgement = Acknowledgement {
             salt: random().map_err(failure::protocol)?,
             vault: vault.name.clone(),

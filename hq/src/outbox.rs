@@ -10,9 +10,10 @@ use mintmark_protocol::identifier::{Fingerprint, VaultName};
 use mintmark_protocol::trust::{Role, TrustManifest};
 use rusqlite::Connection;
 
+use crate::own_restore::DISPATCH_UNKNOWN;
 use crate::record::Record;
 use crate::registry::dispatches::{self, Sent};
-use crate::registry::{self, bundles};
+use crate::registry::{self, bundles, findings};
 use crate::{clock, failure, keyring, own_restore, trust};
 
 /// What a dispatch carries.
@@ -36,7 +37,40 @@ pub(crate) fn seal(
     content: Content,
 ) -> Result<Sent, Failure> {
     open_epoch(sql, record, manifest, signer, vault)?;
+    // What ends something goes out all the same: a vault that lies would be out of reach otherwise.
+    if content.kind != Kind::Revocation
+        && let Some(taken) = taken(sql, vault, manifest.content().dispatch_epoch)?
+    {
+        return Err(taken);
+    }
     append(sql, record, manifest, signer, vault, content)
+}
+
+/// Why nothing new goes to a vault in this epoch: it says that it has a dispatch of the next number or of a later one, and
+/// headquarters knows of none. Another one would be a fork there.
+pub(crate) fn taken(
+    sql: &Connection,
+    vault: &VaultName,
+    epoch: u64,
+) -> Result<Option<Failure>, Failure> {
+    let sent = dispatches::all(sql, vault)?.into_iter();
+    let of_epoch = sent.filter(|sent| sent.epoch == epoch);
+    let next = of_epoch.map(|sent| sent.sequence).max().unwrap_or(0) + 1;
+    let claimed = findings::all(sql, Some(&vault.site))?
+        .into_iter()
+        .filter(|finding| finding.vault == *vault && finding.code == DISPATCH_UNKNOWN)
+        .filter(|finding| finding.evidence["epoch"] == epoch)
+        .filter_map(|finding| finding.evidence["sequence"].as_u64())
+        .max();
+    Ok(claimed.filter(|claimed| *claimed >= next).map(|claimed| {
+        failure::refused(
+            "DISPATCH-TAKEN",
+            format!(
+                "{vault} says that it has dispatch {claimed} of epoch {epoch}, which headquarters does not know ({DISPATCH_UNKNOWN}):                  another dispatch {next} could be a fork there, which stops its line"
+            ),
+            "if headquarters was restored from an older copy, declare it with `hq trust epoch`; if it was not, stop production at              this vault and tell your security officer",
+        )
+    }))
 }
 
 /// Whether a vault was not seen to have something of an epoch before that of the manifest, or that epoch was opened because

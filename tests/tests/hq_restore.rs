@@ -146,6 +146,16 @@ fn a_restore_that_nobody_declared_is_noticed_and_a_declared_one_ends_balanced() 
     assert!(run.to_string().contains("hq trust epoch"), "{run}");
     assert_eq!(codes(&world.reconcile()), ["DISPATCH-UNKNOWN"]);
 
+    // Nothing is sealed over a number that the vault is known to have.
+    let draft = "$D/officers/clock.draft";
+    let line = format!("site clock berlin/v1 --reason battery --output {draft}");
+    let id = world.hq(&line).ok().text("id");
+    world.approve(draft);
+    let refused = world
+        .hq(&format!("site grant {id}"))
+        .fails(1, "DISPATCH-TAKEN");
+    assert!(refused.stderr.contains("hq trust epoch"), "{refused}");
+
     declare(&world);
     let home = ends_well(&world);
     assert_eq!(home.exit, 1, "{home}");
@@ -189,6 +199,40 @@ fn a_restore_that_nobody_declared_is_noticed_and_a_declared_one_ends_balanced() 
     );
     let status = world.status("berlin");
     assert_eq!(status["dispatch"]["epoch"], 2, "{status}");
+}
+
+#[test]
+fn what_is_owed_to_a_vault_that_knows_more_waits_until_the_restore_is_declared() {
+    let world = World::ready();
+    let issue_and_report = |name: &str, numbers: std::ops::RangeInclusive<u32>| {
+        world.requests(name, numbers);
+        world.issue(name).ok();
+        world.carry_home("berlin")
+    };
+    issue_and_report("two", 1..=2).exits_done();
+    // The receipt of this report is owed.
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    world.carry_out("berlin").exits_done();
+    issue_and_report("three", 3..=5).exits_done();
+    world.carry_out("berlin").exits_done();
+    put_back(&world);
+    wipe_stick(&world);
+    let run = issue_and_report("one", 6..=6).exits(4);
+    assert_eq!(run.json()["items"][0]["code"], "DISPATCH-UNKNOWN", "{run}");
+    let exported = world.hq("media export $D/media").ok();
+    assert_eq!(exported.warning_codes(), ["DISPATCH-TAKEN"], "{exported}");
+    assert!(!exported.stdout.contains("acknowledgement"), "{exported}");
+
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    // Receipts alone were forgotten.
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(codes(&report), ["DISPATCH-FORGOTTEN"], "{report}");
+    world.carry_out("berlin").exits_done();
+    world.requests("last", 7..=7);
+    world.issue("last").ok();
 }
 
 #[test]
