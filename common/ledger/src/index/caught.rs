@@ -35,14 +35,17 @@ pub fn panics_are_caught() -> bool {
 pub(super) fn flush(db: &sled::Db) -> sled::Result<usize> {
     let (over, waiting) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let ask_again = move || {
             let mut wait = FLUSH_WAIT;
             while waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                 // It may only be slow: whoever asks waits, too.
-                scope.spawn(|| guarded(|| db.flush()).is_ok());
+                let asked = || drop(guarded(|| db.flush()));
+                let _ = thread::Builder::new().spawn_scoped(scope, asked);
                 wait = (wait * 2).min(FLUSH_WAIT_MAX);
             }
-        });
+        };
+        // Where no thread can be made, it is waited for without.
+        let _ = thread::Builder::new().spawn_scoped(scope, ask_again);
         let flushed = db.flush();
         drop(over);
         flushed
