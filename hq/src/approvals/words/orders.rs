@@ -78,6 +78,9 @@ pub(super) fn reanchor(reanchor: &Reanchor) -> Vec<String> {
             reanchor.lineage, reanchor.bundle_sequence, reanchor.log_size
         ),
         format!("  {}", reanchor.log_root),
+        "Whoever approves it vouches that no other copy of the vault's home has released certificates that this log does not \
+         have: this vault would make those units again."
+            .to_owned(),
     ];
     lines.extend(rest(
         (reanchor.number, "re-anchor"),
