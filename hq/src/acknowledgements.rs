@@ -34,14 +34,8 @@ pub(crate) fn seal_owed(
     let record = home.record();
     let epoch = manifest.content().dispatch_epoch;
     for (vault, bundle) in owed {
-        if let Some(taken) = outbox::taken(&registry.sql, &vault.name, epoch)? {
-            console.warn_coded(
-                "DISPATCH-TAKEN",
-                format!(
-                    "{} is not told of its bundle: {}",
-                    vault.name, taken.message
-                ),
-            );
+        // The export says that it is left out.
+        if outbox::contested(&registry.sql, &vault.name, epoch)?.is_some() {
             continue;
         }
         let acknowledgement = Acknowledgement {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mintmark_console::{Console, Failure};
 use mintmark_keys::Signer;
 use mintmark_protocol::approval::Proposal;
-use mintmark_protocol::envelope::Verified;
+use mintmark_protocol::envelope::{Kind, Verified};
 use mintmark_protocol::identifier::{OfficerId, VaultName};
 use mintmark_protocol::order::Order;
 use mintmark_protocol::trust::TrustManifest;
@@ -139,6 +139,13 @@ pub(crate) fn ready(
             format!("`{}` could be approved until {until}", draft.id),
             "have it drafted again",
         ));
+    }
+    // What ends something goes out all the same: a vault that lies would put itself out of reach otherwise.
+    let epoch = manifest.content().dispatch_epoch;
+    if draft.kind != Kind::Revocation
+        && let Some(contested) = outbox::contested(sql, vault_of(draft)?, epoch)?
+    {
+        return Err(contested);
     }
     let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
     let approvers = proposal

@@ -37,38 +37,33 @@ pub(crate) fn seal(
     content: Content,
 ) -> Result<Sent, Failure> {
     open_epoch(sql, record, manifest, signer, vault)?;
-    // What ends something goes out all the same: a vault that lies would be out of reach otherwise.
-    if content.kind != Kind::Revocation
-        && let Some(taken) = taken(sql, vault, manifest.content().dispatch_epoch)?
-    {
-        return Err(taken);
-    }
     append(sql, record, manifest, signer, vault, content)
 }
 
-/// Why nothing new goes to a vault in this epoch: it says that it has a dispatch of the next number or of a later one, and
-/// headquarters knows of none. Another one would be a fork there.
-pub(crate) fn taken(
+/// Why nothing but what ends something goes to a vault in this epoch: it says that it has a dispatch of it that headquarters
+/// did not send. So another one of that number, or one that follows another, may be a fork there. That holds until the claim
+/// is taken back, or another epoch is open.
+pub(crate) fn contested(
     sql: &Connection,
     vault: &VaultName,
     epoch: u64,
 ) -> Result<Option<Failure>, Failure> {
-    let sent = dispatches::all(sql, vault)?.into_iter();
-    let of_epoch = sent.filter(|sent| sent.epoch == epoch);
-    let next = of_epoch.map(|sent| sent.sequence).max().unwrap_or(0) + 1;
-    let claimed = findings::all(sql, Some(&vault.site))?
-        .into_iter()
-        .filter(|finding| finding.vault == *vault && finding.code == DISPATCH_UNKNOWN)
-        .filter(|finding| finding.evidence["epoch"] == epoch)
+    let claims = findings::of_code(sql, vault, DISPATCH_UNKNOWN)?;
+    let claims = claims
+        .iter()
+        .filter(|finding| finding.evidence["epoch"] == epoch);
+    let claimed = claims
         .filter_map(|finding| finding.evidence["sequence"].as_u64())
         .max();
-    Ok(claimed.filter(|claimed| *claimed >= next).map(|claimed| {
+    Ok(claimed.map(|claimed| {
         failure::refused(
-            "DISPATCH-TAKEN",
+            "DISPATCH-CONTESTED",
             format!(
-                "{vault} says that it has dispatch {claimed} of epoch {epoch}, which headquarters does not know ({DISPATCH_UNKNOWN}):                  another dispatch {next} could be a fork there, which stops its line"
+                "{vault} says that it has a dispatch {claimed} of epoch {epoch} that headquarters did not send \
+                 ({DISPATCH_UNKNOWN}): what is sealed now may be a fork there, which stops its line"
             ),
-            "if headquarters was restored from an older copy, declare it with `hq trust epoch`; if it was not, stop production at              this vault and tell your security officer",
+            "if headquarters was restored from an older copy, declare it with `hq trust epoch`; if it was not, stop \
+             production at this vault, tell your security officer, and have another vault take its place (`hq site succeed`)",
         )
     }))
 }

@@ -153,7 +153,7 @@ fn a_restore_that_nobody_declared_is_noticed_and_a_declared_one_ends_balanced() 
     world.approve(draft);
     let refused = world
         .hq(&format!("site grant {id}"))
-        .fails(1, "DISPATCH-TAKEN");
+        .fails(1, "DISPATCH-CONTESTED");
     assert!(refused.stderr.contains("hq trust epoch"), "{refused}");
 
     declare(&world);
@@ -220,7 +220,11 @@ fn what_is_owed_to_a_vault_that_knows_more_waits_until_the_restore_is_declared()
     let run = issue_and_report("one", 6..=6).exits(4);
     assert_eq!(run.json()["items"][0]["code"], "DISPATCH-UNKNOWN", "{run}");
     let exported = world.hq("media export $D/media").ok();
-    assert_eq!(exported.warning_codes(), ["DISPATCH-TAKEN"], "{exported}");
+    assert_eq!(
+        exported.warning_codes(),
+        ["DISPATCH-CONTESTED"],
+        "{exported}"
+    );
     assert!(!exported.stdout.contains("acknowledgement"), "{exported}");
 
     declare(&world);
@@ -232,6 +236,38 @@ fn what_is_owed_to_a_vault_that_knows_more_waits_until_the_restore_is_declared()
     assert_eq!(codes(&report), ["DISPATCH-FORGOTTEN"], "{report}");
     world.carry_out("berlin").exits_done();
     world.requests("last", 7..=7);
+    world.issue("last").ok();
+}
+
+#[test]
+fn what_was_sealed_before_anybody_knew_is_left_out_and_forks_nothing() {
+    let world = forgetting();
+    // Nobody knows yet that it is an older copy: an order takes the number of what the vault has.
+    let draft = "$D/officers/clock.draft";
+    let line = format!("site clock berlin/v1 --reason battery --output {draft}");
+    let id = world.hq(&line).ok().text("id");
+    world.approve(draft);
+    world.hq(&format!("site grant {id}")).ok();
+    let run = world.carry_home("berlin").exits(4);
+    assert_eq!(run.json()["items"][0]["code"], "DISPATCH-UNKNOWN", "{run}");
+    let exported = world.hq("media export $D/media").ok();
+    assert_eq!(
+        exported.warning_codes(),
+        ["DISPATCH-CONTESTED"],
+        "{exported}"
+    );
+    assert!(!exported.stdout.contains("to-berlin_v1"), "{exported}");
+    let import = world.site("media import $D/media").run();
+    assert!(!import.to_string().contains("DISPATCH-FORK"), "{import}");
+
+    declare(&world);
+    let import = world.carry_out("berlin");
+    assert!(!import.to_string().contains("DISPATCH-FORK"), "{import}");
+    world.carry_home("berlin");
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    world.carry_out("berlin").exits_done();
+    world.requests("last", 9..=9);
     world.issue("last").ok();
 }
 

@@ -118,6 +118,19 @@ pub(crate) fn all(sql: &Connection, site: Option<&SiteId>) -> Result<Vec<Finding
     select(sql, &query, [site.map(SiteId::as_str)])
 }
 
+/// The findings of a vault that have this code.
+pub(crate) fn of_code(
+    sql: &Connection,
+    vault: &VaultName,
+    code: &str,
+) -> Result<Vec<Finding>, Failure> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM findings WHERE site = ?1 AND vault = ?2 AND code = ?3 ORDER BY id"
+    );
+    let names = [vault.site.as_str(), vault.vault.as_str(), code];
+    select(sql, &query, names)
+}
+
 /// When each finding of a vault was made, Unix seconds, with its evidence, in that order.
 pub(crate) fn times(sql: &Connection, vault: &VaultName) -> Result<Vec<(String, u64)>, Failure> {
     let mut statement = sql

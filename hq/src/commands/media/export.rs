@@ -13,8 +13,8 @@ use crate::approvals::amendment;
 use crate::clock::now_unix;
 use crate::home::Home;
 use crate::registry::drafts::{self, State};
-use crate::registry::{self, dispatches, restores as declared, vaults};
-use crate::{acknowledgements, restored, trust, vault_restores};
+use crate::registry::{self, bundles, dispatches, restores as declared, vaults};
+use crate::{acknowledgements, outbox, restored, trust, vault_restores};
 
 pub(super) fn run(
     home: Option<&Path>,
@@ -82,7 +82,33 @@ pub(super) fn run(
                 ));
             }
         }
-        for sent in dispatches::unseen(&registry.sql, &vault.name)? {
+        let unseen = dispatches::unseen(&registry.sql, &vault.name)?;
+        let contested = match open_epoch {
+            Some(epoch) => outbox::contested(&registry.sql, &vault.name, epoch)?,
+            None => None,
+        };
+        // What ends something needs all that came before it.
+        let is_urgent = unseen
+            .iter()
+            .any(|sent| sent.kind == Kind::Revocation.to_string());
+        let is_owed =
+            !unseen.is_empty() || bundles::unacknowledged(&registry.sql, &vault.name)?.is_some();
+        if let Some(contested) = &contested
+            && is_owed
+        {
+            let left_out = match is_urgent {
+                true => "goes out all the same, for the revocation that is among it",
+                false => "is left out",
+            };
+            console.warn_coded(
+                "DISPATCH-CONTESTED",
+                format!(
+                    "what {} is owed {left_out}: {}",
+                    vault.name, contested.message
+                ),
+            );
+        }
+        for sent in unseen {
             let (epoch, sequence) = (sent.epoch, sent.sequence);
             let path = record.dispatch(&vault.name, epoch, sequence);
             let name = MediaName::Dispatch {
@@ -93,6 +119,9 @@ pub(super) fn run(
             // What it carried is in a dispatch of the epoch that is open.
             if open_epoch.is_some_and(|open| sent.epoch < open) {
                 over.push((name, path));
+                continue;
+            }
+            if contested.is_some() && !is_urgent {
                 continue;
             }
             owed.push((name, sent.kind, sent.object, path));
