@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use mintmark_tests::full_disk::without_room;
+use mintmark_tests::full_disk::{scripted, without_room};
 use mintmark_tests::{Stores, World, files, judge, stores};
 
 /// A vault on a token, set up and not let in; and its store's URI.
@@ -337,4 +337,48 @@ fn a_full_disk_under_softhsm_is_told_as_that_and_costs_nothing() {
     let account = &world.status("berlin")["accounts"][0];
     assert_eq!(account["good"], 1, "{account}");
     assert_eq!(account["unspent"], 999, "{account}");
+}
+
+/// A service that cannot write its anchor is asked for a while, and again when there is room.
+const SERVED: &str = r#"
+rm "$folder/fill"
+"$1" serve --listen 127.0.0.1:0 >"$folder.said" 2>"$folder.log" & service=$!
+for i in $(seq 600); do [ -s "$folder.said" ] && break; sleep 0.1; done
+url=$(grep -o '127.0.0.1:[0-9]*' "$folder.said" | head -n 1)
+head -c 4m /dev/zero >"$folder/fill" 2>/dev/null || true
+files=$(ls -R "$folder" | wc -l)
+refused=0; "$@" --vault "https://$url" --patience-seconds 5 || refused=$?
+[ "$(ls -R "$folder" | wc -l)" = "$files" ] || { echo "files are left" >&2; exit 90; }
+rm "$folder/fill"
+"$@" --vault "https://$url" --patience-seconds 60
+kill -TERM "$service"; wait "$service"
+[ "$refused" = 3 ] || [ "$refused" = 5 ] || exit 91
+"#;
+
+#[test]
+fn a_service_waits_for_room_under_softhsm_and_leaves_no_files_meanwhile() {
+    let world = World::ready_in(Stores::Tokens);
+    let request = "station request --name line-1 --keys @line-1 --output $D/line-1.csr";
+    let fingerprint = world.site(request).ok().text("fingerprint");
+    let approve = format!("--request $D/line-1.csr --fingerprint {fingerprint}");
+    let approve = format!("station approve {approve} --output $D/line-1.papers");
+    world.site(&approve).ok();
+    world.requests("one", [1]);
+    let ask = world.site(
+        "request --keys @line-1 --product TH-200 --csr $D/csr/one --output $D/made --station $D/line-1.papers",
+    );
+    let Some(run) = scripted(&ask, &world.path("tokens"), SERVED) else {
+        eprintln!("skipped: nothing may be mounted here");
+        return;
+    };
+    let log = fs::read_to_string(world.path("tokens.log")).unwrap();
+    assert_eq!(run.exit, 0, "{run}\n{log}");
+    // It tried again and again meanwhile, and said so once.
+    assert_eq!(log.matches("TOKEN-FULL").count(), 1, "{run}\n{log}");
+    assert_eq!(
+        log.matches("the vault is at work again").count(),
+        1,
+        "{run}\n{log}"
+    );
+    assert_eq!(fs::read_dir(world.path("made")).unwrap().count(), 2);
 }

@@ -41,6 +41,9 @@ const INDEX_SILENT: &str = "INDEX-SILENT";
 /// A write failed, and what the log holds is unknown: what this process still reads of it may never reach the disk.
 const OUTCOME_UNKNOWN: &str = "OUTCOME-UNKNOWN";
 
+/// The token has no room for the next anchor.
+const TOKEN_FULL: &str = "TOKEN-FULL";
+
 /// Whether only another process can go on.
 fn ends_service(code: &str) -> bool {
     [INDEX_SILENT, OUTCOME_UNKNOWN].contains(&code)
@@ -243,8 +246,15 @@ impl Work {
         if !due || self.broken.is_some() {
             return;
         }
+        let was_full = self
+            .hindrance
+            .as_ref()
+            .is_some_and(|hindrance| hindrance.failure.code == TOKEN_FULL);
         let tried = match &mut self.vault {
-            Some(vault) => vault.probe().and_then(|()| vault.settle()),
+            Some(vault) => vault.probe().and_then(|()| vault.settle()).and_then(|()| {
+                // Only a write tells whether there is room again.
+                if was_full { vault.rest() } else { Ok(()) }
+            }),
             None => self.open().map(|vault| {
                 self.hindrance = None;
                 self.take_up(vault);
@@ -275,10 +285,13 @@ impl Work {
 
     /// Something failed: whether it is tried again follows from what it is.
     fn hinder(&mut self, error: Error) {
-        let failure = error.failure().clone();
+        let mut failure = error.failure().clone();
         if let Some(vault) = self.vault.take_if(|vault| !vault.is_usable()) {
             // Its lease burns: nobody knows what was released.
             drop(vault);
+            if !ends_service(&failure.code) && failure.exit != Exit::Integrity {
+                failure = log_unknown().failure().clone().cause(failure.message);
+            }
         }
         // A PIN that was refused once is never tried again: the token would lock itself.
         let given_up = failure.code.starts_with("PIN-") || ends_service(&failure.code);
@@ -327,11 +340,7 @@ impl Work {
                 let newest = Home::open(Some(&self.path)).and_then(|home| home.expect_newest());
                 let usable = match vault.is_usable() {
                     true => Ok(()),
-                    false => Err(Error::unknown(
-                        OUTCOME_UNKNOWN,
-                        "a command failed, and what the log holds is unknown",
-                    )
-                    .hint("check the disk and start the service again: it completes what is open")),
+                    false => Err(log_unknown()),
                 };
                 let answers = vault.expect_index_answers();
                 if let Err(error) = answers.and(newest).and(usable) {
@@ -391,11 +400,9 @@ impl Work {
             Ok(None) => {}
             Ok(Some(error)) => self.hinder(error),
             Err(error) => {
-                // What was staged when it failed was never answered.
-                let forgotten = vault.forget_staged();
-                if forgotten.is_err() {
-                    self.vault = None;
-                }
+                // What was staged when it failed was never answered. Where that cannot be forgotten, it says why the vault is
+                // of no use any more.
+                let _ = vault.forget_staged();
                 self.hinder(error);
             }
         }
@@ -413,6 +420,10 @@ impl Work {
             (None, None, None) => Err(self.failure()),
             (None, None, Some(vault)) => ready(vault),
         };
+        // Without a vault its time goes on.
+        if let Some(time) = self.wall.time() {
+            board.time = time;
+        }
         if let Some(vault) = &self.vault {
             let state = vault.state();
             board.time = vault.time();
@@ -432,6 +443,14 @@ impl Work {
         }
         self.wall.post(board);
     }
+}
+
+fn log_unknown() -> Error {
+    Error::unknown(
+        OUTCOME_UNKNOWN,
+        "something failed, and what the log holds is unknown",
+    )
+    .hint("check the disk and start the service again: it completes what is open")
 }
 
 /// Whoever is told so may come again.

@@ -44,8 +44,13 @@ pub(super) fn read(session: &Session, store: &str, label: &str) -> Result<Vec<Ve
     Ok(values.map(|value| std::mem::take(&mut **value)).collect())
 }
 
-/// Makes an object, unless there is one of this value.
-pub(super) fn add(session: &Session, store: &str, label: &str, value: &[u8]) -> Result<(), Fault> {
+/// Makes an object, unless there is one of this value. `expect_room` may know that there is no room for another one.
+pub(super) fn add(
+    session: &Session,
+    store: &str,
+    (label, value): (&str, &[u8]),
+    expect_room: impl Fn() -> Result<(), Error>,
+) -> Result<(), Fault> {
     demand_size(store, label, value.len())?;
     let present = read(session, store, label)?;
     let present: Vec<_> = present.into_iter().map(Zeroizing::new).collect();
@@ -53,6 +58,7 @@ pub(super) fn add(session: &Session, store: &str, label: &str, value: &[u8]) -> 
         return Ok(());
     }
     demand_count(store, label, present.len() + 1)?;
+    expect_room()?;
     let mut template = sought(label);
     template.push(Attribute::Modifiable(false));
     template.push(Attribute::Value(value.into()));

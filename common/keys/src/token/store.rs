@@ -28,6 +28,10 @@ use crate::store::{
 };
 use crate::transport::{OaepHash, TransportKey};
 
+/// What SoftHSM does not do where its files have no room.
+const NO_ROOM_FOR_DATA: &str = "make a data object: the disk that its files are on has no room";
+const NO_ROOM_FOR_KEY: &str = "make a key: the disk that its files are on has no room";
+
 /// The one key that the URI names (RFC 7512 section 2.3), if it names one. The others are as if they were not there.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
@@ -151,6 +155,18 @@ impl TokenStore {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where it is known that there is no room for another object. Then none is tried: SoftHSM leaves the empty files of an object
+    /// that it could not make, and does not always say that it could not.
+    fn expect_room(&self, action: &'static str) -> Result<(), Error> {
+        match disk::is_softhsm(&self.facts) && disk::is_full() {
+            false => Ok(()),
+            true => Err(Error::TokenFull {
+                store: self.pool.store().into(),
+                action,
+            }),
+        }
+    }
+
     fn generate_in(
         &self,
         session: &Session,
@@ -161,6 +177,7 @@ impl TokenStore {
         let label = Label::try_from(name.label.as_str())?.as_str();
         key::demand_free(session, store, label)?;
         key::demand_id_free(session, store, name)?;
+        self.expect_room(NO_ROOM_FOR_KEY)?;
         let id = match &name.id {
             Some(id) => id.clone(),
             None => {
@@ -234,6 +251,7 @@ impl KeyStore for TokenStore {
 
     fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
         let label = self.chosen.admit(label)?;
+        self.expect_room(NO_ROOM_FOR_KEY)?;
         self.pool
             .call(|session, _| transport::generate(session, self.pool.store(), label.as_str()))
     }
@@ -251,6 +269,7 @@ impl KeyStore for TokenStore {
         let store = self.pool.store();
         self.pool.call(|session, _| {
             key::demand_free(session, store, label)?;
+            self.expect_room(NO_ROOM_FOR_KEY)?;
             let key = transport::handle(session, store, transport_label)?.ok_or_else(|| {
                 Error::KeyMissing {
                     store: store.into(),
@@ -346,17 +365,13 @@ impl KeyStore for TokenStore {
 
     fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
         let label = self.chosen.admit(label)?.as_str();
+        let expect_room = || self.expect_room(NO_ROOM_FOR_DATA);
         let added = self
             .pool
-            .call(|session, _| data::add(session, self.pool.store(), label, value));
+            .call(|session, _| data::add(session, self.pool.store(), (label, value), expect_room));
         added.map_err(|error| match error {
-            Error::DataNotKept { store, .. } | Error::TokenFailed { store, .. }
-                if disk::is_softhsm(&self.facts) && disk::is_full() =>
-            {
-                Error::TokenFull {
-                    store,
-                    action: "make a data object: the disk that its files are on has no room",
-                }
+            Error::DataNotKept { .. } | Error::TokenFailed { .. } => {
+                expect_room().err().unwrap_or(error)
             }
             error => error,
         })?;
