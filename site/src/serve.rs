@@ -412,7 +412,7 @@ impl Service<'_> {
                     drop(spawn_blocking(move || reload_certificate(&shown)));
                 }
                 _ = sample.tick() => floor.rate.sample(page::issued(&floor.wall.board())),
-                _ = renewal.tick() => if shown.is_due(now_unix()) {
+                _ = renewal.tick() => if shown.is_due(floor.wall.time().unwrap_or_else(now_unix)) {
                     self.renew(shown);
                 },
                 _ = alive.tick() => {
