@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use mintmark_tests::full_disk::{scripted, without_room};
+use mintmark_tests::full_disk::{scripted, uncounted, without_room};
 use mintmark_tests::{Stores, World, files, judge, stores};
 
 /// A vault on a token, set up and not let in; and its store's URI.
@@ -337,6 +337,39 @@ fn a_full_disk_under_softhsm_is_told_as_that_and_costs_nothing() {
     let account = &world.status("berlin")["accounts"][0];
     assert_eq!(account["good"], 1, "{account}");
     assert_eq!(account["unspent"], 999, "{account}");
+}
+
+#[test]
+fn what_softhsm_stands_on_need_not_count_its_blocks() {
+    let world = World::ready_in(Stores::Tokens);
+    world.requests("one", [1]);
+    match uncounted(&world.issue("one"), &world.path("tokens")) {
+        Some(run) => assert_eq!(run.exit, 0, "{run}"),
+        None => eprintln!("skipped: nothing may be mounted here"),
+    }
+}
+
+/// A key pair where there is room for one of its files, or some: what the module leaves of it is nobody's concern here.
+const EDGES: &str = r#"
+for room in 1 2 3 4 5 6 7; do
+    dd if=/dev/zero of="$folder/fill" bs=4k count=0 seek=0 2>/dev/null
+    head -c 4m /dev/zero >"$folder/fill" 2>/dev/null || true
+    size=$(stat -c %s "$folder/fill"); truncate -s $((size - room * 4096)) "$folder/fill"
+    code=0; "$@" || code=$?
+    [ "$code" = 3 ] || { echo "with room for $room blocks: exit $code" >&2; exit 90; }
+done
+"#;
+
+#[test]
+fn a_key_that_its_disk_has_no_room_for_is_told_as_that() {
+    let world = World::ready_in(Stores::Tokens);
+    let request = "station request --name line-1 --keys @line-1 --output $D/line-1.csr";
+    let Some(run) = scripted(&world.site(request), &world.path("tokens"), EDGES) else {
+        eprintln!("skipped: nothing may be mounted here");
+        return;
+    };
+    assert_eq!(run.exit, 0, "{run}");
+    assert_eq!(run.stderr.matches("TOKEN-FULL").count(), 7, "{run}");
 }
 
 /// A service that cannot write its anchor is asked for a while, and again when there is room.

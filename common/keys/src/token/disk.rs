@@ -11,14 +11,23 @@
 use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::store::StoreFacts;
 
 /// What names SoftHSM's token folder in its configuration.
 const TOKEN_FOLDER: &str = "directories.tokendir";
+
+/// The files of a key pair: each object has one, and one that is locked.
+const PAIR_FILES: usize = 4;
+
+/// More than an object takes.
+const OBJECT_BYTES: usize = 8192;
 
 /// How long another program may have the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -43,11 +52,26 @@ pub(super) fn sync() -> io::Result<()> {
     }
 }
 
-/// Whether the token's files have no room for another one. SoftHSM says of that what it says of anything, or nothing.
+/// Whether the token's files have no room for another pair of objects, for whoever asks: SoftHSM says of that what it says of
+/// anything, or nothing. What has no room is known by trying, as disks keep some for root, and users have quotas.
 pub(super) fn is_full() -> bool {
-    let found = token_folder().and_then(|folder| rustix::fs::statvfs(&folder).ok());
-    // A file system that counts no inodes says that there are none at all.
-    found.is_some_and(|found| found.f_bavail == 0 || (found.f_files > 0 && found.f_favail == 0))
+    let tried = token_folder().map(|folder| try_room(&folder));
+    matches!(tried, Some(Err(Errno::NOSPC | Errno::DQUOT)))
+}
+
+/// Writes what a pair would take into files without names, which are gone at once: no loss of power leaves them behind. Fails
+/// where the file system has no such files, too.
+fn try_room(folder: &Path) -> Result<(), Errno> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mut files = Vec::new();
+    for _ in 0..PAIR_FILES {
+        let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?;
+        if rustix::io::write(&file, &[0; OBJECT_BYTES])? < OBJECT_BYTES {
+            return Err(Errno::NOSPC);
+        }
+        files.push(file);
+    }
+    Ok(())
 }
 
 /// Locks the folder against other programs of this kind, until the file is closed. None where SoftHSM's configuration does

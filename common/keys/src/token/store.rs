@@ -167,6 +167,21 @@ impl TokenStore {
         }
     }
 
+    /// Makes an object. Where that fails and there is no room for one, that is why.
+    fn make<T>(
+        &self,
+        no_room: &'static str,
+        make: impl Fn(&Session) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let made = self.pool.call(|session, _| make(session));
+        made.map_err(|error| match error {
+            Error::DataNotKept { .. } | Error::TokenFailed { .. } => {
+                self.expect_room(no_room).err().unwrap_or(error)
+            }
+            error => error,
+        })
+    }
+
     fn generate_in(
         &self,
         session: &Session,
@@ -228,9 +243,9 @@ impl KeyStore for TokenStore {
 
     fn generate(&self, label: &str, purpose: Purpose) -> Result<PublicKey, Error> {
         let name = self.chosen.name(label, purpose)?;
-        let found = self
-            .pool
-            .call(|session, _| self.generate_in(session, &name, purpose))?;
+        let found = self.make(NO_ROOM_FOR_KEY, |session| {
+            self.generate_in(session, &name, purpose)
+        })?;
         Ok(found.public)
     }
 
@@ -251,9 +266,10 @@ impl KeyStore for TokenStore {
 
     fn generate_transport(&self, label: &str) -> Result<Option<TransportKey>, Error> {
         let label = self.chosen.admit(label)?;
-        self.expect_room(NO_ROOM_FOR_KEY)?;
-        self.pool
-            .call(|session, _| transport::generate(session, self.pool.store(), label.as_str()))
+        self.make(NO_ROOM_FOR_KEY, |session| {
+            self.expect_room(NO_ROOM_FOR_KEY)?;
+            transport::generate(session, self.pool.store(), label.as_str())
+        })
     }
 
     fn unwrap_secret(
@@ -267,7 +283,7 @@ impl KeyStore for TokenStore {
         let label = self.chosen.admit(label)?.as_str();
         let transport_label = self.chosen.admit(transport_label)?.as_str();
         let store = self.pool.store();
-        self.pool.call(|session, _| {
+        self.make(NO_ROOM_FOR_KEY, |session| {
             key::demand_free(session, store, label)?;
             self.expect_room(NO_ROOM_FOR_KEY)?;
             let key = transport::handle(session, store, transport_label)?.ok_or_else(|| {
@@ -297,8 +313,9 @@ impl KeyStore for TokenStore {
     ) -> Result<(), Error> {
         let label = self.chosen.admit(label)?.as_str();
         let store = self.pool.store();
-        self.pool.call(|session, _| {
+        self.make(NO_ROOM_FOR_KEY, |session| {
             key::demand_free(session, store, label)?;
+            self.expect_room(NO_ROOM_FOR_KEY)?;
             let made = secret::create(session, label, algorithm, key, true)?;
             secret::demand_proper(session, store, label, algorithm, made, Some(key))
         })
@@ -365,15 +382,9 @@ impl KeyStore for TokenStore {
 
     fn add_data(&self, label: &str, value: &[u8]) -> Result<(), Error> {
         let label = self.chosen.admit(label)?.as_str();
-        let expect_room = || self.expect_room(NO_ROOM_FOR_DATA);
-        let added = self
-            .pool
-            .call(|session, _| data::add(session, self.pool.store(), (label, value), expect_room));
-        added.map_err(|error| match error {
-            Error::DataNotKept { .. } | Error::TokenFailed { .. } => {
-                expect_room().err().unwrap_or(error)
-            }
-            error => error,
+        self.make(NO_ROOM_FOR_DATA, |session| {
+            let expect_room = || self.expect_room(NO_ROOM_FOR_DATA);
+            data::add(session, self.pool.store(), (label, value), expect_room)
         })?;
         if disk::is_softhsm(&self.facts) {
             disk::sync().map_err(|cause| Error::TokenFailed {
