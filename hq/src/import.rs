@@ -274,8 +274,7 @@ impl<'a> Importer<'a> {
                 ),
             );
         }
-        // It was refused for a dispatch that headquarters has forgotten, as officers have declared since.
-        findings::withdraw(sql, &[DISPATCH_UNKNOWN], &fingerprint)?;
+        withdraw_explained(sql, &vault.name, &checks)?;
         chain::narrow_gaps(sql, &vault.name, bundle, clock::now_unix())?;
         bundles::unrefuse(sql, &fingerprint)?;
         records::expect_whole(bundle, arrived.read)?;
@@ -427,14 +426,32 @@ impl Arrived<'_> {
     }
 }
 
+/// Takes back that a vault named dispatches that headquarters did not send, where it has forgotten them, as officers have
+/// declared since: whether the bundle that named one has come again or is of no use any more.
+fn withdraw_explained(
+    sql: &Connection,
+    vault: &VaultName,
+    checks: &Checks<'_>,
+) -> Result<(), Failure> {
+    for claim in findings::of_code(sql, vault, DISPATCH_UNKNOWN)? {
+        let evidence = &claim.evidence;
+        let number = |name: &str| evidence[name].as_u64().unwrap_or(u64::MAX);
+        let fingerprint = |name: &str| evidence[name].as_str()?.parse::<Fingerprint>().ok();
+        if let (Some(dispatch), Some(bundle)) = (fingerprint("fingerprint"), fingerprint("bundle"))
+            && checks.knows(number("epoch"), number("sequence"), &dispatch)
+        {
+            findings::withdraw(sql, &[DISPATCH_UNKNOWN], &bundle)?;
+        }
+    }
+    Ok(())
+}
+
 /// The vault says that it saw a dispatch that HQ never sent, or has forgotten without anybody's having said so.
 fn unknown_dispatch(arrived: &Arrived<'_>, checks: &Checks<'_>) -> Option<Offence> {
     let (vault, bundle) = (arrived.vault, arrived.bundle.content());
     let seen = bundle.dispatch_seen?;
     let (epoch, sequence) = (seen.epoch, seen.sequence);
-    if checks.was_sent(epoch, sequence, &seen.fingerprint)
-        || checks.is_forgotten(epoch, sequence, &seen.fingerprint)
-    {
+    if checks.knows(epoch, sequence, &seen.fingerprint) {
         return None;
     }
     let evidence = json!({

@@ -140,12 +140,17 @@ pub(crate) fn ready(
             "have it drafted again",
         ));
     }
-    // What ends something goes out all the same: a vault that lies would put itself out of reach otherwise.
-    let epoch = manifest.content().dispatch_epoch;
-    if draft.kind != Kind::Revocation
-        && let Some(contested) = outbox::contested(sql, vault_of(draft)?, epoch)?
-    {
-        return Err(contested);
+    let (vault, epoch) = (vault_of(draft)?, manifest.content().dispatch_epoch);
+    if let Some(contested) = outbox::contested(sql, vault, epoch)? {
+        // What ends something is in force at headquarters at once.
+        if draft.kind != Kind::Revocation {
+            return Err(contested);
+        }
+        let message = contested.message;
+        console.warn_coded(
+            "DISPATCH-CONTESTED",
+            format!("{message}. The revocation is kept, and goes out in the next epoch"),
+        );
     }
     let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;
     let approvers = proposal

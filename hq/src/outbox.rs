@@ -40,30 +40,37 @@ pub(crate) fn seal(
     append(sql, record, manifest, signer, vault, content)
 }
 
-/// Why nothing but what ends something goes to a vault in this epoch: it says that it has a dispatch of it that headquarters
-/// did not send. So another one of that number, or one that follows another, may be a fork there. That holds until the claim
-/// is taken back, or another epoch is open.
+/// Why nothing goes to a vault in this epoch: it says that it has a dispatch of it, or of a later one, that headquarters did not
+/// send. So another one of that number, or one that follows another, may be a fork there, and what headquarters holds of its log
+/// may not be all that it gave. That holds until the claim is taken back, or a later epoch is open.
 pub(crate) fn contested(
     sql: &Connection,
     vault: &VaultName,
     epoch: u64,
 ) -> Result<Option<Failure>, Failure> {
     let claims = findings::of_code(sql, vault, DISPATCH_UNKNOWN)?;
-    let claims = claims
-        .iter()
-        .filter(|finding| finding.evidence["epoch"] == epoch);
-    let claimed = claims
-        .filter_map(|finding| finding.evidence["sequence"].as_u64())
-        .max();
-    Ok(claimed.map(|claimed| {
+    let claims = claims.iter().filter_map(|finding| {
+        let evidence = &finding.evidence;
+        Some((evidence["epoch"].as_u64()?, evidence["sequence"].as_u64()?))
+    });
+    let newest = claims.filter(|(claimed, _)| *claimed >= epoch).max();
+    Ok(newest.map(|(claimed, sequence)| {
+        let manifests = match claimed > epoch {
+            true => "take back the trust manifests that opened that epoch (`hq media import` of a stick that went out), then ",
+            false => "",
+        };
         failure::refused(
             "DISPATCH-CONTESTED",
             format!(
-                "{vault} says that it has a dispatch {claimed} of epoch {epoch} that headquarters did not send \
-                 ({DISPATCH_UNKNOWN}): what is sealed now may be a fork there, which stops its line"
+                "{vault} says that it has a dispatch {sequence} of epoch {claimed} that headquarters did not send \
+                 ({DISPATCH_UNKNOWN}): what goes there now may be a fork, or lack what headquarters has forgotten, and stop \
+                 its line"
             ),
-            "if headquarters was restored from an older copy, declare it with `hq trust epoch`; if it was not, stop \
-             production at this vault, tell your security officer, and have another vault take its place (`hq site succeed`)",
+            format!(
+                "if headquarters was restored from an older copy, {manifests}declare it with `hq trust epoch`, and import what was \
+                 refused; if it was not, stop production at this vault, tell your security officer, and have another vault take \
+                 its place (`hq site succeed`)"
+            ),
         )
     }))
 }

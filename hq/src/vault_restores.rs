@@ -30,7 +30,7 @@ use crate::registry::restores::{self, Restore};
 use crate::registry::vaults::{self, Vault};
 use crate::registry::{self, Registry, findings, replays};
 use crate::serials::Serials;
-use crate::{clock, failure, trust};
+use crate::{clock, failure, outbox, trust};
 
 /// The finding of a restore: which slots and serials may be spent twice.
 pub(crate) const RESTORE_DECLARED: &str = "RESTORE-DECLARED";
@@ -99,6 +99,13 @@ fn take_now(
     let known = restores::of_vault(&registry.sql, name)?;
     if known.iter().any(|known| known.declaration == fingerprint) {
         return Ok(Taken::Already);
+    }
+    // It would be answered with what headquarters holds, and that may not be all that the vault gave it.
+    if let Some(manifest) = trust::newest(home)?
+        && let Some(contested) =
+            outbox::contested(&registry.sql, name, manifest.content().dispatch_epoch)?
+    {
+        return Ok(Taken::Refused(contested));
     }
     if let Some(successor) = &vault.successor {
         return Ok(Taken::Refused(failure::refused(
@@ -424,7 +431,15 @@ pub(crate) fn seal_owed(
     let manifest = trust::in_force(home)?;
     let key = manifest.content().dispatch_key.to_sec1_bytes();
     owed.retain(|(_, restore)| restore.tail.as_ref().is_none_or(|(_, by)| **by != *key));
-    if owed.is_empty() {
+    let epoch = manifest.content().dispatch_epoch;
+    let mut waiting = Vec::new();
+    for (vault, restore) in owed {
+        // The export says that it is left out.
+        if outbox::contested(&registry.sql, &vault.name, epoch)?.is_none() {
+            waiting.push((vault, restore));
+        }
+    }
+    if waiting.is_empty() {
         return Ok(());
     }
     let ring = Keyring::new(&home.config, console)?;
@@ -432,7 +447,7 @@ pub(crate) fn seal_owed(
     let audit = ring.audit()?;
     let opener = audit.opener();
     let record = home.record();
-    for (vault, restore) in owed {
+    for (vault, restore) in waiting {
         let first = restore.size.min(restore.held);
         let leaves = Leaves::new(&registry.sql, &record, &vault, opener);
         // Each part says how many there are, and no more than one is held at a time: so the records are read twice.

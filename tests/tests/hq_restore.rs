@@ -248,6 +248,9 @@ fn what_was_sealed_before_anybody_knew_is_left_out_and_forks_nothing() {
     let id = world.hq(&line).ok().text("id");
     world.approve(draft);
     world.hq(&format!("site grant {id}")).ok();
+    // It is on this stick already.
+    let exported = world.hq("media export $D/media").ok();
+    assert!(exported.stdout.contains("to-berlin_v1"), "{exported}");
     let run = world.carry_home("berlin").exits(4);
     assert_eq!(run.json()["items"][0]["code"], "DISPATCH-UNKNOWN", "{run}");
     let exported = world.hq("media export $D/media").ok();
@@ -269,6 +272,115 @@ fn what_was_sealed_before_anybody_knew_is_left_out_and_forks_nothing() {
     world.carry_out("berlin").exits_done();
     world.requests("last", 9..=9);
     world.issue("last").ok();
+}
+
+/// A report that headquarters forgets at once: its home is put back, and does not understand the report when it comes again.
+#[track_caller]
+fn forgotten_report(world: &World) {
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    world.carry_home("berlin").exits_done();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("berlin"), &world.path("berlin-copy"));
+    world.requests("one", 3..=3);
+    world.issue("one").ok();
+    world.carry_home("berlin").exits_done();
+    files::copy(&world.path("media"), &world.path("reported"));
+    put_back(world);
+    world
+        .hq("media import $D/reported")
+        .fails(4, "DISPATCH-UNKNOWN");
+}
+
+/// The vault's home is put back too, and it says so.
+#[track_caller]
+fn restore_vault(world: &World) {
+    fs::remove_dir_all(world.path("berlin")).unwrap();
+    files::copy(&world.path("berlin-copy"), &world.path("berlin"));
+    wipe_stick(world);
+    world
+        .site("recover --declare-restore --confirm berlin/v1")
+        .ok();
+    let run = world.carry_home("berlin").exits(1);
+    let declaration = run.item("restore-berlin_v1.cose");
+    assert_eq!(declaration["code"], "DISPATCH-CONTESTED", "{run}");
+    let exported = world.hq("media export $D/media").ok();
+    assert!(!exported.stdout.contains("tail-"), "{exported}");
+}
+
+/// It has what headquarters sent back, issues again, and the accounts come to this.
+#[track_caller]
+fn works_again(world: &World, good: u64) {
+    world.carry_out("berlin").exits_done();
+    world.requests("last", 9..=9);
+    world.issue("last").ok();
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    let account = &report["accounts"][0];
+    assert_eq!(account["good"], good, "{report}");
+    assert_eq!(account["unresolved"], 0, "{report}");
+    for code in ["FORK", "DISPATCH-UNKNOWN"] {
+        assert!(!codes(&report).contains(&code.to_owned()), "{report}");
+    }
+}
+
+#[test]
+fn a_vaults_restore_is_answered_after_headquarters_own_is_declared() {
+    let world = World::ready();
+    forgotten_report(&world);
+    restore_vault(&world);
+    declare(&world);
+    world.hq("media import $D/reported").ok();
+    let _ = world.carry_home("berlin").exits(1);
+    works_again(&world, 4);
+}
+
+#[test]
+fn a_dispatch_that_is_explained_is_unknown_no_longer_though_its_report_never_comes_again() {
+    let world = World::ready();
+    forgotten_report(&world);
+    // What the vault has lost is what came after the report.
+    fs::remove_dir_all(world.path("berlin-copy")).unwrap();
+    files::copy(&world.path("berlin"), &world.path("berlin-copy"));
+    restore_vault(&world);
+    declare(&world);
+    let _ = world.carry_home("berlin").exits(1);
+    works_again(&world, 4);
+    let _ = world.hq("media import $D/reported").run();
+    let report = world.reconcile();
+    assert!(
+        !codes(&report).contains(&"DISPATCH-UNKNOWN".to_owned()),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_epoch_that_headquarters_has_forgotten_stops_what_is_sealed_in_the_one_before() {
+    let world = World::ready();
+    world.requests("two", 1..=2);
+    world.issue("two").ok();
+    world.carry_home("berlin").exits_done();
+    world.carry_out("berlin").exits_done();
+    files::copy(&world.path("hq"), &world.path("hq-copy"));
+    declare(&world);
+    world.carry_out("berlin").exits_done();
+    put_back(&world);
+    wipe_stick(&world);
+    let run = world.carry_home("berlin").exits(4);
+    assert_eq!(run.json()["items"][0]["code"], "DISPATCH-UNKNOWN", "{run}");
+    let draft = "$D/officers/clock.draft";
+    let line = format!("site clock berlin/v1 --reason battery --output {draft}");
+    let id = world.hq(&line).ok().text("id");
+    world.approve(draft);
+    let run = world
+        .hq(&format!("site grant {id}"))
+        .fails(1, "DISPATCH-CONTESTED");
+    assert!(
+        run.stderr.contains("take back the trust manifests"),
+        "{run}"
+    );
 }
 
 #[test]

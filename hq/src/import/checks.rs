@@ -104,6 +104,12 @@ impl<'a> Checks<'a> {
             && !self.was_sent(epoch, sequence, fingerprint)
     }
 
+    /// Whether HQ sent this dispatch, as far as it knows or has forgotten.
+    pub(super) fn knows(&self, epoch: u64, sequence: u64, fingerprint: &Fingerprint) -> bool {
+        self.was_sent(epoch, sequence, fingerprint)
+            || self.is_forgotten(epoch, sequence, fingerprint)
+    }
+
     /// Whether this brings what headquarters has forgotten, after a gap.
     pub(super) fn resumes(&self) -> bool {
         self.missing.is_some()

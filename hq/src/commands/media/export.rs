@@ -65,6 +65,11 @@ pub(super) fn run(
     let open_epoch = trust::newest(&home)?.map(|newest| newest.content().dispatch_epoch);
     let mut over = Vec::new();
     for vault in vaults::serving(&registry.sql)? {
+        let contested = match open_epoch {
+            Some(epoch) => outbox::contested(&registry.sql, &vault.name, epoch)?,
+            None => None,
+        };
+        let mut current = Vec::new();
         if let Some(restore) = declared::pending(&registry.sql, &vault.name)?
             && let Some((parts, _)) = restore.tail
         {
@@ -74,7 +79,7 @@ pub(super) fn run(
                     vault: vault.name.clone(),
                     part,
                 };
-                owed.push((
+                current.push((
                     name,
                     Kind::LogTail.to_string(),
                     format!("tail-{part:06}"),
@@ -82,33 +87,7 @@ pub(super) fn run(
                 ));
             }
         }
-        let unseen = dispatches::unseen(&registry.sql, &vault.name)?;
-        let contested = match open_epoch {
-            Some(epoch) => outbox::contested(&registry.sql, &vault.name, epoch)?,
-            None => None,
-        };
-        // What ends something needs all that came before it.
-        let is_urgent = unseen
-            .iter()
-            .any(|sent| sent.kind == Kind::Revocation.to_string());
-        let is_owed =
-            !unseen.is_empty() || bundles::unacknowledged(&registry.sql, &vault.name)?.is_some();
-        if let Some(contested) = &contested
-            && is_owed
-        {
-            let left_out = match is_urgent {
-                true => "goes out all the same, for the revocation that is among it",
-                false => "is left out",
-            };
-            console.warn_coded(
-                "DISPATCH-CONTESTED",
-                format!(
-                    "what {} is owed {left_out}: {}",
-                    vault.name, contested.message
-                ),
-            );
-        }
-        for sent in unseen {
+        for sent in dispatches::unseen(&registry.sql, &vault.name)? {
             let (epoch, sequence) = (sent.epoch, sent.sequence);
             let path = record.dispatch(&vault.name, epoch, sequence);
             let name = MediaName::Dispatch {
@@ -121,11 +100,24 @@ pub(super) fn run(
                 over.push((name, path));
                 continue;
             }
-            if contested.is_some() && !is_urgent {
-                continue;
-            }
-            owed.push((name, sent.kind, sent.object, path));
+            current.push((name, sent.kind, sent.object, path));
         }
+        let Some(contested) = contested else {
+            owed.append(&mut current);
+            continue;
+        };
+        let unacknowledged = bundles::unacknowledged(&registry.sql, &vault.name)?;
+        if !current.is_empty() || unacknowledged.is_some() {
+            console.warn_coded(
+                "DISPATCH-CONTESTED",
+                format!(
+                    "what {} is owed is left out: {}",
+                    vault.name, contested.message
+                ),
+            );
+        }
+        // The stick may have it from before anybody knew.
+        over.extend(current.into_iter().map(|(name, _, _, path)| (name, path)));
     }
     if !dry_run {
         for (name, path) in over {
