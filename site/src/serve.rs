@@ -73,7 +73,7 @@ const RELOAD_TIME: Duration = Duration::from_secs(1);
 /// How often the rate is sampled.
 const SAMPLE_TIME: Duration = Duration::from_secs(5);
 
-/// How often is looked whether the certificate is due.
+/// How long after the certificate was to be renewed that is tried again.
 const RENEWAL_TIME: Duration = Duration::from_secs(600);
 
 /// A vault that says nothing for so long does not come back by itself: systemd is not told any more that it lives.
@@ -394,7 +394,7 @@ impl Service<'_> {
             every
         };
         let (mut look, mut reload) = (every(STOP_TIME), every(RELOAD_TIME));
-        let (mut sample, mut renewal) = (every(SAMPLE_TIME), every(RENEWAL_TIME));
+        let (mut sample, mut renewed) = (every(SAMPLE_TIME), None::<Instant>);
         let mut alive = every(Notify::watchdog().unwrap_or(SAMPLE_TIME));
         loop {
             tokio::select! {
@@ -411,10 +411,15 @@ impl Service<'_> {
                     // Where the token does not answer, the next look waits, and nobody else.
                     drop(spawn_blocking(move || reload_certificate(&shown)));
                 }
-                _ = sample.tick() => floor.rate.sample(page::issued(&floor.wall.board())),
-                _ = renewal.tick() => if shown.is_due(floor.wall.time().unwrap_or_else(now_unix)) {
-                    self.renew(shown);
-                },
+                _ = sample.tick() => {
+                    floor.rate.sample(page::issued(&floor.wall.board()));
+                    // The vault's time may be set right at any moment.
+                    let is_due = shown.is_due(floor.wall.time().unwrap_or_else(now_unix));
+                    if is_due && renewed.is_none_or(|last| last.elapsed() >= RENEWAL_TIME) {
+                        renewed = Some(Instant::now());
+                        self.renew(shown);
+                    }
+                }
                 _ = alive.tick() => {
                     let age = now_unix().saturating_sub(floor.wall.board().posted);
                     if age < SILENCE_SECONDS_MAX {

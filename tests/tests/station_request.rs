@@ -235,3 +235,39 @@ fn a_clock_that_the_vault_does_not_believe_keeps_no_station_out() {
     let run = ask(&world, &service, "line-1", "first", papers).ok();
     assert_eq!(column(&run.lines(), "outcome"), ["issued"], "{run}");
 }
+
+#[test]
+fn a_certificate_of_a_wrong_time_is_told_as_that_and_made_anew_once_the_time_is_right() {
+    let world = World::ready();
+    world.requests("before", [1]);
+    world.issue("before").ok();
+    station(&world, "line-1", "");
+    world.requests("first", [2]);
+    let papers = "--station $D/line-1.papers";
+    let ahead = Machine::new().jumped(20 * DAY);
+    let confirm = "clock confirm --confirm berlin/v1";
+    world.site(confirm).machine(&ahead).ok();
+    let environment: Vec<_> = ahead.environment().collect();
+    Service::start_with(&world, "", &environment).stop();
+
+    let service = Service::start(&world, "");
+    let run = ask(&world, &service, "line-1", "first", papers).fails(1, "VAULT-CERTIFICATE-TIME");
+    assert!(run.stderr.contains("compare this machine's clock"), "{run}");
+    let draft = "$D/officers/clock.draft";
+    let line = format!("site clock berlin/v1 --reason battery --output {draft}");
+    world.carry_home("berlin");
+    let id = world.hq(&line).ok().text("id");
+    world.approve(draft);
+    world.hq(&format!("site grant {id}")).ok();
+    world.carry_out("berlin").exits_done();
+    let mut tries = 0;
+    let run = loop {
+        let run = ask(&world, &service, "line-1", "first", papers).run();
+        tries += 1;
+        if run.exit == 0 || tries > 60 {
+            break run;
+        }
+        sleep(Duration::from_millis(500));
+    };
+    assert_eq!(column(&run.lines(), "outcome"), ["issued"], "{run}");
+}

@@ -2,9 +2,10 @@
 //! theirs. The certificate is made when there is none, when the names have changed, and when two thirds of its life are over.
 
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -74,8 +75,8 @@ pub(crate) struct Credential {
     pub(crate) certificate: Vec<u8>,
     /// Until when it is good, Unix seconds.
     pub(crate) until: u64,
-    /// From when it is to be renewed, Unix seconds.
-    pub(crate) renewal: u64,
+    /// Between these times it is shown, Unix seconds; it is to be renewed at any other.
+    fresh: Range<u64>,
     /// That of the station CA, DER.
     pub(crate) station_ca: Vec<u8>,
     /// The label of its key.
@@ -191,23 +192,22 @@ fn is_good(
         not_after_unix: certificate.not_after_unix(),
     };
     let again = station_server_tbs(station_ca, names, key, certificate.serial(), validity);
-    let lives = (validity.not_before_unix..renewal(certificate)).contains(&now);
-    lives
+    fresh(certificate).contains(&now)
         && again.is_ok_and(|again| again == certificate.tbs_der())
         && certificate.verify_issued_by(station_ca).is_ok()
 }
 
-/// When two thirds of its life are over.
-fn renewal(certificate: &Certificate) -> u64 {
+/// The first two thirds of its life.
+fn fresh(certificate: &Certificate) -> Range<u64> {
     let (begin, end) = (certificate.not_before_unix(), certificate.not_after_unix());
-    begin.saturating_add(end.saturating_sub(begin) / 3 * 2)
+    begin..begin.saturating_add(end.saturating_sub(begin) / 3 * 2)
 }
 
 impl Credential {
     fn new(certificate: &Certificate, station_ca: &Issuer, label: String, made: bool) -> Self {
         Self {
             until: certificate.not_after_unix(),
-            renewal: renewal(certificate),
+            fresh: fresh(certificate),
             certificate: certificate.der().to_vec(),
             station_ca: station_ca.certificate_der().to_vec(),
             label,
@@ -249,8 +249,8 @@ pub(crate) struct Shown {
     /// What seals the sessions that stations keep: with another certificate it is another one, so that nobody resumes a session
     /// that an earlier key began.
     tickets: RwLock<Arc<dyn ProducesTickets>>,
-    /// From when the certificate is to be renewed, Unix seconds.
-    renewal: AtomicU64,
+    /// Between these times the certificate is shown, Unix seconds.
+    fresh: RwLock<Range<u64>>,
 }
 
 impl Shown {
@@ -273,13 +273,14 @@ impl Shown {
             workers,
             now: RwLock::new((Arc::new(certified), seen)),
             tickets: RwLock::new(tickets()?),
-            renewal: AtomicU64::new(credential.renewal),
+            fresh: RwLock::new(credential.fresh.clone()),
         }))
     }
 
-    /// Whether two thirds of the certificate's life are over.
+    /// Whether two thirds of the certificate's life are over, or none of it has begun: it was made by a clock that was wrong.
     pub(crate) fn is_due(&self, time: u64) -> bool {
-        time >= self.renewal.load(Ordering::Relaxed)
+        let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
+        !fresh.contains(&time)
     }
 
     /// Where the key is.
@@ -321,7 +322,7 @@ impl Shown {
         *self.tickets.write().unwrap_or_else(PoisonError::into_inner) = tickets;
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         *now = (Arc::new(certified), seen);
-        self.renewal.store(renewal(&certificate), Ordering::Relaxed);
+        *self.fresh.write().unwrap_or_else(PoisonError::into_inner) = fresh(&certificate);
         Ok(true)
     }
 }

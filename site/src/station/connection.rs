@@ -15,7 +15,7 @@ use mintmark_keys::Signer;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls::{ClientConfig, RootCertStore, SignatureAlgorithm, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, RootCertStore, SignatureAlgorithm, SignatureScheme};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::net::TcpStream;
@@ -283,6 +283,19 @@ impl Vault {
     fn tls_failed(&self, error: &std::io::Error) -> Away {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
         match inner {
+            Some(rustls::Error::InvalidCertificate(why)) if is_about_time(why) => {
+                let message = format!(
+                    "by this machine's clock the certificate of the vault at {} is not valid now",
+                    self.authority
+                );
+                let hint = "compare this machine's clock with what `site status` says at the vault; a vault whose own time is set right \
+                            makes another certificate within seconds";
+                Away::Never(
+                    Error::negative("VAULT-CERTIFICATE-TIME", message)
+                        .cause(why)
+                        .hint(hint),
+                )
+            }
             Some(rustls::Error::InvalidCertificate(why)) => {
                 let message = format!(
                     "the service at {} is not the vault that let this station in",
@@ -308,6 +321,14 @@ impl Vault {
             _ => self.unreachable(error),
         }
     }
+}
+
+fn is_about_time(why: &CertificateError) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        why,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+    )
 }
 
 /// Whether a refusal would meet every other request too.
