@@ -288,6 +288,41 @@ fn two_copies_that_issue_at_the_same_time_with_a_token_give_no_slot_away_twice()
     copies_at_the_same_time(Stores::Tokens, 2);
 }
 
+/// What the two do is the same to the bit, mostly: before they have signatures, so are their logs.
+#[test]
+fn two_copies_that_do_the_same_at_the_same_time_make_nothing_twice() {
+    let world = vault(Stores::Tokens, POLICY);
+    let places = ["berlin", "tokens"];
+    for place in places {
+        files::copy(&world.path(place), &world.path(&format!("{place}-before")));
+    }
+    world.requests("both", 0..15);
+    for round in 0..12 {
+        for (place, before) in [
+            ("berlin", "berlin"),
+            ("clone", "berlin"),
+            ("tokens", "tokens"),
+        ] {
+            let _ = fs::remove_dir_all(world.path(place));
+            files::copy(&world.path(&format!("{before}-before")), &world.path(place));
+        }
+        let runs = ["berlin", "clone"].map(|home| {
+            let tool = world.site(&format!(
+                "--home $D/{home} issue --product TH-200 --csr $D/csr/both --output $D/out-{home}-{round}"
+            ));
+            let mut command = tool.command();
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            (tool, command.spawn().unwrap())
+        });
+        let runs = runs.map(|(tool, child)| tool.ended(&child.wait_with_output().unwrap()));
+        let made = ["berlin", "clone"].map(|home| {
+            let folder = world.path(&format!("out-{home}-{round}"));
+            folder.exists() && !files::contents(&folder).is_empty()
+        });
+        assert_ne!(made, [true, true], "{}\n{}", runs[0], runs[1]);
+    }
+}
+
 /// SoftHSM does not show a program what another made while it made something itself, and here it has the time to.
 #[test]
 fn of_two_copies_that_issue_at_the_same_time_with_a_slow_token_one_goes_on_and_the_other_gives_nothing_away()

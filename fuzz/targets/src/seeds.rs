@@ -58,7 +58,7 @@ pub fn of(target: &Target) -> Vec<Vec<u8>> {
         "index_value" => index_values(),
         "log_folder" => log_folders(),
         "log_pruned" => vec![log_pruned()],
-        "anchor" => vec![anchor()],
+        "anchor" => vec![anchor(None), anchor(Some(vec![5; 16]))],
         "site_config" => lines(&[
             "schema = 1\nsite = \"berlin\"\nvault = \"v1\"\nkeys = \"file:/var/lib/keys?pin-source=/etc/pin\"\n",
         ]),
@@ -481,7 +481,7 @@ fn log_pruned() -> Vec<u8> {
     [&[3][..], &counted(&kept[0]), &whole[0]].concat()
 }
 
-fn anchor() -> Vec<u8> {
+fn anchor(drawn: Option<Vec<u8>>) -> Vec<u8> {
     let map = || {
         Map::new()
             .with(1, 1_u64)
@@ -493,6 +493,7 @@ fn anchor() -> Vec<u8> {
             .with(7, vec![8_u8; 32])
             .with(8, vec![9_u8; 32])
             .with_array(9, [1_u64, 256, 2, 512])
+            .with_some(11, drawn.clone())
     };
     let digest = Fingerprint::of(&map().encode());
     map().with(10, digest.as_bytes().to_vec()).encode()

@@ -19,6 +19,7 @@ use mintmark_keys::{Alternating, KeyStore};
 use mintmark_ledger::entry::BurnedSlots;
 use mintmark_ledger::ledger::{Floor, Ledger};
 use mintmark_ledger::state::{Account, State};
+use mintmark_protocol::encryption::random;
 
 pub(crate) use codec::Anchor;
 pub(super) use codec::counter_of;
@@ -73,6 +74,7 @@ impl Anchor {
             root: state.root(),
             link: floor.link,
             bounds: bounds.collect(),
+            drawn: Some(random()?),
         })
     }
 }

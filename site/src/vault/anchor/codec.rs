@@ -11,7 +11,8 @@
 //!   7: digest,                         ; their Merkle root
 //!   8: bstr .size 32,                  ; the link behind the last of them
 //!   9: [* (uint, uint)],               ; account tag, and the slot below which everything may be spent; in order of tags
-//!   10: digest,                        ; SHA-256 of this map without its last field: what is torn is told from what is whole
+//!   10: digest,                        ; SHA-256 of this map without this field: what is torn is told from what is whole
+//!   ? 11: bstr .size 16,               ; drawn at random for each anchor; earlier versions wrote none
 //! }
 //! ```
 
@@ -26,6 +27,7 @@ const BYTES_MAX: usize = 60 * 1024;
 /// The most accounts of one anchor.
 const BOUNDS_MAX: usize = 3000;
 const DIGEST: i64 = 10;
+const DRAWN: i64 = 11;
 const WHAT: &str = "anchor";
 
 /// What the token knows of the log.
@@ -46,6 +48,9 @@ pub(crate) struct Anchor {
     /// The slot of each account below which everything may be spent. An account that is not here had no lease, and its
     /// entitlement was over.
     pub(crate) bounds: BTreeMap<AccountTag, u64>,
+    /// Drawn at random: two copies of a home that have done the same make two anchors all the same, and neither takes the
+    /// other's for its own. None in one that an earlier version wrote.
+    pub(crate) drawn: Option<[u8; 16]>,
 }
 
 impl Anchor {
@@ -61,6 +66,7 @@ impl Anchor {
             .with(7, self.root.as_bytes().to_vec())
             .with(8, self.link.to_vec())
             .with_array(9, bounds.flat_map(|(tag, bound)| [tag.number(), *bound]))
+            .with_some(DRAWN, self.drawn.map(|drawn| drawn.to_vec()))
     }
 
     /// As the token holds it.
@@ -105,6 +111,15 @@ impl Anchor {
             root: fields.octets(7)?,
             link: fields.octets(8)?,
             bounds: bounds.ok_or_else(|| fields.wrong(9, "accounts and slots were expected"))?,
+            drawn: match fields.optional(DRAWN) {
+                Some(value) => {
+                    let drawn = value
+                        .as_bytes()
+                        .and_then(|bytes| bytes.as_slice().try_into().ok());
+                    Some(drawn.ok_or_else(|| fields.wrong(DRAWN, "16 bytes were expected"))?)
+                }
+                None => None,
+            },
         };
         let _: [u8; 32] = fields.octets(DIGEST)?;
         fields.finish()?;
