@@ -7,7 +7,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mintmark_tests::shape::column;
-use mintmark_tests::stores::TokenObjects;
 use mintmark_tests::strace::{DURABLE, killed_at};
 use mintmark_tests::world::POLICY;
 use mintmark_tests::{Stores, Tool, World, files, judge, request};
@@ -145,7 +144,6 @@ fn kill_repeatedly(stores: Stores, rounds: u32, units_per_round: u32) {
     issue.ok();
     let whole = started.elapsed();
     let mut before = expect_sound(world, &Delivered::new());
-    let tokens = TokenObjects::of(world.folder());
     let mut killed = 0;
     for round in 1..=rounds {
         world.requests(
@@ -155,7 +153,6 @@ fn kill_repeatedly(stores: Stores, rounds: u32, units_per_round: u32) {
         // Spread over the run by the golden ratio: no two rounds are alike, and every run of the tests is.
         let share = f64::from(round) * 0.618_033_988_75 % 1.0;
         killed += u32::from(kill_after(&issue, whole.mul_f64(0.1 + share)));
-        tokens.put_back_what_was_cut_short();
         before = expect_sound(world, &before);
     }
     assert!(

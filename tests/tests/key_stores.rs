@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use mintmark_tests::full_disk::{scripted, uncounted, without_room};
-use mintmark_tests::{Stores, World, files, judge, stores};
+use mintmark_tests::{Stores, World, files, judge, stores, strace};
 
 /// A vault on a token, set up and not let in; and its store's URI.
 fn on_token() -> (World, String) {
@@ -370,6 +370,38 @@ fn a_key_that_its_disk_has_no_room_for_is_told_as_that() {
     };
     assert_eq!(run.exit, 0, "{run}");
     assert_eq!(run.stderr.matches("TOKEN-FULL").count(), 7, "{run}");
+}
+
+/// SoftHSM cuts the file short in which it knows its token, at every login, and then fills it.
+#[test]
+fn a_token_that_softhsm_left_empty_is_filled_again() {
+    let world = World::ready_in(Stores::Tokens);
+    world.requests("one", [1]);
+    let identity = world.status("berlin")["device_ca"].clone();
+    let mut left_empty = 0;
+    for folder in fs::read_dir(world.path("tokens")).unwrap() {
+        let object = folder.unwrap().path().join("token.object");
+        if !object.exists() {
+            continue;
+        }
+        let size = || fs::metadata(&object).unwrap().len();
+        let run = strace::failing(
+            &world.site("recover"),
+            "write",
+            object.to_str().unwrap(),
+            "EIO",
+            1,
+        );
+        // That of another token is not touched.
+        if size() == 0 {
+            left_empty += 1;
+            world.site("recover").ok();
+            assert!(size() > 0, "{run}");
+        }
+    }
+    assert_eq!(left_empty, 1);
+    world.issue("one").ok();
+    assert_eq!(world.status("berlin")["device_ca"], identity);
 }
 
 /// A service that cannot write its anchor is asked for a while, and again when there is room.

@@ -15,7 +15,8 @@ fn everything(world: &World) -> BTreeMap<String, Vec<u8>> {
     all.retain(|name, _| {
         let derived = name.starts_with("berlin/index/") || name == "berlin/state.snapshot";
         let opener = name == "berlin/lock";
-        let login = name.starts_with("tokens/") && name.ends_with("/token.object");
+        let login = name.starts_with("tokens/")
+            && (name.ends_with("/token.object") || name.ends_with("/token.object.kept"));
         !derived && !opener && !login
     });
     all

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::store::StoreFacts;
-
 /// What names SoftHSM's token folder in its configuration.
 const TOKEN_FOLDER: &str = "directories.tokendir";
 
@@ -35,9 +33,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How often it is tried.
 const LOCK_LOOK: Duration = Duration::from_millis(2);
 
-/// Whether the token keeps its objects in files of this machine, as SoftHSM does.
-pub(super) fn is_softhsm(facts: &StoreFacts) -> bool {
-    facts.manufacturer.starts_with("SoftHSM")
+/// Whether the token of this manufacturer keeps its objects in files of this machine, as SoftHSM does.
+pub(super) fn is_softhsm(manufacturer: &str) -> bool {
+    manufacturer.starts_with("SoftHSM")
 }
 
 /// Makes what the token wrote durable. Its files are of its own format and names, so the whole file system they are on is
@@ -99,7 +97,7 @@ fn lock_within(folder: File, wait: Duration) -> io::Result<Option<File>> {
 }
 
 /// The folder as SoftHSM finds it: from the file in SOFTHSM2_CONF, or else the user's, or else the machine's.
-fn token_folder() -> Option<PathBuf> {
+pub(super) fn token_folder() -> Option<PathBuf> {
     let named = env::var_os("SOFTHSM2_CONF").map(PathBuf::from);
     let users = env::home_dir().map(|home| home.join(".config/softhsm2/softhsm2.conf"));
     let machines = ["/etc/softhsm2.conf", "/etc/softhsm/softhsm2.conf"];

@@ -11,6 +11,7 @@ mod fault;
 mod gate;
 #[cfg(test)]
 pub(crate) mod imported;
+mod kept;
 mod key;
 mod locate;
 mod module;

@@ -10,6 +10,7 @@ use cryptoki::error::{Error as CryptokiError, RvError};
 
 use super::fault::{explained, reason, returned};
 use super::gate::{Gate, Hung, Pass};
+use super::kept;
 use super::pool::Pool;
 use crate::error::Error;
 
@@ -89,6 +90,7 @@ fn calls_at_once(module: &Path) -> usize {
 
 /// C_Initialize, where it was not called before: another library in this process may have done so.
 fn initialise(module: &Pkcs11) -> Result<(), CryptokiError> {
+    kept::mend();
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
         other => other,

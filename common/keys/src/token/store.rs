@@ -158,7 +158,7 @@ impl TokenStore {
     /// Where it is known that there is no room for another object. Then none is tried: SoftHSM leaves the empty files of an object
     /// that it could not make, and does not always say that it could not.
     fn expect_room(&self, action: &'static str) -> Result<(), Error> {
-        match disk::is_softhsm(&self.facts) && disk::is_full() {
+        match disk::is_softhsm(&self.facts.manufacturer) && disk::is_full() {
             false => Ok(()),
             true => Err(Error::TokenFull {
                 store: self.pool.store().into(),
@@ -386,7 +386,7 @@ impl KeyStore for TokenStore {
             let expect_room = || self.expect_room(NO_ROOM_FOR_DATA);
             data::add(session, self.pool.store(), (label, value), expect_room)
         })?;
-        if disk::is_softhsm(&self.facts) {
+        if disk::is_softhsm(&self.facts.manufacturer) {
             disk::sync().map_err(|cause| Error::TokenFailed {
                 store: self.pool.store().into(),
                 action: "bring a data object to the disk",
@@ -404,7 +404,7 @@ impl KeyStore for TokenStore {
     }
 
     fn lock_data(&self) -> Result<DataLock, Error> {
-        if !disk::is_softhsm(&self.facts) {
+        if !disk::is_softhsm(&self.facts.manufacturer) {
             return Ok(DataLock::default());
         }
         let locked = disk::lock().map_err(|cause| Error::TokenFailed {

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::token::fault::Fault;
 use crate::token::gate::Pass;
 use crate::token::locate::{self, Found};
+use crate::token::{disk, kept};
 
 #[derive(Clone, Copy)]
 pub(super) enum Connection {
@@ -130,6 +131,9 @@ impl Pool {
     fn make_in(&self, pass: &mut Pass<'_>) -> Result<Made, Fault> {
         let Found { slot, info, .. } = locate::token_in(&self.module, pass, &self.wanted)?;
         let session = self.open_session(slot)?;
+        if disk::is_softhsm(info.manufacturer_id()) {
+            kept::keep(info.serial_number());
+        }
         self.log_in(&session, slot)?;
         Ok(Made {
             slot,
