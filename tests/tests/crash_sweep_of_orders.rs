@@ -5,6 +5,7 @@
 //! `cargo nextest run -p mintmark-tests --test crash_sweep_of_orders --run-ignored all`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use mintmark_tests::clock::Machine;
 use mintmark_tests::strike::{Change, Changes, Fate};
 use mintmark_tests::sweep::{Sample, Scene, VAULT, expect_balanced, failing, killed, number};
 use mintmark_tests::world::POLICY;
-use mintmark_tests::{Run, Tool, World, files, judge};
+use mintmark_tests::{Run, Tool, World, files, judge, strace};
 use serde_json::Value;
 
 /// Devices that have their certificates before.
@@ -137,6 +138,32 @@ fn scrap(sample: Sample, fates: Fates) {
         },
     }
     .sweep(sample, fates);
+}
+
+/// What only reads fails as well, and after a scrap is on record it says so.
+#[test]
+fn a_scrap_whose_log_cannot_be_read_from_some_moment_on_never_says_that_nothing_was_changed() {
+    let world = issued();
+    files::copy(&world.path("berlin"), &world.path("before"));
+    files::copy(&world.path("keys/berlin"), &world.path("keys-before"));
+    let log = world.path("berlin/log/0000000000000000.log");
+    let scrap = "device scrap TH200-00000001 --reason broken --confirm TH200-00000001";
+    let mut ends = BTreeSet::new();
+    for nth in 1.. {
+        for (place, before) in [("berlin", "before"), ("keys/berlin", "keys-before")] {
+            fs::remove_dir_all(world.path(place)).unwrap();
+            files::copy(&world.path(before), &world.path(place));
+        }
+        let path = log.to_str().unwrap();
+        let run = strace::failing(&world.site(scrap), "pread64", path, "EIO", nth);
+        let scrapped = account(&world, "scrapped") == 1;
+        assert_eq!(scrapped, [0, 5].contains(&run.exit), "read {nth}: {run}");
+        ends.insert(run.exit);
+        if run.exit == 0 {
+            break;
+        }
+    }
+    assert_eq!(ends, BTreeSet::from([0, 3, 5]));
 }
 
 /// The CRL that is out, if it is: a whole one.

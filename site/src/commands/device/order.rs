@@ -77,9 +77,29 @@ pub(super) fn execute(
     let (refusal, mut history) = if dry_run {
         vault.rehearse(|vault| Ok((vault.rehearse_order(&order)?, history(vault)?)))?
     } else {
-        let ordered = vault.with(|vault| Ok((vault.order(&order)?, history(vault)?)))?;
-        vault.close()?;
-        ordered
+        // From where it is on record, a failure is not told as if nothing had been changed.
+        let on_record = |error: Error| {
+            let hint = format!(
+                "put right what is named; `site device show {}` says what is on record",
+                order.device_id
+            );
+            error.outcome_unknown().hint(hint)
+        };
+        let (refusal, history) = vault.with(|vault| {
+            let refusal = vault.order(&order)?;
+            let history = history(vault);
+            let history = match refusal {
+                None => history.map_err(on_record)?,
+                Some(_) => history?,
+            };
+            Ok((refusal, history))
+        })?;
+        let closed = vault.close();
+        match refusal {
+            None => closed.map_err(on_record)?,
+            Some(_) => closed?,
+        }
+        (refusal, history)
     };
     let report = Report {
         code: refusal.as_ref().map(|refusal| refusal.code().to_owned()),
