@@ -176,3 +176,59 @@ fn a_store_without_a_home_has_no_anchor_to_look_at() {
     let mut checks = json["checks"].as_array().unwrap().iter();
     assert!(checks.all(|check| check["check"] != "anchor"), "{run}");
 }
+
+#[test]
+fn a_bundle_that_is_damaged_and_was_not_acknowledged_is_named_with_the_way_on() {
+    let world = World::ready();
+    issue(&world, "first", 1..=2);
+    world.site("media export $D/media").ok();
+    let outbox = |run: &Run| {
+        let checks = run.json()["checks"].as_array().unwrap().clone();
+        checks
+            .into_iter()
+            .find(|check| check["check"] == "outbox")
+            .unwrap()
+    };
+    let check = outbox(&world.site("doctor").run());
+    assert_eq!(check["outcome"], "ok", "{check}");
+    assert!(
+        check["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("1 bundle is"),
+        "{check}"
+    );
+    let segments = files::below(&world.path("berlin/outbox"));
+    let segment = segments
+        .iter()
+        .find(|path| path.to_str().unwrap().contains(".seg"))
+        .unwrap();
+    let mut bytes = fs::read(segment).unwrap();
+    bytes[100] ^= 4;
+    fs::write(segment, bytes).unwrap();
+    fs::remove_dir_all(world.path("media/mintmark/to-hq")).unwrap();
+
+    let run = world.site("doctor").exits(4);
+    let check = outbox(&run);
+    assert_eq!(check["code"], "HOME-CORRUPT", "{check}");
+    let run = world.site("media export $D/media").fails(4, "HOME-CORRUPT");
+    for advice in [
+        "from a stick that it was written to",
+        "`site recover --declare-restore`",
+    ] {
+        assert!(check["hint"].as_str().unwrap().contains(advice), "{check}");
+        assert!(run.stderr.contains(advice), "{run}");
+    }
+    world
+        .site("recover --declare-restore --confirm berlin/v1")
+        .ok();
+    let _ = world.carry_home("berlin").exits(1);
+    world.carry_out("berlin").exits_done();
+    issue(&world, "second", 3..=3);
+    world.carry_home("berlin").exits_done();
+    let report = world.reconcile();
+    assert_eq!(report["balanced"], true, "{report}");
+    assert_eq!(report["accounts"][0]["good"], 3, "{report}");
+    let check = outbox(&world.site("doctor").run());
+    assert_eq!(check["outcome"], "ok", "{check}");
+}

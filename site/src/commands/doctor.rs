@@ -1,6 +1,7 @@
 //! `site doctor`: everything around the vault that can be wrong, tried rather than believed.
 
 mod anchor;
+mod outbox;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,7 @@ fn record(reading: &Reading, checks: &mut Vec<Check>, console: &Console) {
         ),
         Err(error) => bad("log", &error),
     });
+    checks.push(outbox::outbox(reading));
     let manifest = reading.facts().trust.newest().content();
     let until = rfc3339(manifest.expires_at);
     checks.push(if manifest.in_force(now).is_ok() {

@@ -81,7 +81,7 @@ impl Outbox {
         key: &PublicKey,
     ) -> Result<(Vec<u8>, Verified<Bundle>)> {
         let name = file_name(&self.bundle_name(sequence));
-        let corrupt = |what: &str| home.corrupt(&format!("{OUTBOX}/{name}"), what);
+        let corrupt = |what: &str| damaged(home, &name, what);
         let bytes = match self.folder.read_limited(&name, BUNDLE_BYTES_MAX as u64) {
             Err(error) if error.is_missing() => return Err(corrupt("missing")),
             read => read?,
@@ -103,7 +103,7 @@ impl Outbox {
         facts: &SegmentFacts,
     ) -> Result<Vec<u8>> {
         let name = file_name(&self.segment_name(sequence, number));
-        let corrupt = |what: &str| home.corrupt(&format!("{OUTBOX}/{name}"), what);
+        let corrupt = |what: &str| damaged(home, &name, what);
         match self
             .folder
             .read_limited(&name, SEGMENT_FILE_BYTES_MAX as u64)
@@ -143,6 +143,14 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+/// The log says what was sealed, and this is not it.
+fn damaged(home: &Home, name: &str, what: &str) -> Error {
+    home.corrupt(&format!("{OUTBOX}/{name}"), what).hint(format!(
+        "put {name} back from a stick that it was written to, or from a backup of the home; if it is nowhere, and \
+         headquarters has not acknowledged it, `site recover --declare-restore`: headquarters answers, and the log goes on from there"
+    ))
 }
 
 /// The name of a file in the outbox: without the folder that it has on media.
