@@ -77,6 +77,28 @@ fn correct(world: &World) {
 }
 
 #[test]
+fn what_headquarters_sent_is_imported_by_the_logs_time_while_the_clock_is_not_believed() {
+    let world = issuing();
+    world.carry_home("berlin").exits_done();
+    world.hq("media export $D/media").ok();
+    // By this clock the trust manifest is over.
+    let ahead = Machine::new().jumped(3650 * DAY);
+    let shown = status(&world, &ahead);
+    assert_eq!(shown["clock_stopped"]["code"], "CLOCK-JUMPED", "{shown}");
+    let before = world.status("berlin")["dispatch"]["sequence"]
+        .as_u64()
+        .unwrap();
+    let run = world.site("media import $D/media").machine(&ahead).ok();
+    assert!(!run.stdout.contains("TRUST-EXPIRED"), "{run}");
+    let after = world.status("berlin")["dispatch"]["sequence"]
+        .as_u64()
+        .unwrap();
+    assert_eq!(after, before + 1, "{run}");
+    world.issue("2").ok();
+    assert!(!reported(&world).is_empty());
+}
+
+#[test]
 fn a_clock_moved_by_libfaketime_stops_the_line_until_it_is_right_again() {
     if Machine::faketime("+1d").is_none() {
         eprintln!("skipped: libfaketime is not there; install the Debian package faketime");

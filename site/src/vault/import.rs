@@ -7,7 +7,7 @@ use mintmark_ledger::entry::Trust;
 use mintmark_ledger::ledger::{Fact, Outcome};
 use mintmark_protocol::dispatch::{DISPATCH_BYTES_MAX, Dispatch};
 use mintmark_protocol::envelope::{self, Kind};
-use mintmark_protocol::trust::TRUST_BYTES_MAX;
+use mintmark_protocol::trust::{TRUST_BYTES_MAX, TrustManifest};
 
 use super::dispatch::{self, Judge, Place};
 use super::trust::{self, Standing};
@@ -130,15 +130,16 @@ impl Vault<'_> {
         if self.is_held(&received, bytes) {
             return Ok(incoming);
         }
-        // By the clock, not by the newest time of the log: the correction of a time that ran ahead must find its way in,
-        // and so must what was sent before it.
-        let dispatch = match (opened, manifest.content().in_force(now().clock)) {
+        // By the clock: the correction of a log's time that ran ahead must find its way in, and so must what was sent before
+        // it. And by the log's time, where the clock is what is wrong.
+        let in_force = in_force(manifest.content(), &[now().clock, self.time()]);
+        let dispatch = match (opened, in_force) {
             (Err(error), _) => {
                 incoming.arrival = Arrival::of(self.of_another_epoch(bytes, error));
                 return Ok(incoming);
             }
             (Ok(_), Err(error)) => {
-                incoming.arrival = Arrival::Held(trust_expired(error));
+                incoming.arrival = Arrival::Held(error);
                 return Ok(incoming);
             }
             (Ok(dispatch), Ok(())) => dispatch,
@@ -293,13 +294,24 @@ fn file_name(id: &str) -> String {
     format!("{id}.cose")
 }
 
-pub(super) fn trust_expired(error: mintmark_protocol::Error) -> Error {
-    Error::environment(
-        "TRUST-EXPIRED",
-        "the newest trust manifest of this vault has expired",
-    )
-    .cause(error)
-    .hint("import the newest trust manifest from headquarters, then this again")
+/// Refuses a manifest that is over by each of these times, the first of which is the clock's.
+///
+/// # Errors
+/// TRUST-EXPIRED.
+pub(super) fn in_force(manifest: &TrustManifest, times: &[u64]) -> Result<()> {
+    if times.iter().any(|time| manifest.in_force(*time).is_ok()) {
+        return Ok(());
+    }
+    let clock = times.first().copied().unwrap_or_default();
+    let message = format!(
+        "the newest trust manifest of this vault, version {}, expired at {}, and this machine's clock says {}",
+        manifest.version,
+        rfc3339(manifest.expires_at),
+        rfc3339(clock)
+    );
+    Err(Error::environment("TRUST-EXPIRED", message).hint(
+        "import the newest trust manifest from headquarters, then this again; if it is the clock that is wrong, set it right",
+    ))
 }
 
 fn overdue(clock: u64, until: u64) -> Error {

@@ -17,7 +17,7 @@ use crate::commands::now;
 use crate::failure::{Error, Result};
 use crate::home::{Home, TRUST};
 use crate::medium::{Medium, MediumFile};
-use crate::vault::import::{Arrival, trust_expired};
+use crate::vault::import::{Arrival, in_force};
 use crate::vault::keyring::Keyring;
 use crate::vault::trust::{self, Standing, TrustChain, TrustPoint};
 
@@ -48,9 +48,9 @@ impl Gathering<'_> {
             let arrival = match self.part(file, keyring)? {
                 Ok(tail) => {
                     tails.insert(tail.part, tail);
-                    match manifest.content().in_force(now().clock) {
+                    match in_force(manifest.content(), &[now().clock]) {
                         Ok(()) => Arrival::Imported,
-                        Err(error) => Arrival::Held(trust_expired(error)),
+                        Err(error) => Arrival::Held(error),
                     }
                 }
                 Err(error) => Arrival::of(error),
