@@ -132,6 +132,28 @@ fn the_fields_of_the_status_are_all_there_and_have_their_types() {
 }
 
 #[test]
+fn nobody_is_told_to_issue_what_has_no_working_hours_left() {
+    let until = format!("valid_until = {}T18:00:00Z", date(day_now(4)));
+    let world = World::with_policy(
+        &POLICY
+            .replace(
+                "units = 1000",
+                "units = 1000\nworking_hours = { zone = \"UTC\", days = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \
+                 \"sun\"], from = \"00:00\", to = \"01:00\" }",
+            )
+            .replace("valid_for_days = 90", &until),
+    );
+    noon(&world, 3);
+    let next = text(&world);
+    assert!(next.contains("\nnext: wait until "), "{next}");
+    noon(&world, 4);
+    let words = text(&world);
+    for line in ["no more working hours", "next: no working hours are left: "] {
+        assert!(words.contains(line), "{line}\n{words}");
+    }
+}
+
+#[test]
 fn the_forecast_goes_by_the_days_on_which_something_was_made() {
     let world = World::with_policy(&POLICY.replace("units = 1000", "units = 20"));
     assert_eq!(
@@ -231,7 +253,7 @@ fn what_to_do_next_is_a_list_with_the_most_pressing_first() {
         "{steps:?}"
     );
     assert!(
-        steps[1].starts_with("issue with `site issue`; 1 units"),
+        steps[1].starts_with("issue with `site issue`; 1 unit is not reported"),
         "{steps:?}"
     );
 }

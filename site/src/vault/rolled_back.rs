@@ -90,7 +90,7 @@ impl Home {
 
 fn rolled_back(why: String) -> Error {
     Error::integrity(HOME_ROLLED_BACK, why).hint(
-        "this home is older than what headquarters has seen: put the newest copy back, or ask headquarters; never run \
-         both copies",
+        "this home is older than what headquarters has seen: put the newest copy back; if there is none, run `site recover \
+         --declare-restore`; never run both copies",
     )
 }

@@ -140,7 +140,7 @@ fn by_turn(seen: &Circumstances<'_>) -> Vec<String> {
                 });
             }
             if !stops {
-                steps.push(issue(state, outlook));
+                steps.push(issue(state, outlook, export));
             }
         }
     }
@@ -186,8 +186,14 @@ fn spending(state: &State, now: u64, export: &str) -> std::result::Result<Option
 }
 
 /// The line may go on, now or from when its rates and hours let it.
-fn issue(state: &State, outlook: &[OutlookRow]) -> String {
-    let spendable = || outlook.iter().filter(|row| row.unspent > 0);
+fn issue(state: &State, outlook: &[OutlookRow], export: &str) -> String {
+    let spendable = || {
+        let unspent = outlook.iter().filter(|row| row.unspent > 0);
+        unspent.filter(|row| !row.outlook.is_over())
+    };
+    if spendable().next().is_none() {
+        return format!("no working hours are left: {export}, and ask for an amendment");
+    }
     let waits: Option<Vec<&str>> = spendable()
         .map(|row| row.outlook.hours_next().or_else(|| row.outlook.waits()))
         .collect();
@@ -198,6 +204,7 @@ fn issue(state: &State, outlook: &[OutlookRow]) -> String {
     };
     match state.units_unreported() {
         0 => issue,
+        1 => format!("{issue}; 1 unit is not reported to headquarters yet"),
         count => format!("{issue}; {count} units are not reported to headquarters yet"),
     }
 }

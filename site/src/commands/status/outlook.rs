@@ -137,6 +137,15 @@ impl Outlook {
         hours.from.as_deref()
     }
 
+    /// Whether nothing is made any more: the window is over, or no working hours are left in it.
+    pub(super) fn is_over(&self) -> bool {
+        self.windows.as_ref().is_some_and(|windows| {
+            let hours = windows.working_hours.as_ref();
+            let hours_over = hours.is_some_and(|hours| !hours.now && hours.from.is_none());
+            hours_over || !matches!(windows.state, "ahead" | "open")
+        })
+    }
+
     /// In words, one line each.
     pub(super) fn words(&self) -> Vec<String> {
         let mut lines = vec![format!(
@@ -198,7 +207,15 @@ impl OutlookRow {
             product: account.sku.to_string(),
             entitlement: account.entitlement.to_string(),
             burned: account.burned,
-            burned_because: (account.burned > 0).then(|| burned_in_words(account.burned)),
+            burned_because: (account.burned > 0).then(|| {
+                let words = burned_in_words(account.burned);
+                match state.parent() {
+                    Some(_) => {
+                        words.replacen("cleanly", "cleanly, or when its home was put back", 1)
+                    }
+                    None => words,
+                }
+            }),
             unspent: account.unspent(),
             outlook: Outlook::new(state, account, now),
         }
