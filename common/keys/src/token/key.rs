@@ -180,25 +180,6 @@ pub(super) fn demand_id_free(session: &Session, store: &str, name: &Name) -> Res
     Ok(())
 }
 
-/// Removes what an interrupted making of a key left: a public key that the token made, of which it has no private one.
-pub(super) fn remove_halves(session: &Session, label: &str) -> Result<(), Fault> {
-    let of = |class| [Attribute::Class(class), Attribute::Label(label.into())];
-    if !search(session, &of(ObjectClass::PRIVATE_KEY), "find a key")?.is_empty() {
-        return Ok(());
-    }
-    for half in search(session, &of(ObjectClass::PUBLIC_KEY), "find a key")? {
-        let made_here = session
-            .get_attributes(half, &[AttributeType::Local])
-            .is_ok_and(|said| said == [Attribute::Local(true)]);
-        if made_here {
-            session.destroy_object(half).map_err(Fault::while_(
-                "remove half of a key, which an interruption left",
-            ))?;
-        }
-    }
-    Ok(())
-}
-
 /// Refuses a label that is taken, by a key of whatever kind.
 pub(super) fn demand_free(session: &Session, store: &str, label: &str) -> Result<(), Fault> {
     for class in [

@@ -190,7 +190,6 @@ impl TokenStore {
     ) -> Result<Found, Fault> {
         let store = self.pool.store();
         let label = Label::try_from(name.label.as_str())?.as_str();
-        key::remove_halves(session, label)?;
         key::demand_free(session, store, label)?;
         key::demand_id_free(session, store, name)?;
         self.expect_room(NO_ROOM_FOR_KEY)?;

@@ -170,7 +170,6 @@ pub(super) fn generate(
     store: &str,
     label: &str,
 ) -> Result<Option<TransportKey>, Fault> {
-    key::remove_halves(session, label)?;
     key::demand_free(session, store, label)?;
     let Some((public, private)) = pair(session, label, true)? else {
         return Ok(None);
