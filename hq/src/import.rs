@@ -274,7 +274,9 @@ impl<'a> Importer<'a> {
                 ),
             );
         }
-        withdraw_explained(sql, &vault.name, &checks)?;
+        // It was refused for a dispatch that headquarters has forgotten, as officers have declared since.
+        findings::withdraw(sql, &[DISPATCH_UNKNOWN], &fingerprint)?;
+        withdraw_explained(sql, vault, &self.manifests, &checks)?;
         chain::narrow_gaps(sql, &vault.name, bundle, clock::now_unix())?;
         bundles::unrefuse(sql, &fingerprint)?;
         records::expect_whole(bundle, arrived.read)?;
@@ -427,18 +429,26 @@ impl Arrived<'_> {
 }
 
 /// Takes back that a vault named dispatches that headquarters did not send, where it has forgotten them, as officers have
-/// declared since: whether the bundle that named one has come again or is of no use any more.
+/// declared since: also where the bundle that named one is of no use any more. What was named in an epoch before that one of
+/// the declaration, no restore explains.
 fn withdraw_explained(
     sql: &Connection,
-    vault: &VaultName,
+    vault: &Vault,
+    manifests: &[Verified<TrustManifest>],
     checks: &Checks<'_>,
 ) -> Result<(), Failure> {
-    for claim in findings::of_code(sql, vault, DISPATCH_UNKNOWN)? {
+    let Some(declared_in) = own_restore::declared_in(manifests) else {
+        return Ok(());
+    };
+    for claim in findings::of_code(sql, &vault.name, DISPATCH_UNKNOWN)? {
         let evidence = &claim.evidence;
-        let number = |name: &str| evidence[name].as_u64().unwrap_or(u64::MAX);
+        let number = |name: &str| evidence[name].as_u64();
         let fingerprint = |name: &str| evidence[name].as_str()?.parse::<Fingerprint>().ok();
-        if let (Some(dispatch), Some(bundle)) = (fingerprint("fingerprint"), fingerprint("bundle"))
-            && checks.knows(number("epoch"), number("sequence"), &dispatch)
+        if let (Some(epoch), Some(sequence)) = (number("epoch"), number("sequence"))
+            && let (Some(dispatch), Some(bundle)) =
+                (fingerprint("fingerprint"), fingerprint("bundle"))
+            && epoch >= declared_in
+            && checks.knows(epoch, sequence, &dispatch)
         {
             findings::withdraw(sql, &[DISPATCH_UNKNOWN], &bundle)?;
         }

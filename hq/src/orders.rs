@@ -149,7 +149,7 @@ pub(crate) fn ready(
         let message = contested.message;
         console.warn_coded(
             "DISPATCH-CONTESTED",
-            format!("{message}. The revocation is kept, and goes out in the next epoch"),
+            format!("{message}. The revocation is kept, and goes out in a later epoch"),
         );
     }
     let proposal = approvals::finished(sql, record, draft, Some(manifest), console)?;

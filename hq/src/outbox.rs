@@ -16,6 +16,9 @@ use crate::registry::dispatches::{self, Sent};
 use crate::registry::{self, bundles, findings};
 use crate::{clock, failure, keyring, own_restore, trust};
 
+/// More epochs than headquarters can have forgotten.
+const EPOCHS_FORGOTTEN_MAX: u64 = 100;
+
 /// What a dispatch carries.
 pub(crate) struct Content {
     pub(crate) kind: Kind,
@@ -55,9 +58,15 @@ pub(crate) fn contested(
     });
     let newest = claims.filter(|(claimed, _)| *claimed >= epoch).max();
     Ok(newest.map(|(claimed, sequence)| {
-        let manifests = match claimed > epoch {
-            true => "take back the trust manifests that opened that epoch (`hq media import` of a stick that went out), then ",
-            false => "",
+        let declare = match claimed.saturating_sub(epoch) {
+            0 => "if headquarters was restored from an older copy, declare it with `hq trust epoch`, and import what was refused; if \
+                  it was not, ",
+            1..=EPOCHS_FORGOTTEN_MAX => {
+                "if headquarters was restored from an older copy, take back the trust manifests that opened that epoch (`hq media \
+                 import` of a stick that went out), declare it with `hq trust epoch`, and import what was refused; if it was not, "
+            }
+            // No copy is that old.
+            _ => "",
         };
         failure::refused(
             "DISPATCH-CONTESTED",
@@ -67,9 +76,8 @@ pub(crate) fn contested(
                  its line"
             ),
             format!(
-                "if headquarters was restored from an older copy, {manifests}declare it with `hq trust epoch`, and import what was \
-                 refused; if it was not, stop production at this vault, tell your security officer, and have another vault take \
-                 its place (`hq site succeed`)"
+                "{declare}stop production at this vault, tell your security officer, and have another vault take its place (`hq site \
+                 succeed`)"
             ),
         )
     }))

@@ -54,12 +54,24 @@ pub(crate) fn declared(manifests: &[Verified<TrustManifest>]) -> Option<u64> {
 
 /// The manifest that opened it.
 pub(crate) fn declaration(manifests: &[Verified<TrustManifest>]) -> Option<&TrustManifest> {
+    around_declaration(manifests).map(|(_, after)| after)
+}
+
+/// The epoch in which it was declared: what was claimed of one before that came before headquarters was restored.
+pub(crate) fn declared_in(manifests: &[Verified<TrustManifest>]) -> Option<u64> {
+    around_declaration(manifests).map(|(before, _)| before.dispatch_epoch)
+}
+
+/// The manifest that opened it, and the one before.
+fn around_declaration(
+    manifests: &[Verified<TrustManifest>],
+) -> Option<(&TrustManifest, &TrustManifest)> {
     let pairs = manifests.iter().zip(manifests.iter().skip(1));
     let mut opened = pairs.filter_map(|(before, after)| {
         let (before, after) = (before.content(), after.content());
         let declared = after.dispatch_epoch > before.dispatch_epoch
             && after.dispatch_key == before.dispatch_key;
-        declared.then_some(after)
+        declared.then_some((before, after))
     });
     // Epochs never go back.
     opened.next_back()

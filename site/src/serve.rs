@@ -74,7 +74,7 @@ const RELOAD_TIME: Duration = Duration::from_secs(1);
 const SAMPLE_TIME: Duration = Duration::from_secs(5);
 
 /// How long after the certificate was to be renewed that is tried again.
-const RENEWAL_TIME: Duration = Duration::from_secs(600);
+const RENEWAL_TIME: Duration = Duration::from_secs(60);
 
 /// A vault that says nothing for so long does not come back by itself: systemd is not told any more that it lives.
 const SILENCE_SECONDS_MAX: u64 = 600;

@@ -219,6 +219,11 @@ fn sweep_init(stores: Stores, sample: Sample) {
     scene.sweep(sample, killed, |world, _, at| {
         if !world.path("berlin").exists() {
             let run = init(world).run();
+            // SoftHSM made half of a key: nobody but its own tool removes that, or another token is taken.
+            if at.contains("/tokens/") && run.codes() == ["KEY-EXISTS"] {
+                assert_eq!(run.exit, 3, "{at}: {run}");
+                return;
+            }
             assert_eq!(run.exit, 0, "{at}: {run}");
         }
         let status = world.site("status").run();

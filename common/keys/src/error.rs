@@ -550,7 +550,7 @@ impl Error {
             Self::Io { .. } => "check that the path exists, belongs to this user and that the disk has room".into(),
             Self::KeyMissing { .. } => "check that the key URI names the store in which the key was made; labels are fixed".into(),
             Self::KeyExcluded { .. } => "take object and id out of the key URI: it is to name a store, and the labels of its keys are fixed".into(),
-            Self::KeyExists { .. } => "keys are never overwritten; use the one that is there, or another store".into(),
+            Self::KeyExists { .. } => "keys are never overwritten; use the one that is there, or another store; what an interrupted command left of one, remove with the token's own tool".into(),
             Self::KeyAttributes { .. } => {
                 "such a key is never remade or repaired here: find out who made it, then use a store with a proper key".into()
             }

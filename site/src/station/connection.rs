@@ -289,7 +289,7 @@ impl Vault {
                     self.authority
                 );
                 let hint = "compare this machine's clock with what `site status` says at the vault; a vault whose own time is set right \
-                            makes another certificate within seconds";
+                            makes another certificate within a minute";
                 Away::Never(
                     Error::negative("VAULT-CERTIFICATE-TIME", message)
                         .cause(why)

@@ -51,10 +51,21 @@ pub(super) fn sync() -> io::Result<()> {
 }
 
 /// Whether the token's files have no room for another pair of objects, for whoever asks: SoftHSM says of that what it says of
-/// anything, or nothing. What has no room is known by trying, as disks keep some for root, and users have quotas.
+/// anything, or nothing. What has no room is known by trying, as disks keep some for root, and users have quotas; where that
+/// cannot be tried, by what the file system counts.
 pub(super) fn is_full() -> bool {
-    let tried = token_folder().map(|folder| try_room(&folder));
-    matches!(tried, Some(Err(Errno::NOSPC | Errno::DQUOT)))
+    let Some(folder) = token_folder() else {
+        return false;
+    };
+    match try_room(&folder) {
+        Ok(()) => false,
+        Err(Errno::NOSPC | Errno::DQUOT) => true,
+        // One that counts no blocks, or no inodes, says that there are none at all.
+        Err(_) => rustix::fs::statvfs(&folder).is_ok_and(|found| {
+            (found.f_blocks > 0 && found.f_bavail == 0)
+                || (found.f_files > 0 && found.f_favail == 0)
+        }),
+    }
 }
 
 /// Writes what a pair would take into files without names, which are gone at once: no loss of power leaves them behind. Fails

@@ -55,7 +55,7 @@ pub(super) fn load(path: &Path) -> Result<Arc<Module>, Error> {
         path: path.into(),
         reason: reason(&error),
     })?;
-    initialise(&functions).map_err(|error| Error::ModuleFailed {
+    initialise(&functions, &canonical).map_err(|error| Error::ModuleFailed {
         path: path.into(),
         action: "start",
         reason: explained(&error),
@@ -89,8 +89,10 @@ fn calls_at_once(module: &Path) -> usize {
 }
 
 /// C_Initialize, where it was not called before: another library in this process may have done so.
-fn initialise(module: &Pkcs11) -> Result<(), CryptokiError> {
-    kept::mend();
+fn initialise(module: &Pkcs11, file: &Path) -> Result<(), CryptokiError> {
+    if kept::is_of_softhsm(file) {
+        kept::mend();
+    }
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
         other => other,
@@ -110,7 +112,7 @@ impl Module {
 
     /// C_Initialize, after somebody else in this process called C_Finalize.
     pub(super) fn initialise_again(&self, pass: &mut Pass<'_>) -> Result<(), CryptokiError> {
-        initialise(&self.functions)?;
+        initialise(&self.functions, &self.path)?;
         self.gate.was_restarted(pass);
         Ok(())
     }
@@ -153,7 +155,7 @@ impl Module {
         let start = || {
             // What either says does not matter: the next call tells whether it helped.
             let _ = self.functions.clone().finalize();
-            let _ = initialise(&self.functions);
+            let _ = initialise(&self.functions, &self.path);
         };
         self.gate
             .restart(pass, RESTART_PAUSE, somebody_is_well, start)

@@ -73,18 +73,18 @@ pub(super) fn execute(
         reason: arguments.reason.clone(),
         station: StationId::console(),
     };
+    // From where it is on record, a failure is not told as if nothing had been changed.
+    let on_record = |error: Error| {
+        let hint = format!(
+            "put right what is named; `site device show {}` says what is on record",
+            order.device_id
+        );
+        error.outcome_unknown().hint(hint)
+    };
     let history = |vault: &Vault<'_>| vault.device_history(Some(&order.product), &order.device_id);
     let (refusal, mut history) = if dry_run {
         vault.rehearse(|vault| Ok((vault.rehearse_order(&order)?, history(vault)?)))?
     } else {
-        // From where it is on record, a failure is not told as if nothing had been changed.
-        let on_record = |error: Error| {
-            let hint = format!(
-                "put right what is named; `site device show {}` says what is on record",
-                order.device_id
-            );
-            error.outcome_unknown().hint(hint)
-        };
         let (refusal, history) = vault.with(|vault| {
             let refusal = vault.order(&order)?;
             let history = history(vault);
