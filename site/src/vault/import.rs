@@ -130,9 +130,9 @@ impl Vault<'_> {
         if self.is_held(&received, bytes) {
             return Ok(incoming);
         }
-        // By the clock: the correction of a log's time that ran ahead must find its way in, and so must what was sent before
-        // it. And by the log's time, where the clock is what is wrong.
-        let in_force = in_force(manifest.content(), &[now().clock, self.time()]);
+        // By the clock, not by the newest time of the log: the correction of a time that ran ahead must find its way in,
+        // and so must what was sent before it.
+        let in_force = in_force(manifest.content(), now().clock);
         let dispatch = match (opened, in_force) {
             (Err(error), _) => {
                 incoming.arrival = Arrival::of(self.of_another_epoch(bytes, error));
@@ -294,15 +294,14 @@ fn file_name(id: &str) -> String {
     format!("{id}.cose")
 }
 
-/// Refuses a manifest that is over by each of these times, the first of which is the clock's.
+/// Refuses a manifest that is over by the clock.
 ///
 /// # Errors
 /// TRUST-EXPIRED.
-pub(super) fn in_force(manifest: &TrustManifest, times: &[u64]) -> Result<()> {
-    if times.iter().any(|time| manifest.in_force(*time).is_ok()) {
+pub(super) fn in_force(manifest: &TrustManifest, clock: u64) -> Result<()> {
+    if manifest.in_force(clock).is_ok() {
         return Ok(());
     }
-    let clock = times.first().copied().unwrap_or_default();
     let message = format!(
         "the newest trust manifest of this vault, version {}, expired at {}, and this machine's clock says {}",
         manifest.version,

@@ -48,7 +48,7 @@ impl Gathering<'_> {
             let arrival = match self.part(file, keyring)? {
                 Ok(tail) => {
                     tails.insert(tail.part, tail);
-                    match in_force(manifest.content(), &[now().clock]) {
+                    match in_force(manifest.content(), now().clock) {
                         Ok(()) => Arrival::Imported,
                         Err(error) => Arrival::Held(error),
                     }
